@@ -1,0 +1,21 @@
+//! Allocator walkers: from the raw memory of a dead process to a map of its heap.
+//!
+//! This crate is pure. It opens no files, knows no paths, prints nothing and reads no environment;
+//! everything it may know comes in through [`target::Target`], everything it learns goes out as a
+//! [`map::HeapMap`] and a list of [`anomaly::Anomaly`]. It states facts and holds no opinions: which
+//! programmer's error explains an anomaly is decided by the checks of the root crate.
+//!
+//! Floors, lowest first; `use` goes down only:
+//!
+//! 1. [`target`], [`layout`]: what a walker may know about the process;
+//! 2. [`map`], [`list`], [`anomaly`]: what it learns;
+//! 3. [`allocators`]: one folder per allocator; they never import each other;
+//! 4. [`walk`]: runs a heap's passes; the only home of parallelism.
+
+pub mod allocators;
+pub mod anomaly;
+pub mod layout;
+pub mod list;
+pub mod map;
+pub mod target;
+pub mod walk;
