@@ -1,0 +1,44 @@
+#!/bin/bash
+# Builds the fixtures: installs what is missing, fetches the releases of gperftools that are tested, compiles the programs
+# in testdata/, lets each of them die, and keeps under fixtures/<release>/<name>/ its core, its binary, and the truth that
+# it printed about itself before. A second run builds what has changed since. See testdata/README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/libraries
+. testdata/lib/kernel.sh
+. testdata/lib/packages.sh
+. testdata/lib/libraries.sh
+. testdata/lib/table.sh
+
+kernel_writes_cores
+mkdir -p "$FIXTURES"
+install_packages
+make_table
+
+# A fixture's stamp says what it was made from: sources, recipe and library.
+common=$(cat testdata/common.h testdata/lib/one.sh testdata/lib/kernel.sh testdata/lib/libraries.sh | sha256sum)
+declare -A source_hash library_hash
+todo=$FIXTURES/todo
+: >"$todo"
+: >"$FIXTURES/index"
+for line in "${TABLE[@]}"; do
+    IFS=$'\t' read -r release name source flags how <<<"$line"
+    [ -n "${source_hash[$source]:-}" ] || source_hash[$source]=$(sha256sum <"$TESTDATA/$source")
+    [ -n "${library_hash[$release]:-}" ] || library_hash[$release]=$(sha256sum <"$(library_of "$release")")
+    stamp="$common ${source_hash[$source]} ${library_hash[$release]} $flags $how"
+    echo "$release $name" >>"$FIXTURES/index"
+    target=$FIXTURES/$release/$name
+    if [ -s "$target/core" ] && [ -s "$target/truth" ] && [ -s "$target/binary" ] &&
+        [ "$(cat "$target/stamp" 2>/dev/null)" = "$stamp" ]; then
+        continue
+    fi
+    printf '%s\0' "$release" "$name" "$source" "$flags" "$how" "$stamp" >>"$todo"
+done
+
+count=$(tr -cd '\0' <"$todo" | wc -c)
+echo "fixtures: ${#TABLE[@]} in all, $((count / 6)) to be made"
+if ! xargs -0 -r -n6 -P2 testdata/lib/one.sh <"$todo"; then
+    fail "some fixtures could not be made (named above)"
+fi
+rm "$todo"

@@ -1,0 +1,30 @@
+/* A healthy heap whose counts are known: blocks of five classes that nothing uses at start-up, some freed again, and
+ * three large blocks, one of them freed. One thread; aborts. */
+#include "common.h"
+
+static void mix(size_t size, int take, int give_back)
+{
+    char *blocks[2000];
+    for (int i = 0; i < take; i++)
+        blocks[i] = (char *)do_malloc(size);
+    for (int i = 0; i < give_back; i++)
+        do_free(blocks[(i * 7) % take]);
+    say_class(size, take - give_back, -1);
+}
+
+int main(void)
+{
+    say("HEALTHY");
+    mix(48, 1500, 401);
+    mix(208, 20, 3);
+    mix(240, 1000, 999);
+    mix(3072, 78, 30);
+    mix(106496, 5, 2);
+    char *volatile kept = (char *)do_malloc(300000);
+    char *volatile given = (char *)do_malloc(1200000);
+    char *volatile last = (char *)do_malloc(5000000);
+    do_free(given);
+    need(kept && last, "no memory");
+    say_allocated_bytes();
+    die_by_abort();
+}
