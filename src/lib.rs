@@ -8,7 +8,9 @@
 //!
 //! `docs/architecture.md` is the map and its reasons.
 
+pub mod analysis;
 pub mod arch;
+pub mod checks;
 pub mod corefile;
 pub mod debuginfo;
 pub mod modules;

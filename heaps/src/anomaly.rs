@@ -1,1 +1,199 @@
-//! To come.
+//! What a walker saw that a heap at rest does not show. Facts, not opinions: which error of the
+//! program explains an anomaly is decided by the checks.
+//!
+//! One anomaly stands for one *root*: a walker that follows a damaged list reports the word that is
+//! wrong, and counts what it cost in [`Anomaly::collateral`], instead of reporting every list and
+//! counter that the word put out of step.
+
+use crate::map::Block;
+use crate::target::{Address, Fault};
+
+/// Who keeps a free list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HolderKind {
+    /// A thread's cache (tcmalloc, jemalloc).
+    ThreadCache,
+    /// tcmalloc's transfer cache: whole chains parked between threads and the central list.
+    TransferCache,
+    /// tcmalloc's central free list: the chain of one span.
+    CentralList,
+    /// A page heap's list of free spans.
+    SpanList,
+}
+
+impl HolderKind {
+    /// The name in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            HolderKind::ThreadCache => "thread-cache",
+            HolderKind::TransferCache => "transfer-cache",
+            HolderKind::CentralList => "central-list",
+            HolderKind::SpanList => "span-list",
+        }
+    }
+}
+
+/// A free list, for people and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListRef {
+    /// Who keeps it.
+    pub holder: HolderKind,
+    /// The thread whose cache it is, where that could be told.
+    pub thread: Option<u32>,
+    /// Address of the structure that holds the list: cache list, slot, span.
+    pub at: Address,
+    /// Address of the word that points at the first entry.
+    pub head_word: Address,
+    /// Size class index.
+    pub class: u32,
+    /// Bytes of a block of that class.
+    pub class_bytes: u64,
+}
+
+/// An edge of the graph that the free lists form: a head or a link that points at an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edge {
+    /// The list in which the edge was met. An edge that several lists share is reported with the first.
+    pub list: ListRef,
+    /// Entries of that list before the one that the edge points at.
+    pub position: u64,
+    /// The entry whose link this is; `None` when it is the list's head.
+    pub from: Option<Address>,
+}
+
+impl Edge {
+    /// Address of the word that holds the pointer.
+    pub fn word(&self) -> Address {
+        self.from.unwrap_or(self.list.head_word)
+    }
+}
+
+/// Why a value cannot be an entry of the list that it stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// Inside a block of the list's size class, `offset` bytes past its start.
+    Misaligned {
+        /// The block.
+        block: Block,
+        /// Bytes past its start.
+        offset: u64,
+    },
+    /// In a block of another size class.
+    OtherClass {
+        /// That block.
+        block: Block,
+        /// Bytes past its start.
+        offset: u64,
+    },
+    /// Allocator memory that is no block: a free span, a tail, metadata.
+    NotABlock,
+    /// Mapped, but no memory of this allocator.
+    OutsideHeap,
+    /// Not mapped at all.
+    Unmapped,
+    /// In this allocator's pages, but the words there are not in the core.
+    Unreadable(Fault),
+}
+
+/// Where a list's walk stopped or should have gone, if the right value of a damaged link can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The value the link must have had.
+    pub value: Address,
+    /// Only one value fits the surviving bytes, the recorded length and the unlisted blocks.
+    pub unique: bool,
+}
+
+/// A state that the allocator passes through while it works, with its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transient {
+    /// The thread that is inside the allocator, if a thread is the proof.
+    pub thread: Option<u32>,
+    /// What proves it: the register that holds the missing piece, the lock word, the frame.
+    pub proof: String,
+}
+
+/// What kind of thing is out of order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnomalyKind {
+    /// A block is entered by more than one edge: it is in the free lists more than once.
+    Shared {
+        /// The block.
+        block: Block,
+        /// All edges that point at it, in order of lists and positions.
+        edges: Vec<Edge>,
+        /// Entries in the circle, if following the links from the block leads back to it.
+        cycle: Option<u64>,
+    },
+    /// A word of a free list holds a value that is no entry of it.
+    StrayEntry {
+        /// The word.
+        edge: Edge,
+        /// Its value.
+        found: Address,
+        /// Why it is no entry.
+        stray: Stray,
+        /// The link stored at `found` leads to a proper entry of this list (or is null at its
+        /// end), as after freeing an inner pointer.
+        leads_on: bool,
+        /// What the damaged word must have been.
+        repair: Option<Repair>,
+    },
+    /// A list's recorded length is not what the list holds, and nothing else is wrong with it.
+    Length {
+        /// The list.
+        list: ListRef,
+        /// Address of the recorded length.
+        at: Address,
+        /// As recorded.
+        recorded: u64,
+        /// As walked.
+        walked: u64,
+    },
+    /// A block's owner says it is not handed out (its span is free), yet a list holds it.
+    ListedInFreeSpan {
+        /// The edge.
+        edge: Edge,
+        /// The value.
+        found: Address,
+    },
+    /// Bookkeeping that contradicts itself.
+    Metadata {
+        /// Address of the word.
+        at: Address,
+        /// What it is, in the allocator's own terms (`Span.refcount`).
+        what: &'static str,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        found: String,
+        /// Counters that disagree, rather than links or identities that are impossible.
+        counts_only: bool,
+    },
+}
+
+/// One thing out of order, with what it cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    /// What it is.
+    pub kind: AnomalyKind,
+    /// Set when the allocator may have been passing through this state.
+    pub transient: Option<Transient>,
+    /// Free blocks that the damage cut off from every list.
+    pub lost_blocks: u64,
+    /// Further words that are wrong because of this one, for the evidence.
+    pub related: Vec<Related>,
+}
+
+/// A word that is out of step because of an anomaly's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// Its address.
+    pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+}

@@ -1,0 +1,307 @@
+//! What a check says: findings, with their evidence.
+
+use heaps::anomaly::ListRef;
+use heaps::map::{Block, BlockState};
+use heaps::target::Address;
+
+/// Kind of a finding; the contract's table of kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FindingKind {
+    /// One block is in the free lists more than once, or is free and was freed again.
+    DoubleFree,
+    /// A free list runs in a circle that no double free explains.
+    CyclicFreeList,
+    /// A free-list entry is inside a block: an inner pointer was freed.
+    MisalignedFreeEntry,
+    /// A free-list entry is no block of that list at all.
+    InvalidFreeEntry,
+    /// Bytes past the end of a block were written.
+    HeapOverrun,
+    /// Bytes before the start of a block were written.
+    HeapUnderrun,
+    /// A free block's contents changed after it was freed.
+    UseAfterFreeWrite,
+    /// The crash context uses a block that is free.
+    DanglingReference,
+    /// Allocator state is inconsistent in a way that none of the above explains.
+    CorruptMetadata,
+    /// A list's recorded length differs from what the list holds.
+    CountMismatch,
+}
+
+impl FindingKind {
+    /// All kinds, in the order of the contract.
+    pub const ALL: [FindingKind; 10] = [
+        FindingKind::DoubleFree,
+        FindingKind::CyclicFreeList,
+        FindingKind::MisalignedFreeEntry,
+        FindingKind::InvalidFreeEntry,
+        FindingKind::HeapOverrun,
+        FindingKind::HeapUnderrun,
+        FindingKind::UseAfterFreeWrite,
+        FindingKind::DanglingReference,
+        FindingKind::CorruptMetadata,
+        FindingKind::CountMismatch,
+    ];
+
+    /// Stable code in reports: `double-free`.
+    pub fn code(self) -> &'static str {
+        match self {
+            FindingKind::DoubleFree => "double-free",
+            FindingKind::CyclicFreeList => "cyclic-free-list",
+            FindingKind::MisalignedFreeEntry => "misaligned-free-entry",
+            FindingKind::InvalidFreeEntry => "invalid-free-entry",
+            FindingKind::HeapOverrun => "heap-overrun",
+            FindingKind::HeapUnderrun => "heap-underrun",
+            FindingKind::UseAfterFreeWrite => "use-after-free-write",
+            FindingKind::DanglingReference => "dangling-reference",
+            FindingKind::CorruptMetadata => "corrupt-metadata",
+            FindingKind::CountMismatch => "count-mismatch",
+        }
+    }
+
+    /// CWE number.
+    pub fn cwe(self) -> u32 {
+        match self {
+            FindingKind::DoubleFree | FindingKind::CyclicFreeList => 415,
+            FindingKind::MisalignedFreeEntry => 761,
+            FindingKind::InvalidFreeEntry => 590,
+            FindingKind::HeapOverrun => 122,
+            FindingKind::HeapUnderrun => 124,
+            FindingKind::UseAfterFreeWrite | FindingKind::DanglingReference => 416,
+            FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
+        }
+    }
+}
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// The evidence fits, and so does something else.
+    Suspected,
+    /// No other explanation fits as well.
+    Likely,
+    /// No state that this release of the allocator passes through shows this evidence.
+    Certain,
+}
+
+impl Confidence {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Confidence::Suspected => "suspected",
+            Confidence::Likely => "likely",
+            Confidence::Certain => "certain",
+        }
+    }
+}
+
+/// How much a finding matters; follows from kind, confidence and transience alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A state that the allocator passes through while it works.
+    Note,
+    /// Worth a look.
+    Warning,
+    /// The heap is damaged.
+    Critical,
+}
+
+impl Severity {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// A block as a finding shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockView {
+    /// The block.
+    pub block: Block,
+    /// Its state.
+    pub state: BlockState,
+    /// Bytes from its start to the finding's address.
+    pub offset: u64,
+}
+
+/// A word in memory that proves a finding. A person can look at the same address in gdb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Its address.
+    pub at: Address,
+    /// Its length in bytes, for the hex dump; 1 to 32.
+    pub bytes: u32,
+    /// What it is: `next link`.
+    pub what: String,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+}
+
+/// A place in a free list where the finding's block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The list.
+    pub list: ListRef,
+    /// Entries before it.
+    pub position: u64,
+}
+
+/// What overwriting bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverwriterClass {
+    /// Printable text.
+    Ascii,
+    /// Two-byte text.
+    Utf16,
+    /// A pointer into mapped memory.
+    Pointer,
+    /// Zero bytes.
+    Zero,
+    /// A small number.
+    SmallInteger,
+    /// A floating-point number of everyday size.
+    Float,
+    /// One bit, and no software explanation fits.
+    BitFlip,
+}
+
+impl OverwriterClass {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            OverwriterClass::Ascii => "ascii",
+            OverwriterClass::Utf16 => "utf16",
+            OverwriterClass::Pointer => "pointer",
+            OverwriterClass::Zero => "zero",
+            OverwriterClass::SmallInteger => "small-integer",
+            OverwriterClass::Float => "float",
+            OverwriterClass::BitFlip => "bit-flip",
+        }
+    }
+}
+
+/// The overwriting bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overwriter {
+    /// What they look like.
+    pub class: OverwriterClass,
+    /// The text, the pointer's target or the number, for people.
+    pub text: Option<String>,
+}
+
+/// The block that most likely wrote past its end (or before its start).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Culprit {
+    /// The block.
+    pub block: Block,
+    /// Its state.
+    pub state: BlockState,
+    /// What its last bytes hold, in a few words, if that says something.
+    pub contents: Option<String>,
+}
+
+/// Call stacks that the allocator itself recorded: program counters, innermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordedStacks {
+    /// Where the block was allocated.
+    pub allocation: Vec<Address>,
+    /// Where it was freed.
+    pub deallocation: Vec<Address>,
+}
+
+/// What a check says about one error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Kind of error.
+    pub kind: FindingKind,
+    /// How sure.
+    pub confidence: Confidence,
+    /// The allocator may have been passing through this state.
+    pub transient: bool,
+    /// Index of the heap in the analysis.
+    pub heap: usize,
+    /// The address, as the contract defines it for the kind.
+    pub at: Address,
+    /// The block that contains `at`.
+    pub block: Option<BlockView>,
+    /// One sentence.
+    pub message: String,
+    /// The words that prove it.
+    pub evidence: Vec<Evidence>,
+    /// Where the block stands in free lists.
+    pub locations: Vec<Location>,
+    /// Free blocks that the damage cut off from every list.
+    pub lost_blocks: u64,
+    /// Who wrote.
+    pub culprit: Option<Culprit>,
+    /// What was written.
+    pub overwriter: Option<Overwriter>,
+    /// Stacks that the allocator recorded for the block (or the culprit).
+    pub stacks: Option<RecordedStacks>,
+    /// One to three things that a person can do now.
+    pub next_steps: Vec<String>,
+    /// Fingerprint, recipe 1: hex.
+    pub fingerprint: String,
+}
+
+impl Finding {
+    /// Severity by the contract's rule.
+    pub fn severity(&self) -> Severity {
+        if self.transient {
+            Severity::Note
+        } else if self.kind == FindingKind::CountMismatch
+            || self.confidence == Confidence::Suspected
+        {
+            Severity::Warning
+        } else {
+            Severity::Critical
+        }
+    }
+}
+
+/// All findings, most severe first, bounded per kind.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    kept: Vec<Finding>,
+    dropped: u64,
+}
+
+impl Findings {
+    /// Findings kept of each kind: a shattered heap must not become a gigabyte of report.
+    pub const MAX_PER_KIND: usize = 100;
+
+    /// Adds a finding, or counts it when there are enough of its kind.
+    pub fn push(&mut self, finding: Finding) {
+        if self
+            .kept
+            .iter()
+            .filter(|kept| kept.kind == finding.kind)
+            .count()
+            < Self::MAX_PER_KIND
+        {
+            self.kept.push(finding);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// The findings, sorted: severity, confidence, then address.
+    pub fn into_sorted(mut self) -> (Vec<Finding>, u64) {
+        self.kept.sort_by(|a, b| {
+            (b.severity(), b.confidence, a.kind, a.at).cmp(&(
+                a.severity(),
+                a.confidence,
+                b.kind,
+                b.at,
+            ))
+        });
+        (self.kept, self.dropped)
+    }
+}
