@@ -8,10 +8,25 @@
 //!
 //! `docs/architecture.md` is the map and its reasons.
 
+// Target bytes are hostile: nothing that reads them may panic or cut a number short. Tests may.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap
+    )
+)]
+
 pub mod analysis;
 pub mod arch;
 pub mod checks;
 pub mod corefile;
 pub mod debuginfo;
 pub mod modules;
+pub mod session;
 pub mod unwind;
