@@ -1,0 +1,242 @@
+//! An ELF file's sections, as far as debug information needs them.
+//!
+//! A file is mapped by `modules`; this reads its section headers and lends section bytes, inflated
+//! where they are compressed (`SHF_COMPRESSED` with zlib or zstd, and the older `.zdebug_*`).
+//! Section bytes are remembered without borrowing ([`SectionBytes`]), because what is cached lives
+//! beside the mapped file, not inside its lifetime.
+//!
+//! Not for: program headers at run time (`modules` knows the bias), relocatable files, big-endian
+//! or 32-bit files.
+
+use std::ops::Range;
+
+use object::LittleEndian;
+use object::elf::{self, FileHeader64};
+use object::read::CompressedData;
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
+
+/// No section is inflated beyond this many bytes: the largest `.debug_info` of known programs
+/// (browsers) are near 3 GB.
+const MAX_INFLATED_BYTES: u64 = 4 << 30;
+/// No section is inflated by more than this factor: zlib cannot exceed 1,032; zstd could, but
+/// debug information never does.
+const MAX_INFLATE_FACTOR: u64 = 1100;
+
+/// Why a file or one of its sections cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Not an ELF file of the supported class and byte order, or its section headers are damaged.
+    #[error("the ELF headers cannot be read: {0}")]
+    Headers(String),
+    /// A section's bytes lie outside the file.
+    #[error("section {0} lies outside the file")]
+    OutsideFile(String),
+    /// The section says it inflates to an absurd size.
+    #[error("section {name} claims to inflate from {from} to {to} bytes")]
+    Bomb {
+        /// Section name.
+        name: String,
+        /// Bytes in the file.
+        from: u64,
+        /// Bytes it claims to become.
+        to: u64,
+    },
+    /// The compressed bytes are damaged.
+    #[error("section {name} cannot be decompressed: {why}")]
+    Inflate {
+        /// Section name.
+        name: String,
+        /// The decompressor's reason.
+        why: String,
+    },
+}
+
+/// The bytes of one section, without a lifetime: a range of the file, or inflated.
+#[derive(Clone, Debug, Default)]
+pub enum SectionBytes {
+    /// The file has no such section, or it occupies no bytes (`SHT_NOBITS`).
+    #[default]
+    Absent,
+    /// These bytes of the file; checked to lie inside it.
+    File(Range<usize>),
+    /// Decompressed bytes.
+    Inflated(Vec<u8>),
+}
+
+impl SectionBytes {
+    /// The bytes; `file` must be the file that the section was loaded from. Empty when absent.
+    pub fn bytes<'a>(&'a self, file: &'a [u8]) -> &'a [u8] {
+        match self {
+            SectionBytes::Absent => &[],
+            SectionBytes::File(range) => file.get(range.clone()).unwrap_or(&[]),
+            SectionBytes::Inflated(bytes) => bytes,
+        }
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            SectionBytes::Absent => true,
+            SectionBytes::File(range) => range.is_empty(),
+            SectionBytes::Inflated(bytes) => bytes.is_empty(),
+        }
+    }
+}
+
+type Header = FileHeader64<LittleEndian>;
+
+/// An ELF64 little-endian file. Cheap to open: nothing is copied.
+pub struct ElfImage<'d> {
+    data: &'d [u8],
+    header: &'d Header,
+    sections: SectionTable<'d, Header>,
+}
+
+impl<'d> ElfImage<'d> {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// If it is no such file, or its section headers lie outside it.
+    pub fn parse(data: &'d [u8]) -> Result<Self, ImageError> {
+        let headers = |error: object::Error| ImageError::Headers(error.to_string());
+        let header = Header::parse(data).map_err(headers)?;
+        header.endian().map_err(headers)?;
+        let sections = header.sections(LittleEndian, data).map_err(headers)?;
+        Ok(Self {
+            data,
+            header,
+            sections,
+        })
+    }
+
+    /// The whole file.
+    pub fn data(&self) -> &'d [u8] {
+        self.data
+    }
+
+    /// The section table, for readers of symbol tables.
+    pub(super) fn sections(&self) -> &SectionTable<'d, Header> {
+        &self.sections
+    }
+
+    /// Link addresses of the `PT_LOAD` segments, in file order, at most 65,535.
+    pub fn load_ranges(&self) -> Vec<Range<u64>> {
+        let Ok(headers) = self.header.program_headers(LittleEndian, self.data) else {
+            return Vec::new();
+        };
+        headers
+            .iter()
+            .filter(|segment| segment.p_type(LittleEndian) == elf::PT_LOAD)
+            .map(|segment| {
+                let start = segment.p_vaddr(LittleEndian);
+                start..start.saturating_add(segment.p_memsz(LittleEndian))
+            })
+            .take(65_535)
+            .collect()
+    }
+
+    /// Link address and size of the section `name`, if it is one that is loaded.
+    pub fn section_range(&self, name: &str) -> Option<Range<u64>> {
+        let (_, section) = self
+            .sections
+            .section_by_name(LittleEndian, name.as_bytes())?;
+        let start = section.sh_addr(LittleEndian);
+        (start != 0).then(|| start..start.saturating_add(section.sh_size(LittleEndian)))
+    }
+
+    /// Whether the file has the section with bytes of its own, compressed or not.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.find(name)
+            .is_some_and(|section| section.sh_type(LittleEndian) != elf::SHT_NOBITS)
+    }
+
+    fn find(&self, name: &str) -> Option<&'d elf::SectionHeader64<LittleEndian>> {
+        let by_name = |name: &str| {
+            self.sections
+                .section_by_name(LittleEndian, name.as_bytes())
+                .map(|(_, section)| section)
+        };
+        by_name(name).or_else(|| by_name(&format!(".z{}", name.strip_prefix('.')?)))
+    }
+
+    /// The bytes of the section `name`, inflated if need be; `Absent` if there is none.
+    /// For `.debug_*` the old compressed spelling `.zdebug_*` is tried too.
+    ///
+    /// # Errors
+    /// If the section lies outside the file or does not decompress to the size it claims.
+    pub fn section(&self, name: &str) -> Result<SectionBytes, ImageError> {
+        let Some(section) = self.find(name) else {
+            return Ok(SectionBytes::Absent);
+        };
+        let Some((offset, size)) = section.file_range(LittleEndian) else {
+            return Ok(SectionBytes::Absent);
+        };
+        let outside = || ImageError::OutsideFile(name.to_owned());
+        let range = file_range(offset, size).ok_or_else(outside)?;
+        let bytes = self.data.get(range.clone()).ok_or_else(outside)?;
+
+        if let Some(compressed) = self.compressed(section, bytes) {
+            return inflate(name, compressed);
+        }
+        Ok(SectionBytes::File(range))
+    }
+
+    fn compressed(
+        &self,
+        section: &'d elf::SectionHeader64<LittleEndian>,
+        bytes: &'d [u8],
+    ) -> Option<CompressedData<'d>> {
+        if let Ok(Some((header, offset, size))) = section.compression(LittleEndian, self.data) {
+            use object::read::elf::CompressionHeader;
+            let format = match header.ch_type(LittleEndian) {
+                elf::ELFCOMPRESS_ZLIB => object::CompressionFormat::Zlib,
+                elf::ELFCOMPRESS_ZSTD => object::CompressionFormat::Zstandard,
+                _ => object::CompressionFormat::Unknown,
+            };
+            return Some(CompressedData {
+                format,
+                data: self.data.get(file_range(offset, size)?)?,
+                uncompressed_size: header.ch_size(LittleEndian),
+            });
+        }
+        // ".zdebug_*": "ZLIB", then the size as eight big-endian bytes.
+        let name = self.sections.section_name(LittleEndian, section).ok()?;
+        if !name.starts_with(b".z") {
+            return None;
+        }
+        let (magic, rest) = bytes.split_at_checked(4)?;
+        let (size, data) = rest.split_first_chunk::<8>()?;
+        (magic == b"ZLIB").then(|| CompressedData {
+            format: object::CompressionFormat::Zlib,
+            data,
+            uncompressed_size: u64::from_be_bytes(*size),
+        })
+    }
+}
+
+fn file_range(offset: u64, size: u64) -> Option<Range<usize>> {
+    let end = offset.checked_add(size)?;
+    Some(usize::try_from(offset).ok()?..usize::try_from(end).ok()?)
+}
+
+fn inflate(name: &str, compressed: CompressedData<'_>) -> Result<SectionBytes, ImageError> {
+    let from = compressed.data.len() as u64;
+    let to = compressed.uncompressed_size;
+    let limit = from
+        .saturating_mul(MAX_INFLATE_FACTOR)
+        .min(MAX_INFLATED_BYTES);
+    if to > limit {
+        return Err(ImageError::Bomb {
+            name: name.to_owned(),
+            from,
+            to,
+        });
+    }
+    let bytes = compressed
+        .decompress()
+        .map_err(|error| ImageError::Inflate {
+            name: name.to_owned(),
+            why: error.to_string(),
+        })?;
+    Ok(SectionBytes::Inflated(bytes.into_owned()))
+}
