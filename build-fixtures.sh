@@ -14,19 +14,29 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 kernel_writes_cores
 mkdir -p "$FIXTURES"
 install_packages
+mkdir -p "$LIBRARIES"
+fetch_releases
+build_libraries
+forget_private_apt
 make_table
+
 
 # A fixture's stamp says what it was made from: sources, recipe and library.
 common=$(cat testdata/common.h testdata/lib/one.sh testdata/lib/kernel.sh testdata/lib/libraries.sh | sha256sum)
 declare -A source_hash library_hash
 todo=$FIXTURES/todo
 : >"$todo"
+for cell in "${!NOT_APPLICABLE[@]}"; do
+    echo "$cell: ${NOT_APPLICABLE[$cell]}"
+done | sort >"$FIXTURES/not-applicable"
 : >"$FIXTURES/index"
 for line in "${TABLE[@]}"; do
     IFS=$'\t' read -r release name source flags how <<<"$line"
-    [ -n "${source_hash[$source]:-}" ] || source_hash[$source]=$(sha256sum <"$TESTDATA/$source")
-    [ -n "${library_hash[$release]:-}" ] || library_hash[$release]=$(sha256sum <"$(library_of "$release")")
-    stamp="$common ${source_hash[$source]} ${library_hash[$release]} $flags $how"
+    [ -n "${source_hash[$source]:-}" ] || source_hash[$source]=$(cat "$TESTDATA/${source%.c}"*.c | sha256sum)
+    build=$release
+    [ "$release" != other ] || build=other/$name
+    [ -n "${library_hash[$build]:-}" ] || library_hash[$build]=$(sha256sum <"$(library_of "$build")")
+    stamp="$common ${source_hash[$source]} ${library_hash[$build]} $flags $how"
     echo "$release $name" >>"$FIXTURES/index"
     target=$FIXTURES/$release/$name
     if [ -s "$target/core" ] && [ -s "$target/truth" ] && [ -s "$target/binary" ] &&

@@ -154,9 +154,15 @@ static UNUSED void say_allocated_bytes(void)
     put_end(&line);
 }
 
-/* The death that every program states before it dies, so that the script can check it. */
-static UNUSED void die_by_abort(void)
+/* The death that every program states before it dies, so that the script can check it. With GCORE it waits instead,
+ * until a debugger has written the core. */
+static UNUSED __attribute__((noreturn)) void die_by_abort(void)
 {
+#ifdef GCORE
+    say("WAITS");
+    for (;;)
+        pause();
+#endif
     say("DIES signal=SIGABRT");
     abort();
 }

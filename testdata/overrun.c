@@ -12,7 +12,8 @@
  *   overrun-nul-cache  4 blocks; the damaged link leads to the start of a live block; aborts at once. (Two malloc
  *                      later it would be gone from the list: then the list's head is 'AAAAAAAA' and no more.)
  *   overrun-one        last[48] = 1: the link gets odd
- *   overrun-text       a text too long for the block
+ *   overrun-text       a text 6 bytes too long for the block: its end and its NUL lie in the link
+ *   overrun-text-long  a text 16 bytes too long: the link is nothing but text
  *   overrun-early      as overrun-nul, aborts at once */
 #include "common.h"
 
@@ -37,7 +38,10 @@ int main(void)
     need(before == (uintptr_t)(last + 2 * SIZE), "the block behind has no link to the next one");
     volatile char *past = last;
 #if defined TEXT
-    static const char name[] = "Herr Doktor Anton Balthasar Maria Freiherr von und zu";
+#ifndef NAME
+#define NAME "Herr Doktor Anton Balthasar Maria Freiherr von und zu"
+#endif
+    static const char name[] = NAME;
     for (size_t i = 0; i < sizeof name; i++)
         past[i] = name[i];
     const char *more = "overwriter=ascii";

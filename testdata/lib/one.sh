@@ -1,6 +1,8 @@
 #!/bin/bash
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
+# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE, module (SOURCE has a
+# shared object of its own, SOURCE-module.c).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -12,6 +14,8 @@ exec 3>&2
 export FAIL_FD=3
 
 release=$1 name=$2 source=$3 flags=$4 how=$5 stamp=$6
+build=$release
+[ "$release" != other ] || build=other/$name
 target=$FIXTURES/$release/$name
 work=$FIXTURES/work/$release/$name
 wrong() {
@@ -23,16 +27,35 @@ mkdir -p "$target" "$work/run"
 program=$work/${name%-[0-9][0-9]}
 truth=$work/truth
 
+# Whether HOW has a word; what_of is its value.
+has() {
+    [[ ,$how, == *",$1,"* || ,$how, == *",$1="* ]]
+}
+what_of() {
+    local rest=,$how,
+    rest=${rest#*,"$1"=}
+    echo "${rest%%,*}"
+}
+
 compile() {
     local compiler=gcc standard=gnu11
     case $source in *.cc) compiler=g++ standard=gnu++17 ;; esac
     local -a words
     read -ra words <<<"$flags"
-    link_words "$release"
+    link_words "$build"
+    if has module; then
+        # Linked at an address of its own, segments far apart; the program is not position independent.
+        gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$work/lib${source%.c}.so" \
+            "$TESTDATA/${source%.c}-module.c" -Wl,-Ttext-segment=0x400000 -Wl,-z,separate-code \
+            -Wl,-z,max-page-size=0x200000 || wrong "the module does not compile"
+        words+=(-no-pie -Wl,-Ttext-segment=0x10000000)
+        LINK_WORDS+=("$work/lib${source%.c}.so" "-Wl,-rpath,$work")
+    fi
     "$compiler" -std=$standard -Wall -Wextra -Werror -g "${words[@]}" -o "$program" "$TESTDATA/$source" \
         -pthread "${LINK_WORDS[@]}" || wrong "does not compile"
-    case $how in *strip*) strip "$program" ;; esac
+    has strip && strip "$program"
     case $release in *-static-stripped) strip "$program" ;; esac
+    return 0
 }
 
 # The status that a shell sees for the death stated in the truth.
@@ -86,28 +109,36 @@ run_gcore() {
 }
 
 compile
-case $how in
-*gcore*) run_gcore ;;
-*storm*) run_storm "${how##*=}" ;;
-*) run_plain ;;
-esac >/dev/null 2>"$work/shell" # bash's own "Segmentation fault (core dumped)"
+if has env; then
+    # shellcheck disable=SC2163
+    export "$(what_of env)"
+fi
+if has gcore; then
+    run_gcore
+elif has storm; then
+    run_storm "$(what_of storm)"
+else
+    run_plain
+fi >/dev/null 2>"$work/shell" # bash's own "Segmentation fault (core dumped)"
 
 # shellcheck disable=SC2015
 grep -q '^GIVE-UP' "$truth" && wrong "$(grep '^GIVE-UP' "$truth")" || true
 [ -s "$truth" ] || wrong "printed no truth (status $status; $(head -c 300 "$work/log"))"
-grep -qE '^(EXPECT|HEALTHY|REFUSED)' "$truth" || wrong "the truth says neither EXPECT nor HEALTHY"
-case $how in
-*gcore*) ;;
-*) [ "$status" = "$(stated_status)" ] || wrong "ended with status $status, not as stated: $(grep ^DIES "$truth" || echo nothing stated) ($(head -c 300 "$work/log"))" ;;
-esac
+grep -qE '^(EXPECT|HEALTHY|OTHER)' "$truth" || wrong "the truth says neither EXPECT nor HEALTHY"
+if ! has gcore && [ "$status" != "$(stated_status)" ]; then
+    wrong "ended with status $status, not as stated: $(grep ^DIES "$truth" || echo nothing) ($(head -c 300 "$work/log"))"
+fi
 [ -s "$work/core" ] || wrong "left no core (status $status)"
 
 stripped=no
-library_is_stripped "$release" && stripped=yes
+library_is_stripped "$build" && stripped=yes
 link=shared
 case $release in *-static*) link=static ;; esac
 {
-    echo "RELEASE ${release%%-*}"
+    case $release in
+    other) echo "RELEASE none" ;;
+    *) echo "RELEASE ${release%%-*}" ;;
+    esac
     echo "LINK $link"
     echo "STRIPPED $stripped"
     grep -v '^WAITS' "$truth"
@@ -116,4 +147,5 @@ mv "$work/core" "$target/core"
 ln -f "$program" "$target/binary"
 # shellcheck disable=SC2015
 [ -s "$work/log" ] && cp "$work/log" "$target/stderr" || true
+if has module; then ln -f "$work/lib${source%.c}.so" "$target/"; fi
 echo "$stamp" >"$target/stamp"

@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# What the fixtures need from Debian. To be sourced.
+# What the fixtures need from Debian: tools on this machine, and other suites' builds of tcmalloc, which are unpacked under
+# $LIBRARIES/<release>/root and never installed. To be sourced.
 
-needed_packages=(gcc g++ binutils gdb zstd autoconf automake libtool dpkg-dev
-    libtcmalloc-minimal4 libgoogle-perftools4 libgoogle-perftools-dev)
+needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dpkg-dev
+    libtcmalloc-minimal4 libgoogle-perftools4)
 
 install_packages() {
     local package
@@ -13,7 +14,98 @@ install_packages() {
     if ((${#missing[@]})); then
         [ "$(id -u)" = 0 ] || fail "not installed: ${missing[*]} (as root: apt-get install ${missing[*]})"
         echo "packages: installing ${missing[*]}"
-        apt-get update -q >/dev/null
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
+        {
+            apt-get update -q
+            DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+        } >"$FIXTURES/apt.log" 2>&1 || fail "apt-get failed: $(tail -n 3 "$FIXTURES/apt.log")"
     fi
+    [ -e /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 ] || fail "needs an x86-64 Debian 12"
+    local version
+    version=$(dpkg-query -W -f='${Version}' libtcmalloc-minimal4)
+    [[ $version == 2.10-* ]] || fail "needs Debian 12, whose libtcmalloc-minimal4 is 2.10; here it is $version"
+}
+
+# The packages of the other suites: release, suites to look in, packages (the first decides about the version).
+other_releases=(
+    "2.8.1 bullseye libtcmalloc-minimal4"
+    "2.16 trixie libtcmalloc-minimal4t64 libc6 libstdc++6 libgcc-s1"
+    "2.18.1 forky,sid libtcmalloc-minimal4t64 libgoogle-perftools4t64 libunwind8 liblzma5 libc6 libstdc++6 libgcc-s1"
+)
+
+# The mirror from which this machine takes Debian itself.
+debian_mirror() {
+    apt-get indextargets --format '$(SITE) $(ORIGIN) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+        awk '$2 == "Debian" && $4 == "main" { print $1; exit }'
+}
+
+# An apt of our own: the machine's mirror, keys and options, but other suites and its own state.
+prepare_private_apt() {
+    [ -z "${APT_CONFIG:-}" ] || return 0
+    local mirror directory=$FIXTURES/apt suite
+    mirror=$(debian_mirror)
+    if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then # empty until apt-get update has run once
+        apt-get update -q >"$FIXTURES/apt.log" 2>&1 || fail "apt-get update failed: $(tail -n 3 "$FIXTURES/apt.log")"
+        mirror=$(debian_mirror)
+    fi
+    [ -n "$mirror" ] || fail "apt knows no Debian mirror yet (as root: apt-get update)"
+    mkdir -p "$directory"/lists/partial "$directory"/cache/archives/partial
+    : >"$directory/status"
+    # Packages and sources only: all that apt would fetch by default is more than twice as much.
+    for suite in bullseye trixie forky sid; do
+        echo "deb [arch=amd64 target=Packages] $mirror $suite main"
+    done >"$directory/sources.list"
+    echo "deb-src [target=Sources] $mirror bookworm main" >>"$directory/sources.list"
+    cat >"$directory/apt.conf" <<END
+Dir::State "$directory";
+Dir::State::lists "$directory/lists";
+Dir::State::status "$directory/status";
+Dir::Cache "$directory/cache";
+Dir::Etc::sourcelist "$directory/sources.list";
+Dir::Etc::sourceparts "-";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+END
+    export APT_CONFIG=$directory/apt.conf
+    echo "packages: reading the lists of the other suites"
+    apt-get update -q >"$FIXTURES/apt.log" 2>&1 || fail "apt-get update failed: $(tail -n 3 "$FIXTURES/apt.log")"
+}
+
+fetch_releases() {
+    local line release suites suite package version
+    local -a packages
+    for line in "${other_releases[@]}"; do
+        read -r release suites packages <<<"$line"
+        read -ra packages <<<"$packages"
+        [ -e "$LIBRARIES/$release/done" ] && [ "$(cat "$LIBRARIES/$release/done")" = "$line" ] && continue
+        prepare_private_apt
+        rm -rf "${LIBRARIES:?}/$release"
+        mkdir -p "$LIBRARIES/$release/debs" "$LIBRARIES/$release/root"
+        for suite in ${suites//,/ }; do
+            version=$(apt-cache madison "${packages[0]}" | awk -v suite="$suite/main" -F' *[|] *' '$3 ~ suite { print $2; exit }')
+            [[ $version == "$release"-* ]] && break
+        done
+        [[ $version == "$release"-* ]] || fail "gperftools $release is not in Debian's $suites any more (there is ${version:-none})"
+        echo "packages: fetching gperftools $version and what it runs on from $suite"
+        (cd "$LIBRARIES/$release/debs" && apt-get download -q "${packages[@]/%//$suite}") >"$FIXTURES/apt.log" 2>&1 ||
+            fail "apt-get download failed: $(tail -n 3 "$FIXTURES/apt.log")"
+        for package in "$LIBRARIES/$release"/debs/*.deb; do
+            dpkg-deb -x "$package" "$LIBRARIES/$release/root"
+        done
+        rm -r "$LIBRARIES/$release/debs"
+        echo "$line" >"$LIBRARIES/$release/done"
+    done
+}
+
+# The source of 2.10, which the builds with debug information are made from, into $LIBRARIES/source.
+fetch_source() {
+    prepare_private_apt
+    rm -rf "$LIBRARIES/source"
+    mkdir -p "$LIBRARIES/source"
+    (cd "$LIBRARIES/source" && apt-get source -q google-perftools=2.10-1) >"$FIXTURES/apt.log" 2>&1 ||
+        fail "apt-get source failed: $(tail -n 3 "$FIXTURES/apt.log")"
+}
+
+forget_private_apt() {
+    rm -rf "$FIXTURES/apt" # a hundred megabytes of lists
+    unset APT_CONFIG
 }
