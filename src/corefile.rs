@@ -10,19 +10,48 @@
 //! is a [`CoreError`].
 
 mod error;
+mod headers;
+mod input;
 mod mapping;
+mod notes;
 mod process;
+mod regions;
 mod space;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use error::CoreError;
+pub use input::is_packed;
 pub use mapping::{FileView, Mapping};
 pub use process::{MappedFile, Process, SignalInfo};
 pub use space::{AddressSpace, Backing};
 
-use crate::arch::ArchInfo;
 use heaps::target::{Abi, Thread};
+
+use self::headers::Segment;
+use crate::arch::ArchInfo;
+
+/// Tags of the auxiliary vector (include/uapi/linux/auxvec.h), for [`CoreFile::auxv`].
+pub mod auxv {
+    /// Address of the executable's program headers.
+    pub const AT_PHDR: u64 = 3;
+    /// Their number.
+    pub const AT_PHNUM: u64 = 5;
+    /// Bytes of a page.
+    pub const AT_PAGESZ: u64 = 6;
+    /// Base address of the dynamic linker; 0 where there is none.
+    pub const AT_BASE: u64 = 7;
+    /// Entry point of the executable.
+    pub const AT_ENTRY: u64 = 9;
+    /// Address of the executable's path, a string.
+    pub const AT_EXECFN: u64 = 31;
+    /// Address of the vDSO.
+    pub const AT_SYSINFO_EHDR: u64 = 33;
+}
+
+/// Page sizes that Linux has; another one is damage.
+const PAGE_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 20;
 
 /// How a core is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +75,16 @@ impl Default for OpenOptions {
 #[derive(Debug)]
 pub struct CoreFile {
     path: PathBuf,
+    view: FileView,
     arch: &'static ArchInfo,
-    abi: Abi,
+    page_bytes: u64,
+    segments: Vec<Segment>,
     threads: Vec<Thread>,
+    fp_registers: Vec<Option<Range<usize>>>,
     process: Process,
     signal: Option<SignalInfo>,
     auxv: Vec<(u64, u64)>,
     files: Vec<MappedFile>,
-    file_bytes: u64,
     expected_bytes: u64,
     diagnostics: Vec<String>,
 }
@@ -71,9 +102,43 @@ impl CoreFile {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(path: &Path, _options: &OpenOptions) -> Result<CoreFile, CoreError> {
-        Err(CoreError::Missing {
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<CoreFile, CoreError> {
+        let input = input::open(path, options)?;
+        Self::parse(path, input.view, input.diagnostics)
+    }
+
+    /// Reads headers and notes of a core that is already mapped.
+    fn parse(
+        path: &Path,
+        view: FileView,
+        mut diagnostics: Vec<String>,
+    ) -> Result<CoreFile, CoreError> {
+        let mut headers = headers::parse(view.bytes(), path)?;
+        let mut notes = notes::parse(view.bytes(), &headers);
+        diagnostics.append(&mut headers.diagnostics);
+        diagnostics.append(&mut notes.diagnostics);
+        let page_size = |(tag, value): &(u64, u64)| (*tag == auxv::AT_PAGESZ).then_some(*value);
+        let page_bytes = notes
+            .auxv
+            .iter()
+            .find_map(page_size)
+            .or(notes.file_page_bytes)
+            .filter(|bytes| bytes.is_power_of_two() && PAGE_BYTES.contains(bytes))
+            .unwrap_or(headers.arch.default_page_bytes);
+        Ok(CoreFile {
             path: path.to_owned(),
+            view,
+            arch: headers.arch,
+            page_bytes,
+            segments: headers.segments,
+            threads: notes.threads,
+            fp_registers: notes.fp_registers,
+            process: notes.process,
+            signal: notes.signal,
+            auxv: notes.auxv,
+            files: notes.files,
+            expected_bytes: headers.expected_bytes,
+            diagnostics,
         })
     }
 
@@ -89,12 +154,22 @@ impl CoreFile {
 
     /// Byte order, pointer width, page size of the dead process.
     pub fn abi(&self) -> Abi {
-        self.abi
+        Abi {
+            pointer_bytes: self.arch.pointer_bytes,
+            little_endian: self.arch.little_endian,
+            page_bytes: self.page_bytes,
+        }
     }
 
     /// Its threads, the crashing one first where the core tells.
     pub fn threads(&self) -> &[Thread] {
         &self.threads
+    }
+
+    /// The floating-point registers of the thread at this index, as `NT_FPREGSET` has them.
+    pub fn fp_registers(&self, index: usize) -> Option<&[u8]> {
+        let range = self.fp_registers.get(index)?.clone()?;
+        self.view.bytes().get(range)
     }
 
     /// What `NT_PRPSINFO` says about the process.
@@ -122,7 +197,7 @@ impl CoreFile {
 
     /// Size in bytes of the core, unpacked.
     pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
+        self.view.bytes().len() as u64
     }
 
     /// Size in bytes that its program headers promise.
@@ -132,7 +207,7 @@ impl CoreFile {
 
     /// Whether the file ends before what its program headers promise.
     pub fn truncated(&self) -> bool {
-        self.file_bytes < self.expected_bytes
+        self.file_bytes() < self.expected_bytes
     }
 
     /// What was odd while reading it, one sentence each.

@@ -19,31 +19,6 @@ pub struct Process {
     pub arguments: Option<String>,
 }
 
-/// The signal that ended the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignalInfo {
-    /// Its number.
-    pub signal: i32,
-    /// `si_code`: why it was sent. `None` if the core has no `NT_SIGINFO`.
-    pub code: Option<i32>,
-    /// The address that could not be accessed, where the signal is of that kind.
-    pub fault_address: Option<Address>,
-    /// Process and user id of the sender, where the signal was sent by a process.
-    pub sender: Option<(u32, u32)>,
-}
-
-impl SignalInfo {
-    /// Its name as in `signal.h`, e.g. `SIGSEGV`.
-    pub fn name(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// The name of its code as in `signal.h`, e.g. `SEGV_MAPERR`.
-    pub fn code_name(&self) -> Option<&'static str> {
-        None
-    }
-}
-
 /// One file mapping of `NT_FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappedFile {
@@ -55,4 +30,201 @@ pub struct MappedFile {
     pub file_offset: u64,
     /// Path in the dead process, as the kernel writes it (` (deleted)` included).
     pub path: String,
+}
+
+/// The signal that ended the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalInfo {
+    /// Its number.
+    pub signal: i32,
+    /// `si_code`: why it was sent. `None` if the core has no `NT_SIGINFO`.
+    pub code: Option<i32>,
+    /// The address that could not be accessed, where the signal is of that kind. A general protection fault (an address
+    /// that is not canonical) has none: the processor does not tell it.
+    pub fault_address: Option<Address>,
+    /// Process and user id of the sender, where the signal was sent by a process.
+    pub sender: Option<(u32, u32)>,
+}
+
+/// Signals of Linux on x86-64 and arm64 (include/uapi/asm-generic/signal.h), from 1.
+const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+
+const SIGILL: i32 = 4;
+const SIGTRAP: i32 = 5;
+const SIGABRT: i32 = 6;
+const SIGBUS: i32 = 7;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;
+const SIGSYS: i32 = 31;
+
+/// Codes of signals that the kernel sends for a fault (include/uapi/asm-generic/siginfo.h), from 1.
+const fn codes(signal: i32) -> &'static [&'static str] {
+    match signal {
+        SIGILL => &[
+            "ILL_ILLOPC",
+            "ILL_ILLOPN",
+            "ILL_ILLADR",
+            "ILL_ILLTRP",
+            "ILL_PRVOPC",
+            "ILL_PRVREG",
+            "ILL_COPROC",
+            "ILL_BADSTK",
+            "ILL_BADIADDR",
+        ],
+        SIGTRAP => &[
+            "TRAP_BRKPT",
+            "TRAP_TRACE",
+            "TRAP_BRANCH",
+            "TRAP_HWBKPT",
+            "TRAP_UNK",
+            "TRAP_PERF",
+        ],
+        SIGBUS => &[
+            "BUS_ADRALN",
+            "BUS_ADRERR",
+            "BUS_OBJERR",
+            "BUS_MCEERR_AR",
+            "BUS_MCEERR_AO",
+        ],
+        SIGFPE => &[
+            "FPE_INTDIV",
+            "FPE_INTOVF",
+            "FPE_FLTDIV",
+            "FPE_FLTOVF",
+            "FPE_FLTUND",
+            "FPE_FLTRES",
+            "FPE_FLTINV",
+            "FPE_FLTSUB",
+        ],
+        SIGSEGV => &[
+            "SEGV_MAPERR",
+            "SEGV_ACCERR",
+            "SEGV_BNDERR",
+            "SEGV_PKUERR",
+            "SEGV_ACCADI",
+            "SEGV_ADIDERR",
+            "SEGV_ADIPERR",
+            "SEGV_MTEAERR",
+            "SEGV_MTESERR",
+            "SEGV_CPERR",
+        ],
+        SIGSYS => &["SYS_SECCOMP", "SYS_USER_DISPATCH"],
+        _ => &[],
+    }
+}
+
+/// `si_code` of a fault of which the kernel gives no details.
+const SI_KERNEL: i32 = 0x80;
+
+impl SignalInfo {
+    /// Its name as in `signal.h`, e.g. `SIGSEGV`. `None` for real-time signals.
+    pub fn name(&self) -> Option<&'static str> {
+        let index = usize::try_from(self.signal).ok()?.checked_sub(1)?;
+        SIGNALS.get(index).copied()
+    }
+
+    /// The name of its code as in `siginfo.h`, e.g. `SEGV_MAPERR`.
+    pub fn code_name(&self) -> Option<&'static str> {
+        match self.code? {
+            SI_KERNEL => Some("SI_KERNEL"),
+            0 => Some("SI_USER"),
+            -1 => Some("SI_QUEUE"),
+            -2 => Some("SI_TIMER"),
+            -3 => Some("SI_MESGQ"),
+            -4 => Some("SI_ASYNCIO"),
+            -5 => Some("SI_SIGIO"),
+            -6 => Some("SI_TKILL"),
+            code => {
+                let index = usize::try_from(code).ok()?.checked_sub(1)?;
+                codes(self.signal).get(index).copied()
+            }
+        }
+    }
+
+    /// Whether the signal means that the program itself did wrong, as opposed to a stop or a kill from outside.
+    pub(super) fn is_crash(&self) -> bool {
+        let is_fault = matches!(
+            self.signal,
+            SIGILL | SIGBUS | SIGFPE | SIGSEGV | SIGSYS | SIGABRT
+        );
+        is_fault || (self.signal == SIGTRAP && self.code == Some(SI_KERNEL))
+    }
+
+    /// Whether `siginfo_t` holds the address of a fault.
+    pub(super) fn has_address(&self) -> bool {
+        let kind = matches!(self.signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV);
+        kind && self.code.is_some_and(|code| code > 0 && code != SI_KERNEL)
+    }
+
+    /// Whether `siginfo_t` holds the process that sent the signal.
+    pub(super) fn has_sender(&self) -> bool {
+        matches!(self.code, Some(0 | -1 | -6))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signal(signal: i32, code: i32) -> SignalInfo {
+        SignalInfo {
+            signal,
+            code: Some(code),
+            fault_address: None,
+            sender: None,
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_headers() {
+        assert_eq!(signal(11, 1).name(), Some("SIGSEGV"));
+        assert_eq!(signal(11, 1).code_name(), Some("SEGV_MAPERR"));
+        assert_eq!(signal(11, 128).code_name(), Some("SI_KERNEL"));
+        assert_eq!(signal(6, -6).name(), Some("SIGABRT"));
+        assert_eq!(signal(6, -6).code_name(), Some("SI_TKILL"));
+        assert_eq!(signal(31, 1).name(), Some("SIGSYS"));
+        assert_eq!(signal(0, 99).name(), None);
+        assert_eq!(signal(-5, 99).code_name(), None);
+        assert_eq!(signal(64, 0).name(), None);
+    }
+
+    #[test]
+    fn only_a_fault_has_an_address() {
+        assert!(signal(11, 1).has_address());
+        assert!(!signal(11, SI_KERNEL).has_address());
+        assert!(!signal(11, 0).has_address() && signal(11, 0).has_sender());
+        assert!(!signal(6, 1).has_address());
+    }
 }

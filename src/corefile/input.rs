@@ -1,0 +1,320 @@
+//! From a path to the bytes of a core: mapped as it is, or unpacked into a file without a name.
+//!
+//! systemd keeps cores as `.zst` (also `.lz4`, `.xz`) and `coredumpctl dump | heapcheck -` pipes them, so both are
+//! unpacked here, told by their magic number. Untouched heap is zeros: pages of zeros become holes, so that a core of
+//! 100 GB with 5 GB of contents needs 5 GB of disk. A packed file that ends early is a core that ends early.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CoreError, FileView, Mapping, OpenOptions};
+
+/// Bytes that are written or left out together.
+const HOLE_BYTES: usize = 4096;
+/// Bytes that are unpacked at a time.
+const BUFFER_BYTES: usize = 256 * HOLE_BYTES;
+/// Most memory that an xz decoder may ask for, in KiB: its dictionary size is a number in the file.
+const XZ_MEMORY_KIB: u32 = 1 << 20;
+
+/// The bytes of a core.
+pub(super) struct Input {
+    pub view: FileView,
+    pub diagnostics: Vec<String>,
+}
+
+/// What the first bytes of a file say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Zstd,
+    Gzip,
+    Xz,
+    Lz4,
+}
+
+impl Packing {
+    fn of(start: &[u8]) -> Packing {
+        match start {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Zstd,
+            // A skippable frame: pzstd and seekable archives begin with one.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
+            [0x1f, 0x8b, ..] => Packing::Gzip,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+            [0x04, 0x22, 0x4d, 0x18, ..] => Packing::Lz4,
+            _ => Packing::None,
+        }
+    }
+
+    fn reader<'r>(self, packed: impl BufRead + 'r) -> Box<dyn Read + 'r> {
+        match self {
+            Packing::None => Box::new(packed),
+            Packing::Zstd => Box::new(ZstdFrames {
+                packed,
+                frame: None,
+            }),
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
+                packed,
+                true,
+                XZ_MEMORY_KIB,
+            )),
+            Packing::Lz4 => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(packed))),
+        }
+    }
+}
+
+/// Whether the file at `path` is packed in a way that is read here (a core may be, a binary is not).
+pub fn is_packed(start: &[u8]) -> bool {
+    Packing::of(start) != Packing::None
+}
+
+/// Opens and, if need be, unpacks the core at `path`; `-` is standard input.
+pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Input, CoreError> {
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => CoreError::Missing {
+            path: path.to_owned(),
+        },
+        _ => CoreError::Unreadable {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let file = if path == Path::new("-") {
+        File::from(
+            io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(unreadable)?,
+        )
+    } else {
+        File::open(path).map_err(unreadable)?
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(CoreError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    if !metadata.is_file() {
+        return unpack(path, BufReader::new(file), options);
+    }
+    let mapping = Mapping::of(&file).map_err(unreadable)?;
+    if is_packed(mapping.bytes()) {
+        return unpack(path, Cursor::new(mapping.bytes()), options);
+    }
+    Ok(Input {
+        view: FileView::whole(Arc::new(mapping)),
+        diagnostics: Vec::new(),
+    })
+}
+
+/// Reads a stream to its end into a file without a name, unpacking it.
+fn unpack(
+    path: &Path,
+    mut packed: impl BufRead,
+    options: &OpenOptions,
+) -> Result<Input, CoreError> {
+    let unreadable = |source| CoreError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut start = [0; 8];
+    let count = read_full(&mut packed, &mut start).map_err(|(_, source)| unreadable(source))?;
+    let start = start.get(..count).unwrap_or(&[]);
+    let packing = Packing::of(start);
+    if packing == Packing::None && !start.starts_with(&object::elf::ELFMAG) {
+        // Do not copy an endless stream to find out that it is no core.
+        return Err(super::headers::not_elf(path, start));
+    }
+    let temporary = |source| CoreError::Temporary {
+        path: path.to_owned(),
+        dir: options.temporary_dir.clone(),
+        source,
+    };
+    let file = tempfile::tempfile_in(&options.temporary_dir).map_err(temporary)?;
+    let mut reader = packing.reader(Cursor::new(start).chain(packed));
+    let limit = options.max_unpacked_bytes.unwrap_or(u64::MAX);
+    let copied = copy_sparse(&mut reader, &file, limit).map_err(temporary)?;
+    let mut diagnostics = Vec::new();
+    match copied.stopped {
+        Some(source) if copied.bytes == 0 => {
+            return Err(CoreError::Unpack {
+                path: path.to_owned(),
+                source,
+            });
+        }
+        Some(source) => diagnostics.push(format!(
+            "the packed core could be read only up to byte {}: {source}",
+            copied.bytes
+        )),
+        None if copied.over_limit => diagnostics.push(format!(
+            "unpacking stopped at the limit of {limit} bytes; the rest counts as cut off"
+        )),
+        None => {}
+    }
+    let mapping = Mapping::of(&file).map_err(temporary)?;
+    Ok(Input {
+        view: FileView::whole(Arc::new(mapping)),
+        diagnostics,
+    })
+}
+
+/// How a copy ended.
+struct Copied {
+    bytes: u64,
+    over_limit: bool,
+    stopped: Option<io::Error>,
+}
+
+/// Copies at most `limit` bytes, leaving holes for pages of zeros. An error of the reader ends the copy and stands in the
+/// answer; an error of the writer is an error.
+fn copy_sparse(reader: &mut impl Read, file: &File, limit: u64) -> io::Result<Copied> {
+    let mut copied = Copied {
+        bytes: 0,
+        over_limit: false,
+        stopped: None,
+    };
+    let mut buffer = vec![0u8; BUFFER_BYTES];
+    while copied.stopped.is_none() && !copied.over_limit {
+        let count = match read_full(reader, &mut buffer) {
+            Ok(count) => count,
+            Err((count, error)) => {
+                copied.stopped = Some(error);
+                count
+            }
+        };
+        if count == 0 {
+            break;
+        }
+        let room = limit.saturating_sub(copied.bytes);
+        let kept = usize::try_from(room).map_or(count, |room| room.min(count));
+        copied.over_limit = kept < count;
+        let bytes = buffer.get(..kept).unwrap_or(&[]);
+        write_sparse(file, bytes, copied.bytes)?;
+        copied.bytes += kept as u64;
+    }
+    file.set_len(copied.bytes)?;
+    Ok(copied)
+}
+
+/// Writes the pages of `bytes` that are not all zero, in runs.
+fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<()> {
+    let is_hole = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let holes = rest
+            .chunks(HOLE_BYTES)
+            .take_while(|page| is_hole(page))
+            .map(<[u8]>::len)
+            .sum();
+        let (_, after) = rest.split_at_checked(holes).unwrap_or((rest, &[]));
+        let filled = after
+            .chunks(HOLE_BYTES)
+            .take_while(|page| !is_hole(page))
+            .map(<[u8]>::len)
+            .sum();
+        let (run, after) = after.split_at_checked(filled).unwrap_or((after, &[]));
+        file.write_all_at(run, at + holes as u64)?;
+        at += (holes + filled) as u64;
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Reads until `buffer` is full or the stream ends. An error comes with the bytes read before it.
+fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, io::Error)> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((done, error)),
+        }
+    }
+    Ok(done)
+}
+
+/// An lz4 file may be several frames; the decoder ends at each.
+struct Lz4Frames<R: BufRead>(lz4_flex::frame::FrameDecoder<R>);
+
+impl<R: BufRead> Read for Lz4Frames<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.0.read(out)?;
+            if count > 0 || self.0.get_mut().fill_buf()?.is_empty() {
+                return Ok(count);
+            }
+        }
+    }
+}
+
+/// A zstd file may be several frames, skippable ones among them (pzstd, seekable archives); the decoder knows one.
+struct ZstdFrames<R: BufRead> {
+    packed: R,
+    frame: Option<Box<ruzstd::decoding::FrameDecoder>>,
+}
+
+impl<R: BufRead> ZstdFrames<R> {
+    /// Starts the next frame; `false` at the end of the file.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+        loop {
+            if self.packed.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            let mut decoder = self.frame.take().unwrap_or_default();
+            match decoder.reset(&mut self.packed) {
+                Ok(()) => {
+                    self.frame = Some(decoder);
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    io::copy(
+                        &mut self.packed.by_ref().take(length.into()),
+                        &mut io::sink(),
+                    )?;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for ZstdFrames<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        use ruzstd::decoding::BlockDecodingStrategy;
+        loop {
+            let Some(frame) = self.frame.as_mut() else {
+                if self.next_frame()? {
+                    continue;
+                }
+                return Ok(0);
+            };
+            let count = frame.read(out)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            if frame.is_finished() {
+                if !self.next_frame()? {
+                    self.frame = None;
+                    return Ok(0);
+                }
+                continue;
+            }
+            frame
+                .decode_blocks(
+                    &mut self.packed,
+                    BlockDecodingStrategy::UptoBytes(out.len()),
+                )
+                .map_err(io::Error::other)?;
+        }
+    }
+}
