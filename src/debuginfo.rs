@@ -31,3 +31,12 @@ impl FileBytes {
         }
     }
 }
+
+/// Stub.
+pub struct DebugInfo {}
+impl DebugInfo {
+    /// Stub.
+    pub fn debug_file(&self, _module: ModuleId) -> Option<FileBytes> {
+        None
+    }
+}

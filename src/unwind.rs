@@ -1,1 +1,228 @@
-//! To come.
+//! Stacks of the dead process's threads: every frame, with all registers that the rules give.
+//!
+//! ```text
+//! registers at death ──> frame 0 ──┬─ call-frame information (cfi, tables)       trust: cfi
+//!                                  ├─ a signal's saved registers (trampoline)    trust: context
+//!                                  ├─ frame pointer                              trust: frame_pointer
+//!                                  └─ stack scan                                 trust: scan
+//!                                        └──> frame 1 ──> ...
+//! ```
+//!
+//! Threads are unwound when first asked for, each once. Tables are found once per module and shared by all threads.
+//!
+//! Bounds: the stack pointer must rise from frame to frame, except where a signal's frame may lie on another stack, which
+//! is followed at most [`MAX_SIGNALS`] times; a stack of more than [`MAX_FRAMES`] frames is given up. In memory stay the
+//! innermost [`KEPT_INNER`] and the outermost [`KEPT_OUTER`] frames; [`Unwinder::omitted`] says how many lie between.
+//!
+//! Not for: inlined functions, names and lines (`debuginfo`), and Windows or macOS unwind formats.
+
+mod cfi;
+mod fallback;
+mod machine;
+mod sources;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::sync::{Arc, OnceLock};
+
+use heaps::target::{Address, Fault, Frame, Module, TargetMemory, Thread, Threads};
+
+use crate::arch::ArchInfo;
+use crate::corefile::AddressSpace;
+use crate::debuginfo::{DebugInfo, FileBytes};
+use crate::modules::ModuleSet;
+use tables::Tables;
+
+/// Frames walked before a stack is given up.
+pub const MAX_FRAMES: u64 = 1_000_000;
+/// Signals crossed before a stack is given up.
+pub const MAX_SIGNALS: u32 = 64;
+/// Innermost frames kept, about 400 bytes each.
+pub const KEPT_INNER: usize = 4096;
+/// Outermost frames kept of a longer stack.
+pub const KEPT_OUTER: usize = 256;
+
+/// Why a stack has no further frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackEnd {
+    /// The outermost function: the rules say that nobody called it, or its return address is zero.
+    Complete,
+    /// The stack's memory is not in the core.
+    Unreadable(Fault),
+    /// The next frame would not lie above this one: the stack is damaged or runs in a circle.
+    NotRising,
+    /// No rule, frame pointer or return address leads further.
+    Lost,
+    /// The stack is longer than [`MAX_FRAMES`], or crosses more than [`MAX_SIGNALS`] signals.
+    TooLong,
+}
+
+impl StackEnd {
+    /// Whether the stack is known to its outermost function.
+    pub fn is_complete(self) -> bool {
+        self == StackEnd::Complete
+    }
+}
+
+/// Frames in the middle of a very deep stack, walked but not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Omitted {
+    /// They lie before this index of [`Threads::frames`].
+    pub before: usize,
+    /// How many.
+    pub count: u64,
+}
+
+/// An unwound stack.
+#[derive(Clone, Debug)]
+struct Stack {
+    frames: Vec<Frame>,
+    omitted: Option<Omitted>,
+    end: StackEnd,
+}
+
+/// Unwinds threads; see the module's documentation.
+pub struct Unwinder {
+    memory: Arc<dyn TargetMemory + Send>,
+    modules: Modules,
+    debug: Option<Arc<DebugInfo>>,
+    threads: Vec<Thread>,
+    stacks: Vec<OnceLock<Stack>>,
+    tables: Vec<OnceLock<Tables>>,
+    arch: &'static ArchInfo,
+}
+
+/// The modules with their files, or bare ones in tests.
+enum Modules {
+    Set(Arc<ModuleSet>),
+    #[cfg(test)]
+    Bare(Vec<(Module, FileBytes)>),
+}
+
+impl Unwinder {
+    /// An unwinder that has unwound nothing yet.
+    pub fn new(
+        memory: Arc<AddressSpace>,
+        modules: Arc<ModuleSet>,
+        threads: Vec<Thread>,
+        arch: &'static ArchInfo,
+    ) -> Self {
+        Self::over(memory, Modules::Set(modules), threads, arch)
+    }
+
+    fn over(
+        memory: Arc<dyn TargetMemory + Send>,
+        modules: Modules,
+        threads: Vec<Thread>,
+        arch: &'static ArchInfo,
+    ) -> Self {
+        let slots = |count| (0..count).map(|_| OnceLock::new()).collect();
+        let mut unwinder = Self {
+            memory,
+            modules,
+            debug: None,
+            stacks: (0..threads.len()).map(|_| OnceLock::new()).collect(),
+            threads,
+            tables: Vec::new(),
+            arch,
+        };
+        unwinder.tables = slots(unwinder.modules().len());
+        unwinder
+    }
+
+    /// Also uses `.debug_frame` of separate debug files.
+    #[must_use]
+    pub fn with_debug_info(mut self, debug: Arc<DebugInfo>) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// Why the stack of the thread at this index ends where it does.
+    pub fn end(&self, index: usize) -> Option<StackEnd> {
+        self.stack(index).map(|stack| stack.end)
+    }
+
+    /// The frames of a very deep stack that were not kept.
+    pub fn omitted(&self, index: usize) -> Option<Omitted> {
+        self.stack(index)?.omitted
+    }
+
+    /// Unwinds all threads, in parallel.
+    pub fn unwind_all(&self) {
+        use rayon::prelude::*;
+        (0..self.threads.len()).into_par_iter().for_each(|index| {
+            self.stack(index);
+        });
+    }
+
+    fn stack(&self, index: usize) -> Option<&Stack> {
+        let thread = self.threads.get(index)?;
+        let slot = self.stacks.get(index)?;
+        Some(slot.get_or_init(|| self.walk(thread)))
+    }
+
+    fn modules(&self) -> &[Module] {
+        match &self.modules {
+            Modules::Set(set) => set.modules(),
+            #[cfg(test)]
+            Modules::Bare(_) => &[],
+        }
+    }
+
+    fn module_at(&self, at: Address) -> Option<(&Module, &Tables)> {
+        let (module, slot) = match &self.modules {
+            Modules::Set(set) => {
+                let module = set.module_at(at)?;
+                (module, usize::try_from(module.id.0).ok()?)
+            }
+            #[cfg(test)]
+            Modules::Bare(modules) => {
+                let slot = modules
+                    .iter()
+                    .position(|(module, _)| module.range.contains(&at))?;
+                (&modules[slot].0, slot)
+            }
+        };
+        let tables = self.tables.get(slot)?;
+        Some((module, tables.get_or_init(|| self.tables_of(module))))
+    }
+
+    fn tables_of(&self, module: &Module) -> Tables {
+        let (image, headers) = match &self.modules {
+            Modules::Set(set) => (
+                set.file(module.id)
+                    .map(|_| FileBytes::Module(Arc::clone(set), module.id)),
+                set.program_headers(module.id),
+            ),
+            #[cfg(test)]
+            Modules::Bare(modules) => (
+                modules
+                    .iter()
+                    .find(|(other, _)| other.id == module.id)
+                    .map(|(_, file)| file.clone()),
+                &[][..],
+            ),
+        };
+        let debug = self.debug.as_ref();
+        let debug = debug.and_then(|debug| debug.debug_file(module.id));
+        sources::tables(
+            self.memory.as_ref(),
+            module,
+            headers,
+            image.as_ref(),
+            debug.as_ref(),
+        )
+    }
+}
+
+impl Threads for Unwinder {
+    fn list(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    fn frames(&self, index: usize) -> &[Frame] {
+        self.stack(index).map_or(&[], |stack| &stack.frames)
+    }
+}
