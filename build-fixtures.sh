@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck source-path=SCRIPTDIR
 # Builds the fixtures: installs what is missing, fetches the releases of gperftools that are tested, compiles the programs
 # in testdata/, lets each of them die, and keeps under fixtures/<release>/<name>/ its core, its binary, and the truth that
 # it printed about itself before. A second run builds what has changed since. See testdata/README.md.

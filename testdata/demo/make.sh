@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck source-path=SCRIPTDIR
 # Makes the demo anew: the program `double-free` and its core `double-free.core.zst`, both of which are in the
 # repository so that heapcheck can be seen at work without building fixtures. Needs gcc, zstd and Debian 12's
 # libtcmalloc-minimal4. A different machine gives a different core: commit both files together.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2054,SC2034 # commas belong to the linker; LINK_WORDS is the caller's
 # The builds of tcmalloc, and how a program is linked with each. To be sourced. $LIBRARIES/<release>/ holds what is not the
 # system's own.
 #
@@ -67,16 +67,17 @@ change_build_id() {
     # The last 20 bytes are the ID.
     {
         head -c -20 "$note"
-        printf '%s' "$2" | sha1sum | cut -c1-40 | xxd_reverse
+        printf '%s' "$2" | sha1sum | cut -c1-40 | unhex
     } >"$note.new"
     objcopy --update-section .note.gnu.build-id="$note.new" "$1"
     rm "$note" "$note.new"
 }
 
-xxd_reverse() {
+# Hexadecimal to bytes.
+unhex() {
     local hex
     read -r hex
-    # shellcheck disable=SC2059
+    # shellcheck disable=SC2059,SC2001
     printf "$(sed 's/../\\x&/g' <<<"$hex")"
 }
 
@@ -84,7 +85,7 @@ build_id_of() {
     readelf -n "$1" | awk '/Build ID:/ { print $3; exit }'
 }
 
-# debug_file_in ROOT FILE: the debug file of FILE goes below ROOT/.build-id; says where.
+# place_debug_file ROOT FILE: the debug file of FILE goes below ROOT/.build-id; says where.
 place_debug_file() {
     local id
     id=$(build_id_of "$2")

@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck source-path=SCRIPTDIR disable=SC2054,SC2154
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
 # HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE, module (SOURCE has a
@@ -24,7 +25,8 @@ wrong() {
 
 rm -rf "$target" "$work"
 mkdir -p "$target" "$work/run"
-program=$work/${name%-[0-9][0-9]}
+program=$work/$name
+[[ $name =~ ^(.*)-[0-9]+$ ]] && program=$work/${BASH_REMATCH[1]}
 truth=$work/truth
 
 # Whether HOW has a word; what_of is its value.
@@ -145,7 +147,6 @@ case $release in *-static*) link=static ;; esac
 } >"$target/truth"
 mv "$work/core" "$target/core"
 ln -f "$program" "$target/binary"
-# shellcheck disable=SC2015
-[ -s "$work/log" ] && cp "$work/log" "$target/stderr" || true
+grep -v 'lib/kernel.sh: line' "$work/log" >"$target/stderr" || rm "$target/stderr"
 if has module; then ln -f "$work/lib${source%.c}.so" "$target/"; fi
 echo "$stamp" >"$target/stamp"

@@ -32,6 +32,7 @@ other_releases=(
     "2.18.1 forky,sid libtcmalloc-minimal4t64 libgoogle-perftools4t64 libunwind8 liblzma5 libc6 libstdc++6 libgcc-s1"
 )
 
+# shellcheck disable=SC2016 # apt expands these
 # The mirror from which this machine takes Debian itself.
 debian_mirror() {
     apt-get indextargets --format '$(SITE) $(ORIGIN) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |

@@ -1,0 +1,138 @@
+/* A big heap for measurements: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun]
+ *
+ * Allocates BLOCKS blocks of BYTES bytes altogether (about) by THREADS threads, sizes from a twentieth of the average to four
+ * times it and a few of 300000 bytes, writes into every byte, links each block to an earlier one, frees a random third of them
+ * in random order, one in eight by another thread than the one that took it, so that free lists are long and scattered;
+ * plants the damage, in the class of 48 bytes of the main thread; and aborts. The threads are still there then, all waiting.
+ *
+ * Without damage it prints HEALTHY and STAT current_allocated_bytes. */
+#include "common.h"
+#include <sys/mman.h>
+
+static size_t bytes, blocks_per_thread, threads = 4;
+static uint64_t first_seed = 1;
+static char **blocks; /* of all threads, one part after the other */
+static pthread_barrier_t taken, given;
+
+static uint64_t next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static size_t some_size(uint64_t *state, size_t average)
+{
+    /* In eighths of the average; their mean is 8. */
+    static const unsigned char eighths[16] = {1, 1, 2, 2, 2, 4, 4, 4, 6, 6, 8, 8, 12, 16, 20, 32};
+    uint64_t random = next(state);
+    if (random >> 48 == 0)
+        return 300000;
+    size_t size = average * eighths[random % 16] / 8;
+    return size + (random >> 8) % (size / 4 + 1) - size / 8 + 1;
+}
+
+static void *run(void *number)
+{
+    size_t me = (size_t)number, average = bytes / (blocks_per_thread * threads);
+    uint64_t state = first_seed * 0x9e3779b97f4a7c15 + me * 0xbf58476d1ce4e5b9 + 1;
+    char **mine = blocks + me * blocks_per_thread;
+    for (size_t i = 0; i < blocks_per_thread; i++) {
+        size_t size = some_size(&state, average);
+        char *block = (char *)do_malloc(size);
+        need(block != NULL, "no memory");
+        memset(block, (int)(next(&state) | 1), size);
+        if (size >= 16 && i > 0)
+            memcpy(block + 8, &mine[next(&state) % i], sizeof(char *));
+        mine[i] = block;
+    }
+    for (size_t i = blocks_per_thread - 1; i > 0; i--) {
+        size_t other = next(&state) % (i + 1);
+        char *swapped = mine[i];
+        mine[i] = mine[other];
+        mine[other] = swapped;
+    }
+    pthread_barrier_wait(&taken);
+    char **others = blocks + (me + 1) % threads * blocks_per_thread;
+    size_t third = blocks_per_thread / 3;
+    for (size_t i = 0; i < third; i++) { /* every eighth of one's own is left to the neighbour */
+        if (i % 8 != 0)
+            do_free(mine[i]);
+        else
+            do_free(others[i]);
+    }
+    pthread_barrier_wait(&given);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void plant_double_free(void)
+{
+    char *p = (char *)do_malloc(48), *q = (char *)do_malloc(48);
+    do_malloc(48); /* or the third one fetched would be on the list, which would then be flushed */
+    do_free(p);
+    do_free(q);
+    do_free(p);
+    need(*(char *volatile *)p == q && *(char *volatile *)q == p, "no circle");
+    expect("double-free", p, p, 48, NULL, NULL);
+}
+
+static void plant_overrun(void)
+{
+    enum { TRIES = 100000 };
+    static char *tried[TRIES];
+    for (int i = 0; i < TRIES; i++) {
+        tried[i] = (char *)do_malloc(48);
+        memset(tried[i], 'A', 48);
+        if (i < 2 || tried[i] != tried[i - 1] + 48 || ((uintptr_t)tried[i - 2] & 0xff) == 0)
+            continue;
+        do_free(tried[i - 2]);
+        do_free(tried[i]);
+        need(*(char *volatile *)tried[i] == tried[i - 2], "not at the head of the list");
+        *(volatile char *)(tried[i - 1] + 48) = 0;
+        expect("heap-overrun", tried[i], tried[i], 48, tried[i - 1], "overwriter=zero");
+        return;
+    }
+    give_up("no two neighbours");
+}
+
+int main(int argc, char **argv)
+{
+    const char *damage = NULL;
+    size_t numbers[4] = {0, 0, threads, first_seed};
+    int count = 0;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--damage") == 0 && i + 1 < argc)
+            damage = argv[++i];
+        else if (count < 4)
+            numbers[count++] = strtoull(argv[i], NULL, 0);
+    }
+    bytes = numbers[0];
+    threads = numbers[2];
+    first_seed = numbers[3];
+    if (bytes == 0 || numbers[1] == 0 || threads == 0)
+        give_up("usage: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun]");
+    blocks_per_thread = numbers[1] / threads;
+    blocks = (char **)mmap(NULL, blocks_per_thread * threads * sizeof *blocks, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    need(blocks != MAP_FAILED, "no memory");
+    pthread_barrier_init(&taken, NULL, (unsigned)threads);
+    pthread_barrier_init(&given, NULL, (unsigned)threads + 1);
+    for (size_t i = 0; i < threads; i++) {
+        pthread_t thread;
+        need(pthread_create(&thread, NULL, run, (void *)i) == 0, "no thread");
+    }
+    pthread_barrier_wait(&given);
+    if (!damage) {
+        say("HEALTHY");
+        say_allocated_bytes();
+    } else if (strcmp(damage, "double-free") == 0)
+        plant_double_free();
+    else if (strcmp(damage, "overrun") == 0)
+        plant_overrun();
+    else
+        give_up("no such damage");
+    die_by_abort();
+}

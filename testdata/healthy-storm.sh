@@ -1,0 +1,22 @@
+#!/bin/bash
+# shellcheck source-path=SCRIPTDIR/..
+# healthy-storm.sh N [RELEASE]: makes N more cores of healthy-threads.c, stopped by chance in the middle of malloc and free,
+# under fixtures/storm/RELEASE/healthy-threads-NNNN/ (core, binary, truth). Those that are there already count; FIRST=number
+# starts elsewhere. The number is the seed of the delay. RELEASE is one that build-fixtures.sh has prepared; 2.10 if not given.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+count=${1:?how many}
+release=${2:-2.10}
+first=${FIRST:-1}
+export TESTDATA=$PWD/testdata LIBRARIES=$PWD/fixtures/libraries FIXTURES=$PWD/fixtures/storm
+. testdata/lib/kernel.sh
+. testdata/lib/libraries.sh
+kernel_writes_cores
+[ -e "$(library_of "$release")" ] || fail "no library of $release: run build-fixtures.sh first"
+
+for ((number = first; number < first + count; number++)); do
+    printf -v name 'healthy-threads-%04d' "$number"
+    [ -s "$FIXTURES/$release/$name/stamp" ] ||
+        printf '%s\0' "$release" "$name" healthy-threads.c -O2 "storm=$((1000 + number))" storm
+done | xargs -0 -r -n6 -P2 testdata/lib/one.sh
+echo "$FIXTURES/$release: $(find "$FIXTURES/$release" -name core | wc -l) cores"
