@@ -25,8 +25,13 @@
 pub mod analysis;
 pub mod arch;
 pub mod checks;
+pub mod cli;
 pub mod corefile;
 pub mod debuginfo;
 pub mod modules;
+pub mod output;
+pub mod progress;
+pub mod report;
 pub mod session;
+pub mod terminal;
 pub mod unwind;

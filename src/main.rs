@@ -1,2 +1,124 @@
-//! The command line program.
-fn main() {}
+//! The command line program: parse, run, write, exit status.
+
+use std::process::ExitCode;
+
+use heapcheck::analysis::Analysis;
+use heapcheck::checks::Verdict;
+use heapcheck::cli::{self, Command, Format, Options};
+use heapcheck::output;
+use heapcheck::progress::{Progress, Silent};
+use heapcheck::report::build::{self, BuildOptions};
+use heapcheck::report::escape::Escaped;
+use heapcheck::report::schema::{Document, ErrorDocument, Report};
+use heapcheck::report::text::{self, TextOptions};
+use heapcheck::report::{json, status};
+use heapcheck::session::{Session, SessionOptions};
+use heapcheck::terminal::{self, TerminalProgress};
+
+type Error = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let status = match cli::parse(std::env::args_os().collect()) {
+        Ok(Command::Check(options)) => check(&options).unwrap_or_else(|error| {
+            let json = options.format == Format::Json;
+            not_analysed(error.as_ref(), json.then_some(options.output.as_deref()))
+        }),
+        Ok(Command::Schema) => print(&format!("{:#}\n", json::schema())),
+        Ok(Command::Print(text)) => print(&text),
+        Err(error) => not_analysed(&error, error.json.then_some(None)),
+    };
+    ExitCode::from(status)
+}
+
+/// Analyses a core and writes the report.
+fn check(options: &Options) -> Result<u8, Error> {
+    if let Some(jobs) = options.jobs {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs)
+            .build_global()?;
+    }
+    let report = {
+        let shown = TerminalProgress::start();
+        let progress = shown.as_ref().map_or(&Silent as &dyn Progress, |it| it);
+        analyse(options, progress)?
+    };
+    let status = status::exit_status(&report, options.fail_on);
+    output::write(options.output.as_deref(), &render(report, options)?)?;
+    Ok(status)
+}
+
+fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
+    let build_options = BuildOptions {
+        attributes: options.attributes.clone(),
+        include_bytes: options.include_bytes,
+    };
+    progress.phase("opening the core", None);
+    let session = Session::open(&SessionOptions {
+        files: options.files.clone(),
+        search: options.search.clone(),
+        limit: options.limit,
+        jobs: options.jobs,
+        open: Default::default(),
+    })?;
+    if options.minidump {
+        progress.phase("unwinding stacks", None);
+        return Ok(build::stack_report(&session, &build_options));
+    }
+    progress.phase("walking the heap", None);
+    let analysis = Analysis::default();
+    progress.phase("checking", None);
+    let verdict = Verdict::default();
+    progress.phase("writing the report", None);
+    Ok(build::heap_report(
+        &session,
+        &analysis,
+        &verdict,
+        &build_options,
+    ))
+}
+
+fn render(report: Report, options: &Options) -> Result<Vec<u8>, Error> {
+    match options.format {
+        Format::Json => {
+            let mut bytes = Vec::new();
+            json::write(&Document::Report(Box::new(report)), &mut bytes)?;
+            Ok(bytes)
+        }
+        Format::Text => {
+            let text_options = TextOptions {
+                color: terminal::wants_color(options.color, options.output.is_none()),
+            };
+            let text = if options.minidump {
+                text::minidump(&report, text_options)
+            } else {
+                text::report(&report, text_options)
+            };
+            Ok(text.into_bytes())
+        }
+    }
+}
+
+/// Says why nothing was analysed: one line on standard error, and a document where JSON was asked for.
+fn not_analysed(error: &dyn std::error::Error, document: Option<Option<&std::path::Path>>) -> u8 {
+    let message = error.to_string();
+    // A closed standard error is no reason to fail otherwise.
+    let _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!("heapcheck: {}\n", Escaped(&message)),
+    );
+    if let Some(path) = document {
+        let mut bytes = Vec::new();
+        let document = Document::Error(ErrorDocument::new(message));
+        if json::write(&document, &mut bytes).is_ok() && output::write(path, &bytes).is_err() {
+            let _ = output::write(None, &bytes);
+        }
+    }
+    status::NOT_ANALYSED
+}
+
+fn print(text: &str) -> u8 {
+    match output::write(None, text.as_bytes()) {
+        Ok(()) => status::CLEAN,
+        Err(error) => not_analysed(&error, None),
+    }
+}

@@ -1,0 +1,245 @@
+//! From what was found to a [`Report`]: the only place that knows both sides.
+
+mod finding;
+mod heap;
+mod process;
+
+use std::collections::BTreeMap;
+
+use heaps::target::{Address, Module, ModuleId, Target};
+
+use super::schema::{
+    BuildIdMismatch, Core, CrashInfo, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary,
+    SystemInfo, hex_digits,
+};
+use super::signals;
+use crate::analysis::Analysis;
+use crate::checks::Verdict;
+use crate::checks::finding::{Finding, Severity};
+use crate::session::Session;
+
+/// What the command line asks of a report.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// `--kv name=value`.
+    pub attributes: BTreeMap<String, String>,
+    /// `--include-bytes`: most bytes of a block's contents to show.
+    pub include_bytes: usize,
+}
+
+/// Names of functions, for frames.
+pub trait FunctionNames {
+    /// The function that holds the run-time address `at` of a module.
+    fn function_at(&self, module: ModuleId, at: Address) -> Option<FunctionName>;
+}
+
+/// A function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName {
+    /// Demangled.
+    pub name: String,
+    /// Run-time address of its first instruction.
+    pub start: Address,
+}
+
+/// What the parts of a report are made from.
+#[derive(Clone, Copy)]
+struct Context<'c> {
+    target: Target<'c>,
+    names: &'c dyn FunctionNames,
+    include_bytes: usize,
+}
+
+impl Context<'_> {
+    fn module(&self, id: ModuleId) -> Option<&Module> {
+        self.target.modules.get(usize::try_from(id.0).ok()?)
+    }
+
+    fn module_at(&self, at: Address) -> Option<&Module> {
+        let modules = self.target.modules;
+        let after = modules.partition_point(|module| module.range.start <= at);
+        modules
+            .get(after.checked_sub(1)?)
+            .filter(|module| at < module.range.end)
+    }
+}
+
+/// The report of a heap check.
+pub fn heap_report(
+    session: &Session,
+    analysis: &Analysis,
+    verdict: &Verdict,
+    options: &BuildOptions,
+) -> Report {
+    let names = session_names(session);
+    let context = Context {
+        target: session.target(),
+        names: &names,
+        include_bytes: options.include_bytes,
+    };
+    let mut report = stacks(session, &context, options);
+    report.allocators = analysis.heaps.iter().map(heap::allocator).collect();
+    report.findings = (1..)
+        .zip(&verdict.findings)
+        .map(|(id, found)| finding::finding(id, found, analysis, &context))
+        .collect();
+    report.summary = summary(&verdict.findings, verdict.findings_dropped);
+    report
+        .limits
+        .extend(analysis.limits.iter().map(|limit| Limit {
+            what: limit.what.clone(),
+            why: limit.why.clone(),
+            incomplete: limit.incomplete,
+        }));
+    if verdict.findings_dropped > 0 {
+        report.limits.push(Limit {
+            what: format!("{} more findings", verdict.findings_dropped),
+            why: "a number of each kind is kept, the others are only counted".into(),
+            incomplete: false,
+        });
+    }
+    report.classifiers = classifiers(&report);
+    report
+}
+
+/// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the
+/// status tells whether a stack is incomplete.
+pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
+    let names = session_names(session);
+    let context = Context {
+        target: session.target(),
+        names: &names,
+        include_bytes: 0,
+    };
+    let mut report = stacks(session, &context, options);
+    for limit in &mut report.limits {
+        limit.incomplete = false;
+    }
+    report.limits.push(Limit {
+        what: "the heap".into(),
+        why: "--minidump asks for stacks only".into(),
+        incomplete: false,
+    });
+    report
+        .limits
+        .extend(process::incomplete_stacks(context.target));
+    report.classifiers = classifiers(&report);
+    report
+}
+
+/// Everything but the heap.
+fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> Report {
+    let core = session.core_info();
+    let signal = session.signal();
+    let threads = context.target.threads.list();
+    let crashing =
+        (signal.is_some_and(|signal| signal.signal != 0) && !threads.is_empty()).then_some(0usize);
+    let refused = session.modules().refused();
+    Report {
+        schema_version: SCHEMA_VERSION,
+        core: Core {
+            path: core.path.display().to_string(),
+            size: core.bytes,
+            truncated: core.truncated,
+            build_id_mismatches: refused
+                .iter()
+                .filter(|refused| refused.build_id.is_some())
+                .map(|refused| {
+                    let module = context.module(refused.module);
+                    BuildIdMismatch {
+                        module: module.map_or_else(String::new, |module| module.name.clone()),
+                        path: refused.path.display().to_string(),
+                        expected: module
+                            .and_then(|module| module.build_id.as_deref())
+                            .map(hex_digits),
+                        found: refused.build_id.as_deref().map(hex_digits),
+                    }
+                })
+                .collect(),
+        },
+        pid: session.process().pid,
+        attributes: options.attributes.clone(),
+        process: process::process(session),
+        crash_info: CrashInfo {
+            signal: signal.filter(|signal| signal.signal != 0).map(|signal| {
+                signal
+                    .name()
+                    .map_or_else(|| format!("signal {}", signal.signal), str::to_owned)
+            }),
+            code: signal.and_then(|signal| signal.code_name().map(str::to_owned)),
+            address: signal.and_then(|signal| signal.fault_address.map(Into::into)),
+            crashing_thread: crashing,
+        },
+        crashing_thread: crashing
+            .and_then(|index| process::crashing_thread(index, threads, session.arch())),
+        system_info: SystemInfo {
+            os: "Linux".into(),
+            cpu_arch: session.arch().name.into(),
+        },
+        modules: process::modules(session),
+        threads: process::threads(context),
+        limits: session
+            .limits()
+            .iter()
+            .map(|limit| Limit {
+                what: limit.what.clone(),
+                why: limit.why.clone(),
+                incomplete: limit.incomplete,
+            })
+            .collect(),
+        diagnostics: session
+            .diagnostics()
+            .iter()
+            .map(|message| Diagnostic {
+                level: Level::Warning,
+                message: message.clone(),
+            })
+            .collect(),
+        ..Report::default()
+    }
+}
+
+fn summary(findings: &[Finding], dropped: u64) -> Summary {
+    let mut summary = Summary {
+        dropped,
+        ..Summary::default()
+    };
+    for finding in findings {
+        match finding.severity() {
+            Severity::Critical => summary.critical += 1,
+            Severity::Warning => summary.warning += 1,
+            Severity::Note => summary.note += 1,
+        }
+    }
+    summary
+}
+
+/// Kinds of what is at least a warning, most severe first, then the signal.
+fn classifiers(report: &Report) -> Vec<String> {
+    let mut tags: Vec<String> = Vec::new();
+    let kinds = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity >= super::schema::Severity::Warning)
+        .map(|finding| finding.kind.as_str());
+    let signal = report.crash_info.signal.as_deref().and_then(signals::tag);
+    for tag in kinds.chain(signal) {
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_owned());
+        }
+    }
+    tags
+}
+
+/// Stands in until `debuginfo` names functions.
+struct NoNames;
+
+impl FunctionNames for NoNames {
+    fn function_at(&self, _module: ModuleId, _at: Address) -> Option<FunctionName> {
+        None
+    }
+}
+
+fn session_names(_session: &Session) -> NoNames {
+    NoNames
+}

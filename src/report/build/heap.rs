@@ -1,0 +1,80 @@
+//! Allocators and what they hold.
+
+use heaps::allocators::{Detail, Tally};
+
+use crate::analysis::HeapAnalysis;
+use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
+
+/// The row of one heap.
+pub fn allocator(heap: &HeapAnalysis) -> Allocator {
+    let identity = &heap.identity;
+    let statistics = &heap.statistics;
+    Allocator {
+        name: identity.name.into(),
+        variant: identity.variant.map(Into::into),
+        version: identity.version.clone(),
+        located_by: identity.located_by().name().into(),
+        statistics: Statistics {
+            in_use: tally(statistics.in_use),
+            free: tally(statistics.free),
+            lost: tally(statistics.lost),
+            mapped_bytes: statistics.mapped_bytes,
+        },
+        coverage: Coverage {
+            in_use: statistics.coverage.in_use,
+            free: statistics.coverage.free,
+            metadata: statistics.coverage.metadata,
+            tails: statistics.coverage.tails,
+            unknown: statistics.coverage.unknown,
+        },
+        details: Details {
+            located: identity
+                .located
+                .iter()
+                .map(|part| {
+                    let located = Located {
+                        address: part.at.into(),
+                        by: part.by.name().into(),
+                    };
+                    (part.part.to_owned(), located)
+                })
+                .collect(),
+            size_classes: statistics
+                .size_classes
+                .iter()
+                .map(|row| SizeClass {
+                    size: row.block_bytes,
+                    in_use: row.in_use,
+                    free: row.free,
+                    lost: row.lost,
+                })
+                .collect(),
+            more: heap
+                .details
+                .iter()
+                .filter(|(name, _)| !["located", "size_classes"].contains(name))
+                .map(|(name, detail)| ((*name).to_owned(), value(detail)))
+                .collect(),
+        },
+    }
+}
+
+fn tally(tally: Tally) -> schema::Tally {
+    schema::Tally {
+        blocks: tally.blocks,
+        bytes: tally.bytes,
+    }
+}
+
+fn value(detail: &Detail) -> serde_json::Value {
+    match detail {
+        Detail::Number(number) => (*number).into(),
+        Detail::Text(text) => text.as_str().into(),
+        Detail::Address(address) => address.to_string().into(),
+        Detail::List(items) => items.iter().map(value).collect(),
+        Detail::Table(rows) => rows
+            .iter()
+            .map(|(name, detail)| ((*name).to_owned(), value(detail)))
+            .collect(),
+    }
+}

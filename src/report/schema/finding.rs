@@ -1,0 +1,193 @@
+//! What is wrong with the heap, and the words that prove it.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Bytes, Frame, Hex};
+
+/// How much a finding matters.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A state that the allocator passes through while it works.
+    #[default]
+    Note,
+    /// Worth a look.
+    Warning,
+    /// The heap is damaged.
+    Critical,
+}
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// The evidence fits, and so does something else.
+    #[default]
+    Suspected,
+    /// No other explanation fits as well.
+    Likely,
+    /// No state that this release of the allocator passes through shows this evidence.
+    Certain,
+}
+
+/// One error, with its evidence.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Finding {
+    /// Its number in this report, from 1.
+    pub id: usize,
+    /// What it says; the table of kinds in `docs/report.md`.
+    #[schemars(extend("examples" = [
+        "double-free", "cyclic-free-list", "misaligned-free-entry", "invalid-free-entry", "heap-overrun",
+        "heap-underrun", "use-after-free-write", "dangling-reference", "corrupt-metadata", "count-mismatch",
+    ]))]
+    pub kind: String,
+    /// CWE number of the kind.
+    pub cwe: u32,
+    /// How much it matters.
+    pub severity: Severity,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// The allocator.
+    pub allocator: String,
+    /// What the table of kinds says for this kind.
+    pub address: Hex,
+    /// The block that contains `address`; `null` if none does.
+    pub block: Option<Block>,
+    /// One sentence.
+    pub message: String,
+    /// The words in memory that prove it.
+    pub evidence: Vec<Evidence>,
+    /// Where the block stands in free lists.
+    pub locations: Vec<Location>,
+    /// What the damage cost.
+    pub collateral: Collateral,
+    /// Overruns: the block that most likely wrote past its end.
+    pub culprit: Option<Culprit>,
+    /// What the overwriting bytes look like.
+    pub overwriter: Option<Overwriter>,
+    /// Stacks that the allocator recorded for the block or the culprit.
+    pub stacks: Option<Stacks>,
+    /// Who still points at the block. Not searched in this version: always empty.
+    pub referenced_by: Vec<serde_json::Value>,
+    /// One to three things that a person can do now.
+    pub next_steps: Vec<String>,
+    /// The same bug in another core of the same program gives the same fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// A block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Block {
+    /// The pointer that the program knows.
+    pub address: Hex,
+    /// Usable bytes.
+    pub size: u64,
+    /// `in-use`, `free` or `lost`.
+    #[schemars(extend("examples" = ["in-use", "free", "lost"]))]
+    pub state: String,
+    /// Bytes from its start to the finding's address.
+    pub offset: u64,
+    /// Its first bytes, with `--include-bytes`; else `null`.
+    pub bytes: Option<Bytes>,
+}
+
+/// A word in memory that proves a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Evidence {
+    /// Its address.
+    pub address: Hex,
+    /// Its length in bytes.
+    pub size: u32,
+    /// What it is: `next link`.
+    pub what: String,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+    /// The bytes around it, at most 32; `null` if the core does not hold them.
+    pub dump: Option<Dump>,
+}
+
+/// Bytes as they stand in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Dump {
+    /// Address of the first.
+    pub address: Hex,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A place in a free list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Location {
+    /// Who keeps the list.
+    #[schemars(extend("examples" = [
+        "thread-cache", "transfer-cache", "central-list", "span-list", "tcache", "fastbin", "bin", "slab",
+    ]))]
+    pub holder: String,
+    /// The thread whose cache it is, where that could be told.
+    pub thread_id: Option<u32>,
+    /// Index of its size class.
+    pub size_class: u32,
+    /// Bytes of a block of that class.
+    pub size_class_bytes: u64,
+    /// Entries before this one.
+    pub position: u64,
+    /// Address of the structure that holds the list.
+    pub list_address: Hex,
+}
+
+/// What the damage cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Collateral {
+    /// Free blocks that were cut off from every list.
+    pub lost_blocks: u64,
+}
+
+/// The block that most likely wrote past its end (or before its start).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Culprit {
+    /// The pointer that the program knows.
+    pub address: Hex,
+    /// Usable bytes.
+    pub size: u64,
+    /// `in-use`, `free` or `lost`.
+    #[schemars(extend("examples" = ["in-use", "free", "lost"]))]
+    pub state: String,
+    /// Type of the object in it, when known.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// What it holds, in a few words, when that says something.
+    pub contents: Option<String>,
+    /// Its first bytes, with `--include-bytes`; else `null`.
+    pub bytes: Option<Bytes>,
+}
+
+/// What the overwriting bytes look like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Overwriter {
+    /// Their class.
+    #[schemars(extend("examples" = ["ascii", "utf16", "pointer", "zero", "small-integer", "float", "bit-flip"]))]
+    pub class: String,
+    /// The text, the pointer's target or the number, for people.
+    pub text: Option<String>,
+}
+
+/// Call stacks that the allocator itself recorded (sampling, profiling).
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Stacks {
+    /// Where the block was allocated.
+    pub allocation: Vec<Frame>,
+    /// Where it was freed.
+    pub deallocation: Vec<Frame>,
+}
+
+/// Fingerprints by recipe. A new recipe stands beside the old ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Fingerprint {
+    /// Recipe 1: hash over kind, allocator and the identity of culprit or block.
+    pub v1: String,
+}

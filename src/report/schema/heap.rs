@@ -1,0 +1,101 @@
+//! The allocators: who they are, what they hold.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Hex;
+
+/// An allocator of the process.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Allocator {
+    /// Its name.
+    #[schemars(extend("examples" = ["tcmalloc", "ptmalloc", "jemalloc", "mimalloc"]))]
+    pub name: String,
+    /// `gperftools`; `null` where there is one variant only.
+    pub variant: Option<String>,
+    /// Its release; `null` when unknown.
+    pub version: Option<String>,
+    /// The weakest way used for any part; `details.located` has each.
+    #[schemars(extend("examples" = ["debug-info", "symbols", "structure"]))]
+    pub located_by: String,
+    /// What it holds.
+    pub statistics: Statistics,
+    /// Where the bytes went: the sum is what the allocator holds. `unknown` above 0 is in `limits`.
+    pub coverage: Coverage,
+    /// Its own facts.
+    pub details: Details,
+}
+
+/// What an allocator holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Statistics {
+    /// Handed out to the program.
+    pub in_use: Tally,
+    /// Cached or listed free blocks, wherever they are held.
+    pub free: Tally,
+    /// Free, but cut off from every list by the damage.
+    pub lost: Tally,
+    /// Memory that the allocator holds from the system.
+    pub mapped_bytes: u64,
+}
+
+/// A number of blocks and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Tally {
+    /// Blocks.
+    pub blocks: u64,
+    /// Usable bytes.
+    pub bytes: u64,
+}
+
+/// Where the bytes went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Coverage {
+    /// Blocks handed out.
+    pub in_use: u64,
+    /// Free blocks and free spans.
+    pub free: u64,
+    /// The allocator's own structures.
+    pub metadata: u64,
+    /// Ends too short for a block.
+    pub tails: u64,
+    /// Held, but not understood.
+    pub unknown: u64,
+}
+
+/// An allocator's own facts. More fields than these, by allocator: arenas, spans, caches.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Details {
+    /// Each part of its state, by its name in the allocator's source.
+    pub located: BTreeMap<String, Located>,
+    /// By size class, rising; classes without blocks are left out.
+    pub size_classes: Vec<SizeClass>,
+    /// Whatever else the allocator's walker says.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}
+
+/// Where a part of an allocator's state is, and how it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Located {
+    /// Its address.
+    pub address: Hex,
+    /// How it was found.
+    #[schemars(extend("examples" = ["debug-info", "symbols", "structure"]))]
+    pub by: String,
+}
+
+/// One size class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SizeClass {
+    /// Bytes of a block.
+    pub size: u64,
+    /// Blocks handed out.
+    pub in_use: u64,
+    /// Blocks in lists.
+    pub free: u64,
+    /// Blocks cut off by damage.
+    pub lost: u64,
+}

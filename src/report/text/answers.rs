@@ -1,0 +1,245 @@
+//! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
+
+use crate::report::schema::{Allocator, Block, Culprit, Finding, Report, Severity, Summary};
+
+use super::number::{bytes, count, short};
+use super::page::{Page, Role};
+use super::stacks;
+use crate::report::escape::escaped;
+
+/// Indentation of the answers.
+const INDENT: usize = 2;
+
+/// The answers.
+pub fn write(report: &Report, page: &mut Page) {
+    let core = &report.core;
+    let title = format!(
+        "{} {}: {} ({})",
+        report.tool.name,
+        report.tool.version,
+        escaped(&core.path),
+        short(core.size).unwrap_or_else(|| bytes(core.size)),
+    );
+    let title = page.paint(Role::Strong, &title);
+    page.line(&title);
+    page.gap();
+    page.field(INDENT, "program", Role::Plain, &program(report));
+    page.field(INDENT, "crash", Role::Plain, &crash(report));
+    let (role, heap) = heap(report);
+    page.field(INDENT, "heap", role, &heap);
+    let Some(worst) = report.findings.first() else {
+        return;
+    };
+    page.field(
+        INDENT,
+        "error",
+        Role::Plain,
+        &format!(
+            "{} at {}, {}: {}",
+            worst.kind,
+            worst.address,
+            confidence(worst),
+            worst.message
+        ),
+    );
+    page.field(
+        INDENT,
+        "block",
+        Role::Plain,
+        &worst
+            .block
+            .as_ref()
+            .map_or_else(|| "none: the address is in no block".into(), block),
+    );
+    page.field(INDENT, "done by", Role::Plain, &done_by(worst));
+    if worst.referenced_by.is_empty() {
+        page.field(
+            INDENT,
+            "held by",
+            Role::Faint,
+            "not searched for by this version",
+        );
+    }
+}
+
+fn program(report: &Report) -> String {
+    let process = &report.process;
+    let name = process.executable.as_deref().unwrap_or("unknown");
+    let mut text = match report.pid {
+        Some(pid) => format!("{name}, pid {pid}"),
+        None => name.to_owned(),
+    };
+    if let Some(arguments) = process.arguments.as_deref().map(str::trim)
+        && !arguments.is_empty()
+        && arguments != name
+    {
+        text = format!("{text}: {arguments}");
+    }
+    text
+}
+
+fn crash(report: &Report) -> String {
+    let crash = &report.crash_info;
+    let Some(signal) = &crash.signal else {
+        return "none recorded: a snapshot of a live process, or the core lost its notes".into();
+    };
+    let mut text = signal.clone();
+    if let Some(code) = &crash.code {
+        text = format!("{text} ({code})");
+    }
+    if let Some(address) = crash.address {
+        text = format!("{text} at address {address}");
+    }
+    let thread = crash
+        .crashing_thread
+        .and_then(|index| report.threads.get(index));
+    if let Some(thread) = thread {
+        if let Some(frame) = thread.frames.first() {
+            let module = frame.module.as_deref().unwrap_or("no module");
+            text = format!("{text}, in {} ({module})", stacks::function(frame));
+        }
+        text = format!("{text}, thread {}", stacks::name(thread));
+    }
+    text
+}
+
+fn heap(report: &Report) -> (Role, String) {
+    let summary = report.summary;
+    let incomplete = report.limits.iter().any(|limit| limit.incomplete);
+    let mut names = String::new();
+    for allocator in &report.allocators {
+        if !names.is_empty() {
+            names.push_str(", ");
+        }
+        names.push_str(&full_name(allocator));
+    }
+    if summary.critical > 0 {
+        let text = format!("DAMAGED: {} in {names}", counts(summary));
+        (Role::Critical, text)
+    } else if report.allocators.is_empty() {
+        let text = "NOT ANALYSED: no allocator was recognised, see NOT CHECKED";
+        (Role::Warning, text.into())
+    } else {
+        let clean = summary.warning == 0 && summary.note == 0;
+        let mut text = match (clean, incomplete) {
+            (true, false) => format!("no damage found in {names}"),
+            (true, true) => format!("no damage found in what was checked of {names}"),
+            (false, _) => format!("no certain damage: {} in {names}", counts(summary)),
+        };
+        if incomplete {
+            text.push_str("; NOT WHOLLY ANALYSED, see NOT CHECKED");
+        }
+        let role = if incomplete || summary.warning > 0 {
+            Role::Warning
+        } else {
+            Role::Good
+        };
+        (role, text)
+    }
+}
+
+/// `1 critical finding, 2 warnings`.
+pub fn counts(summary: Summary) -> String {
+    let mut parts = Vec::new();
+    if summary.critical > 0 {
+        parts.push(count(summary.critical, "critical finding"));
+    }
+    if summary.warning > 0 {
+        parts.push(count(summary.warning, "warning"));
+    }
+    if summary.note > 0 {
+        parts.push(count(summary.note, "note"));
+    }
+    parts.join(", ")
+}
+
+/// `tcmalloc 2.10 (gperftools)`.
+pub fn full_name(allocator: &Allocator) -> String {
+    let mut name = allocator.name.clone();
+    if let Some(version) = &allocator.version {
+        name = format!("{name} {version}");
+    }
+    if let Some(variant) = &allocator.variant {
+        name = format!("{name} ({variant})");
+    }
+    name
+}
+
+/// `certain`, or how sure.
+pub fn confidence(finding: &Finding) -> &'static str {
+    use crate::report::schema::Confidence;
+    match finding.confidence {
+        Confidence::Suspected => "suspected",
+        Confidence::Likely => "likely",
+        Confidence::Certain => "certain",
+    }
+}
+
+/// The word for a severity and its colour.
+pub fn severity(severity: Severity) -> (Role, &'static str) {
+    match severity {
+        Severity::Critical => (Role::Critical, "CRITICAL"),
+        Severity::Warning => (Role::Warning, "WARNING"),
+        Severity::Note => (Role::Note, "NOTE"),
+    }
+}
+
+/// A block in words.
+pub fn block(block: &Block) -> String {
+    let text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    match block.offset {
+        0 => text,
+        offset => format!("{text}; the address is {} into it", count(offset, "byte")),
+    }
+}
+
+/// A culprit in words.
+pub fn culprit(culprit: &Culprit) -> String {
+    let mut text = format!(
+        "{}, {}, {}",
+        culprit.address,
+        bytes(culprit.size),
+        culprit.state
+    );
+    if let Some(name) = &culprit.type_name {
+        text = format!("{text}, a {name}");
+    }
+    if let Some(contents) = &culprit.contents {
+        text = format!("{text}; it holds {contents}");
+    }
+    text
+}
+
+/// Who did it, as far as the core tells.
+fn done_by(finding: &Finding) -> String {
+    if let Some(found) = &finding.culprit {
+        return format!("a write past the end of block {}", culprit(found));
+    }
+    let recorded = finding.stacks.as_ref().and_then(|stacks| {
+        stacks
+            .deallocation
+            .first()
+            .map(|_| "the recorded deallocation stack below")
+            .or_else(|| {
+                stacks
+                    .allocation
+                    .first()
+                    .map(|_| "unknown; where the block was allocated is below")
+            })
+    });
+    if let Some(recorded) = recorded {
+        return recorded.into();
+    }
+    let mut holders: Vec<u32> = finding
+        .locations
+        .iter()
+        .filter_map(|location| location.thread_id)
+        .collect();
+    holders.dedup();
+    match holders.as_slice() {
+        [first, second] => format!(
+            "unknown, but the block is in the caches of two threads, {first} and {second}: look at what they free"
+        ),
+        _ => "unknown: this allocator does not record who allocates and frees".into(),
+    }
+}

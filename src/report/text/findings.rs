@@ -1,0 +1,204 @@
+//! Findings, each with the words that prove it.
+
+use crate::report::escape::escaped;
+use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Report};
+
+use super::answers::{block, confidence, counts, culprit, severity};
+use super::dump;
+use super::number::count;
+use super::page::{Page, Role};
+use super::stacks::write_frame;
+
+/// Indentation of a finding's fields.
+const INDENT: usize = 4;
+/// Indentation of what is told about a word of evidence.
+const PROOF: usize = 8;
+/// Words and places shown of each finding; JSON has all.
+const MAX_SHOWN: usize = 8;
+/// Frames shown of a recorded stack.
+const MAX_FRAMES: usize = 31;
+
+/// All findings.
+pub fn write(report: &Report, page: &mut Page) {
+    if report.findings.is_empty() {
+        return;
+    }
+    page.heading(&format!("FINDINGS: {}", counts(report.summary)));
+    for finding in &report.findings {
+        page.gap();
+        write_finding(finding, page);
+    }
+    if report.summary.dropped > 0 {
+        page.gap();
+        let more = format!(
+            "and {} more, not shown",
+            count(report.summary.dropped, "finding")
+        );
+        page.sentence(0, Role::Plain, &more);
+    }
+}
+
+fn write_finding(finding: &Finding, page: &mut Page) {
+    let (role, word) = severity(finding.severity);
+    let title = format!(
+        "[{}] {}",
+        finding.id,
+        page.paint(role, &format!("{word} {}", escaped(&finding.kind)))
+    );
+    let facets = format!(
+        "{}, CWE-{}, {}",
+        confidence(finding),
+        finding.cwe,
+        escaped(&finding.allocator)
+    );
+    let line = format!("{title}  {}", page.paint(Role::Faint, &facets));
+    page.line(&line);
+    page.sentence(INDENT, Role::Strong, &finding.message);
+    let mut field = |label, text: &str| page.field(INDENT, label, Role::Plain, text);
+    field("address", &finding.address.to_string());
+    if let Some(found) = &finding.block {
+        field("block", &block(found));
+    }
+    if let Some(found) = &finding.culprit {
+        field("culprit", &culprit(found));
+    }
+    if let Some(overwriter) = &finding.overwriter {
+        let text = match &overwriter.text {
+            Some(text)
+                if ["ascii", "utf16"].contains(&overwriter.class.as_str())
+                    && !text.starts_with('"') =>
+            {
+                format!("{} \"{text}\"", overwriter.class)
+            }
+            Some(text) => format!("{}: {text}", overwriter.class),
+            None => overwriter.class.clone(),
+        };
+        field("written", &text);
+    }
+    some(&finding.locations, |number, shown| {
+        let label = if number == 0 { "listed in" } else { "" };
+        match shown {
+            Ok(found) => field(label, &location(found)),
+            Err(more) => field(label, &format!("and {more} more")),
+        }
+    });
+    if finding.collateral.lost_blocks > 0 {
+        let lost = count(finding.collateral.lost_blocks, "free block");
+        field("lost", &format!("{lost}, cut off from every list"));
+    }
+    some(&finding.evidence, |_, shown| match shown {
+        Ok(evidence) => write_evidence(evidence, page),
+        Err(more) => page.field(
+            INDENT,
+            "evidence",
+            Role::Plain,
+            &format!("{more} more words"),
+        ),
+    });
+    for (label, bytes) in [
+        (
+            "block holds",
+            finding.block.as_ref().map(|b| (b.address, &b.bytes)),
+        ),
+        (
+            "culprit has",
+            finding.culprit.as_ref().map(|c| (c.address, &c.bytes)),
+        ),
+    ] {
+        if let Some((address, Some(bytes))) = bytes {
+            write_contents(label, address, bytes, page);
+        }
+    }
+    if let Some(stacks) = &finding.stacks {
+        write_stack("allocated by", &stacks.allocation, page);
+        write_stack("freed by", &stacks.deallocation, page);
+    }
+    for (number, step) in finding.next_steps.iter().enumerate() {
+        let label = if number == 0 { "next steps" } else { "" };
+        page.field(INDENT, label, Role::Plain, step);
+    }
+    if !finding.fingerprint.v1.is_empty() {
+        page.field(INDENT, "fingerprint", Role::Faint, &finding.fingerprint.v1);
+    }
+}
+
+/// The first few of a list, then the number of the others.
+fn some<T>(list: &[T], mut show: impl FnMut(usize, Result<&T, usize>)) {
+    for (number, item) in list.iter().take(MAX_SHOWN).enumerate() {
+        show(number, Ok(item));
+    }
+    if list.len() > MAX_SHOWN {
+        show(MAX_SHOWN, Err(list.len() - MAX_SHOWN));
+    }
+}
+
+fn location(location: &Location) -> String {
+    let thread = match location.thread_id {
+        Some(thread) => format!(" of thread {thread}"),
+        None => String::new(),
+    };
+    let class = match location.size_class_bytes {
+        0 => String::new(),
+        bytes => format!(", class {} ({})", location.size_class, count(bytes, "byte")),
+    };
+    format!(
+        "{}{thread} at {}{class}, position {}",
+        location.holder, location.list_address, location.position
+    )
+}
+
+fn write_evidence(evidence: &Evidence, page: &mut Page) {
+    let what = format!("{} at {}", evidence.what, evidence.address);
+    page.field(INDENT, "evidence", Role::Plain, &what);
+    if !evidence.expected.is_empty() {
+        page.field(PROOF, "expected", Role::Plain, &evidence.expected);
+    }
+    if !evidence.found.is_empty() {
+        page.field(PROOF, "found", Role::Critical, &evidence.found);
+    }
+    page.labelled(PROOF, "in gdb", Role::Plain, &gdb_command(evidence));
+    if let Some(found) = &evidence.dump {
+        let end = evidence.address.0.saturating_add(evidence.size.into());
+        let mark = (evidence.address.0, end);
+        for row in dump::rows(found.address.0, &found.bytes.0, mark, page) {
+            let line = format!("{}{row}", " ".repeat(PROOF));
+            page.line(&line);
+        }
+    }
+}
+
+/// The command that shows the word, and the one after it.
+fn gdb_command(evidence: &Evidence) -> String {
+    let (unit, letter) = match evidence.size {
+        1 => (1, 'b'),
+        2 => (2, 'h'),
+        4 => (4, 'w'),
+        _ => (8, 'g'),
+    };
+    let units = evidence.size.div_ceil(unit).max(2);
+    format!("x/{units}{letter}x {}", evidence.address)
+}
+
+fn write_contents(label: &str, address: Hex, bytes: &Bytes, page: &mut Page) {
+    let held = count(bytes.0.len() as u64, "byte");
+    page.field(
+        INDENT,
+        label,
+        Role::Plain,
+        &format!("{held} from its start:"),
+    );
+    for row in dump::rows(address.0, &bytes.0, (0, 0), page) {
+        let line = format!("{}{row}", " ".repeat(PROOF));
+        page.line(&line);
+    }
+}
+
+fn write_stack(label: &str, frames: &[Frame], page: &mut Page) {
+    if frames.is_empty() {
+        return;
+    }
+    page.field(INDENT, label, Role::Plain, "");
+    for frame in frames.iter().take(MAX_FRAMES) {
+        write_frame(PROOF, frame, page);
+    }
+}

@@ -1,0 +1,214 @@
+//! Lines, colours, wrapping: the page that the sections write on.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::report::escape::escaped;
+
+/// Sentences are broken at this column; names and dumps never are.
+const WIDTH: usize = 100;
+
+/// Columns of a label in a list of fields.
+const LABEL: usize = 13;
+
+/// What a piece of text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Text.
+    Plain,
+    /// A section's heading, and what must be seen first.
+    Strong,
+    /// A field's name, and what may be skipped.
+    Faint,
+    /// The heap is damaged; the bytes that prove it.
+    Critical,
+    /// Worth a look.
+    Warning,
+    /// By the way.
+    Note,
+    /// Nothing is wrong.
+    Good,
+}
+
+impl Role {
+    const fn style(self) -> Style {
+        match self {
+            Role::Plain => Style::new(),
+            Role::Strong => Style::new().bold(),
+            Role::Faint => Style::new().dimmed(),
+            Role::Critical => Style::new()
+                .bold()
+                .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red))),
+            Role::Warning => color_of(AnsiColor::Yellow),
+            Role::Note => color_of(AnsiColor::Cyan),
+            Role::Good => color_of(AnsiColor::Green),
+        }
+    }
+}
+
+/// The text so far.
+pub struct Page {
+    text: String,
+    color: bool,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new(color: bool) -> Self {
+        Self {
+            text: String::new(),
+            color,
+        }
+    }
+
+    /// Everything written.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Text in the colour of its role. It must be escaped already.
+    pub fn paint(&self, role: Role, text: &str) -> String {
+        if !self.color || role == Role::Plain || text.is_empty() {
+            return text.to_owned();
+        }
+        let style = role.style();
+        format!("{style}{text}{style:#}")
+    }
+
+    /// A line as it is; it must be escaped already.
+    pub fn line(&mut self, line: &str) {
+        // A line never ends in blanks.
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    /// An empty line, unless there is one or nothing stands before.
+    pub fn gap(&mut self) {
+        if !self.text.is_empty() && !self.text.ends_with("\n\n") {
+            self.text.push('\n');
+        }
+    }
+
+    /// The heading of a section.
+    pub fn heading(&mut self, heading: &str) {
+        self.gap();
+        let heading = self.paint(Role::Strong, heading);
+        self.line(&heading);
+    }
+
+    /// `label  value`, the value escaped, wrapped and indented below itself.
+    pub fn field(&mut self, indent: usize, label: &str, role: Role, value: &str) {
+        let value = escaped(value);
+        let hang = indent + LABEL;
+        for (number, line) in wrapped(&value, WIDTH.saturating_sub(hang))
+            .into_iter()
+            .enumerate()
+        {
+            let label = if number == 0 { label } else { "" };
+            self.labelled(indent, label, role, line);
+        }
+    }
+
+    /// `label  line`, the line as it is and escaped already.
+    pub fn labelled(&mut self, indent: usize, label: &str, role: Role, line: &str) {
+        // Blanks are never painted, so that a line that ends in them can lose them.
+        let blanks = LABEL.saturating_sub(label.chars().count());
+        let mut text = " ".repeat(indent);
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "{}{:blanks$}{}",
+            self.paint(Role::Faint, label),
+            "",
+            self.paint(role, line)
+        );
+        self.line(&text);
+    }
+
+    /// A wrapped sentence.
+    pub fn sentence(&mut self, indent: usize, role: Role, text: &str) {
+        for line in wrapped(&escaped(text), WIDTH.saturating_sub(indent)) {
+            let line = format!("{}{}", " ".repeat(indent), self.paint(role, line));
+            self.line(&line);
+        }
+    }
+
+    /// `- text` in a list.
+    pub fn item(&mut self, role: Role, text: &str) {
+        for (number, line) in wrapped(&escaped(text), WIDTH - 4).into_iter().enumerate() {
+            let bullet = if number == 0 { "  - " } else { "    " };
+            let line = format!("{bullet}{}", self.paint(role, line));
+            self.line(&line);
+        }
+    }
+}
+
+const fn color_of(color: AnsiColor) -> Style {
+    Style::new().fg_color(Some(anstyle::Color::Ansi(color)))
+}
+
+/// The text cut at blanks into lines of at most `width` characters. A word that is longer stays whole, so that it can
+/// be copied. Never empty.
+fn wrapped(text: &str, width: usize) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let mut cut = None;
+        for (column, (at, character)) in rest.char_indices().enumerate() {
+            if column > width && cut.is_some() {
+                break;
+            }
+            if character == ' ' {
+                cut = Some(at);
+                if column > width {
+                    break;
+                }
+            }
+        }
+        let too_long = rest.chars().nth(width).is_some();
+        match cut.filter(|_| too_long) {
+            Some(at) => {
+                let (line, after) = rest.split_at(at);
+                lines.push(line.trim_end());
+                rest = after.trim_start();
+            }
+            None => {
+                lines.push(rest);
+                return lines;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_cut_at_blanks_and_long_words_stay_whole() {
+        for (text, width, expected) in [
+            ("", 10, &[""][..]),
+            ("short", 10, &["short"]),
+            ("exactly 10", 10, &["exactly 10"]),
+            ("one two three", 7, &["one two", "three"]),
+            ("one two three", 8, &["one two", "three"]),
+            (
+                "a verylongwordindeed b",
+                5,
+                &["a", "verylongwordindeed", "b"],
+            ),
+            ("verylongwordindeed", 5, &["verylongwordindeed"]),
+            ("ä ö ü", 3, &["ä ö", "ü"]),
+        ] {
+            assert_eq!(wrapped(text, width), expected, "{text:?} at {width}");
+        }
+    }
+
+    #[test]
+    fn colour_is_all_or_nothing() {
+        assert_eq!(Page::new(false).paint(Role::Critical, "x"), "x");
+        assert!(Page::new(true).paint(Role::Critical, "x").contains('\x1b'));
+        assert_eq!(Page::new(true).paint(Role::Plain, "x"), "x");
+    }
+}
