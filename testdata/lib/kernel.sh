@@ -8,8 +8,10 @@ fail() {
 
 # Stops, with the reason in one line, if no program here could leave a core in its working directory.
 kernel_writes_cores() {
-    local file=${HEAPCHECK_CORE_PATTERN_FILE:-/proc/sys/kernel/core_pattern} pattern
-    read -r pattern <"$file" || [ -n "${pattern:-}" ] || fail "$file is empty or unreadable: the kernel would write no core files"
+    local file=${HEAPCHECK_CORE_PATTERN_FILE:-/proc/sys/kernel/core_pattern} pattern='' limit
+    [ -r "$file" ] || fail "$file cannot be read: no telling where cores go"
+    read -r pattern <"$file" || true
+    [ -n "$pattern" ] || fail "core_pattern is empty: the kernel would write no cores; set it to 'core' to build the fixtures"
     case $pattern in
     '|'*) fail "core_pattern is a pipe ($pattern): cores would go to that program; set it to 'core' to build the fixtures" ;;
     /*) fail "core_pattern is an absolute path ($pattern): cores would not lie where they can be told apart; set it to 'core' to build the fixtures" ;;
@@ -19,7 +21,10 @@ kernel_writes_cores() {
     case $core_directory in
     *%*) fail "core_pattern names a directory that only the kernel knows ($pattern); set it to 'core' to build the fixtures" ;;
     esac
-    [ "$(ulimit -Hc)" != 0 ] || fail "the hard limit for core files is 0 (ulimit -Hc): no program can write one"
+    limit=$(ulimit -Hc)
+    [ "$limit" != 0 ] || fail "the hard limit for core files is 0 (ulimit -Hc): no program can write one"
+    [ "$limit" = unlimited ] || ((limit >= 1 << 20)) ||
+        fail "the hard limit for core files is $limit KiB (ulimit -Hc): cores would be cut off"
     export core_directory
 }
 
@@ -37,7 +42,7 @@ core_of() {
 in_core_directory() {
     cd "$1" || exit 98
     shift
-    ulimit -c unlimited
+    ulimit -c "$(ulimit -Hc)"
     echo 0x33 >/proc/self/coredump_filter # the default: whatever the caller has set would be inherited
     exec "$@"
 }
