@@ -1,5 +1,4 @@
-/* The shared object of link-bases.c. Its data is spread, so that the offset between file and memory is not the same in
- * every segment. */
+/* The shared object of link-bases.c. */
 #include <stddef.h>
 #include <stdint.h>
 

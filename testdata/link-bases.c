@@ -1,7 +1,7 @@
 /* A double free whose frames lie in modules where addresses in memory, link addresses and file offsets all differ: the
- * shared object link-bases-module.c is linked at 0x400000 with segments 2 MiB apart, and loaded elsewhere; the program
- * is not position independent and linked at 0x10000000. Whoever takes one for the other finds wrong functions or bytes.
- * Death is in `module_use`, called by `module_pass`. Evidence as in double-free.c. */
+ * shared object link-bases-module.c is linked at 0x10000000, with gaps between its segments that its file does not have, and
+ * loaded elsewhere, because the program itself, not position independent, is there. Who takes one for the other finds
+ * the wrong functions or bytes. Death is in `module_use`, called by `module_pass`. Evidence as in double-free.c. */
 #include "common.h"
 
 void module_start(void *(*obtain)(size_t), void (*release)(void *), void (*tell)(void *));

@@ -39,9 +39,11 @@ debian_mirror() {
         awk '$2 == "Debian" && $4 == "main" { print $1; exit }'
 }
 
+private_apt=
 # An apt of our own: the machine's mirror, keys and options, but other suites and its own state.
 prepare_private_apt() {
-    [ -z "${APT_CONFIG:-}" ] || return 0
+    [ -z "$private_apt" ] || return 0
+    private_apt=yes
     local mirror directory=$FIXTURES/apt suite
     mirror=$(debian_mirror)
     if [ -z "$mirror" ] && [ "$(id -u)" = 0 ]; then # empty until apt-get update has run once
@@ -109,4 +111,5 @@ fetch_source() {
 forget_private_apt() {
     rm -rf "$FIXTURES/apt" # a hundred megabytes of lists
     unset APT_CONFIG
+    private_apt=
 }
