@@ -1,6 +1,11 @@
 //! The allocators that heapcheck knows: one folder each, one line each in `ALLOCATORS`.
 
-use crate::target::{Address, LocatedBy, ModuleId};
+pub mod tcmalloc;
+
+use crate::anomaly::Anomaly;
+use crate::list::{FreeList, ListWalk};
+use crate::map::{HeapMap, MapBuilder};
+use crate::target::{Address, LocatedBy, ModuleId, Target};
 
 /// Who an allocator is and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,14 @@ pub struct Tally {
     pub blocks: u64,
     /// Usable bytes.
     pub bytes: u64,
+}
+
+impl Tally {
+    /// Counts more blocks.
+    pub fn add(&mut self, blocks: u64, bytes: u64) {
+        self.blocks = self.blocks.saturating_add(blocks);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
 }
 
 /// What a heap holds.
@@ -96,6 +109,8 @@ pub struct SizeClassRow {
 /// An allocator's own facts for the report, as a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
+    /// Not known.
+    None,
     /// A count or a number of bytes.
     Number(u64),
     /// A name.
@@ -118,3 +133,91 @@ pub struct Limit {
     /// The heap as a whole was therefore not wholly analysed (exit status 3).
     pub incomplete: bool,
 }
+
+/// What looking for an allocator found.
+pub enum Detection<'t> {
+    /// It is not in this process, as far as the core shows.
+    Absent {
+        /// What was looked for, for a user who forced this allocator.
+        looked_for: String,
+    },
+    /// It is there, but cannot be read.
+    Unusable(Limit),
+    /// Its heaps: one per module that holds a copy.
+    Found {
+        /// The heaps.
+        heaps: Vec<Box<dyn Heap + 't>>,
+        /// Copies that could not be read.
+        limits: Vec<Limit>,
+    },
+}
+
+/// An allocator that heapcheck knows.
+pub trait Allocator: Sync {
+    /// Its name in reports and on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Looks for it in a process.
+    fn detect<'t>(&self, target: Target<'t>) -> Detection<'t>;
+}
+
+/// What [`Heap::describe`] says of an irregular group of lists.
+#[derive(Clone, Debug, Default)]
+pub struct GroupReport {
+    /// What is out of order.
+    pub anomalies: Vec<Anomaly>,
+    /// Free blocks that damage cut off and that could not be told one by one; those that could are
+    /// marked in the map.
+    pub lost_blocks: u64,
+    /// What could not be followed to its end.
+    pub limits: Vec<Limit>,
+}
+
+/// What [`Heap::settle`] makes of the finished walk.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// What is out of order in the bookkeeping.
+    pub anomalies: Vec<Anomaly>,
+    /// What the heap holds.
+    pub statistics: Statistics,
+    /// The allocator's own facts for the report.
+    pub details: Vec<(&'static str, Detail)>,
+    /// What was not analysed.
+    pub limits: Vec<Limit>,
+}
+
+/// One heap of an allocator. Exists only once its state is found and its layout resolved.
+pub trait Heap: Sync {
+    /// Who it is and how it was found.
+    fn identity(&self) -> HeapIdentity;
+
+    /// log2 of the page at which its extents begin.
+    fn page_shift(&self) -> u32;
+
+    /// Extents: how the memory is cut, and what the owner says of each piece.
+    fn carve(&self, out: &mut MapBuilder);
+
+    /// Number of groups of lists. Lists of different groups share no entries.
+    fn groups(&self) -> u16;
+
+    /// The lists of a group: independent units of work.
+    fn free_lists(&self, group: u16) -> Vec<FreeList>;
+
+    /// Follows some lists of one group; the walk advances several in turn.
+    fn follow(&self, lists: &[FreeList], walk: &mut ListWalk<'_>);
+
+    /// Looks once more at a group whose lists are not all as they should be, says what is wrong,
+    /// and corrects the map's `listed` and `lost` columns for the group's blocks.
+    fn describe(&self, lists: &[FreeList], map: &HeapMap) -> GroupReport;
+
+    /// Checks the bookkeeping and counts. `groups`: what each group's irregularities were.
+    fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled;
+
+    /// Call stacks that the allocator recorded when the block was allocated, innermost first.
+    fn recorded_stack(&self, _block: Address) -> Option<Vec<Address>> {
+        None
+    }
+}
+
+/// Every allocator that heapcheck knows, in the order in which they are looked for.
+pub static ALLOCATORS: &[&dyn Allocator] = &[&tcmalloc::Tcmalloc];

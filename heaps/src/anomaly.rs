@@ -45,7 +45,7 @@ pub struct ListRef {
     /// Address of the word that points at the first entry.
     pub head_word: Address,
     /// Size class index.
-    pub class: u32,
+    pub class: u16,
     /// Bytes of a block of that class.
     pub class_bytes: u64,
 }
@@ -85,13 +85,29 @@ pub enum Stray {
         /// Bytes past its start.
         offset: u64,
     },
-    /// Allocator memory that is no block: a free span, a tail, metadata.
+    /// In a span that is free as a whole: the block that it was is gone.
+    FreeSpan {
+        /// The span, as one block.
+        block: Block,
+        /// Bytes past its start.
+        offset: u64,
+    },
+    /// Allocator memory that is no block: a tail, metadata.
     NotABlock,
     /// Mapped, but no memory of this allocator.
     OutsideHeap,
     /// Not mapped at all.
     Unmapped,
-    /// In this allocator's pages, but the words there are not in the core.
+    /// A proper entry to look at, but not the one that belongs there.
+    WrongEntry {
+        /// The block.
+        block: Block,
+    },
+    /// A block whose link is still the program's data: an insertion was interrupted.
+    NotLinkedYet,
+    /// Null before the list's recorded end.
+    EarlyEnd,
+    /// An entry whose link is not in the core.
     Unreadable(Fault),
 }
 
@@ -126,7 +142,7 @@ pub enum AnomalyKind {
         cycle: Option<u64>,
     },
     /// A word of a free list holds a value that is no entry of it.
-    StrayEntry {
+    BadEntry {
         /// The word.
         edge: Edge,
         /// Its value.
@@ -149,13 +165,6 @@ pub enum AnomalyKind {
         recorded: u64,
         /// As walked.
         walked: u64,
-    },
-    /// A block's owner says it is not handed out (its span is free), yet a list holds it.
-    ListedInFreeSpan {
-        /// The edge.
-        edge: Edge,
-        /// The value.
-        found: Address,
     },
     /// Bookkeeping that contradicts itself.
     Metadata {
@@ -196,4 +205,28 @@ pub struct Related {
     pub expected: String,
     /// What it holds.
     pub found: String,
+}
+
+impl Anomaly {
+    /// An anomaly that cost nothing else and is not transient.
+    pub fn new(kind: AnomalyKind) -> Self {
+        Self {
+            kind,
+            transient: None,
+            lost_blocks: 0,
+            related: Vec::new(),
+        }
+    }
+
+    /// Whether only counters disagree.
+    pub fn is_count(&self) -> bool {
+        matches!(
+            self.kind,
+            AnomalyKind::Length { .. }
+                | AnomalyKind::Metadata {
+                    counts_only: true,
+                    ..
+                }
+        )
+    }
 }

@@ -7,15 +7,17 @@
 //!
 //! Floors, lowest first; `use` goes down only:
 //!
-//! 1. [`target`], [`layout`]: what a walker may know about the process;
-//! 2. [`map`], [`list`], [`anomaly`]: what it learns;
+//! 1. [`target`], [`layout`], [`parallel`]: what a walker may know about the process, and its tools;
+//! 2. [`map`], [`list`], [`anomaly`], [`presence`]: what it learns;
 //! 3. [`allocators`]: one folder per allocator; they never import each other;
-//! 4. [`walk`]: runs a heap's passes; the only home of parallelism.
+//! 4. [`walk`]: runs a heap's passes.
 
 pub mod allocators;
 pub mod anomaly;
 pub mod layout;
 pub mod list;
 pub mod map;
+pub mod parallel;
+pub mod presence;
 pub mod target;
 pub mod walk;

@@ -1,1 +1,93 @@
-//! To come.
+//! Runs a heap's passes: carve, follow, describe, settle.
+
+use crate::allocators::{Detail, GroupReport, Heap, Limit, Settled, Statistics};
+use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::list::ListWalk;
+use crate::map::{HeapMap, MapBuilder};
+use crate::parallel;
+use crate::target::TargetMemory;
+
+/// A heap, walked.
+pub struct Walked {
+    /// Its blocks.
+    pub map: HeapMap,
+    /// What is out of order: irregular lists first, by group, then bookkeeping.
+    pub anomalies: Vec<Anomaly>,
+    /// What it holds.
+    pub statistics: Statistics,
+    /// The allocator's own facts for the report.
+    pub details: Vec<(&'static str, Detail)>,
+    /// What was not analysed.
+    pub limits: Vec<Limit>,
+}
+
+/// Lists that one worker follows at a time.
+const BATCH: usize = 4096;
+
+/// Walks a heap. The same core gives the same answer whatever the number of threads.
+pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
+    let mut builder = MapBuilder::new(heap.page_shift());
+    heap.carve(&mut builder);
+    let (map, overlaps, overlap_count) = builder.finish();
+
+    let groups = parallel::for_each_index(heap.groups().into(), |group| {
+        heap.free_lists(u16::try_from(group).unwrap_or(u16::MAX))
+    });
+    let batches: Vec<(usize, &[_])> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(group, lists)| lists.chunks(BATCH).map(move |batch| (group, batch)))
+        .collect();
+    let irregular = parallel::map(&batches, |(group, batch)| {
+        let mut walk = ListWalk::new(&map, memory);
+        heap.follow(batch, &mut walk);
+        (*group, walk.irregular)
+    });
+    let mut suspicious = vec![false; groups.len()];
+    for (group, irregular) in irregular {
+        if let Some(mark) = suspicious.get_mut(group) {
+            *mark |= irregular;
+        }
+    }
+    let work: Vec<(&Vec<_>, bool)> = groups.iter().zip(suspicious).collect();
+    let reports = parallel::map(&work, |(lists, irregular)| {
+        if *irregular {
+            heap.describe(lists, &map)
+        } else {
+            GroupReport::default()
+        }
+    });
+
+    let Settled {
+        anomalies: books,
+        statistics,
+        details,
+        mut limits,
+    } = heap.settle(&map, &reports);
+    let mut anomalies = Vec::new();
+    for report in reports {
+        anomalies.extend(report.anomalies);
+        limits.extend(report.limits);
+    }
+    anomalies.extend(books);
+    let unexplained = anomalies.iter().all(|anomaly| anomaly.transient.is_some());
+    if overlap_count > 0
+        && unexplained
+        && let Some(overlap) = overlaps.first()
+    {
+        anomalies.push(Anomaly::new(AnomalyKind::Metadata {
+            at: overlap.dropped.start,
+            what: "two extents that claim the same memory",
+            expected: "one owner".into(),
+            found: format!("{} overlaps", overlap_count),
+            counts_only: false,
+        }));
+    }
+    Walked {
+        map,
+        anomalies,
+        statistics,
+        details,
+        limits,
+    }
+}

@@ -132,4 +132,9 @@ pub trait Threads: Sync {
     /// Frames of the thread at this index of [`list`](Self::list), innermost first, unwound when
     /// first asked for. Never empty for a valid index; bounded.
     fn frames(&self, index: usize) -> &[Frame];
+
+    /// Name of the register with this DWARF number, as `rax`.
+    fn register_name(&self, _number: u16) -> &'static str {
+        "a register"
+    }
 }

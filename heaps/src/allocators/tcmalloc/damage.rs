@@ -1,0 +1,560 @@
+//! What is wrong with the lists of one size class.
+//!
+//! Every irregularity is reduced to a word: the link (or head) that holds the wrong value, or the
+//! block that is listed more than once. What else is out of step because of it is its cost.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{PlainLinks, TcmallocHeap};
+use crate::allocators::GroupReport;
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray};
+use crate::list::graph::{End, Keeper, ListGraph, Path, StrayEdge};
+use crate::list::{FreeList, Links};
+use crate::map::{BlockState, HeapMap};
+use crate::parallel;
+use crate::target::{Address, Cursor, MemoryExt};
+
+/// How far back along a list a damaged link is looked for.
+const MAX_BACK: u64 = 64;
+/// Anomalies per class; more are the same damage over and over.
+const MAX_ANOMALIES: usize = 256;
+
+/// Describes an irregular class and corrects its columns in the map.
+pub fn describe(heap: &TcmallocHeap<'_>, lists: &[FreeList], map: &HeapMap) -> GroupReport {
+    let graph = ListGraph::trace(map, heap.target.memory, lists, &PlainLinks, heap);
+    let mut class = Class {
+        heap,
+        map,
+        graph,
+        report: GroupReport::default(),
+        cuts: HashMap::new(),
+        explained: HashSet::new(),
+    };
+    class.in_flight();
+    class.strays();
+    class.junctions();
+    class.lengths();
+    class.relist(lists);
+    class.count_lost();
+    class.report
+}
+
+struct Class<'h, 't, 'm> {
+    heap: &'h TcmallocHeap<'t>,
+    map: &'m HeapMap,
+    graph: ListGraph<'m>,
+    report: GroupReport,
+    /// Entries whose link is not to be followed: damaged, with the repair if one was found, or not
+    /// written yet, with the entry that belongs there.
+    cuts: HashMap<Address, Cut>,
+    /// Paths whose irregularity has a root.
+    explained: HashSet<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Cut {
+    Damaged(Option<Repair>),
+    InFlight(Address),
+}
+
+impl Class<'_, '_, '_> {
+    fn push(&mut self, anomaly: Anomaly) -> Option<usize> {
+        (self.report.anomalies.len() < MAX_ANOMALIES).then(|| {
+            self.report.anomalies.push(anomaly);
+            self.report.anomalies.len() - 1
+        })
+    }
+
+    /// Insertions that were interrupted between publishing a block and linking it.
+    fn in_flight(&mut self) {
+        for index in 0..self.graph.paths.len() {
+            let Some(path) = self.graph.paths.get(index) else {
+                continue;
+            };
+            let Some((behind, transient)) = path.in_flight.clone() else {
+                continue;
+            };
+            let head = path.list.head;
+            let edge = Edge {
+                list: self.heap.list_ref(&path.list),
+                position: 1,
+                from: Some(head),
+            };
+            self.cuts.insert(head, Cut::InFlight(behind));
+            self.explained.insert(index);
+            let found = self
+                .heap
+                .target
+                .memory
+                .read_pointer(head)
+                .unwrap_or_default();
+            let mut anomaly = Anomaly::new(AnomalyKind::BadEntry {
+                edge,
+                found,
+                stray: Stray::NotLinkedYet,
+                leads_on: false,
+                repair: Some(Repair {
+                    value: behind,
+                    unique: true,
+                }),
+            });
+            anomaly.transient = Some(transient);
+            self.push(anomaly);
+        }
+    }
+
+    fn strays(&mut self) {
+        let strays = std::mem::take(&mut self.graph.strays);
+        for stray in &strays {
+            self.stray(stray);
+        }
+        self.graph.strays = strays;
+    }
+
+    fn stray(&mut self, stray: &StrayEdge) {
+        let Some(path) = self.graph.paths.get(stray.path) else {
+            return;
+        };
+        if path.in_flight.is_some() && stray.edge.position <= 1 {
+            return;
+        }
+        let list = path.list;
+        self.explained.insert(stray.path);
+        if stray.leads_on {
+            self.push(Anomaly::new(AnomalyKind::BadEntry {
+                edge: stray.edge,
+                found: stray.found,
+                stray: stray.stray,
+                leads_on: true,
+                repair: None,
+            }));
+            return;
+        }
+        let (edge, found, kind, repair) = match self.damaged_link(stray.path, &stray.edge) {
+            Some((edge, found, repair)) if edge.from != stray.edge.from => {
+                (edge, found, self.wrong_entry(found), Some(repair))
+            }
+            Some((edge, found, repair)) => (edge, found, stray.stray, Some(repair)),
+            None => (stray.edge, stray.found, stray.stray, None),
+        };
+        let mut anomaly = Anomaly::new(AnomalyKind::BadEntry {
+            edge,
+            found,
+            stray: kind,
+            leads_on: false,
+            repair,
+        });
+        // Without a proof in a register, a first entry that is still the program's data may yet be
+        // an insertion under way, unless its thread stopped at a fault of its own.
+        if edge.position <= 1 && repair.is_none() && !self.heap.owner_faulted(&list) {
+            anomaly.transient = self.heap.busy(&list);
+        }
+        if let Some(from) = edge.from {
+            self.cuts.insert(from, Cut::Damaged(repair));
+        }
+        self.push(anomaly);
+    }
+
+    fn wrong_entry(&self, at: Address) -> Stray {
+        match self.map.block_at(at) {
+            Some((block, _)) => Stray::WrongEntry { block },
+            None => Stray::EarlyEnd,
+        }
+    }
+
+    /// The nearest link at or before an edge whose repair fits, looking for damage to its low
+    /// bytes; else the edge's own link, whatever was written over it.
+    fn damaged_link(&mut self, path: usize, edge: &Edge) -> Option<(Edge, Address, Repair)> {
+        let last = edge.position.checked_sub(1)?;
+        let nearest = (last.saturating_sub(MAX_BACK)..=last)
+            .rev()
+            .find_map(|position| Some((position, self.repair(path, position, false)?)));
+        let (position, repair) = match nearest {
+            Some(found) => found,
+            None => (last, self.repair(path, last, true)?),
+        };
+        let from = self.node_at(path, position)?;
+        let found = self.heap.target.memory.read_pointer(from).ok()?;
+        Some((
+            Edge {
+                list: edge.list,
+                position: position + 1,
+                from: Some(from),
+            },
+            found,
+            repair,
+        ))
+    }
+
+    fn repair(&mut self, path: usize, position: u64, whole: bool) -> Option<Repair> {
+        self.graph
+            .repair(&PlainLinks, self.heap, path, position, whole)
+    }
+
+    fn node_at(&self, path: usize, position: u64) -> Option<Address> {
+        let path = self.graph.paths.get(path)?;
+        let first = path.walked.checked_sub(path.tail.len() as u64)?;
+        path.tail
+            .get(usize::try_from(position.checked_sub(first)?).ok()?)
+            .copied()
+    }
+
+    /// Blocks with several edges into them: a damaged link that happens to name a listed block, or
+    /// a block that was freed more than once.
+    fn junctions(&mut self) {
+        let junctions = std::mem::take(&mut self.graph.junctions);
+        for junction in &junctions {
+            let mut edges: Vec<Edge> = Vec::new();
+            for edge in &junction.edges {
+                if edge.from.is_some_and(|from| self.cuts.contains_key(&from)) {
+                    continue;
+                }
+                match self.stray_write(edge) {
+                    Some((bad, found, repair)) => {
+                        let stray = self.wrong_entry(found);
+                        if let Some(from) = bad.from {
+                            self.cuts.insert(from, Cut::Damaged(Some(repair)));
+                        }
+                        self.push(Anomaly::new(AnomalyKind::BadEntry {
+                            edge: bad,
+                            found,
+                            stray,
+                            leads_on: false,
+                            repair: Some(repair),
+                        }));
+                    }
+                    None => edges.push(*edge),
+                }
+            }
+            for (index, path) in self.graph.paths.iter().enumerate() {
+                if !path.disputed.is_empty() {
+                    self.explained.insert(index);
+                }
+            }
+            if edges.len() > 1 {
+                let cycle = self.cycle_through(junction.block.address);
+                self.push(Anomaly::new(AnomalyKind::Shared {
+                    block: junction.block,
+                    edges,
+                    cycle,
+                }));
+            }
+        }
+        self.graph.junctions = junctions;
+    }
+
+    /// Whether an edge into a shared block comes from a damaged link, its own or one before it:
+    /// the repair must be the only one and what the link held before in all likelihood (the next
+    /// block in memory), the block before the link in use, and the recorded length must not be
+    /// what freeing twice leaves behind.
+    fn stray_write(&mut self, edge: &Edge) -> Option<(Edge, Address, Repair)> {
+        let path = self
+            .graph
+            .paths
+            .iter()
+            .position(|path| self.heap.list_ref(&path.list) == edge.list)?;
+        if self.is_double_free_length(path) {
+            return None;
+        }
+        let (bad, found, repair) = {
+            let last = edge.position.checked_sub(1)?;
+            let (position, repair) = (last.saturating_sub(MAX_BACK)..=last)
+                .rev()
+                .find_map(|position| Some((position, self.repair(path, position, false)?)))?;
+            let from = self.node_at(path, position)?;
+            let found = self.heap.target.memory.read_pointer(from).ok()?;
+            (
+                Edge {
+                    list: edge.list,
+                    position: position + 1,
+                    from: Some(from),
+                },
+                found,
+                repair,
+            )
+        };
+        let (block, _) = self.map.block_at(bad.from?)?;
+        let before = self.map.block_before(block)?;
+        let next = block.address.checked_add(block.bytes)?;
+        (repair.unique && repair.value == next && self.map.state(before.id) == BlockState::InUse)
+            .then_some((bad, found, repair))
+    }
+
+    /// A circle whose list counts one entry more than it has, and no tail was cut off: a block
+    /// freed twice leaves exactly that.
+    fn is_double_free_length(&self, path: usize) -> bool {
+        self.graph.paths.get(path).is_some_and(|path| {
+            matches!(path.end, End::Cycle(_)) && path.list.recorded == path.walked + 1
+        })
+    }
+
+    fn cycle_through(&self, block: Address) -> Option<u64> {
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        let mut at = block;
+        for steps in 1..=self.graph.orphans.blocks() {
+            at = PlainLinks.decode(at, cursor.read_u64(at).ok()?);
+            if at == block {
+                return Some(steps);
+            }
+            let class = self.graph.paths.first()?.list.class;
+            PlainLinks
+                .admit(self.map, self.heap.target.memory, class, at)
+                .ok()?;
+        }
+        None
+    }
+
+    /// Lists that end at null too early or too late, when nothing else is wrong with them.
+    fn lengths(&mut self) {
+        for index in 0..self.graph.paths.len() {
+            let Some(path) = self.graph.paths.get(index) else {
+                continue;
+            };
+            let (list, walked, end) = (path.list, path.walked, path.end);
+            if end == End::Bounded {
+                self.report.limits.push(crate::allocators::Limit {
+                    what: format!("the list at {} behind entry {walked}", list.at),
+                    why: "the lists of its size class are so damaged that following them all would not end soon"
+                        .into(),
+                    incomplete: false,
+                });
+                continue;
+            }
+            if self.explained.contains(&index) || walked == list.recorded {
+                continue;
+            }
+            let busy = self.heap.busy(&list);
+            if walked < list.recorded && busy.is_none() && walked > 0 {
+                let edge = Edge {
+                    list: self.heap.list_ref(&list),
+                    position: walked,
+                    from: self.node_at(index, walked - 1),
+                };
+                if let Some((bad, found, repair)) = self
+                    .damaged_link(index, &edge)
+                    .filter(|(.., repair)| repair.unique)
+                {
+                    self.explained.insert(index);
+                    if let Some(from) = bad.from {
+                        self.cuts.insert(from, Cut::Damaged(Some(repair)));
+                    }
+                    let stray = if found.is_null() {
+                        Stray::EarlyEnd
+                    } else {
+                        self.wrong_entry(found)
+                    };
+                    self.push(Anomaly::new(AnomalyKind::BadEntry {
+                        edge: bad,
+                        found,
+                        stray,
+                        leads_on: false,
+                        repair: Some(repair),
+                    }));
+                    continue;
+                }
+            }
+            let mut anomaly = Anomaly::new(AnomalyKind::Length {
+                list: self.heap.list_ref(&list),
+                at: self.length_word(&list),
+                recorded: list.recorded,
+                walked,
+            });
+            anomaly.transient = busy;
+            self.push(anomaly);
+        }
+    }
+
+    fn length_word(&self, list: &FreeList) -> Address {
+        let layout = &self.heap.located.layout;
+        match list.holder {
+            HolderKind::ThreadCache => layout.cache.length.at(list.at),
+            HolderKind::CentralList => layout.span.refcount.at(list.at),
+            _ => list.at,
+        }
+    }
+
+    /// Marks the class's entries afresh, following links only as far as they are believed.
+    fn relist(&self, lists: &[FreeList]) {
+        for &row in self.graph.orphans.rows() {
+            self.map.unlist(row);
+        }
+        let memory = self.heap.target.memory;
+        parallel::map(lists, |list| {
+            let mut cursor = Cursor::new(memory);
+            let mut at = list.head;
+            // Each step marks a new block or steps over a stray, which needs a proper entry behind it.
+            let mut over = 0;
+            while !at.is_null() {
+                match PlainLinks.admit(self.map, memory, list.class, at) {
+                    Ok(block) if self.map.mark_listed(block) => break,
+                    Ok(_) => {}
+                    Err(_) if over < 64 => over += 1,
+                    Err(_) => break,
+                }
+                at = match self.cuts.get(&at) {
+                    Some(Cut::InFlight(behind)) => *behind,
+                    Some(Cut::Damaged(_)) => break,
+                    None => match cursor.read_u64(at) {
+                        Ok(word) => PlainLinks.decode(at, word),
+                        Err(_) => break,
+                    },
+                };
+            }
+        });
+        for cut in self.cuts.values() {
+            if let Cut::Damaged(Some(repair)) = cut {
+                self.mark_lost(repair.value);
+            }
+        }
+    }
+
+    /// Marks the unlisted chain from `first` as lost; says how long it is.
+    fn mark_lost(&self, first: Address) -> u64 {
+        let memory = self.heap.target.memory;
+        let class = self.graph.paths.first().map_or(0, |path| path.list.class);
+        let mut cursor = Cursor::new(memory);
+        let mut at = first;
+        let mut length = 0;
+        while !at.is_null() && length < self.graph.orphans.blocks() {
+            match PlainLinks.admit(self.map, memory, class, at) {
+                Ok(block) if !self.map.is_listed(block) && !self.map.is_lost(block) => {
+                    self.map.mark_lost(block)
+                }
+                _ => break,
+            }
+            length += 1;
+            match cursor.read_u64(at) {
+                Ok(word) => at = PlainLinks.decode(at, word),
+                Err(_) => break,
+            }
+        }
+        length
+    }
+
+    /// What each damaged list lost: told one by one where a repair names the chain, else by count.
+    fn count_lost(&mut self) {
+        for index in 0..self.graph.paths.len() {
+            let Some(path) = self.graph.paths.get(index) else {
+                continue;
+            };
+            if path.in_flight.is_some() {
+                continue;
+            }
+            let missing = self.missing(path);
+            let list = path.list;
+            let root = self.root_of(path);
+            if missing == 0 {
+                continue;
+            }
+            let told = root.is_some_and(|(_, repaired)| repaired);
+            if !told {
+                let confined = self.heap.confined(&list);
+                let chain = self
+                    .graph
+                    .orphans
+                    .anywhere(&PlainLinks, missing, &|block, at| {
+                        !self.map.is_lost(block)
+                            && confined.as_ref().is_none_or(|range| range.contains(&at))
+                    });
+                let marked = match chain.filter(|chain| chain.unique) {
+                    Some(chain) => self.mark_lost(chain.first),
+                    None => 0,
+                };
+                self.report.lost_blocks += missing.saturating_sub(marked);
+            }
+            if let Some(anomaly) = root.and_then(|(root, _)| self.report.anomalies.get_mut(root)) {
+                anomaly.lost_blocks += missing;
+            }
+        }
+    }
+
+    /// Entries that the list should have and that damage cut off.
+    fn missing(&self, path: &Path) -> u64 {
+        let list = &path.list;
+        if list.recorded >= 1 << 31 {
+            return 0; // a circle was popped below zero: the count means nothing any more
+        }
+        let blocks = self.graph.orphans.blocks();
+        let missing = match self.first_on(path) {
+            Some((position, true)) => list.recorded.saturating_sub(position),
+            // A double free: what the block linked to before it was freed again.
+            Some((position, false)) => {
+                if let End::Cycle(_) = path.end {
+                    list.recorded.saturating_sub(path.walked + 1)
+                } else if path.walked == list.recorded {
+                    0
+                } else if list.holder == HolderKind::CentralList {
+                    list.recorded.saturating_sub(self.walked_inside(path))
+                } else {
+                    list.recorded.saturating_sub(position + 1)
+                }
+            }
+            None if path.end == End::Null && self.heap.busy(list).is_some() => 0,
+            None => list.recorded.saturating_sub(path.walked),
+        };
+        missing.min(blocks)
+    }
+
+    fn walked_inside(&self, path: &Path) -> u64 {
+        let Some(range) = self.heap.confined(&path.list) else {
+            return path.walked;
+        };
+        path.tail.iter().filter(|at| range.contains(at)).count() as u64
+    }
+
+    /// The first irregular word on a path: entries before it, and whether it is a damaged link
+    /// (else a shared block).
+    fn first_on(&self, path: &Path) -> Option<(u64, bool)> {
+        let list = self.heap.list_ref(&path.list);
+        let first = path.walked.saturating_sub(path.tail.len() as u64);
+        if let Some((position, _)) = path
+            .disputed
+            .iter()
+            .find(|(_, at)| self.shared(*at).is_some())
+        {
+            return Some((*position, false));
+        }
+        for (position, at) in (first..).zip(&path.tail) {
+            if let Some(Cut::Damaged(_)) = self.cuts.get(at) {
+                return Some((position + 1, true));
+            }
+        }
+        self.report
+            .anomalies
+            .iter()
+            .find_map(|anomaly| match &anomaly.kind {
+                AnomalyKind::BadEntry {
+                    edge,
+                    leads_on: false,
+                    ..
+                } if edge.list == list => Some((edge.position, true)),
+                _ => None,
+            })
+    }
+
+    fn shared(&self, at: Address) -> Option<usize> {
+        self.report
+            .anomalies
+            .iter()
+            .position(|anomaly| matches!(&anomaly.kind, AnomalyKind::Shared { block, .. } if block.address == at))
+    }
+
+    /// The anomaly that explains a path, and whether a repair names what it lost.
+    fn root_of(&self, path: &Path) -> Option<(usize, bool)> {
+        let list = self.heap.list_ref(&path.list);
+        if let Some(root) = path.disputed.iter().find_map(|(_, at)| self.shared(*at)) {
+            return Some((root, false));
+        }
+        self.report
+            .anomalies
+            .iter()
+            .enumerate()
+            .find_map(|(index, anomaly)| match &anomaly.kind {
+                AnomalyKind::BadEntry { edge, repair, .. } if edge.list == list => {
+                    Some((index, repair.is_some()))
+                }
+                AnomalyKind::Length { list: other, .. } if *other == list => Some((index, false)),
+                _ => None,
+            })
+    }
+}

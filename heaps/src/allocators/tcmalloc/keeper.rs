@@ -1,0 +1,198 @@
+//! What the allocator's own state says of a list beyond its links: who may be changing it, and
+//! whether a register holds the entry that an interrupted insertion had not linked yet.
+//!
+//! gperftools' `free` publishes a block before it links it (the compiler's order in every
+//! distribution's build):
+//!
+//! ```text
+//! list_ = p;            <- stopped here: p's first word is still the program's data
+//! *p = old head;           the old head is in a register only
+//! length_++
+//! ```
+
+use super::TcmallocHeap;
+use crate::anomaly::{HolderKind, ListRef, Transient};
+use crate::list::FreeList;
+use crate::list::graph::Keeper;
+use crate::presence::Presence;
+use crate::target::Address;
+
+impl TcmallocHeap<'_> {
+    /// Proof that somebody may be changing the page heap or spans on their way to or from it.
+    pub(super) fn page_heap_busy(&self) -> Option<Transient> {
+        if let Some(lock) = self.located.page_heap_lock
+            && let Some(transient) = self.lock_held(lock, "the page heap's lock")
+        {
+            return Some(transient);
+        }
+        self.somebody_inside()
+    }
+
+    /// Proof that a thread is inside the allocator, or that one which no longer exists may have been.
+    pub(super) fn somebody_inside(&self) -> Option<Transient> {
+        if let Some(thread) = self.presences.anyone() {
+            return Some(Transient {
+                thread: self.presences.tid(thread),
+                proof: self.presences.proof(thread),
+            });
+        }
+        self.vanished()
+    }
+
+    /// The child of a fork has its parent's caches, but none of the threads that used them.
+    fn vanished(&self) -> Option<Transient> {
+        let owned =
+            |cache: &&super::caches::Cache| cache.owner.is_none() && self.cache_is_used(cache.at);
+        let cache = self.caches.rows.iter().find(owned)?;
+        Some(Transient {
+            thread: None,
+            proof: format!(
+                "the owner of the thread cache at {} is not among the core's threads",
+                cache.at
+            ),
+        })
+    }
+
+    fn cache_is_used(&self, cache: Address) -> bool {
+        self.located
+            .layout
+            .cache
+            .size
+            .read(self.target.memory, cache)
+            .is_ok_and(|size| size > 0)
+    }
+
+    fn lock_held(&self, lock: Address, what: &str) -> Option<Transient> {
+        use crate::target::MemoryExt;
+        let word = self.target.memory.read_u32(lock).ok()?;
+        (1..=2).contains(&word).then(|| Transient {
+            thread: None,
+            proof: format!("{what} at {lock} is held ({word})"),
+        })
+    }
+
+    pub(super) fn central_busy(&self, class: u16) -> Option<Transient> {
+        let central = self.central.get(usize::from(class))?.as_ref()?;
+        self.lock_held(
+            self.located.layout.central.lock.at(central.at),
+            "the central list's lock",
+        )
+    }
+
+    fn owner_of(&self, list: &FreeList) -> Option<usize> {
+        self.caches.rows.get(list.owner as usize)?.owner
+    }
+
+    /// Whether the list belongs to the thread that died by its own fault: that thread stopped at
+    /// the faulting instruction and nowhere else.
+    pub(super) fn owner_faulted(&self, list: &FreeList) -> bool {
+        list.holder == HolderKind::ThreadCache
+            && self
+                .owner_of(list)
+                .is_some_and(|thread| self.presences.faulted(thread))
+    }
+
+    /// Threads whose registers may hold a piece of the list.
+    fn candidates(&self, list: &FreeList) -> Vec<usize> {
+        match (list.holder, self.owner_of(list)) {
+            (HolderKind::ThreadCache, Some(owner)) => vec![owner],
+            _ => (0..self.presences.count()).collect(),
+        }
+    }
+}
+
+impl Keeper for TcmallocHeap<'_> {
+    fn list_ref(&self, list: &FreeList) -> ListRef {
+        let head_word = match list.holder {
+            HolderKind::CentralList => self.located.layout.span.objects.at(list.at),
+            _ => list.at,
+        };
+        ListRef {
+            holder: list.holder,
+            thread: match list.holder {
+                HolderKind::ThreadCache => self
+                    .owner_of(list)
+                    .and_then(|thread| self.presences.tid(thread)),
+                _ => None,
+            },
+            at: list.at,
+            head_word,
+            class: list.class,
+            class_bytes: self.located.sizes.bytes(list.class).into(),
+        }
+    }
+
+    fn busy(&self, list: &FreeList) -> Option<Transient> {
+        match list.holder {
+            HolderKind::ThreadCache => match self.owner_of(list) {
+                Some(thread) if self.presences.of(thread) == Presence::Outside => None,
+                Some(thread) => Some(Transient {
+                    thread: self.presences.tid(thread),
+                    proof: self.presences.proof(thread),
+                }),
+                None => {
+                    let cache = self.caches.rows.get(list.owner as usize)?;
+                    Some(Transient {
+                        thread: None,
+                        proof: format!(
+                            "the owner of the thread cache at {} is not among the core's threads",
+                            cache.at
+                        ),
+                    })
+                }
+            },
+            _ => self.central_busy(list.class),
+        }
+    }
+
+    fn in_flight(
+        &self,
+        list: &FreeList,
+        fits: &dyn Fn(Address) -> bool,
+    ) -> Option<(Address, Transient)> {
+        if list.holder == HolderKind::TransferCache
+            || list.holder == HolderKind::CentralList && self.central_busy(list.class).is_none()
+        {
+            return None;
+        }
+        for thread in self.candidates(list) {
+            if self.presences.of(thread) == Presence::Outside {
+                continue;
+            }
+            let registers = self.presences.registers(thread);
+            let Some((holds_head, _)) = registers
+                .iter()
+                .find(|(_, value)| *value == list.head.get())
+            else {
+                continue;
+            };
+            let behind = registers.iter().find(|(_, value)| {
+                *value != 0 && *value != list.head.get() && fits(Address::new(*value))
+            });
+            let tid = self.presences.tid(thread);
+            if let Some((register, value)) = behind {
+                let proof = format!(
+                    "{}; its {holds_head} holds the block, its {register} the next entry {value:#x}, \
+                     which is not linked yet",
+                    self.presences.proof(thread)
+                );
+                return Some((Address::new(*value), Transient { thread: tid, proof }));
+            }
+            if list.recorded == 0 {
+                let proof = format!(
+                    "{}; its {holds_head} holds the block, which is not linked into the empty list yet",
+                    self.presences.proof(thread)
+                );
+                return Some((Address::new(0), Transient { thread: tid, proof }));
+            }
+        }
+        None
+    }
+
+    fn confined(&self, list: &FreeList) -> Option<std::ops::Range<Address>> {
+        if list.holder != HolderKind::CentralList {
+            return None;
+        }
+        Some(self.span_range(self.spans.rows().get(list.owner as usize)?))
+    }
+}

@@ -1,0 +1,252 @@
+//! The page map: from pages to spans.
+//!
+//! ```text
+//! root ──> leaf ──> Span*     page number = root index, leaf index
+//! ```
+//!
+//! A span writes the entries of its first and last page; a span of small objects writes those
+//! between, too. Other entries are stale: they name former spans, or deleted `Span` objects, and
+//! mean nothing. So an entry is taken only at the span's own first page, and only if its last
+//! page agrees.
+
+use super::locate::Located;
+use crate::map::Bits;
+use crate::parallel;
+use crate::target::{Address, Cursor, MemoryExt, TargetMemory};
+
+/// `Span.location`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanLocation {
+    /// Cut into objects, or handed out whole.
+    InUse,
+    /// Free, in a page heap's list.
+    Normal,
+    /// Free, its pages given back to the system.
+    Returned,
+    /// The value 3, which gperftools never writes.
+    Impossible,
+}
+
+/// A live span.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Address of the `Span` object.
+    pub at: Address,
+    /// First page number.
+    pub start: u64,
+    /// Pages.
+    pub length: u64,
+    /// `objects`: first free object of a small span, stack trace of a sampled one.
+    pub objects: Address,
+    /// Objects that are not in the span's chain.
+    pub refcount: u16,
+    /// 0 for a span of its own.
+    pub class: u8,
+    /// Where it is.
+    pub location: SpanLocation,
+    /// A sampled allocation.
+    pub sample: bool,
+}
+
+const _: () = assert!(size_of::<Span>() <= 40, "a span row costs 40 bytes");
+
+impl Span {
+    /// Whether it is cut into objects of a class.
+    pub fn is_small(&self) -> bool {
+        self.location == SpanLocation::InUse && self.class > 0
+    }
+
+    /// Page behind the last.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.length)
+    }
+}
+
+/// All live spans, by page.
+pub struct Spans {
+    rows: Vec<Span>,
+    /// Spans seen on a central list.
+    central: Bits,
+    /// Leaves of the page map.
+    pub leaves: Vec<Address>,
+    /// Leaves whose memory is not in the core.
+    pub missing_leaves: u64,
+}
+
+/// Page map entries that one worker looks at.
+const CHUNK: u64 = 1 << 15;
+
+impl Spans {
+    /// Reads the whole page map. Linear in the mapped pages.
+    pub fn read(memory: &dyn TargetMemory, located: &Located) -> Self {
+        let heap = &located.layout.page_heap;
+        let leaf_bytes = 8u64 << heap.leaf_bits;
+        let mut leaves: Vec<(u64, Address)> = Vec::new();
+        let root = located.page_heap.saturating_add(heap.root);
+        let mut cursor = Cursor::new(memory);
+        for index in 0..1u64 << heap.root_bits {
+            if let Ok(leaf) = cursor.read_u64(root.saturating_add(index * 8))
+                && leaf != 0
+                && leaf % 8 == 0
+            {
+                leaves.push((index, Address::new(leaf)));
+            }
+        }
+        // Each leaf has memory of its own; entries that share it are damage or forged.
+        leaves.sort_by_key(|(_, leaf)| *leaf);
+        let mut end = Address::new(0);
+        leaves.retain(|(_, leaf)| {
+            let apart = *leaf >= end;
+            if apart {
+                end = leaf.saturating_add(leaf_bytes);
+            }
+            apart
+        });
+        let before = leaves.len();
+        leaves.retain(|(_, leaf)| memory.window(*leaf).is_ok());
+        let missing_leaves = (before - leaves.len()) as u64;
+        leaves.sort_unstable();
+
+        let map = PageMap {
+            memory,
+            located,
+            leaves: &leaves,
+        };
+        let chunks: Vec<(u64, Address, u64)> = leaves
+            .iter()
+            .flat_map(|&(index, leaf)| {
+                let entries = 1u64 << heap.leaf_bits;
+                (0..entries.div_ceil(CHUNK)).map(move |chunk| {
+                    (
+                        (index << heap.leaf_bits) + chunk * CHUNK,
+                        leaf,
+                        chunk * CHUNK,
+                    )
+                })
+            })
+            .collect();
+        let found = parallel::map(&chunks, |&(page, leaf, first)| {
+            map.spans_in(page, leaf, first)
+        });
+        let rows: Vec<Span> = found.into_iter().flatten().collect();
+        let central = Bits::new(rows.len() as u64);
+        let leaves = leaves.into_iter().map(|(_, leaf)| leaf).collect();
+        Self {
+            rows,
+            central,
+            leaves,
+            missing_leaves,
+        }
+    }
+
+    /// All spans, sorted by start.
+    pub fn rows(&self) -> &[Span] {
+        &self.rows
+    }
+
+    /// Index of the span that holds a page.
+    pub fn index_of_page(&self, page: u64) -> Option<usize> {
+        let index = self
+            .rows
+            .partition_point(|span| span.start <= page)
+            .checked_sub(1)?;
+        (page < self.rows.get(index)?.end()).then_some(index)
+    }
+
+    /// Index of the live span whose `Span` object is at `at`, which starts at page `start`.
+    pub fn index_of(&self, at: Address, start: u64) -> Option<usize> {
+        let index = self
+            .rows
+            .binary_search_by_key(&start, |span| span.start)
+            .ok()?;
+        (self.rows.get(index)?.at == at).then_some(index)
+    }
+
+    /// Notes that a central list holds the span; says whether one did already.
+    pub fn mark_central(&self, index: usize) -> bool {
+        self.central.test_and_set(index as u64)
+    }
+
+    /// Whether a central list holds the span.
+    pub fn on_central(&self, index: usize) -> bool {
+        self.central.get(index as u64)
+    }
+}
+
+struct PageMap<'a> {
+    memory: &'a dyn TargetMemory,
+    located: &'a Located,
+    leaves: &'a [(u64, Address)],
+}
+
+impl PageMap<'_> {
+    fn entry(&self, cursor: &mut Cursor<'_>, page: u64) -> Option<u64> {
+        let heap = &self.located.layout.page_heap;
+        let index = self
+            .leaves
+            .binary_search_by_key(&(page >> heap.leaf_bits), |(index, _)| *index)
+            .ok()?;
+        let (_, leaf) = self.leaves.get(index)?;
+        let slot = page & ((1 << heap.leaf_bits) - 1);
+        cursor.read_u64(leaf.checked_add(slot * 8)?).ok()
+    }
+
+    /// Spans whose first page is among `CHUNK` pages from `page`, whose entries begin at `first` of `leaf`.
+    fn spans_in(&self, page: u64, leaf: Address, first: u64) -> Vec<Span> {
+        let mut out = Vec::new();
+        let mut cursor = Cursor::new(self.memory);
+        let mut last_page = Cursor::new(self.memory);
+        let mut before = 0;
+        let entries = (1u64 << self.located.layout.page_heap.leaf_bits)
+            .saturating_sub(first)
+            .min(CHUNK);
+        for offset in 0..entries {
+            let Some(at) = leaf.checked_add((first + offset) * 8) else {
+                break;
+            };
+            let Ok(word) = cursor.read_u64(at) else {
+                continue;
+            };
+            if word == 0 || word == before {
+                continue; // an interior page cannot be a first page
+            }
+            before = word;
+            let page = page + offset;
+            if let Some(span) = read_span(self.memory, self.located, Address::new(word))
+                && span.start == page
+                && span.length > 0
+                && let Some(end) = page.checked_add(span.length - 1)
+                && self.entry(&mut last_page, end) == Some(word)
+            {
+                out.push(span);
+            }
+        }
+        out
+    }
+}
+
+/// A `Span` object as it stands in memory, live or not.
+pub fn read_span(memory: &dyn TargetMemory, located: &Located, at: Address) -> Option<Span> {
+    let layout = &located.layout.span;
+    let mut bytes = [0u8; 128];
+    let bytes = bytes.get_mut(..layout.bytes as usize)?;
+    memory.read_into(at, bytes).ok()?;
+    let sizes = &located.sizes;
+    let class = u16::try_from(layout.size_class.of_bytes(bytes)).unwrap_or(u16::MAX);
+    Some(Span {
+        at,
+        start: layout.start.of_bytes(bytes),
+        length: layout.length.of_bytes(bytes),
+        objects: Address::new(layout.objects.of_bytes(bytes)),
+        refcount: u16::try_from(layout.refcount.of_bytes(bytes)).unwrap_or(u16::MAX),
+        // A class that does not exist is kept: the bookkeeping checks name it.
+        class: u8::try_from(class.min(sizes.classes().max(1))).unwrap_or(u8::MAX),
+        location: match layout.location.of_bytes(bytes) {
+            0 => SpanLocation::InUse,
+            1 => SpanLocation::Normal,
+            2 => SpanLocation::Returned,
+            _ => SpanLocation::Impossible,
+        },
+        sample: layout.sample.of_bytes(bytes) != 0,
+    })
+}

@@ -1,0 +1,252 @@
+//! Finding gperftools' state by its shape alone, in a module's writable memory.
+//!
+//! Distributions strip the library, so this is the normal way in production. Each part proves
+//! itself: the size table by its own reverse table, the central cache by its class numbers in a
+//! row, the page heap by a run of list heads behind a pointer to the module's code, a thread cache
+//! by repeating the size table.
+
+use super::layout::{
+    CacheLayout, CentralLayout, Generation, Layout, PageHeapLayout, SizeMapLayout,
+};
+use super::size_map::SizeMap;
+use crate::target::{Address, Cursor, MemoryExt, Module, Target, TargetMemory};
+
+/// Every aligned 64-bit word that is not zero in the module's writable segments.
+pub fn nonzero_words<'t>(
+    memory: &'t dyn TargetMemory,
+    module: &Module,
+) -> impl Iterator<Item = (Address, u64)> + 't {
+    let ranges: Vec<_> = module
+        .segments
+        .iter()
+        .filter(|segment| segment.writable)
+        .map(|segment| segment.range.clone())
+        .collect();
+    ranges.into_iter().flat_map(move |range| Words {
+        memory,
+        at: align_up(range.start),
+        end: range.end,
+        window: &[],
+    })
+}
+
+fn align_up(at: Address) -> Address {
+    Address::new(at.get().saturating_add(7) & !7)
+}
+
+struct Words<'t> {
+    memory: &'t dyn TargetMemory,
+    at: Address,
+    end: Address,
+    window: &'t [u8],
+}
+
+impl Iterator for Words<'_> {
+    type Item = (Address, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.at < self.end {
+            let Some((word, rest)) = self.window.split_first_chunk::<8>() else {
+                self.refill();
+                continue;
+            };
+            self.window = rest;
+            let at = self.at;
+            self.at = at.saturating_add(8);
+            let word = u64::from_le_bytes(*word);
+            if word != 0 {
+                return Some((at, word));
+            }
+        }
+        None
+    }
+}
+
+impl Words<'_> {
+    /// Takes the window at `at`, or skips to the next page when there is none.
+    fn refill(&mut self) {
+        match self.memory.window(self.at) {
+            Ok(window) if window.bytes.len() >= 8 => self.window = window.bytes,
+            _ => {
+                let page = self.memory.abi().page_bytes.max(8);
+                self.at = Address::new(
+                    (self.at.get() / page)
+                        .saturating_add(1)
+                        .saturating_mul(page),
+                );
+                self.window = &[];
+            }
+        }
+    }
+}
+
+/// The size map: `class_to_size_` begins 0, 8, 16, 32, 48 or 0, 8, 16, 24, 32.
+pub fn find_size_map(
+    memory: &dyn TargetMemory,
+    module: &Module,
+) -> Option<(Address, Generation, SizeMap)> {
+    // class_to_size_[0] stands in the upper half of a word: the structure is 8-aligned, its offset
+    // is 4 modulo 8. The word after it holds the sizes of classes 1 and 2.
+    const CLASSES_1_AND_2: u64 = 8 | 16 << 32;
+    nonzero_words(memory, module)
+        .filter(|(_, word)| *word == CLASSES_1_AND_2)
+        .find_map(|(at, _)| {
+            let layout = SizeMapLayout::built_in(Generation::V2_8);
+            let base = at.checked_sub(u64::from(layout.class_to_size) + 4)?;
+            [Generation::V2_8, Generation::V2_11]
+                .into_iter()
+                .find_map(|generation| {
+                    let map = SizeMap::read(memory, base, &SizeMapLayout::built_in(generation))?;
+                    Some((base, generation, map))
+                })
+        })
+}
+
+/// `Static::central_cache_`: class numbers 0, 1, 2, ... at the stride of the array.
+pub fn find_central(memory: &dyn TargetMemory, module: &Module, classes: u32) -> Option<Address> {
+    let layout = CentralLayout::BUILT_IN;
+    nonzero_words(memory, module)
+        .filter(|(_, word)| *word == 1)
+        .find_map(|(at, _)| {
+            let base =
+                at.checked_sub(u64::from(layout.stride) + u64::from(layout.size_class.offset))?;
+            central_is_at(memory, base, &layout, classes).then_some(base)
+        })
+}
+
+/// Whether nearly all class numbers of an array of central lists at `base` are right.
+pub fn central_is_at(
+    memory: &dyn TargetMemory,
+    base: Address,
+    layout: &CentralLayout,
+    classes: u32,
+) -> bool {
+    let right = (0..classes)
+        .filter(|class| {
+            let list = base.saturating_add(u64::from(*class) * u64::from(layout.stride));
+            layout.size_class.read(memory, list) == Ok(u64::from(*class))
+        })
+        .count();
+    right + MISSES >= classes as usize
+}
+
+/// Entries of a table that damage may have changed before it is no longer recognised.
+const MISSES: usize = 3;
+
+/// `PageHeap::free_`, and the page size: a run of span sentinels, the function pointer of the page
+/// map standing before the two sets before it. A damaged sentinel does not end the run.
+pub fn find_free_lists(memory: &dyn TargetMemory, module: &Module) -> Option<(Address, u32)> {
+    const SENTINEL: u64 = 48;
+    let mut cursor = Cursor::new(memory);
+    let mut best: Option<(usize, Address, u32)> = None;
+    for (at, word) in nonzero_words(memory, module) {
+        // `at` would be allocator_; free_ follows behind the two sets of 48 bytes.
+        if !module.has_code_at(Address::new(word)) {
+            continue;
+        }
+        let Some(first) = at.checked_add(8 + 96) else {
+            continue;
+        };
+        if !is_sentinel(&mut cursor, first)
+            && !is_sentinel(&mut cursor, first.saturating_add(SENTINEL))
+        {
+            continue;
+        }
+        for shift in PageHeapLayout::PAGE_SHIFTS {
+            let sentinels = 2u64 << (20 - shift);
+            let right = (0..sentinels)
+                .filter(|index| is_sentinel(&mut cursor, first.saturating_add(index * SENTINEL)))
+                .count();
+            let enough = right as u64 * 10 >= sentinels * 9;
+            if enough && best.is_none_or(|(count, ..)| right > count) {
+                best = Some((right, first, shift));
+            }
+        }
+    }
+    best.map(|(_, first, shift)| (first, shift))
+}
+
+/// A span sentinel as `DLL_Init` leaves it: no pages, no objects, no flags, links set.
+fn is_sentinel(cursor: &mut Cursor<'_>, at: Address) -> bool {
+    let mut word = |offset| cursor.read_u64(at.saturating_add(offset)).ok();
+    let link = |word: Option<u64>| word.is_some_and(|word| word >= 4096 && word % 8 == 0);
+    link(word(16))
+        && link(word(24))
+        && word(0) == Some(0)
+        && word(8) == Some(0)
+        && word(32) == Some(0)
+        && word(40).is_some_and(|flags| flags as u32 == 0)
+}
+
+/// Whether a thread cache lies at `at`: nearly every list repeats its class's size.
+pub fn is_cache(
+    memory: &dyn TargetMemory,
+    at: Address,
+    layout: &CacheLayout,
+    sizes: &SizeMap,
+) -> bool {
+    if !at.is_aligned(64) || at.is_null() {
+        return false;
+    }
+    let right = (1..sizes.classes())
+        .filter(|class| {
+            let list = at.saturating_add(
+                u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride),
+            );
+            layout.object_bytes.read(memory, list) == Ok(sizes.bytes(*class).into())
+        })
+        .count();
+    right + MISSES >= usize::from(sizes.classes().saturating_sub(1))
+}
+
+/// A thread cache that a word of the module points at, and the words that point at it. Usually
+/// two words do: `thread_heaps_` and `next_memory_steal_`.
+pub fn find_caches(
+    target: Target<'_>,
+    module: &Module,
+    layout: &CacheLayout,
+    sizes: &SizeMap,
+) -> Vec<(Address, Address)> {
+    const MAX_HITS: usize = 16;
+    nonzero_words(target.memory, module)
+        .filter(|(_, word)| word % 64 == 0)
+        .map(|(at, word)| (at, Address::new(word)))
+        .filter(|(_, cache)| {
+            target.memory.region_at(*cache).is_some()
+                && is_cache(target.memory, *cache, layout, sizes)
+        })
+        .take(MAX_HITS)
+        .collect()
+}
+
+/// From 2.11 on, the layouts differ between 2.15 and 2.16 only in the thread cache's links: the
+/// right ones lead to other caches, or are null.
+pub fn settle_generation(
+    target: Target<'_>,
+    module: &Module,
+    found: Generation,
+    sizes: &SizeMap,
+    shift: u32,
+) -> Layout {
+    if found == Generation::V2_8 {
+        return Layout::built_in(found, shift);
+    }
+    let fits = |generation| {
+        let layout = CacheLayout::built_in(generation);
+        let caches = find_caches(target, module, &layout, sizes);
+        !caches.is_empty()
+            && caches.iter().all(|(_, cache)| {
+                [layout.next, layout.prev].iter().all(|link| {
+                    link.read(target.memory, *cache).is_ok_and(|word| {
+                        word == 0 || is_cache(target.memory, Address::new(word), &layout, sizes)
+                    })
+                })
+            })
+    };
+    let generation = if !fits(Generation::V2_16) && fits(Generation::V2_11) {
+        Generation::V2_11
+    } else {
+        Generation::V2_16
+    };
+    Layout::built_in(generation, shift)
+}

@@ -1,0 +1,290 @@
+//! Blocks of a group that no list holds although they still link to each other: what a damaged
+//! link cut off.
+//!
+//! A free list's tail does not vanish when the link before it is damaged: its entries go on
+//! pointing at each other up to null. With the list's recorded length, the number of entries that
+//! must follow the damage is known, and usually only one unlisted chain has exactly that length.
+
+use super::Links;
+use crate::map::{BlockId, HeapMap, Owner};
+use crate::target::{Address, Cursor, TargetMemory};
+
+/// The group's blocks, and how many links each is from null (computed when first asked for).
+pub struct Orphans<'m> {
+    map: &'m HeapMap,
+    memory: &'m dyn TargetMemory,
+    class: u16,
+    rows: Vec<u32>,
+    blocks: u64,
+    depths: Option<Depths>,
+}
+
+/// For each block of the rows in order: entries from it to null through unlisted blocks; 0 if its
+/// links do not end at null.
+struct Depths {
+    first_of_row: Vec<u64>,
+    depth: Vec<u32>,
+}
+
+/// What the search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// First block of the chain.
+    pub first: Address,
+    /// No other chain fits.
+    pub unique: bool,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+const PENDING: u32 = u32::MAX - 1;
+const ENDLESS: u32 = 0;
+
+impl<'m> Orphans<'m> {
+    /// Groups of more blocks than this are searched near the damaged link only.
+    pub const MAX_BLOCKS: u64 = 1 << 24;
+
+    /// Nothing is read yet.
+    pub fn new(map: &'m HeapMap, memory: &'m dyn TargetMemory, class: u16) -> Self {
+        let rows: Vec<u32> = (0u32..)
+            .zip(map.extents())
+            .filter(|(_, extent)| {
+                extent.class == class && extent.owner == Owner::InUse && extent.blocks() > 0
+            })
+            .map(|(row, _)| row)
+            .collect();
+        let blocks = rows
+            .iter()
+            .filter_map(|&row| map.extent(row))
+            .map(|extent| u64::from(extent.blocks()))
+            .sum();
+        Self {
+            map,
+            memory,
+            class,
+            rows,
+            blocks,
+            depths: None,
+        }
+    }
+
+    /// Number of the group's blocks.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Rows of the group's extents.
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// Whether the chain from `first` has exactly `length` entries, none of which a list holds
+    /// unless `allowed` says so.
+    pub fn chain_is<L: Links>(
+        &self,
+        links: &L,
+        first: Address,
+        length: u64,
+        allowed: &dyn Fn(Address) -> bool,
+    ) -> bool {
+        if length > self.blocks {
+            return false;
+        }
+        let mut cursor = Cursor::new(self.memory);
+        let mut at = first;
+        for _ in 0..length {
+            let Ok(block) = links.admit(self.map, self.memory, self.class, at) else {
+                return false;
+            };
+            if self.map.is_listed(block) && !allowed(at) {
+                return false;
+            }
+            let Ok(word) = cursor.read_u64(at) else {
+                return false;
+            };
+            at = links.decode(at, word);
+        }
+        at.is_null()
+    }
+
+    /// Blocks of the group that start in `low..=high`, with at most `bound` looked at.
+    fn starts_between(&self, low: u64, high: u64, bound: usize) -> Vec<Address> {
+        let from = self.rows.partition_point(|&row| {
+            self.map
+                .extent(row)
+                .is_some_and(|extent| extent.end().get() <= low)
+        });
+        let mut out = Vec::new();
+        for &row in self.rows.iter().skip(from) {
+            let Some(extent) = self
+                .map
+                .extent(row)
+                .filter(|extent| extent.start.get() <= high)
+            else {
+                break;
+            };
+            let stride = extent.block_bytes().max(1);
+            let first = low.saturating_sub(extent.start.get()).div_ceil(stride);
+            for slot in first..u64::from(extent.blocks()) {
+                let start = extent.start.saturating_add(slot * stride);
+                if start.get() > high || out.len() >= bound {
+                    return out;
+                }
+                out.push(start);
+            }
+        }
+        out
+    }
+
+    /// The first block of an unlisted chain of exactly `length` entries whose address differs from
+    /// `damaged` in its low `bytes` bytes only.
+    pub fn near<L: Links>(
+        &self,
+        links: &L,
+        damaged: u64,
+        bytes: u32,
+        length: u64,
+        allowed: &dyn Fn(Address) -> bool,
+    ) -> Option<Found> {
+        let mask = (1u64 << (8 * bytes.min(7))) - 1;
+        let starts = self.starts_between(damaged & !mask, damaged | mask, 8192);
+        let mut fitting = starts.into_iter().filter(|start| {
+            start.get() != damaged && self.chain_is(links, *start, length, allowed)
+        });
+        let first = fitting.next()?;
+        Some(Found {
+            first,
+            unique: fitting.next().is_none(),
+        })
+    }
+
+    /// The first block of an unlisted chain of exactly `length` entries anywhere in the group,
+    /// if `accept` agrees. `None` too for a group that is too large to search.
+    pub fn anywhere<L: Links>(
+        &mut self,
+        links: &L,
+        length: u64,
+        accept: &dyn Fn(BlockId, Address) -> bool,
+    ) -> Option<Found> {
+        let wanted = u32::try_from(length)
+            .ok()
+            .filter(|length| (1..PENDING).contains(length))?;
+        self.measure(links);
+        let depths = self.depths.as_ref()?;
+        let mut found: Option<Found> = None;
+        for (&row, &first) in self.rows.iter().zip(&depths.first_of_row) {
+            let extent = self.map.extent(row)?;
+            for slot in 0..extent.blocks() {
+                let index = usize::try_from(first + u64::from(slot)).ok()?;
+                if depths.depth.get(index) != Some(&wanted) {
+                    continue;
+                }
+                let Some(block) = extent
+                    .block(row, slot)
+                    .filter(|block| accept(block.id, block.address))
+                else {
+                    continue;
+                };
+                match &mut found {
+                    None => {
+                        found = Some(Found {
+                            first: block.address,
+                            unique: true,
+                        })
+                    }
+                    Some(found) => {
+                        found.unique = false;
+                        return Some(*found);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn index(&self, first_of_row: &[u64], block: BlockId) -> Option<usize> {
+        let row = self.rows.binary_search(&block.extent).ok()?;
+        usize::try_from(first_of_row.get(row)? + u64::from(block.slot)).ok()
+    }
+
+    /// Fills [`Depths`]: every block is visited a constant number of times.
+    fn measure<L: Links>(&mut self, links: &L) {
+        if self.depths.is_some() {
+            return;
+        }
+        let mut first_of_row = Vec::with_capacity(self.rows.len());
+        let mut total = 0u64;
+        for &row in &self.rows {
+            first_of_row.push(total);
+            total += self
+                .map
+                .extent(row)
+                .map_or(0, |extent| extent.blocks().into());
+        }
+        let Some(count) = usize::try_from(total)
+            .ok()
+            .filter(|_| total <= Self::MAX_BLOCKS)
+        else {
+            return;
+        };
+        let mut depth = vec![UNKNOWN; count];
+        let mut cursor = Cursor::new(self.memory);
+        let mut path: Vec<usize> = Vec::new();
+        for &row in &self.rows {
+            let Some(extent) = self.map.extent(row) else {
+                continue;
+            };
+            for slot in 0..extent.blocks() {
+                let Some(block) = extent.block(row, slot) else {
+                    continue;
+                };
+                let (mut at, mut id) = (block.address, block.id);
+                // Down the links until a block of known depth, null, or a dead end ...
+                let mut below = loop {
+                    let Some(index) = self.index(&first_of_row, id) else {
+                        break ENDLESS;
+                    };
+                    match depth.get(index).copied() {
+                        Some(UNKNOWN) if !self.map.is_listed(id) => {}
+                        Some(known) if known < PENDING => break known,
+                        _ => break ENDLESS, // listed, or a circle
+                    }
+                    if let Some(mine) = depth.get_mut(index) {
+                        *mine = PENDING;
+                    }
+                    path.push(index);
+                    let Ok(word) = cursor.read_u64(at) else {
+                        break ENDLESS;
+                    };
+                    at = links.decode(at, word);
+                    if at.is_null() {
+                        if let Some(index) = path.pop()
+                            && let Some(mine) = depth.get_mut(index)
+                        {
+                            *mine = 1;
+                        }
+                        break 1;
+                    }
+                    match links.admit(self.map, self.memory, self.class, at) {
+                        Ok(next) => id = next,
+                        Err(_) => break ENDLESS,
+                    }
+                };
+                // ... and back up, counting.
+                for index in path.drain(..).rev() {
+                    below = if below == ENDLESS {
+                        ENDLESS
+                    } else {
+                        below.saturating_add(1).min(PENDING - 1)
+                    };
+                    if let Some(mine) = depth.get_mut(index) {
+                        *mine = below;
+                    }
+                }
+            }
+        }
+        self.depths = Some(Depths {
+            first_of_row,
+            depth,
+        });
+    }
+}

@@ -1,0 +1,225 @@
+//! Which threads are inside the allocator, and what their registers hold.
+//!
+//! An allocator passes through states that look like damage. Only a thread that is inside it can
+//! be the reason, so this is never assumed but told from the unwound stack: a frame whose code
+//! belongs to the allocator. For a shared library that is the module. For an allocator linked into
+//! the program it is a function that refers to the allocator's variables; where that cannot be
+//! told, because the code is not to be had, the answer is [`Presence::Unknown`].
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::target::{Address, Frame, MemoryExt, Module, Target};
+
+/// Where the allocator's code is.
+#[derive(Clone, Debug)]
+pub enum Code {
+    /// All of a module.
+    Module,
+    /// Functions of a module that refer to these addresses (the allocator's variables).
+    Touching(Vec<Range<Address>>),
+}
+
+/// Whether a thread is inside the allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// No frame of it is.
+    Outside,
+    /// This frame is.
+    Inside {
+        /// Frame number.
+        frame: usize,
+        /// Its program counter.
+        pc: Address,
+    },
+    /// It may be: its frames lie in code that could not be looked at, or could not be found.
+    Unknown,
+}
+
+/// The threads of a process, as one allocator sees them.
+pub struct Presences<'t> {
+    target: Target<'t>,
+    module: &'t Module,
+    code: Code,
+    known: Vec<OnceLock<Presence>>,
+}
+
+impl<'t> Presences<'t> {
+    /// Frames that are looked at per thread: an allocator's own calls are not deep, a handler that
+    /// re-entered it may be.
+    const MAX_FRAMES: usize = 256;
+    /// Bytes of a function that are searched for references.
+    const MAX_FUNCTION: u64 = 1 << 16;
+
+    /// Nothing is unwound yet.
+    pub fn new(target: Target<'t>, module: &'t Module, code: Code) -> Self {
+        let known = target
+            .threads
+            .list()
+            .iter()
+            .map(|_| OnceLock::new())
+            .collect();
+        Self {
+            target,
+            module,
+            code,
+            known,
+        }
+    }
+
+    /// Number of threads.
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Kernel id of a thread.
+    pub fn tid(&self, thread: usize) -> Option<u32> {
+        self.target
+            .threads
+            .list()
+            .get(thread)
+            .map(|thread| thread.tid)
+    }
+
+    /// Index of the thread with this thread pointer.
+    pub fn with_thread_pointer(&self, pointer: Address) -> Option<usize> {
+        self.target
+            .threads
+            .list()
+            .iter()
+            .position(|thread| thread.thread_pointer == Some(pointer))
+    }
+
+    /// Whether this is the thread that died, and by a fault of its own: it stopped at the faulting
+    /// instruction and nowhere else.
+    pub fn faulted(&self, thread: usize) -> bool {
+        const SIGILL: i32 = 4;
+        const SIGBUS: i32 = 7;
+        const SIGFPE: i32 = 8;
+        const SIGSEGV: i32 = 11;
+        thread == 0
+            && self
+                .target
+                .threads
+                .list()
+                .first()
+                .is_some_and(|thread| matches!(thread.signal, SIGILL | SIGBUS | SIGFPE | SIGSEGV))
+    }
+
+    /// Whether the thread is inside the allocator.
+    pub fn of(&self, thread: usize) -> Presence {
+        self.known.get(thread).map_or(Presence::Unknown, |known| {
+            *known.get_or_init(|| self.look(thread))
+        })
+    }
+
+    /// Whether any thread is, or may be, inside the allocator.
+    pub fn anyone(&self) -> Option<usize> {
+        (0..self.count()).find(|&thread| self.of(thread) != Presence::Outside)
+    }
+
+    fn look(&self, thread: usize) -> Presence {
+        let frames = self.target.threads.frames(thread);
+        if frames.is_empty() {
+            return Presence::Unknown;
+        }
+        let mut unknown = false;
+        for (number, frame) in frames.iter().enumerate().take(Self::MAX_FRAMES) {
+            match self.is_allocator_code(frame) {
+                Some(true) => {
+                    return Presence::Inside {
+                        frame: number,
+                        pc: frame.pc,
+                    };
+                }
+                Some(false) => {}
+                None => unknown = true,
+            }
+        }
+        if unknown {
+            Presence::Unknown
+        } else {
+            Presence::Outside
+        }
+    }
+
+    fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
+        if !self.module.has_code_at(frame.lookup) && !self.module.has_code_at(frame.pc) {
+            return Some(false);
+        }
+        match &self.code {
+            Code::Module => Some(true),
+            Code::Touching(state) => {
+                let (start, end) = frame.function?;
+                self.refers_to(start, end, state)
+            }
+        }
+    }
+
+    /// Whether the function holds a rip-relative operand that names one of the ranges. `None` if
+    /// its code is not to be had.
+    fn refers_to(&self, start: Address, end: Address, state: &[Range<Address>]) -> Option<bool> {
+        let bytes = end.offset_from(start)?.min(Self::MAX_FUNCTION);
+        let mut code = vec![0; usize::try_from(bytes).ok()?];
+        self.target.memory.read_into(start, &mut code).ok()?;
+        Some((0u64..).zip(code.windows(5)).any(|(offset, window)| {
+            let [modrm, displacement @ ..] = window else {
+                return false;
+            };
+            let Ok(displacement) = <[u8; 4]>::try_from(displacement) else {
+                return false;
+            };
+            // mod 00, r/m 101: an operand at rip + displacement; an immediate may follow it.
+            modrm & 0xc7 == 0x05
+                && [0u64, 1, 4].iter().any(|immediate| {
+                    let next = start.get().wrapping_add(offset + 5 + immediate);
+                    let at = Address::new(
+                        next.wrapping_add_signed(i32::from_le_bytes(displacement).into()),
+                    );
+                    state.iter().any(|range| range.contains(&at))
+                })
+        }))
+    }
+
+    /// Values of all registers in the frames from the innermost to the one that proved the thread
+    /// inside, with the register's name. All frames' registers when that could not be told.
+    pub fn registers(&self, thread: usize) -> Vec<(&'static str, u64)> {
+        let frames = self.target.threads.frames(thread);
+        let upto = match self.of(thread) {
+            Presence::Outside => return Vec::new(),
+            Presence::Inside { .. } => frames
+                .iter()
+                .take(Self::MAX_FRAMES)
+                .rposition(|frame| self.is_allocator_code(frame) == Some(true))
+                .map_or(1, |last| last + 1),
+            Presence::Unknown => 4,
+        };
+        let mut values: Vec<(&'static str, u64)> = Vec::new();
+        for frame in frames.iter().take(upto) {
+            for (number, value) in frame.registers.iter() {
+                if values.iter().all(|(_, known)| *known != value) {
+                    values.push((self.target.threads.register_name(number), value));
+                }
+            }
+        }
+        values
+    }
+
+    /// In words, why a thread counts as inside.
+    pub fn proof(&self, thread: usize) -> String {
+        let tid = self.tid(thread).unwrap_or(0);
+        match self.of(thread) {
+            Presence::Inside { frame, pc } => {
+                format!(
+                    "thread {tid} is inside {}: frame {frame} at {pc}",
+                    self.module.name
+                )
+            }
+            Presence::Unknown => format!(
+                "thread {tid} may be inside {}: its code is not to be had",
+                self.module.name
+            ),
+            Presence::Outside => format!("thread {tid} is outside {}", self.module.name),
+        }
+    }
+}
