@@ -88,7 +88,7 @@ impl Session {
         let search = Arc::new(options.search.clone());
         let mut memory = AddressSpace::new(&core);
         let modules = ModuleSet::discover(&core, &memory, &search);
-        memory.add_backing(&modules.backing());
+        memory.add_backing(modules.backing());
         Ok(Session {
             threads: BareThreads::new(core.threads()),
             core,

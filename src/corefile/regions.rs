@@ -145,7 +145,7 @@ fn gap(range: Range<Address>, path: &str) -> PlacedRegion {
     }
 }
 
-/// The kernel's own pages: the vDSO, the data pages in front of it (never dumped), and addresses of the upper half
+/// The kernel's own pages: the vDSO, the data pages in front of it (dumped by some kernels), and addresses of the upper half
 /// (vsyscall).
 fn mark_kernel(placed: &mut [PlacedRegion], vdso: Option<Address>) {
     let upper_half = Address::new(1 << 63);
@@ -176,8 +176,7 @@ fn mark_kernel(placed: &mut [PlacedRegion], vdso: Option<Address>) {
         let is_data = region.range.end == next
             && region.kind == RegionKind::Anonymous
             && region.readable
-            && !region.writable
-            && region.dumped_bytes == 0;
+            && !region.writable;
         if !is_data {
             break;
         }

@@ -152,6 +152,14 @@ impl AddressSpace {
         self.writes_are_dumped
     }
 
+    /// The smallest range of whole pages around `range`.
+    pub fn whole_pages(&self, range: Range<Address>) -> Range<Address> {
+        let mask = self.abi.page_bytes.wrapping_sub(1);
+        let start = range.start.get() & !mask;
+        let end = range.end.get().saturating_add(mask) & !mask;
+        Address::new(start)..Address::new(end)
+    }
+
     /// The core's bytes in `range` as a shared view, if the core holds all of them in one run.
     pub fn core_view(&self, range: Range<Address>) -> Option<FileView> {
         let piece = self.pieces.find(range.start.get())?;

@@ -9,15 +9,27 @@ use crate::corefile::FileView;
 pub struct ModuleFile {
     /// Where it was found here; for the vDSO its name.
     pub path: PathBuf,
-    /// Its build ID is the one in the core.
+    /// Its build ID is the one in the core, or it is the vDSO's image in the core itself.
     pub verified: bool,
     view: FileView,
 }
 
 impl ModuleFile {
+    pub(super) fn new(path: PathBuf, verified: bool, view: FileView) -> Self {
+        Self {
+            path,
+            verified,
+            view,
+        }
+    }
+
     /// Its bytes, all of them.
     pub fn data(&self) -> &[u8] {
         self.view.bytes()
+    }
+
+    pub(super) fn view(&self) -> &FileView {
+        &self.view
     }
 }
 
