@@ -43,7 +43,11 @@ fn check(options: &Options) -> Result<u8, Error> {
         analyse(options, progress)?
     };
     let status = status::exit_status(&report, options.fail_on);
-    output::write(options.output.as_deref(), &render(report, options)?)?;
+    let path = options.output.as_deref();
+    output::write(path, &render(report, options)?).map_err(|error| {
+        let name = path.map_or("standard output".into(), |path| path.display().to_string());
+        format!("the report cannot be written to {name}: {error}")
+    })?;
     Ok(status)
 }
 

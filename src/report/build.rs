@@ -91,6 +91,13 @@ pub fn heap_report(
             why: limit.why.clone(),
             incomplete: limit.incomplete,
         }));
+    if analysis.heaps.is_empty() && !report.limits.iter().any(|limit| limit.incomplete) {
+        report.limits.push(Limit {
+            what: "the heap".into(),
+            why: "no allocator was recognised".into(),
+            incomplete: true,
+        });
+    }
     if verdict.findings_dropped > 0 {
         report.limits.push(Limit {
             what: format!("{} more findings", verdict.findings_dropped),

@@ -1,0 +1,211 @@
+//! What the integration tests share: running the built program, and the truth that fixtures tell about themselves.
+
+// Each test file uses a part of this.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What the program did.
+pub struct Outcome {
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("output is UTF-8")
+    }
+
+    /// Its output as JSON, checked against the published schema.
+    pub fn json(&self) -> Result<Value, String> {
+        let value: Value = serde_json::from_slice(&self.stdout)
+            .map_err(|error| format!("no JSON: {error}; standard error: {}", self.stderr))?;
+        let errors: Vec<String> = validator()
+            .iter_errors(&value)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        if errors.is_empty() {
+            Ok(value)
+        } else {
+            Err(format!("against the schema: {}", errors.join("; ")))
+        }
+    }
+}
+
+fn validator() -> &'static jsonschema::Validator {
+    static VALIDATOR: std::sync::OnceLock<jsonschema::Validator> = std::sync::OnceLock::new();
+    VALIDATOR.get_or_init(|| {
+        let schema = heapcheck(["schema"]);
+        assert_eq!(schema.status, 0);
+        let schema = serde_json::from_slice(&schema.stdout).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is a schema")
+    })
+}
+
+/// Runs the built program.
+pub fn heapcheck(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+    heapcheck_with_input(arguments, Vec::new())
+}
+
+/// Runs the built program with something on its standard input.
+pub fn heapcheck_with_input(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    input: Vec<u8>,
+) -> Outcome {
+    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_heapcheck"))
+        .args(arguments)
+        .env_remove("NO_COLOR")
+        .env_remove("RUST_BACKTRACE")
+        .write_stdin(input)
+        .timeout(Duration::from_secs(120))
+        .output()
+        .expect("the program runs and ends");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    let status = output
+        .status
+        .code()
+        .unwrap_or_else(|| panic!("ended by itself, not by a signal or timeout: {stderr}"));
+    Outcome {
+        status,
+        stdout: output.stdout,
+        stderr,
+    }
+}
+
+/// The directory of the project.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A line of a truth: `KEYWORD key=value ...`.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    pub keyword: String,
+    pub words: Vec<String>,
+    pub values: BTreeMap<String, String>,
+}
+
+impl Fact {
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.split_whitespace();
+        let keyword = parts.next()?.to_owned();
+        let mut fact = Self {
+            keyword,
+            words: Vec::new(),
+            values: BTreeMap::new(),
+        };
+        for part in parts {
+            match part.split_once('=') {
+                Some((key, value)) => {
+                    fact.values.insert(key.to_owned(), value.to_owned());
+                }
+                None => fact.words.push(part.to_owned()),
+            }
+        }
+        Some(fact)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.get(key)
+            .map(|value| value.parse().unwrap_or_else(|_| panic!("{key}={value}")))
+    }
+}
+
+/// A core with its program and its truth.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    pub release: String,
+    pub name: String,
+    pub core: PathBuf,
+    pub binary: PathBuf,
+    pub truth: Vec<Fact>,
+}
+
+impl Fixture {
+    pub fn facts<'f>(&'f self, keyword: &'f str) -> impl Iterator<Item = &'f Fact> {
+        self.truth
+            .iter()
+            .filter(move |fact| fact.keyword == keyword)
+    }
+
+    pub fn is(&self, keyword: &str) -> bool {
+        self.facts(keyword).next().is_some()
+    }
+}
+
+/// The directory of all fixtures.
+pub fn fixtures_dir() -> PathBuf {
+    root().join("fixtures")
+}
+
+/// All fixtures. No fixtures are a failure, not a success of nothing.
+pub fn fixtures() -> Vec<Fixture> {
+    let directory = fixtures_dir();
+    let index = std::fs::read_to_string(directory.join("index"))
+        .unwrap_or_else(|_| panic!("there are no fixtures: run ./build-fixtures.sh first"));
+    let fixtures: Vec<Fixture> = index
+        .lines()
+        .map(|line| {
+            let (release, name) = line.split_once(' ').expect("a line is: release name");
+            let directory = directory.join(release).join(name);
+            let truth = std::fs::read_to_string(directory.join("truth")).unwrap_or_else(|_| {
+                panic!("fixture {release}/{name} is not made: run ./build-fixtures.sh first")
+            });
+            Fixture {
+                release: release.to_owned(),
+                name: name.to_owned(),
+                core: directory.join("core"),
+                binary: directory.join("binary"),
+                truth: truth.lines().filter_map(Fact::parse).collect(),
+            }
+        })
+        .collect();
+    assert!(
+        !fixtures.is_empty(),
+        "there are no fixtures: run ./build-fixtures.sh first"
+    );
+    fixtures
+}
+
+/// One fixture by its release and name.
+pub fn fixture(release: &str, name: &str) -> Fixture {
+    fixtures()
+        .into_iter()
+        .find(|fixture| fixture.release == release && fixture.name == name)
+        .unwrap_or_else(|| panic!("no fixture {release}/{name}: run ./build-fixtures.sh first"))
+}
+
+/// `work` on every item, on as many threads as there are processors; results in the items' order.
+pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { break };
+                    let result = work(item);
+                    done.lock().unwrap().push((index, result));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
