@@ -4,6 +4,9 @@
  *   RELEASED    a mix of sizes, much of it freed and given back to the system
  *   EXITED      threads that allocated and freed have ended; what they handed out is in use
  *   ENOMEM      malloc has failed for want of address space, many times, in several sizes
+ *   SBRK        the program calls sbrk itself, so there are foreign pieces in the heap
+ *   HANDLER     a signal handler aborts while its thread is, most likely, in the middle of malloc or free; ALTSTACK: the
+ *               handler has a stack of its own
  *   FORK        the child of a process with threads, forked while they were outside the allocator
  *   FORK_STORM  the same, forked while they were hammering the allocator: in the child their caches are left as they
  *               were, in the middle of something, with no thread that could say so */
@@ -18,6 +21,27 @@ static UNUSED uint32_t next(uint32_t *state)
     *state ^= *state << 5;
     return *state;
 }
+
+#if defined HANDLER
+static void stop(int signal)
+{
+    (void)signal;
+    die_by_abort();
+}
+
+static void stop_in_handler(void)
+{
+    struct sigaction action = {.sa_handler = stop};
+#ifdef ALTSTACK
+    static char stack[65536];
+    stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
+    need(sigaltstack(&other, NULL) == 0, "no other stack");
+    action.sa_flags = SA_ONSTACK;
+#endif
+    sigaction(SIGALRM, &action, NULL);
+    ualarm(100000, 0);
+}
+#endif
 
 enum { THREADS = 6, SLOTS = 300 };
 static pthread_barrier_t ready;
@@ -128,6 +152,20 @@ int main(void)
     }
     need(failed == 11 && count < 4000 && do_malloc(1 << 24) == NULL, "memory did not run out");
     say_allocated_bytes();
+#elif defined SBRK
+    static char *blocks[3000];
+    uint32_t seed = 11;
+    for (int i = 0; i < 3000; i++) {
+        blocks[i] = (char *)do_malloc(1 + next(&seed) % 4000);
+        if (i % 500 == 250)
+            memset(sbrk(10000), 'S', 10000);
+    }
+    for (int i = 0; i < 3000; i += 2)
+        do_free(blocks[i]);
+    say_allocated_bytes();
+#elif defined HANDLER
+    stop_in_handler();
+    work(3, 0);
 #elif defined FORK
     start(work_and_wait, threads);
     pthread_barrier_wait(&ready);

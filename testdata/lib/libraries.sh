@@ -5,6 +5,7 @@
 #   2.10 2.10-full               Debian 12's, as installed
 #   2.8.1 2.16 2.18.1(-full)     other suites', unpacked; the last two with their own libc
 #   2.10-debug                   built here from Debian's source, with -g, not stripped
+#   2.10-dwarf4                  the same with DWARF 4 instead of 5
 #   2.10-symtab                  that one without DWARF
 #   2.10-compressed              that one with its debug sections compressed
 #   2.10-debugfile               that one stripped; its debug file is found by build ID under fixtures/debugroot
@@ -13,7 +14,7 @@
 #   2.10-static(-stripped)       its archive, linked into the program
 # Every variant of the one build has a build ID of its own, so that none is taken for another.
 
-built_variants=(2.10-debug 2.10-symtab 2.10-compressed 2.10-debugfile 2.10-dwz 2.10-debuglink)
+built_variants=(2.10-debug 2.10-dwarf4 2.10-symtab 2.10-compressed 2.10-debugfile 2.10-dwz 2.10-debuglink)
 
 # The file that a release's programs are linked with; those of `other` are asked for as other/NAME.
 library_of() {
@@ -56,7 +57,7 @@ link_words() {
 # Whether the module that holds tcmalloc is without .symtab.
 library_is_stripped() {
     case $1 in
-    2.10-debug | 2.10-symtab | 2.10-compressed | 2.10-static) return 1 ;;
+    2.10-debug | 2.10-dwarf4 | 2.10-symtab | 2.10-compressed | 2.10-static) return 1 ;;
     esac
 }
 
@@ -98,7 +99,7 @@ build_libraries() {
     local recipe variant
     recipe=$(sha256sum <"$TESTDATA/lib/libraries.sh")
     [ "$(cat "$LIBRARIES/built" 2>/dev/null)" = "$recipe" ] && return 0
-    if [ ! -e "$LIBRARIES/build/done" ]; then
+    if [ ! -e "$LIBRARIES/build/dwarf4" ] || [ ! -e "$LIBRARIES/build/done" ]; then
         fetch_source
         echo "libraries: building gperftools 2.10 with debug information"
         build_source >"$LIBRARIES/build.log" 2>&1 || fail "gperftools does not build: see $LIBRARIES/build.log"
@@ -125,16 +126,23 @@ make -j2 libtcmalloc_minimal.la libtcmalloc.la
 rm -rf "$LIBRARIES/build"
 mkdir "$LIBRARIES/build"
 cp -L .libs/libtcmalloc_minimal.so.4 .libs/libtcmalloc_minimal.a .libs/libtcmalloc.so.4 "$LIBRARIES/build/"
+make clean
+make -j2 libtcmalloc_minimal.la CFLAGS='-g -gdwarf-4 -O2' CXXFLAGS='-g -gdwarf-4 -O2'
+mkdir "$LIBRARIES/build/dwarf4"
+cp -L .libs/libtcmalloc_minimal.so.4 "$LIBRARIES/build/dwarf4/"
 touch "$LIBRARIES/build/done"
 END
 }
 
 make_variant() {
     local variant=$1 library=$2 debug directory
-    cp "$LIBRARIES/build/libtcmalloc_minimal.so.4" "$library"
+    case $variant in
+    2.10-dwarf4) cp "$LIBRARIES/build/dwarf4/libtcmalloc_minimal.so.4" "$library" ;;
+    *) cp "$LIBRARIES/build/libtcmalloc_minimal.so.4" "$library" ;;
+    esac
     change_build_id "$library" "$variant"
     case $variant in
-    2.10-debug) ;;
+    2.10-debug | 2.10-dwarf4) ;;
     2.10-symtab) strip -g "$library" ;;
     2.10-compressed) objcopy --compress-debug-sections=zlib "$library" ;;
     2.10-debugfile)

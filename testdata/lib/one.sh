@@ -2,7 +2,7 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2054,SC2154
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
-# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE, module (SOURCE has a
+# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE, static=-static, module (SOURCE has a
 # shared object of its own, SOURCE-module.c).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
 set -euo pipefail
@@ -45,6 +45,7 @@ compile() {
     local -a words
     read -ra words <<<"$flags"
     link_words "$build"
+    has static && LINK_WORDS+=("$(what_of static)")
     if has module; then
         # Linked where the program is, which cannot be moved, so the module is; with gaps that the file does not have.
         gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$work/lib${source%.c}.so" \

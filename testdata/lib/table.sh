@@ -66,6 +66,9 @@ recipe healthy-exited-threads healthy.c -DEXITED
 recipe healthy-enomem healthy.c -DENOMEM
 recipe healthy-fork-child healthy.c -DFORK
 recipe healthy-fork-storm healthy.c -DFORK_STORM
+recipe healthy-sbrk healthy.c -DSBRK
+recipe healthy-handler healthy.c -DHANDLER
+recipe healthy-altstack healthy.c -DHANDLER -DALTSTACK
 recipe sampled sampled.c
 recipe gperftools-debug other.c '-DOTHER="gperftools-debug"'
 recipe no-tcmalloc other.c '-DOTHER="none"'
@@ -78,7 +81,8 @@ damaged=("${main_errors[@]}" "${every_release[@]}" double-free-pristine double-f
     double-free-large double-free-large-early overrun-nul-208 overrun-nul-cache overrun-text-long overrun-one overrun-early
     cross-thread-main write-after-free-text write-after-free-pointer write-after-free-float write-after-free-zero
     length-smashed span-smashed)
-healthy=(healthy-stats healthy-large healthy-never healthy-released healthy-exited-threads healthy-enomem healthy-fork-child)
+healthy=(healthy-stats healthy-large healthy-never healthy-released healthy-exited-threads healthy-enomem healthy-fork-child
+    healthy-sbrk)
 
 # Cells that cannot be, with the reason; written to fixtures/not-applicable. A later part of the table leaves them out.
 declare -A NOT_APPLICABLE
@@ -105,7 +109,7 @@ healthy_cells() {
 }
 
 make_table() {
-    local release number
+    local release number recipe
     # Debian's own build is what is met in practice: all programs, both ways.
     cells 2.10 O0 "${damaged[@]}"
     cells 2.10 O2 "${damaged[@]}"
@@ -117,6 +121,9 @@ make_table() {
     cell 2.10 link-bases O2 link-bases-O2 module
     for number in 1 2 3; do
         cell 2.10 healthy-fork-storm O2 "healthy-fork-storm-0$number"
+        cell 2.10 healthy-handler O2 "healthy-handler-0$number"
+        cell 2.10 healthy-altstack O2 "healthy-altstack-0$number"
+        cell 2.18.1 healthy-altstack O2 "healthy-altstack-0$number"
     done
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
@@ -131,7 +138,11 @@ make_table() {
         cells $release O2 "${main_errors[@]}" "${every_release[@]}"
         healthy_cells $release healthy-stats healthy-large
     done
-    for release in 2.10-compressed 2.10-dwz 2.10-debuglink; do
+    for recipe in double-free cross-thread healthy-stats; do
+        cell 2.10-static "$recipe" O2 "$recipe-whole" static=-static
+        cell 2.10-static "$recipe" O2 "$recipe-pie" static=-static-pie
+    done
+    for release in 2.10-dwarf4 2.10-compressed 2.10-dwz 2.10-debuglink; do
         cells $release O0 "${main_errors[@]}"
         healthy_cells $release healthy-stats
     done
