@@ -177,7 +177,7 @@ impl CoreFile {
         &self.process
     }
 
-    /// The signal that killed it.
+    /// The signal that killed it; `None` for the image of a living process.
     pub fn signal(&self) -> Option<SignalInfo> {
         self.signal
     }

@@ -1,16 +1,20 @@
 //! Opens everything once, owns it, lends a [`Target`].
 
+mod limits;
+mod roles;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use heaps::target::{
-    Frame, LocateLimit, ModuleId, StructLayout, Symbol, SymbolTable, Target, Thread, Threads,
-    TypeCatalog, Variable,
+    LocateLimit, ModuleId, StructLayout, Symbol, SymbolTable, Target, Threads, TypeCatalog,
+    Variable,
 };
 
 use crate::arch::ArchInfo;
 use crate::corefile::{AddressSpace, CoreError, CoreFile, OpenOptions, Process, SignalInfo};
 use crate::modules::{ModuleSet, SearchPaths};
+use crate::unwind::Unwinder;
 
 /// What to open, and how.
 #[derive(Clone, Debug)]
@@ -37,6 +41,28 @@ pub enum SessionError {
     /// No file was named.
     #[error("no core file was named")]
     NoCore,
+    /// More files than a core and its binary.
+    #[error("{count} files were named; a core and its binary are all that is read at once")]
+    TooManyFiles {
+        /// How many.
+        count: usize,
+    },
+    /// Both files are cores.
+    #[error("{} and {} are both core files; name one and its binary", first.display(), second.display())]
+    TwoCores {
+        /// The one.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The binary cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
 }
 
 /// What was not checked, and why.
@@ -70,7 +96,7 @@ pub struct Session {
     modules: Arc<ModuleSet>,
     search: Arc<SearchPaths>,
     debug: NoDebugInfo,
-    threads: BareThreads,
+    threads: Unwinder,
     limit: LocateLimit,
     jobs: Option<usize>,
     diagnostics: Vec<String>,
@@ -83,23 +109,41 @@ impl Session {
     /// # Errors
     /// If there is nothing to analyse.
     pub fn open(options: &SessionOptions) -> Result<Session, SessionError> {
-        let core = options.files.first().ok_or(SessionError::NoCore)?;
-        let core = CoreFile::open_with(core, &options.open)?;
-        let search = Arc::new(options.search.clone());
+        let files = roles::assign(&options.files)?;
+        let core = CoreFile::open_with(&files.core, &options.open)?;
+        let mut search = options.search.clone();
+        let mut diagnostics = core.diagnostics().to_vec();
+        match files.binary {
+            Some(path) if files.binary_is_usable => search.binary = Some(path),
+            Some(path) => diagnostics.push(format!(
+                "{} is not used: it is no ELF executable",
+                path.display()
+            )),
+            None => {}
+        }
         let mut memory = AddressSpace::new(&core);
         let modules = ModuleSet::discover(&core, &memory, &search);
         memory.add_backing(modules.backing());
+        diagnostics.extend(limits::refused(&modules));
+        diagnostics.extend_from_slice(modules.diagnostics());
+        let (memory, modules) = (Arc::new(memory), Arc::new(modules));
+        let threads = Unwinder::new(
+            Arc::clone(&memory),
+            Arc::clone(&modules),
+            core.threads().to_vec(),
+            core.arch(),
+        );
         Ok(Session {
-            threads: BareThreads::new(core.threads()),
+            limits: limits::of_core(&core, &memory, &modules),
+            threads,
             core,
-            memory: Arc::new(memory),
-            modules: Arc::new(modules),
-            search,
+            memory,
+            modules,
+            search: Arc::new(search),
             debug: NoDebugInfo,
             limit: options.limit,
             jobs: options.jobs,
-            diagnostics: Vec::new(),
-            limits: Vec::new(),
+            diagnostics,
         })
     }
 
@@ -140,13 +184,18 @@ impl Session {
         self.core.process()
     }
 
-    /// The signal that killed it.
+    /// The signal that killed it; `None` for the image of a living process.
     pub fn signal(&self) -> Option<SignalInfo> {
         self.core.signal()
     }
 
     /// Its threads, the crashing one first.
     pub fn threads(&self) -> &dyn Threads {
+        &self.threads
+    }
+
+    /// Its threads with what only the unwinder knows of their stacks.
+    pub fn unwinder(&self) -> &Unwinder {
         &self.threads
     }
 
@@ -192,41 +241,6 @@ impl TypeCatalog for NoDebugInfo {
 
     fn variable(&self, _module: ModuleId, _name: &str) -> Option<Variable> {
         None
-    }
-}
-
-/// Stands in until `unwind` is there: one frame per thread.
-struct BareThreads {
-    threads: Vec<Thread>,
-    frames: Vec<Frame>,
-}
-
-impl BareThreads {
-    fn new(threads: &[Thread]) -> Self {
-        let frames = threads.iter().map(|thread| Frame {
-            pc: thread.pc,
-            lookup: thread.pc,
-            sp: thread.sp,
-            module: None,
-            trust: heaps::target::FrameTrust::Context,
-            interrupted: false,
-            function: None,
-            registers: thread.registers,
-        });
-        Self {
-            frames: frames.collect(),
-            threads: threads.to_vec(),
-        }
-    }
-}
-
-impl Threads for BareThreads {
-    fn list(&self) -> &[Thread] {
-        &self.threads
-    }
-
-    fn frames(&self, index: usize) -> &[Frame] {
-        self.frames.get(index..=index).unwrap_or(&[])
     }
 }
 

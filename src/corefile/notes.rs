@@ -278,6 +278,7 @@ impl Notes {
             .or(self.signals.first())
             .copied();
         self.signal = crashed.map(|(_, signal)| signal);
+        let was_alive = self.signal.is_some_and(|signal| signal.is_stop());
         if let Some((index, _)) = crashed
             && index > 0
             && index < self.threads.len()
@@ -289,7 +290,9 @@ impl Notes {
                 first_fp.rotate_right(1);
             }
         }
-        if self.signal.is_none() {
+        if was_alive {
+            self.signal = None;
+        } else if self.signal.is_none() {
             let signal = self.threads.first().map_or(0, |thread| thread.signal);
             self.signal = (signal != 0).then_some(SignalInfo {
                 signal,

@@ -87,6 +87,8 @@ const SIGABRT: i32 = 6;
 const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 const SIGSEGV: i32 = 11;
+const SIGCONT: i32 = 18;
+const SIGTTOU: i32 = 22;
 const SIGSYS: i32 = 31;
 
 /// Codes of signals that the kernel sends for a fault (include/uapi/asm-generic/siginfo.h), from 1.
@@ -180,6 +182,11 @@ impl SignalInfo {
             SIGILL | SIGBUS | SIGFPE | SIGSEGV | SIGSYS | SIGABRT
         );
         is_fault || (self.signal == SIGTRAP && self.code == Some(SI_KERNEL))
+    }
+
+    /// Whether the signal only stops a process: gdb's gcore stops a living one to copy it, and it goes on afterwards.
+    pub(super) fn is_stop(&self) -> bool {
+        matches!(self.signal, SIGCONT..=SIGTTOU)
     }
 
     /// Whether `siginfo_t` holds the address of a fault.

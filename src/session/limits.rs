@@ -1,0 +1,155 @@
+//! What a core cannot tell, in words: its limits and the files that were refused.
+
+use heaps::target::{Module, Region, RegionKind, TargetMemory};
+
+use super::Limit;
+use crate::corefile::{AddressSpace, CoreFile};
+use crate::modules::ModuleSet;
+
+/// Most modules that are named in one sentence.
+const MAX_NAMES: usize = 5;
+
+/// One warning for each file that was there and is not used.
+pub(super) fn refused(modules: &ModuleSet) -> Vec<String> {
+    let sentence = |refused: &crate::modules::Refused| {
+        let path = refused.path.display();
+        let module = modules.module(refused.module);
+        let name = module.map_or("a module", |module| &module.name);
+        let ids = match (&refused.build_id, module.and_then(|m| m.build_id.as_ref())) {
+            (Some(found), Some(expected)) => {
+                format!(" ({} instead of {})", hex(found), hex(expected))
+            }
+            _ => String::new(),
+        };
+        format!("{path} is not used for {name}: {}{ids}", refused.why)
+    };
+    modules.refused().iter().map(sentence).collect()
+}
+
+/// What is not in the core or not known for sure.
+pub(super) fn of_core(core: &CoreFile, memory: &AddressSpace, modules: &ModuleSet) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    limits.extend(cut_off(core, memory));
+    limits.extend(not_dumped(core, memory));
+    if core.threads().is_empty() {
+        limits.push(Limit {
+            what: "the threads: their registers, stacks and thread-local memory".to_owned(),
+            why: "the core has no note about any thread".to_owned(),
+            incomplete: false,
+        });
+    }
+    limits.extend(unverified(modules));
+    limits.extend(without_file(modules));
+    limits
+}
+
+fn cut_off(core: &CoreFile, memory: &AddressSpace) -> Option<Limit> {
+    if !core.truncated() {
+        return None;
+    }
+    let lost = |region: &Region| region.dumped_bytes.saturating_sub(region.present_bytes);
+    let memory_bytes: u64 = memory.regions().iter().map(lost).sum();
+    Some(Limit {
+        what: format!("{memory_bytes} bytes of memory"),
+        why: format!(
+            "the core is cut off after {} of {} bytes; raise what cut it: the limit of core files (ulimit -c), \
+             ProcessSizeMax= and ExternalSizeMax= of systemd-coredump, or the space on the disk",
+            core.file_bytes(),
+            core.expected_bytes()
+        ),
+        incomplete: true,
+    })
+}
+
+/// Writable anonymous memory that the dump left out.
+///
+/// The kernel dumps an anonymous mapping whole once it was touched. One that is left out whole while others are there was
+/// therefore never touched, or excluded by name (`MADV_DONTDUMP`, the filter): the core does not tell which. An allocator's
+/// walk that needs such a page meets `NotDumped` and says so.
+fn not_dumped(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
+    let is_named = |region: &Region| {
+        let found = core
+            .files()
+            .binary_search_by_key(&region.range.start, |file| file.start);
+        found.is_ok()
+    };
+    let mut untouched = (0u64, 0u64);
+    let mut shared = (0u64, 0u64);
+    let mut missing = (0u64, 0u64);
+    let heap_like = memory.regions().iter().filter(|region| {
+        region.kind == RegionKind::Anonymous
+            && region.writable
+            && region.dumped_bytes < region.bytes()
+    });
+    for region in heap_like {
+        let (count, bytes) = if is_named(region) {
+            &mut shared
+        } else if region.dumped_bytes == 0 && memory.writes_are_dumped() {
+            &mut untouched
+        } else {
+            &mut missing
+        };
+        *count += 1;
+        *bytes = bytes.saturating_add(region.bytes().saturating_sub(region.dumped_bytes));
+    }
+    let limit = |(count, bytes): (u64, u64), what: &str, why: &str, incomplete| {
+        (count > 0).then(|| Limit {
+            what: format!("{bytes} bytes of {what} in {count} mappings"),
+            why: why.to_owned(),
+            incomplete,
+        })
+    };
+    let limits = [
+        limit(
+            missing,
+            "writable anonymous memory",
+            "they were not dumped; set bit 0 of /proc/PID/coredump_filter",
+            true,
+        ),
+        limit(
+            shared,
+            "shared memory and huge pages",
+            "they were not dumped; set bits 1, 3, 5 and 6 of /proc/PID/coredump_filter",
+            true,
+        ),
+        limit(
+            untouched,
+            "writable anonymous memory",
+            "they were not dumped: never touched, or excluded with MADV_DONTDUMP",
+            false,
+        ),
+    ];
+    limits.into_iter().flatten().collect()
+}
+
+fn unverified(modules: &ModuleSet) -> Vec<Limit> {
+    let limit = |(module, file): (&Module, &crate::modules::ModuleFile)| Limit {
+        what: format!("whether {} is {}", file.path.display(), module.name),
+        why: "the core holds no build ID for this module; the file was used unverified".to_owned(),
+        incomplete: false,
+    };
+    modules.unverified().map(limit).collect()
+}
+
+fn without_file(modules: &ModuleSet) -> Option<Limit> {
+    let missing: Vec<&str> = modules
+        .modules()
+        .iter()
+        .filter(|module| modules.file(module.id).is_none())
+        .map(|module| module.name.as_str())
+        .collect();
+    let named = missing.get(..MAX_NAMES).unwrap_or(&missing).join(", ");
+    let more = match missing.len().saturating_sub(MAX_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!missing.is_empty()).then(|| Limit {
+        what: format!("code, symbols and types of {named}{more}"),
+        why: "no file with their build ID was found; name the place with --sysroot".to_owned(),
+        incomplete: false,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
