@@ -63,7 +63,7 @@ pub fn finding(
             .map(|location| Location {
                 holder: location.list.holder.name().into(),
                 thread_id: location.list.thread,
-                size_class: location.list.class,
+                size_class: location.list.class.into(),
                 size_class_bytes: location.list.class_bytes,
                 position: location.position,
                 list_address: location.list.at.into(),

@@ -68,6 +68,7 @@ fn tally(tally: Tally) -> schema::Tally {
 
 fn value(detail: &Detail) -> serde_json::Value {
     match detail {
+        Detail::None => serde_json::Value::Null,
         Detail::Number(number) => (*number).into(),
         Detail::Text(text) => text.as_str().into(),
         Detail::Address(address) => address.to_string().into(),
