@@ -18,8 +18,8 @@ const ROOT: &[&[&str]] = &[
 
 /// Rooms of `heaps`.
 const HEAPS: &[&[&str]] = &[
-    &["layout", "target"],
-    &["list", "map", "anomaly"],
+    &["layout", "target", "parallel"],
+    &["list", "map", "anomaly", "presence"],
     &["allocators"],
     &["walk"],
 ];
