@@ -1,12 +1,82 @@
 //! Checks: from the walkers' facts to findings. A check sees the analysis, never an allocator's internals.
+//!
+//! One file per check, one line in [`CHECKS`]. Which programmer's error explains a damaged word is
+//! weighed in one place, [`explain`], so that exactly one check claims each anomaly.
 
+mod count_mismatch;
+mod double_free;
 pub mod finding;
+mod fingerprint;
+mod free_entry;
+mod link_damage;
+mod metadata;
+mod wording;
+
+use heaps::anomaly::Anomaly;
+use heaps::target::Target;
+
+use crate::analysis::{Analysis, HeapAnalysis};
+use finding::{Finding, FindingKind, Findings};
+
+/// What a check looks at: one anomaly of one heap.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The process.
+    pub target: Target<'a>,
+    /// Index of the heap in the analysis.
+    pub index: usize,
+    /// The heap.
+    pub heap: &'a HeapAnalysis<'a>,
+    /// The anomaly.
+    pub anomaly: &'a Anomaly,
+}
+
+/// Turns anomalies into findings of its kinds.
+pub trait Check: Sync {
+    /// Kinds that it may give.
+    fn kinds(&self) -> &'static [FindingKind];
+
+    /// What it says of an anomaly; `None` if that is another check's business.
+    fn run(&self, subject: Subject<'_>) -> Option<Finding>;
+}
+
+/// All checks.
+pub static CHECKS: &[&dyn Check] = &[
+    &double_free::DoubleFree,
+    &free_entry::FreeEntry,
+    &link_damage::LinkDamage,
+    &metadata::Metadata,
+    &count_mismatch::CountMismatch,
+];
 
 /// What all checks say.
 #[derive(Default)]
 pub struct Verdict {
     /// Most severe first.
-    pub findings: Vec<finding::Finding>,
+    pub findings: Vec<Finding>,
     /// Findings beyond the bound per kind.
     pub findings_dropped: u64,
+}
+
+/// Runs all checks over all anomalies.
+pub fn run(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
+    let mut findings = Findings::default();
+    for (index, heap) in analysis.heaps.iter().enumerate() {
+        for anomaly in &heap.anomalies {
+            let subject = Subject {
+                target,
+                index,
+                heap,
+                anomaly,
+            };
+            if let Some(finding) = CHECKS.iter().find_map(|check| check.run(subject)) {
+                findings.push(finding);
+            }
+        }
+    }
+    let (findings, findings_dropped) = findings.into_sorted();
+    Verdict {
+        findings,
+        findings_dropped,
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use heapcheck::analysis::Analysis;
-use heapcheck::checks::Verdict;
 use heapcheck::cli::{self, Command, Format, Options};
 use heapcheck::output;
 use heapcheck::progress::{Progress, Silent};
@@ -14,6 +12,7 @@ use heapcheck::report::text::{self, TextOptions};
 use heapcheck::report::{json, status};
 use heapcheck::session::{Session, SessionOptions};
 use heapcheck::terminal::{self, TerminalProgress};
+use heapcheck::{analysis, checks};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -68,10 +67,9 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
         progress.phase("unwinding stacks", None);
         return Ok(build::stack_report(&session, &build_options));
     }
-    progress.phase("walking the heap", None);
-    let analysis = Analysis::default();
+    let analysis = analysis::analyse(session.target(), options.allocator.as_deref(), progress)?;
     progress.phase("checking", None);
-    let verdict = Verdict::default();
+    let verdict = checks::run(session.target(), &analysis);
     progress.phase("writing the report", None);
     Ok(build::heap_report(
         &session,

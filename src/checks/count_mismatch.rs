@@ -1,0 +1,65 @@
+//! Counters that disagree with what they count, when nothing else is wrong.
+
+use heaps::anomaly::AnomalyKind;
+
+use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::{Check, Subject, wording};
+
+/// See the module.
+pub struct CountMismatch;
+
+impl Check for CountMismatch {
+    fn kinds(&self) -> &'static [FindingKind] {
+        &[FindingKind::CountMismatch]
+    }
+
+    fn run(&self, subject: Subject<'_>) -> Option<Finding> {
+        let next = "something wrote over the counter, or a damaged list was used since: look at the other findings";
+        let mut finding = match &subject.anomaly.kind {
+            AnomalyKind::Length {
+                list,
+                at,
+                recorded,
+                walked,
+            } => {
+                let message = format!(
+                    "the {} counts {recorded} blocks and holds {walked}",
+                    wording::list(list)
+                );
+                let mut finding =
+                    wording::finding(subject, FindingKind::CountMismatch, list.at, None, message);
+                finding.evidence = vec![Evidence {
+                    at: *at,
+                    bytes: 4,
+                    what: "recorded length".into(),
+                    expected: format!("{walked}, the entries of the list"),
+                    found: recorded.to_string(),
+                }];
+                finding
+            }
+            AnomalyKind::Metadata {
+                at,
+                what,
+                expected,
+                found,
+                counts_only: true,
+            } => {
+                let message = format!("{what} is {found}, expected {expected}");
+                let mut finding =
+                    wording::finding(subject, FindingKind::CountMismatch, *at, None, message);
+                finding.evidence = vec![Evidence {
+                    at: *at,
+                    bytes: 8,
+                    what: (*what).into(),
+                    expected: expected.clone(),
+                    found: found.clone(),
+                }];
+                finding
+            }
+            _ => return None,
+        };
+        finding.confidence = finding.confidence.min(Confidence::Likely);
+        finding.next_steps = vec![next.to_owned()];
+        Some(finding)
+    }
+}

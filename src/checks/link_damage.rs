@@ -1,0 +1,365 @@
+//! A free block's link was written over: by the block before it (`heap-overrun`), or through a
+//! pointer to the freed block itself (`use-after-free-write`).
+//!
+//! Both leave the same thing, a wrong first word. What tells them apart:
+//!
+//! - an overrun writes a *prefix* of the word, and its bytes run on from the end of a block that is
+//!   in use: text that continues, or the NUL that ends it;
+//! - a write after free usually replaces the whole word or a member of it, and the bytes before it
+//!   have nothing to do with it.
+
+use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
+use heaps::map::{Block, BlockState};
+use heaps::target::{Address, MemoryExt, Target};
+
+use super::finding::{
+    Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,
+};
+use super::{Check, Subject, fingerprint, wording};
+
+/// See the module.
+pub struct LinkDamage;
+
+impl Check for LinkDamage {
+    fn kinds(&self) -> &'static [FindingKind] {
+        &[FindingKind::HeapOverrun, FindingKind::UseAfterFreeWrite]
+    }
+
+    fn run(&self, subject: Subject<'_>) -> Option<Finding> {
+        let AnomalyKind::BadEntry {
+            edge,
+            found,
+            stray,
+            leads_on,
+            repair,
+        } = &subject.anomaly.kind
+        else {
+            return None;
+        };
+        if *leads_on {
+            return None;
+        }
+        let from = edge.from?;
+        let (block, _) = subject.heap.map.block_at(from)?;
+        if *stray == Stray::NotLinkedYet || subject.anomaly.transient.is_some() {
+            return Some(unlinked(subject, edge, *found, block));
+        }
+        let scene = Scene::look(subject, block, *found, *repair);
+        Some(scene.finding(subject, edge, *found, stray))
+    }
+}
+
+/// A block that was published in a list before its link was written.
+fn unlinked(subject: Subject<'_>, edge: &Edge, found: Address, block: Block) -> Finding {
+    let message = format!(
+        "the first block of the {} is not linked yet",
+        wording::list(&edge.list)
+    );
+    let view = wording::view(subject, block, block.address);
+    let mut finding = wording::finding(
+        subject,
+        FindingKind::UseAfterFreeWrite,
+        block.address,
+        Some(view),
+        message,
+    );
+    finding.evidence = vec![wording::edge_evidence(
+        edge,
+        "a free block, once free has gone on",
+        found.to_string(),
+    )];
+    finding.locations = vec![super::finding::Location {
+        list: edge.list,
+        position: edge.position.saturating_sub(1),
+    }];
+    finding.next_steps = vec!["nothing: this is no damage".to_owned()];
+    finding
+}
+
+/// The bytes around a damaged link.
+struct Scene {
+    block: Block,
+    before: Option<(Block, BlockState)>,
+    /// Bytes of the word that were written, from its start: all 8 when that is not known.
+    written: usize,
+    word: [u8; 8],
+    /// Last bytes of the block before.
+    tail: [u8; 16],
+    repair: Option<Repair>,
+}
+
+impl Scene {
+    fn look(subject: Subject<'_>, block: Block, found: Address, repair: Option<Repair>) -> Self {
+        let memory = subject.target.memory;
+        let before = subject
+            .heap
+            .map
+            .block_before(block)
+            .map(|before| (before, subject.heap.map.state(before.id)));
+        let mut tail = [0; 16];
+        if let Some(at) = block.address.checked_sub(16) {
+            let _ = memory.read_into(at, &mut tail); // absent bytes stay zero: no text, no evidence
+        }
+        let word = found.get().to_le_bytes();
+        // Without the old value, what it must have looked like is still known: a block nearby.
+        let old = repair.map_or(block.address, |repair| repair.value);
+        let written = written_prefix(word, old.get().to_le_bytes());
+        Self {
+            block,
+            before,
+            written,
+            word,
+            tail,
+            repair,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.word
+            .get(..self.written.clamp(1, 8))
+            .unwrap_or(&self.word)
+    }
+
+    /// Whether the written bytes run on from the end of the block before.
+    fn runs_on(&self) -> bool {
+        let [.., last] = self.tail;
+        let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let [first, ..] = self.word;
+        let text_goes_on =
+            text(last) && text(first) && self.tail.iter().skip(12).all(|byte| text(*byte));
+        let text_ends = last != 0 && first == 0 && self.written == 1;
+        let same_fill = self.written >= 4
+            && first == last
+            && first != 0
+            && self.tail.iter().skip(8).all(|byte| *byte == last);
+        text_goes_on || text_ends || same_fill
+    }
+
+    fn is_overrun(&self) -> bool {
+        match self.before {
+            None => false,
+            Some((_, BlockState::InUse)) => self.runs_on() || self.written <= 2,
+            // It may have been freed since it overran.
+            Some(_) => self.runs_on() && self.written > 1,
+        }
+    }
+
+    fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
+        let overrun = self.is_overrun();
+        let kind = if overrun {
+            FindingKind::HeapOverrun
+        } else {
+            FindingKind::UseAfterFreeWrite
+        };
+        let block = self.block;
+        let message = match self.before.filter(|_| overrun) {
+            Some((culprit, _)) => format!(
+                "the block {} of {} bytes was written past its end: {} of the next block's link {} overwritten",
+                culprit.address,
+                culprit.bytes,
+                if self.written == 1 {
+                    "1 byte".to_owned()
+                } else {
+                    format!("{} bytes", self.written)
+                },
+                if self.written == 1 { "is" } else { "are" },
+            ),
+            None => format!(
+                "the free block {} of {} bytes was written to after it was freed",
+                block.address, block.bytes
+            ),
+        };
+        let view = wording::view(subject, block, block.address);
+        let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+        finding.confidence = match self.repair {
+            Some(Repair { unique: true, .. }) => Confidence::Certain,
+            _ => Confidence::Likely,
+        };
+        let expected = match self.repair {
+            Some(Repair { value, .. }) if value.is_null() => "null, the end of the list".to_owned(),
+            Some(Repair {
+                value,
+                unique: true,
+            }) => format!("{value}, the only block that fits"),
+            Some(Repair {
+                value,
+                unique: false,
+            }) => format!("perhaps {value}"),
+            None => format!("null or a block of {} bytes", block.bytes),
+        };
+        let found_words = format!("{found}{}", stray_words(stray));
+        finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
+        if overrun && let Some((culprit, state)) = self.before {
+            finding.evidence.push(Evidence {
+                at: Address::new(block.address.get().saturating_sub(8)),
+                bytes: 8,
+                what: format!("last bytes of the block {}", culprit.address),
+                expected: "the end of its data".into(),
+                found: describe_tail(self.tail.last_chunk::<8>().unwrap_or(&[0; 8])),
+            });
+            finding.culprit = Some(Culprit {
+                block: culprit,
+                state,
+                contents: Some(describe_tail(&self.tail)),
+            });
+            finding.fingerprint = fingerprint::v1(subject, kind, Some(culprit));
+        }
+        finding.locations = vec![super::finding::Location {
+            list: edge.list,
+            position: edge.position.saturating_sub(1),
+        }];
+        finding.overwriter = overwriter_of(
+            subject.target,
+            self.bytes(),
+            self.repair.map(|repair| repair.value.get()),
+        );
+        finding.next_steps = if overrun {
+            vec![
+                format!("find who allocates objects of up to {} bytes and fills them with text or arrays", block.bytes),
+                "run the same input under AddressSanitizer: it stops at the first byte written past the end".to_owned(),
+            ]
+        } else {
+            vec![
+                format!("find who keeps a pointer to an object of up to {} bytes after freeing it", block.bytes),
+                "run the same input under AddressSanitizer: it stops at the write, with the stack of the free".to_owned(),
+            ]
+        };
+        finding
+    }
+}
+
+fn stray_words(stray: &Stray) -> String {
+    match stray {
+        Stray::Misaligned { block, offset } => {
+            format!(", {offset} bytes into the block {}", block.address)
+        }
+        Stray::OtherClass { block, .. } => format!(", in a block of {} bytes", block.bytes),
+        Stray::FreeSpan { .. } => ", in a free span".to_owned(),
+        Stray::NotABlock => ", no block".to_owned(),
+        Stray::OutsideHeap => ", outside the heap".to_owned(),
+        Stray::Unmapped => ", not mapped".to_owned(),
+        Stray::WrongEntry { .. } => ", a block that does not belong there".to_owned(),
+        Stray::NotLinkedYet => ", not linked yet".to_owned(),
+        Stray::EarlyEnd => ", before the list's recorded end".to_owned(),
+        Stray::Unreadable(fault) => format!(", whose link cannot be read: {fault}"),
+    }
+}
+
+fn describe_tail(tail: &[u8]) -> String {
+    let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    if tail.iter().all(text) {
+        "text".to_owned()
+    } else if tail.iter().all(|byte| *byte == 0) {
+        "zeros".to_owned()
+    } else {
+        "data".to_owned()
+    }
+}
+
+/// Bytes from the start of a word up to the last one that differs.
+fn written_prefix(word: [u8; 8], old: [u8; 8]) -> usize {
+    word.iter()
+        .zip(old)
+        .rposition(|(new, old)| *new != old)
+        .map_or(8, |last| last + 1)
+}
+
+/// What written bytes look like.
+pub fn overwriter_of(target: Target<'_>, bytes: &[u8], old: Option<u64>) -> Option<Overwriter> {
+    let mut padded = [0u8; 8];
+    for (to, from) in padded.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    let word = u64::from_le_bytes(padded);
+    let say = |class, text: Option<String>| Some(Overwriter { class, text });
+    if word == 0 {
+        return say(
+            OverwriterClass::Zero,
+            Some(format!(
+                "{} zero byte{}",
+                bytes.len(),
+                if bytes.len() == 1 { "" } else { "s" }
+            )),
+        );
+    }
+    // Text, up to its end or a NUL.
+    let text: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .take_while(|byte| *byte != 0)
+        .collect();
+    let printable = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+    };
+    let ends = bytes
+        .get(text.len()..)
+        .unwrap_or_default()
+        .iter()
+        .all(|byte| *byte == 0);
+    if text.len() >= 2 && printable(&text) && ends {
+        return say(OverwriterClass::Ascii, String::from_utf8(text).ok());
+    }
+    let (pairs, odd) = bytes.as_chunks::<2>();
+    if pairs.len() >= 2 && odd.is_empty() {
+        let wide: Vec<u8> = pairs
+            .iter()
+            .map(|[low, _]| *low)
+            .take_while(|low| *low != 0)
+            .collect();
+        if wide.len() >= 2 && pairs.iter().all(|[_, high]| *high == 0) && printable(&wide) {
+            return say(OverwriterClass::Utf16, String::from_utf8(wide).ok());
+        }
+    }
+    if bytes.len() >= 6 && target.memory.region_at(Address::new(word)).is_some() {
+        return say(OverwriterClass::Pointer, Some(pointer_words(target, word)));
+    }
+    let signed = word.cast_signed();
+    if word <= 0xffff || (-0xffff..0).contains(&signed) {
+        return say(OverwriterClass::SmallInteger, Some(signed.to_string()));
+    }
+    if bytes.len() == 8 {
+        let value = f64::from_le_bytes(padded);
+        if value.is_finite() && (1e-6..1e15).contains(&value.abs()) {
+            return say(OverwriterClass::Float, Some(value.to_string()));
+        }
+        let [low, high] = [padded.first_chunk::<4>(), padded.last_chunk::<4>()]
+            .map(|half| half.map_or(0.0, |half| f32::from_le_bytes(*half)));
+        let everyday = |value: f32| value.is_finite() && (1e-4..1e9).contains(&value.abs());
+        if everyday(high) && (everyday(low) || low == 0.0) {
+            return say(OverwriterClass::Float, Some(format!("{low}, {high}")));
+        }
+    }
+    if word <= u64::from(u32::MAX) {
+        return say(OverwriterClass::SmallInteger, Some(word.to_string()));
+    }
+    // One bit that no store of a byte, a small number or a text explains.
+    if let Some(old) = old
+        && (old ^ word).count_ones() == 1
+    {
+        return say(
+            OverwriterClass::BitFlip,
+            Some(format!("bit {} of {old:#x}", (old ^ word).trailing_zeros())),
+        );
+    }
+    None
+}
+
+fn pointer_words(target: Target<'_>, word: u64) -> String {
+    let at = Address::new(word);
+    let module = target.modules.iter().find(|module| {
+        module
+            .segments
+            .iter()
+            .any(|segment| segment.range.contains(&at))
+    });
+    match module {
+        Some(module) => format!(
+            "{at}, in {}+{:#x}",
+            module.name,
+            word.wrapping_sub(module.range.start.get())
+        ),
+        None => at.to_string(),
+    }
+}

@@ -1,0 +1,95 @@
+//! Words and parts that all checks use.
+
+use heaps::anomaly::{Edge, HolderKind, ListRef, Transient};
+use heaps::map::Block;
+use heaps::target::Address;
+
+use super::Subject;
+use super::finding::{BlockView, Confidence, Evidence, Finding, FindingKind, Location};
+use super::fingerprint;
+
+/// A list in words: `thread cache of thread 12 (48 bytes)`.
+pub fn list(list: &ListRef) -> String {
+    let holder = match (list.holder, list.thread) {
+        (HolderKind::ThreadCache, Some(tid)) => format!("thread cache of thread {tid}"),
+        (HolderKind::ThreadCache, None) => "thread cache of an unknown thread".to_owned(),
+        (HolderKind::TransferCache, _) => "transfer cache".to_owned(),
+        (HolderKind::CentralList, _) => format!("central list, span {}", list.at),
+        (HolderKind::SpanList, _) => "list of free spans".to_owned(),
+    };
+    format!("{holder} ({} bytes)", list.class_bytes)
+}
+
+/// What the word of an edge is: `head of the thread cache ...`, `next link of the block ...`.
+pub fn edge(edge: &Edge) -> String {
+    match edge.from {
+        None => format!("head of the {}", list(&edge.list)),
+        Some(from) => format!("next link in {from}, {}", list(&edge.list)),
+    }
+}
+
+/// The word of an edge as evidence.
+pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<String>) -> Evidence {
+    Evidence {
+        at: of.word(),
+        bytes: 8,
+        what: edge(of),
+        expected: expected.into(),
+        found: found.into(),
+    }
+}
+
+/// Where an edge's target stands.
+pub fn location(edge: &Edge) -> Location {
+    Location {
+        list: edge.list,
+        position: edge.position,
+    }
+}
+
+/// A block as a finding shows it.
+pub fn view(subject: Subject<'_>, block: Block, at: Address) -> BlockView {
+    BlockView {
+        block,
+        state: subject.heap.map.state(block.id),
+        offset: at.offset_from(block.address).unwrap_or(0),
+    }
+}
+
+/// A finding with the parts that every check fills in the same way.
+pub fn finding(
+    subject: Subject<'_>,
+    kind: FindingKind,
+    at: Address,
+    block: Option<BlockView>,
+    message: String,
+) -> Finding {
+    let transient = subject.anomaly.transient.as_ref();
+    let identity = block.map(|view| view.block);
+    Finding {
+        kind,
+        confidence: if transient.is_some() {
+            Confidence::Suspected
+        } else {
+            Confidence::Certain
+        },
+        transient: transient.is_some(),
+        heap: subject.index,
+        at,
+        block,
+        message: match transient {
+            Some(Transient { proof, .. }) => {
+                format!("{message}; the allocator was at work: {proof}")
+            }
+            None => message,
+        },
+        evidence: Vec::new(),
+        locations: Vec::new(),
+        lost_blocks: subject.anomaly.lost_blocks,
+        culprit: None,
+        overwriter: None,
+        stacks: None,
+        next_steps: Vec::new(),
+        fingerprint: fingerprint::v1(subject, kind, identity),
+    }
+}
