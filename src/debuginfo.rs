@@ -1,42 +1,296 @@
-//! Symbols and type layouts.
+//! Names of the dead process: symbols, type layouts, variables. Everything is lazy, per module, and kept once found.
+//!
+//! ```text
+//! module ──> files: its image, its separate debug file (build ID, .gnu_debuglink), dwz's supplementary file
+//!              ├──> symbols   .symtab, .dynsym          names <-> addresses
+//!              └──> dwarf ──> index ──> types           layouts, variables
+//! ```
+//!
+//! What may be used is limited twice: files only if their build ID is right (`modules` sees to that), and answers only if the
+//! run permits that way of finding (`--locate`). Names for reports ([`DebugInfo::function_at`]) are not limited.
+//!
+//! Files here may be hostile: sections are inflated within bounds, nesting is bounded, and what is damaged is missing.
+//!
+//! Not for: split DWARF, DWARF in big-endian or 32-bit files, locals and parameters.
+
 pub mod demangle;
+mod dies;
+pub mod dwarf;
+mod files;
 pub mod image;
+mod index;
+mod names;
+mod scan;
 pub mod symbols;
+#[cfg(test)]
+mod tests;
+mod types;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use heaps::target::ModuleId;
+use heaps::target::{
+    Address, LocateLimit, LocatedBy, Module, ModuleId, StructLayout, Symbol, SymbolKind,
+    SymbolTable, TypeCatalog, Variable,
+};
 
-use crate::corefile::Mapping;
-use crate::modules::ModuleSet;
+use crate::modules::{ModuleSet, SearchPaths};
+use dies::Dies;
+use dwarf::{DwarfFile, ModuleDwarf};
+pub use files::FileBytes;
+use files::Files;
+use index::Index;
+use symbols::{SymbolIndex, SymbolSource};
+use types::Types;
 
-/// The bytes of a file, shared. Cheap to clone.
-#[derive(Clone)]
-pub enum FileBytes {
-    /// A module's image, as found by the module set.
-    Module(Arc<ModuleSet>, ModuleId),
-    /// A separate debug file.
-    Mapped(Arc<Mapping>),
-    /// Bytes in memory: inflated, or made by a test.
-    Memory(Arc<[u8]>),
+/// Where a function's name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionSource {
+    /// Debug information.
+    Dwarf,
+    /// The full symbol table.
+    Symtab,
+    /// The dynamic symbol table.
+    Dynsym,
 }
 
-impl FileBytes {
-    /// All of its bytes; empty if the module has no file.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            FileBytes::Module(modules, id) => modules.file(*id).map_or(&[], |file| file.data()),
-            FileBytes::Mapped(mapping) => mapping.bytes(),
-            FileBytes::Memory(bytes) => bytes,
+/// A function, for a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName {
+    /// Its name, demangled.
+    pub name: String,
+    /// Run-time address of its first byte.
+    pub start: Address,
+    /// Where the name comes from.
+    pub source: FunctionSource,
+}
+
+/// Symbols and types of all modules; see the module's documentation.
+pub struct DebugInfo {
+    modules: Arc<ModuleSet>,
+    search: Arc<SearchPaths>,
+    limit: LocateLimit,
+    states: Vec<State>,
+    /// dwz's files, each shared by the modules of its package.
+    supplementary: Mutex<HashMap<PathBuf, Option<Arc<DwarfFile>>>>,
+}
+
+/// What is known of one module so far.
+#[derive(Default)]
+struct State {
+    files: OnceLock<Files>,
+    symbols: OnceLock<SymbolIndex>,
+    dwarf: OnceLock<Option<(ModuleDwarf, Index)>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl State {
+    fn note(&self, what: String) {
+        if let Ok(mut notes) = self.notes.lock() {
+            notes.push(what);
         }
     }
 }
 
-/// Stub.
-pub struct DebugInfo {}
 impl DebugInfo {
-    /// Stub.
-    pub fn debug_file(&self, _module: ModuleId) -> Option<FileBytes> {
+    /// Knows nothing yet; reads a module's files when something is asked of it.
+    pub fn new(modules: Arc<ModuleSet>, search: Arc<SearchPaths>, limit: LocateLimit) -> Self {
+        let states = modules.modules().iter().map(|_| State::default()).collect();
+        Self {
+            modules,
+            search,
+            limit,
+            states,
+            supplementary: Mutex::default(),
+        }
+    }
+
+    /// The separate debug file of a module, if one was found.
+    pub fn debug_file(&self, module: ModuleId) -> Option<FileBytes> {
+        let (module, state) = self.module(module)?;
+        let files = self.files(module, state);
+        files.debug.as_ref().map(|(file, _)| file.clone())
+    }
+
+    /// Whether a module has debug information here, in its image or beside it.
+    pub fn has_debug_info(&self, module: ModuleId) -> bool {
+        self.dwarf(module).is_some()
+    }
+
+    /// Whether a module has a full symbol table here, in its image or beside it.
+    pub fn has_symtab(&self, module: ModuleId) -> bool {
+        self.symbols(module)
+            .is_some_and(|(_, symbols)| symbols.has_symtab())
+    }
+
+    /// The function that covers the run-time address `lookup` in a module.
+    pub fn function_at(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
+        let (module, symbols) = self.symbols(module)?;
+        let (symbol, name) = symbols.function_at(lookup.get().wrapping_sub(module.bias))?;
+        Some(FunctionName {
+            name: demangle::demangle(name),
+            start: Address::new(symbol.start.wrapping_add(module.bias)),
+            source: match symbol.source {
+                SymbolSource::Symtab => FunctionSource::Symtab,
+                SymbolSource::Dynsym => FunctionSource::Dynsym,
+            },
+        })
+    }
+
+    /// What could not be used of the modules asked so far, one sentence each, in order of modules.
+    pub fn notes(&self) -> Vec<String> {
+        let states = self.states.iter();
+        states
+            .filter_map(|state| state.notes.lock().ok().map(|notes| notes.clone()))
+            .flatten()
+            .collect()
+    }
+
+    fn module(&self, id: ModuleId) -> Option<(&Module, &State)> {
+        let state = self.states.get(usize::try_from(id.0).ok()?)?;
+        Some((self.modules.module(id)?, state))
+    }
+
+    fn files<'s>(&self, module: &Module, state: &'s State) -> &'s Files {
+        state
+            .files
+            .get_or_init(|| Files::find(&self.modules, &self.search, module))
+    }
+
+    fn symbols(&self, module: ModuleId) -> Option<(&Module, &SymbolIndex)> {
+        let (module, state) = self.module(module)?;
+        let symbols = state.symbols.get_or_init(|| {
+            let files = self.files(module, state);
+            let debug = files.debug.as_ref().map(|(file, _)| file);
+            let all: Vec<_> = debug.into_iter().chain(&files.image).cloned().collect();
+            SymbolIndex::read(&all)
+        });
+        Some((module, symbols))
+    }
+
+    fn dwarf(&self, module: ModuleId) -> Option<(&Module, &ModuleDwarf, &Index)> {
+        let (module, state) = self.module(module)?;
+        let read = state.dwarf.get_or_init(|| self.read_dwarf(module, state));
+        let (dwarf, index) = read.as_ref()?;
+        Some((module, dwarf, index))
+    }
+
+    fn read_dwarf(&self, module: &Module, state: &State) -> Option<(ModuleDwarf, Index)> {
+        let files = self.files(module, state);
+        let image_path = self.modules.file(module.id).map(|file| file.path.clone());
+        let image = files.image.clone().zip(image_path);
+        for (file, path) in image.into_iter().chain(files.debug.clone()) {
+            let main = match DwarfFile::load(&file) {
+                Ok(Some(main)) => main,
+                Ok(None) => continue,
+                Err(error) => {
+                    state.note(format!(
+                        "{}: debug information cannot be used: {error}",
+                        path.display()
+                    ));
+                    continue;
+                }
+            };
+            let dwarf = ModuleDwarf {
+                main,
+                supplementary: self.supplementary(&file, &path, state),
+            };
+            let index = Index::build(&mut dwarf.borrow());
+            if index.units.split > 0 {
+                state.note(format!(
+                    "{}: debug information of {} units is in .dwo files, which are not read",
+                    path.display(),
+                    index.units.split
+                ));
+            }
+            return Some((dwarf, index));
+        }
         None
+    }
+
+    fn supplementary(
+        &self,
+        file: &FileBytes,
+        path: &std::path::Path,
+        state: &State,
+    ) -> Option<Arc<DwarfFile>> {
+        let (name, id) = files::alternate_link(file)?;
+        let Some(found) = self.search.find_supplementary(&name, &id, path) else {
+            state.note(format!(
+                "{}: types that dwz moved to {} are missing: that file was not found",
+                path.display(),
+                String::from_utf8_lossy(&name)
+            ));
+            return None;
+        };
+        let mut known = self.supplementary.lock().ok()?;
+        let shared = known.entry(found.path).or_insert_with(|| {
+            let file = FileBytes::Mapped(found.mapping);
+            DwarfFile::load(&file).ok().flatten().map(Arc::new)
+        });
+        shared.clone()
+    }
+
+    fn with_types<T>(
+        &self,
+        module: ModuleId,
+        ask: impl FnOnce(&Module, &Types<'_>) -> Option<T>,
+    ) -> Option<T> {
+        if !self.limit.permits(LocatedBy::DebugInfo) {
+            return None;
+        }
+        let (module, dwarf, index) = self.dwarf(module)?;
+        let dwarf = dwarf.borrow();
+        let types = Types {
+            dies: Dies::new(&dwarf, &index.units),
+            index,
+        };
+        ask(module, &types)
+    }
+}
+
+impl SymbolTable for DebugInfo {
+    fn symbol(&self, module: ModuleId, name: &str) -> Option<Symbol> {
+        if !self.limit.permits(LocatedBy::Symbols) {
+            return None;
+        }
+        let (module, symbols) = self.symbols(module)?;
+        let found = symbols.find(name)?;
+        let bias = match found.kind {
+            SymbolKind::ThreadLocal => 0,
+            _ => module.bias,
+        };
+        Some(Symbol {
+            address: Address::new(found.start.wrapping_add(bias)),
+            size: found.size,
+            kind: found.kind,
+            dynamic_only: !symbols.has_symtab(),
+        })
+    }
+}
+
+impl TypeCatalog for DebugInfo {
+    fn layout(&self, module: ModuleId, name: &str) -> Option<StructLayout> {
+        self.with_types(module, |_, types| types.layout(name))
+    }
+
+    fn variable(&self, module: ModuleId, name: &str) -> Option<Variable> {
+        self.with_types(module, |module, types| {
+            let (address, facts) = types.variable(name)?;
+            Some(Variable {
+                address: Address::new(address.wrapping_add(module.bias)),
+                size: facts.size.unwrap_or(0),
+                type_name: facts.name,
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for DebugInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DebugInfo")
+            .field("modules", &self.states.len())
+            .finish_non_exhaustive()
     }
 }
