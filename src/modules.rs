@@ -122,10 +122,13 @@ impl ModuleSet {
             (Some(first), Some(last)) => first.range.start..last.range.end,
             _ => Address::new(found.range.start)..Address::new(found.range.end),
         };
-        let name = match found.path.rsplit('/').next() {
-            Some(name) if !name.is_empty() => name.to_owned(),
-            _ => format!("module@{}", range.start),
+        let file_name = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            (!name.is_empty()).then(|| name.to_owned())
         };
+        let name = file_name(&found.path)
+            .or_else(|| file_name(&file.as_ref()?.path.to_string_lossy()))
+            .unwrap_or_else(|| format!("module@{}", range.start));
         self.modules.push(Module {
             id,
             name,

@@ -5,7 +5,8 @@
 //! 3. the executable's program headers (`AT_PHDR`): alone enough for a static one, and the way to
 //! 4. the dynamic linker's list, for cores without `NT_FILE` (qemu's guests).
 //!
-//! Where none of them is in the core, ELF headers at the start of mappings must do.
+//! Where none of them is in the core, ELF headers at the start of mappings must do; the one among them that the dynamic
+//! linker told its list is the executable.
 //!
 //! One file may be loaded twice (`dlmopen`), so modules are told apart by where they begin. One file may also be mapped as
 //! data (a profiler reading `libc.so.6`): a loaded one has a mapping that begins where its writable segment begins, because
@@ -14,7 +15,7 @@
 use std::ops::Range;
 
 use heaps::target::{Address, Fault, MemoryExt, TargetMemory};
-use object::elf::{PT_DYNAMIC, PT_PHDR};
+use object::elf::{PT_DYNAMIC, PT_INTERP, PT_PHDR};
 
 use super::image::{Head, program_headers_in_memory};
 use super::link_map::{self, LinkMap};
@@ -78,6 +79,13 @@ pub(super) fn discover(core: &CoreFile, memory: &AddressSpace) -> Vec<Found> {
     search.linked(&mut found);
     if core.files().is_empty() {
         search.bare_headers(&mut found);
+        // gcore writes its notes last: a core of it that is cut off has lost them all.
+        if search.executable_by_dynamic_linker(&mut found) {
+            search.linked(&mut found);
+        }
+        for module in &mut found {
+            module.is_vdso |= module.path == VDSO_NAME;
+        }
     }
     found.sort_by_key(|module| (module.range.start, module.range.end));
     found
@@ -215,6 +223,28 @@ impl Discovery<'_> {
         };
         module.is_executable = true;
         found.push(module);
+    }
+
+    /// Without an auxiliary vector, the executable is the module to which the dynamic linker gave its list.
+    fn executable_by_dynamic_linker(&self, found: &mut [Found]) -> bool {
+        if found.iter().any(|module| module.is_executable) {
+            return false;
+        }
+        let executable = found.iter_mut().find(|module| {
+            module
+                .head
+                .as_ref()
+                .zip(module.bias)
+                .is_some_and(|(head, bias)| {
+                    head.find(PT_INTERP).is_some()
+                        && link_map::list_address(self.memory, head, bias).is_some()
+                })
+        });
+        if let Some(module) = executable {
+            module.is_executable = true;
+            return true;
+        }
+        false
     }
 
     /// The executable from its program headers alone.

@@ -44,9 +44,7 @@ pub(super) struct LinkMap {
 pub(super) fn read(memory: &dyn TargetMemory, executable: &Head, bias: u64) -> Vec<LinkMap> {
     let mut entries = Vec::new();
     let mut seen = HashSet::new();
-    let mut debug = executable
-        .find(PT_DYNAMIC)
-        .and_then(|dynamic| debug_address(memory, dynamic.address.wrapping_add(bias)));
+    let mut debug = list_address(memory, executable, bias);
     for _ in 0..MAX_NAMESPACES {
         let Some(at) = debug.filter(|at| !at.is_null() && seen.insert(*at)) else {
             break;
@@ -56,6 +54,16 @@ pub(super) fn read(memory: &dyn TargetMemory, executable: &Head, bias: u64) -> V
         debug = has_next.then(|| pointer(memory, at, 40)).flatten();
     }
     entries
+}
+
+/// Where the list is, by the executable's dynamic section.
+pub(super) fn list_address(
+    memory: &dyn TargetMemory,
+    executable: &Head,
+    bias: u64,
+) -> Option<Address> {
+    let dynamic = executable.find(PT_DYNAMIC)?;
+    debug_address(memory, dynamic.address.wrapping_add(bias)).filter(|at| !at.is_null())
 }
 
 fn read_namespace(
