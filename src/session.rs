@@ -6,13 +6,11 @@ mod roles;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use heaps::target::{
-    LocateLimit, ModuleId, StructLayout, Symbol, SymbolTable, Target, Threads, TypeCatalog,
-    Variable,
-};
+use heaps::target::{LocateLimit, Target, Threads};
 
 use crate::arch::ArchInfo;
 use crate::corefile::{AddressSpace, CoreError, CoreFile, OpenOptions, Process, SignalInfo};
+use crate::debuginfo::DebugInfo;
 use crate::modules::{ModuleSet, SearchPaths};
 use crate::unwind::Unwinder;
 
@@ -95,7 +93,7 @@ pub struct Session {
     memory: Arc<AddressSpace>,
     modules: Arc<ModuleSet>,
     search: Arc<SearchPaths>,
-    debug: NoDebugInfo,
+    debug: Arc<DebugInfo>,
     threads: Unwinder,
     limit: LocateLimit,
     jobs: Option<usize>,
@@ -127,20 +125,27 @@ impl Session {
         diagnostics.extend(limits::refused(&modules));
         diagnostics.extend_from_slice(modules.diagnostics());
         let (memory, modules) = (Arc::new(memory), Arc::new(modules));
+        let search = Arc::new(search);
+        let debug = Arc::new(DebugInfo::new(
+            Arc::clone(&modules),
+            Arc::clone(&search),
+            options.limit,
+        ));
         let threads = Unwinder::new(
             Arc::clone(&memory),
             Arc::clone(&modules),
             core.threads().to_vec(),
             core.arch(),
-        );
+        )
+        .with_debug_info(Arc::clone(&debug));
         Ok(Session {
             limits: limits::of_core(&core, &memory, &modules),
             threads,
             core,
             memory,
             modules,
-            search: Arc::new(search),
-            debug: NoDebugInfo,
+            search,
+            debug,
             limit: options.limit,
             jobs: options.jobs,
             diagnostics,
@@ -152,8 +157,8 @@ impl Session {
         Target {
             memory: self.memory.as_ref(),
             modules: self.modules.modules(),
-            symbols: &self.debug,
-            types: &self.debug,
+            symbols: self.debug.as_ref(),
+            types: self.debug.as_ref(),
             threads: &self.threads,
             limit: self.limit,
         }
@@ -204,6 +209,11 @@ impl Session {
         &self.modules
     }
 
+    /// Its symbols, types and lines.
+    pub fn debug_info(&self) -> &DebugInfo {
+        &self.debug
+    }
+
     /// Where files are looked for.
     pub fn search(&self) -> &SearchPaths {
         &self.search
@@ -222,25 +232,6 @@ impl Session {
     /// What cannot be checked in this core, and why.
     pub fn limits(&self) -> &[Limit] {
         &self.limits
-    }
-}
-
-/// Stands in until `debuginfo` is there.
-struct NoDebugInfo;
-
-impl SymbolTable for NoDebugInfo {
-    fn symbol(&self, _module: ModuleId, _name: &str) -> Option<Symbol> {
-        None
-    }
-}
-
-impl TypeCatalog for NoDebugInfo {
-    fn layout(&self, _module: ModuleId, _name: &str) -> Option<StructLayout> {
-        None
-    }
-
-    fn variable(&self, _module: ModuleId, _name: &str) -> Option<Variable> {
-        None
     }
 }
 
