@@ -2,6 +2,7 @@
 
 use std::io;
 
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
@@ -18,9 +19,13 @@ pub fn write(document: &Document, out: &mut dyn io::Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// The JSON schema of [`Document`], as `heapcheck schema` prints it.
+/// The JSON schema of [`Document`], as `heapcheck schema` prints it: what is written, so every field is required.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Document).to_value()
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Document>()
+        .to_value()
 }
 
 /// Pretty JSON in which everything that a terminal would act upon is written as `\u....`. JSON itself escapes only the
@@ -135,6 +140,10 @@ mod tests {
         }
         let report = Document::Report(Box::new(sample::overrun()));
         let mut value: serde_json::Value = serde_json::from_str(&written(&report)).unwrap();
+        let mut without_field = value.clone();
+        let finding = without_field["findings"][0].as_object_mut().unwrap();
+        finding.remove("stacks");
+        assert!(!validator.is_valid(&without_field));
         value["findings"][0]["address"] = "0x00F0".into();
         assert!(!validator.is_valid(&value));
     }

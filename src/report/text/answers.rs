@@ -1,6 +1,6 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
-use crate::report::schema::{Allocator, Block, Culprit, Finding, Report, Severity, Summary};
+use crate::report::schema::{Allocator, Block, Culprit, Finding, Frame, Report, Severity, Summary};
 
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
@@ -24,6 +24,9 @@ pub fn write(report: &Report, page: &mut Page) {
     page.line(&title);
     page.gap();
     page.field(INDENT, "program", Role::Plain, &program(report));
+    if let Some(arguments) = command(report) {
+        page.field(INDENT, "command", Role::Plain, arguments);
+    }
     page.field(INDENT, "crash", Role::Plain, &crash(report));
     let (role, heap) = heap(report);
     page.field(INDENT, "heap", role, &heap);
@@ -63,19 +66,18 @@ pub fn write(report: &Report, page: &mut Page) {
 }
 
 fn program(report: &Report) -> String {
-    let process = &report.process;
-    let name = process.executable.as_deref().unwrap_or("unknown");
-    let mut text = match report.pid {
+    let name = report.process.executable.as_deref().unwrap_or("unknown");
+    match report.pid {
         Some(pid) => format!("{name}, pid {pid}"),
         None => name.to_owned(),
-    };
-    if let Some(arguments) = process.arguments.as_deref().map(str::trim)
-        && !arguments.is_empty()
-        && arguments != name
-    {
-        text = format!("{text}: {arguments}");
     }
-    text
+}
+
+/// The command line, if it says more than the program's name.
+fn command(report: &Report) -> Option<&str> {
+    let arguments = report.process.arguments.as_deref()?.trim();
+    let name = report.process.executable.as_deref().unwrap_or("");
+    (!arguments.is_empty() && arguments != name).then_some(arguments)
 }
 
 fn crash(report: &Report) -> String {
@@ -95,12 +97,20 @@ fn crash(report: &Report) -> String {
         .and_then(|index| report.threads.get(index));
     if let Some(thread) = thread {
         if let Some(frame) = thread.frames.first() {
-            let module = frame.module.as_deref().unwrap_or("no module");
-            text = format!("{text}, in {} ({module})", stacks::function(frame));
+            text = format!("{text}, in {}", place(frame));
         }
         text = format!("{text}, thread {}", stacks::name(thread));
     }
     text
+}
+
+/// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
+fn place(frame: &Frame) -> String {
+    match (&frame.module, &frame.function) {
+        (Some(module), Some(function)) => format!("{function} ({module})"),
+        (Some(module), None) => format!("{module}{}", stacks::function(frame)),
+        (None, _) => format!("{}, which is in no module", frame.offset),
+    }
 }
 
 fn heap(report: &Report) -> (Role, String) {

@@ -1,0 +1,9 @@
+#!/bin/bash
+# Everything that has to hold: installs what the fixtures need, builds them, and runs all checks and tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+./build-fixtures.sh
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo test --workspace --locked
