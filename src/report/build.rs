@@ -16,6 +16,7 @@ use super::signals;
 use crate::analysis::Analysis;
 use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
+use crate::debuginfo::DebugInfo;
 use crate::session::Session;
 
 /// What the command line asks of a report.
@@ -27,26 +28,11 @@ pub struct BuildOptions {
     pub include_bytes: usize,
 }
 
-/// Names of functions, for frames.
-pub trait FunctionNames {
-    /// The function that holds the run-time address `at` of a module.
-    fn function_at(&self, module: ModuleId, at: Address) -> Option<FunctionName>;
-}
-
-/// A function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionName {
-    /// Demangled.
-    pub name: String,
-    /// Run-time address of its first instruction.
-    pub start: Address,
-}
-
 /// What the parts of a report are made from.
 #[derive(Clone, Copy)]
 struct Context<'c> {
     target: Target<'c>,
-    names: &'c dyn FunctionNames,
+    names: &'c DebugInfo,
     include_bytes: usize,
 }
 
@@ -67,14 +53,13 @@ impl Context<'_> {
 /// The report of a heap check.
 pub fn heap_report(
     session: &Session,
-    analysis: &Analysis,
+    analysis: &Analysis<'_>,
     verdict: &Verdict,
     options: &BuildOptions,
 ) -> Report {
-    let names = session_names(session);
     let context = Context {
         target: session.target(),
-        names: &names,
+        names: session.debug_info(),
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, options);
@@ -105,17 +90,16 @@ pub fn heap_report(
             incomplete: false,
         });
     }
-    report.classifiers = classifiers(&report);
+    finish(&mut report, session);
     report
 }
 
 /// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the
 /// status tells whether a stack is incomplete.
 pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
-    let names = session_names(session);
     let context = Context {
         target: session.target(),
-        names: &names,
+        names: session.debug_info(),
         include_bytes: 0,
     };
     let mut report = stacks(session, &context, options);
@@ -130,8 +114,20 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
     report
         .limits
         .extend(process::incomplete_stacks(context.target));
-    report.classifiers = classifiers(&report);
+    finish(&mut report, session);
     report
+}
+
+/// What can be said only when everything else is: tags, and what was odd about the debug files that were asked.
+fn finish(report: &mut Report, session: &Session) {
+    report.classifiers = classifiers(report);
+    let notes = session.debug_info().notes();
+    report
+        .diagnostics
+        .extend(notes.into_iter().map(|message| Diagnostic {
+            level: Level::Note,
+            message,
+        }));
 }
 
 /// Everything but the heap.
@@ -197,9 +193,10 @@ fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> R
         diagnostics: session
             .diagnostics()
             .iter()
+            .cloned()
             .map(|message| Diagnostic {
                 level: Level::Warning,
-                message: message.clone(),
+                message,
             })
             .collect(),
         ..Report::default()
@@ -236,17 +233,4 @@ fn classifiers(report: &Report) -> Vec<String> {
         }
     }
     tags
-}
-
-/// Stands in until `debuginfo` names functions.
-struct NoNames;
-
-impl FunctionNames for NoNames {
-    fn function_at(&self, _module: ModuleId, _at: Address) -> Option<FunctionName> {
-        None
-    }
-}
-
-fn session_names(_session: &Session) -> NoNames {
-    NoNames
 }

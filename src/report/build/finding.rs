@@ -21,7 +21,7 @@ const MAX_DUMP_BYTES: u64 = 32;
 pub fn finding(
     id: usize,
     finding: &Finding,
-    analysis: &Analysis,
+    analysis: &Analysis<'_>,
     context: &Context<'_>,
 ) -> schema::Finding {
     let memory = context.target.memory;
@@ -54,7 +54,7 @@ pub fn finding(
                 what: evidence.what.clone(),
                 expected: evidence.expected.clone(),
                 found: evidence.found.clone(),
-                dump: dump(memory, evidence, finding.culprit.is_some()),
+                dump: dump(memory, evidence, culprit_ends_before(finding, evidence.at)),
             })
             .collect(),
         locations: finding
@@ -112,14 +112,30 @@ fn confidence(confidence: found::Confidence) -> schema::Confidence {
     }
 }
 
-/// The rows that hold the evidence; with a culprit also the row before, which shows where its block ends and how the
+/// Whether the finding's culprit ends in the row before `at`.
+fn culprit_ends_before(finding: &Finding, at: Address) -> bool {
+    finding.culprit.as_ref().is_some_and(|culprit| {
+        culprit
+            .block
+            .address
+            .checked_add(culprit.block.bytes)
+            .and_then(|end| at.offset_from(end))
+            .is_some_and(|between| between < ROW_BYTES)
+    })
+}
+
+/// The rows that hold the evidence; after a culprit also the row before, which shows where its block ends and how the
 /// bytes run on.
-fn dump(memory: &dyn TargetMemory, evidence: &found::Evidence, with_culprit: bool) -> Option<Dump> {
+fn dump(
+    memory: &dyn TargetMemory,
+    evidence: &found::Evidence,
+    after_culprit: bool,
+) -> Option<Dump> {
     let at = evidence.at.get();
     let first = at & !(ROW_BYTES - 1);
     let end = at.checked_add(u64::from(evidence.bytes).clamp(1, MAX_DUMP_BYTES))?;
     let end = end.checked_next_multiple_of(ROW_BYTES)?;
-    let start = if with_culprit && end.checked_sub(first)? <= ROW_BYTES {
+    let start = if after_culprit && end.checked_sub(first)? <= ROW_BYTES {
         first.saturating_sub(ROW_BYTES)
     } else {
         first
@@ -202,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_dump_is_the_rows_of_the_word_and_never_more_than_32_bytes() {
-        let check = |at, bytes, with_culprit, expected: Option<(u64, usize)>| {
+        let check = |at, bytes, after_culprit, expected: Option<(u64, usize)>| {
             let evidence = found::Evidence {
                 at: Address::new(at),
                 bytes,
@@ -210,7 +226,7 @@ mod tests {
                 expected: String::new(),
                 found: String::new(),
             };
-            let dump = dump(&memory(), &evidence, with_culprit);
+            let dump = dump(&memory(), &evidence, after_culprit);
             assert_eq!(
                 dump.map(|dump| (dump.address.0, dump.bytes.0.len())),
                 expected,

@@ -6,7 +6,7 @@ use crate::analysis::HeapAnalysis;
 use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
 
 /// The row of one heap.
-pub fn allocator(heap: &HeapAnalysis) -> Allocator {
+pub fn allocator(heap: &HeapAnalysis<'_>) -> Allocator {
     let identity = &heap.identity;
     let statistics = &heap.statistics;
     Allocator {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use heaps::target::{Address, Fault, Frame, MemoryExt, ModuleId, Target, Thread};
 
-use super::{Context, FunctionName};
+use super::Context;
 use crate::arch::ArchInfo;
+use crate::debuginfo::FunctionName;
 use crate::report::schema::{self, CrashingThread, Hex, Limit, hex_digits};
 use crate::session::Session;
 

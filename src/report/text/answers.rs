@@ -37,13 +37,7 @@ pub fn write(report: &Report, page: &mut Page) {
         INDENT,
         "error",
         Role::Plain,
-        &format!(
-            "{} at {}, {}: {}",
-            worst.kind,
-            worst.address,
-            confidence(worst),
-            worst.message
-        ),
+        &format!("{}, {}: {}", worst.kind, confidence(worst), worst.message),
     );
     page.field(
         INDENT,

@@ -7,7 +7,7 @@ use super::answers::{block, confidence, counts, culprit, severity};
 use super::dump;
 use super::number::count;
 use super::page::{Page, Role};
-use super::stacks::write_frame;
+use super::stacks::{module_columns, write_frame};
 
 /// Indentation of a finding's fields.
 const INDENT: usize = 4;
@@ -148,7 +148,7 @@ fn location(location: &Location) -> String {
 }
 
 fn write_evidence(evidence: &Evidence, page: &mut Page) {
-    let what = format!("{} at {}", evidence.what, evidence.address);
+    let what = format!("{}: {}", evidence.address, evidence.what);
     page.field(INDENT, "evidence", Role::Plain, &what);
     if !evidence.expected.is_empty() {
         page.field(PROOF, "expected", Role::Plain, &evidence.expected);
@@ -198,7 +198,8 @@ fn write_stack(label: &str, frames: &[Frame], page: &mut Page) {
         return;
     }
     page.field(INDENT, label, Role::Plain, "");
+    let module = module_columns(frames);
     for frame in frames.iter().take(MAX_FRAMES) {
-        write_frame(PROOF, frame, page);
+        write_frame(PROOF, module, frame, page);
     }
 }

@@ -6,8 +6,8 @@ use crate::report::schema::{Frame, Report, Thread};
 use super::number::thousands;
 use super::page::{Page, Role};
 
-/// Columns of a module's name.
-const MODULE: usize = 25;
+/// Least and most columns of a module's name; in between, those of the longest name.
+const MODULE: std::ops::RangeInclusive<usize> = 25..=40;
 
 /// Frames shown of each end of a long stack in the heap report; the thread dump and JSON have all.
 const ENDS: usize = 20;
@@ -30,12 +30,13 @@ pub fn write_crashing(report: &Report, page: &mut Page) {
         }
     ));
     let hidden = thread.frames.len().saturating_sub(2 * ENDS);
+    let module = module_columns(&thread.frames);
     for (place, frame) in thread.frames.iter().enumerate() {
         if hidden > 0 && place == ENDS {
             page.line(&format!("  ... {} more frames", thousands(hidden as u64)));
         }
         if hidden == 0 || place < ENDS || place >= ENDS + hidden {
-            write_frame(2, frame, page);
+            write_frame(2, module, frame, page);
         }
     }
 }
@@ -54,8 +55,9 @@ pub fn write_all(report: &Report, page: &mut Page) {
         };
         let line = page.paint(Role::Strong, &format!("Thread {}{crashed}", name(thread)));
         page.line(&line);
+        let module = module_columns(&thread.frames);
         for frame in &thread.frames {
-            write_frame(2, frame, page);
+            write_frame(2, module, frame, page);
         }
     }
 }
@@ -68,12 +70,19 @@ pub fn name(thread: &Thread) -> String {
     }
 }
 
-/// A frame's lines: inlined functions first, as they are innermost.
-pub fn write_frame(indent: usize, frame: &Frame, page: &mut Page) {
+/// Columns that the modules of a stack need.
+pub fn module_columns(frames: &[Frame]) -> usize {
+    let names = frames.iter().filter_map(|frame| frame.module.as_deref());
+    let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    longest.clamp(*MODULE.start(), *MODULE.end())
+}
+
+/// A frame's lines: inlined functions first, as they are innermost. `columns`: for the module's name.
+pub fn write_frame(indent: usize, columns: usize, frame: &Frame, page: &mut Page) {
     let lead = |page: &Page| {
         let number = page.paint(Role::Faint, &format!("[{:>3}]", frame.frame));
         let module = escaped(frame.module.as_deref().unwrap_or("?"));
-        format!("{}{number} {module:<MODULE$} ", " ".repeat(indent))
+        format!("{}{number} {module:<columns$} ", " ".repeat(indent))
     };
     for inline in &frame.inlines {
         let function = escaped(inline.function.as_deref().unwrap_or("?"));
