@@ -121,18 +121,23 @@ impl Guess<'_> {
         None
     }
 
-    /// The caller's frame pointer, if its return address is at `slot`: pushed just below, or still in the register.
+    /// The caller's frame pointer, if its return address is at `slot`: still in the register, or pushed just below. Held to
+    /// what it must point at, a frame with a return address: any register may hold some pointer to the stack.
     fn frame_pointer_near(&self, registers: &RegisterSet, slot: u64) -> Option<u64> {
         let fits = |fp: &u64| {
+            let back = fp.checked_add(8).and_then(|above| self.word(above));
             *fp > slot
                 && fp - slot <= MAX_FRAME_BYTES
                 && fp.is_multiple_of(8)
                 && self.same_region(slot, *fp)
+                && back
+                    .is_some_and(|back| self.call_before(back & self.machine.code_mask).is_some())
         };
         let pushed = slot.checked_sub(8).and_then(|below| self.word(below));
-        pushed
+        registers
+            .get(self.arch.fp)
             .filter(fits)
-            .or_else(|| registers.get(self.arch.fp).filter(fits))
+            .or_else(|| pushed.filter(fits))
     }
 
     /// `None`: `back` is no return address. `Some(None)`: the code before it cannot be read, but a known function covers it.
