@@ -17,6 +17,10 @@ mod notes;
 mod process;
 mod regions;
 mod space;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -182,7 +182,7 @@ impl ModuleSet {
         };
         self.refused.push(Refused {
             module: executable.id,
-            why: "it is not the program that crashed: its build ID is another one".to_owned(),
+            why: "it is not the program that crashed; its build ID is another one".to_owned(),
             path: binary.path,
             build_id: binary.build_id,
         });

@@ -164,15 +164,15 @@ fn unpack(
 }
 
 /// How a copy ended.
-struct Copied {
-    bytes: u64,
+pub(super) struct Copied {
+    pub bytes: u64,
     over_limit: bool,
     stopped: Option<io::Error>,
 }
 
 /// Copies at most `limit` bytes, leaving holes for pages of zeros. An error of the reader ends the copy and stands in the
 /// answer; an error of the writer is an error.
-fn copy_sparse(reader: &mut impl Read, file: &File, limit: u64) -> io::Result<Copied> {
+pub(super) fn copy_sparse(reader: &mut impl Read, file: &File, limit: u64) -> io::Result<Copied> {
     let mut copied = Copied {
         bytes: 0,
         over_limit: false,

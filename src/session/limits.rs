@@ -131,23 +131,40 @@ fn unverified(modules: &ModuleSet) -> Vec<Limit> {
     modules.unverified().map(limit).collect()
 }
 
-fn without_file(modules: &ModuleSet) -> Option<Limit> {
-    let missing: Vec<&str> = modules
-        .modules()
-        .iter()
-        .filter(|module| modules.file(module.id).is_none())
-        .map(|module| module.name.as_str())
-        .collect();
-    let named = missing.get(..MAX_NAMES).unwrap_or(&missing).join(", ");
-    let more = match missing.len().saturating_sub(MAX_NAMES) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+fn without_file(modules: &ModuleSet) -> Vec<Limit> {
+    let missing = |has_id: bool| -> Vec<&str> {
+        modules
+            .modules()
+            .iter()
+            .filter(|module| {
+                modules.file(module.id).is_none() && module.build_id.is_some() == has_id
+            })
+            .map(|module| module.name.as_str())
+            .collect()
     };
-    (!missing.is_empty()).then(|| Limit {
-        what: format!("code, symbols and types of {named}{more}"),
-        why: "no file with their build ID was found; name the place with --sysroot".to_owned(),
-        incomplete: false,
-    })
+    let limit = |names: Vec<&str>, why: &str| {
+        let named = names.get(..MAX_NAMES).unwrap_or(&names).join(", ");
+        let more = match names.len().saturating_sub(MAX_NAMES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!names.is_empty()).then(|| Limit {
+            what: format!("code, symbols and types of {named}{more}"),
+            why: why.to_owned(),
+            incomplete: false,
+        })
+    };
+    let limits = [
+        limit(
+            missing(true),
+            "no file with their build ID was found; name the place with --sysroot",
+        ),
+        limit(
+            missing(false),
+            "the core holds no build ID of theirs, so no file is used unless it is named with --sysroot",
+        ),
+    ];
+    limits.into_iter().flatten().collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
