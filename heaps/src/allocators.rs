@@ -117,6 +117,8 @@ pub enum Detail {
     Text(String),
     /// An address.
     Address(Address),
+    /// Addresses of code, innermost call first: the report names their functions.
+    Code(Vec<Address>),
     /// Several.
     List(Vec<Detail>),
     /// Named ones, in order.

@@ -166,8 +166,18 @@ pub enum AnomalyKind {
         /// As walked.
         walked: u64,
     },
+    /// A list of free blocks leads to a block that is handed out: it was put there twice, and taken
+    /// off once.
+    ListedInUse {
+        /// The block.
+        block: Block,
+        /// The edge that leads to it.
+        edge: Edge,
+    },
     /// Bookkeeping that contradicts itself.
     Metadata {
+        /// The structure that the word belongs to.
+        of: Address,
         /// Address of the word.
         at: Address,
         /// What it is, in the allocator's own terms (`Span.refcount`).

@@ -43,6 +43,12 @@ pub trait Links: Sync {
     /// The entry after `node`, from the word stored in it.
     fn decode(&self, node: Address, word: u64) -> Address;
 
+    /// Whether the allocator takes pointers that are no memory of it, so that a stray entry outside
+    /// the heap may be one that the program freed.
+    fn frees_foreign(&self) -> bool {
+        false
+    }
+
     /// Whether `at` can be an entry of a list of this class.
     ///
     /// # Errors

@@ -76,6 +76,7 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
         && let Some(overlap) = overlaps.first()
     {
         anomalies.push(Anomaly::new(AnomalyKind::Metadata {
+            of: overlap.dropped.start,
             at: overlap.dropped.start,
             what: "two extents that claim the same memory",
             expected: "one owner".into(),

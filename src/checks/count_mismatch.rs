@@ -38,6 +38,7 @@ impl Check for CountMismatch {
                 finding
             }
             AnomalyKind::Metadata {
+                of,
                 at,
                 what,
                 expected,
@@ -46,7 +47,7 @@ impl Check for CountMismatch {
             } => {
                 let message = format!("{what} is {found}, expected {expected}");
                 let mut finding =
-                    wording::finding(subject, FindingKind::CountMismatch, *at, None, message);
+                    wording::finding(subject, FindingKind::CountMismatch, *of, None, message);
                 finding.evidence = vec![Evidence {
                     at: *at,
                     bytes: 8,

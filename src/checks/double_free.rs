@@ -42,6 +42,9 @@ impl Check for DoubleFree {
                             names.join(" and ")
                         )
                     }
+                    _ if holders.contains(&HolderKind::SpanList) => {
+                        "its span is its own neighbour on the list of free spans".to_owned()
+                    }
                     (_, 2.., _) => {
                         "two kinds of free lists hold it and run together behind it".to_owned()
                     }
@@ -81,6 +84,29 @@ impl Check for DoubleFree {
                     .take(MAX_EDGES)
                     .map(wording::location)
                     .collect();
+                finding.next_steps = next_steps(block.bytes);
+                Some(finding)
+            }
+            AnomalyKind::ListedInUse { block, edge } => {
+                let message = format!(
+                    "the block {} of {} bytes is handed out and still on the list of free spans: it was freed twice",
+                    block.address, block.bytes
+                );
+                let view = wording::view(subject, *block, block.address);
+                let mut finding = wording::finding(
+                    subject,
+                    FindingKind::DoubleFree,
+                    block.address,
+                    Some(view),
+                    message,
+                );
+                finding.confidence = finding.confidence.min(Confidence::Likely);
+                let found = format!(
+                    "the span of {}, which is in use and has no neighbours",
+                    block.address
+                );
+                finding.evidence = vec![wording::edge_evidence(edge, "a free span", found)];
+                finding.locations = vec![wording::location(edge)];
                 finding.next_steps = next_steps(block.bytes);
                 Some(finding)
             }

@@ -1,7 +1,7 @@
 //! Allocator state that contradicts itself in a way that no other check explains.
 
 use heaps::anomaly::AnomalyKind;
-use heaps::target::MemoryExt;
+use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Evidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;
@@ -16,14 +16,21 @@ impl Check for Metadata {
     }
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
-        let (at, what, expected, found) = match &subject.anomaly.kind {
+        let (of, at, what, expected, found) = match &subject.anomaly.kind {
             AnomalyKind::Metadata {
+                of,
                 at,
                 what,
                 expected,
                 found,
                 counts_only: false,
-            } => (*at, (*what).to_owned(), expected.clone(), found.clone()),
+            } => (
+                *of,
+                *at,
+                (*what).to_owned(),
+                expected.clone(),
+                found.clone(),
+            ),
             // A head that names no block: nobody freed that, the list itself was written over.
             AnomalyKind::BadEntry {
                 edge,
@@ -31,6 +38,7 @@ impl Check for Metadata {
                 leads_on: false,
                 ..
             } if edge.from.is_none() => (
+                edge.list.at,
                 edge.word(),
                 wording::edge(edge),
                 format!("null or a block of {} bytes", edge.list.class_bytes),
@@ -38,18 +46,21 @@ impl Check for Metadata {
             ),
             _ => return None,
         };
-        let message = format!(
-            "allocator state was overwritten: {what} at {at} is {found}, expected {expected}"
-        );
+        let what_is = format!("{what} at {at} is {found}, expected {expected}");
+        let message = match subject.anomaly.transient {
+            Some(_) => what_is,
+            None => format!("allocator state was overwritten: {what_is}"),
+        };
         let mut finding =
-            wording::finding(subject, FindingKind::CorruptMetadata, at, None, message);
+            wording::finding(subject, FindingKind::CorruptMetadata, of, None, message);
         finding.confidence = finding.confidence.min(Confidence::Likely);
+        let aligned = Address::new(at.get() & !7);
         finding.overwriter = subject
             .target
             .memory
-            .read_u64(at)
+            .read_bytes::<8>(aligned)
             .ok()
-            .and_then(|word| overwriter_of(subject.target, &word.to_le_bytes(), None));
+            .and_then(|bytes| overwriter_of(subject.target, &bytes, None));
         finding.evidence = vec![Evidence {
             at,
             bytes: 8,

@@ -20,6 +20,7 @@ mod layout;
 mod locate;
 mod pagemap;
 mod recognise;
+mod sampled;
 mod size_map;
 mod statistics;
 mod structure;
@@ -27,11 +28,12 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
-use crate::anomaly::{Anomaly, HolderKind};
+use crate::anomaly::HolderKind;
 use crate::list::{FreeList, Links, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
-use crate::target::{Address, MemoryExt, Module, Target};
+use crate::target::{Address, Module, Target};
+use books::CentralBooks;
 use caches::{Caches, Central};
 use locate::{Located, Miss};
 use pagemap::{Span, SpanLocation, Spans};
@@ -87,8 +89,8 @@ pub(crate) struct TcmallocHeap<'t> {
     central: Vec<Option<Central>>,
     presences: Presences<'t>,
     version: Option<String>,
-    /// What walking the central lists of spans showed, by class.
-    central_anomalies: Vec<(u16, Anomaly)>,
+    /// What following the central lists of spans showed.
+    central_books: CentralBooks,
 }
 
 /// How gperftools chains free objects: the first word, plain.
@@ -115,7 +117,6 @@ impl<'t> TcmallocHeap<'t> {
         };
         let presences = Presences::new(target, module, code);
         let version = recognise::version(target, module);
-        let central_anomalies = Vec::new();
         let mut heap = Self {
             target,
             module,
@@ -125,14 +126,25 @@ impl<'t> TcmallocHeap<'t> {
             central,
             presences,
             version,
-            central_anomalies,
+            central_books: CentralBooks::default(),
         };
-        heap.central_anomalies = heap.walk_central();
+        heap.central_books = heap.walk_central();
+        for (index, class) in &heap.central_books.contradicted {
+            heap.spans.believe_list(*index, *class);
+        }
         heap
     }
 
     fn page_shift(&self) -> u32 {
         self.located.layout.page_heap.page_shift
+    }
+
+    /// Whether a span's own words were found written over: its counts mean nothing.
+    fn is_contradicted(&self, index: u32) -> bool {
+        self.central_books
+            .contradicted
+            .iter()
+            .any(|(span, _)| *span == index as usize)
     }
 
     fn page_bytes(&self) -> u64 {
@@ -294,7 +306,8 @@ impl Heap for TcmallocHeap<'_> {
     }
 
     fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled {
-        let (anomalies, mut limits) = self.check_books(groups);
+        let anomalies = self.check_books(map, groups);
+        let mut limits = Vec::new();
         let (statistics, details) = self.count(map, groups);
         if self.spans.missing_leaves > 0 {
             limits.push(Limit {
@@ -315,34 +328,6 @@ impl Heap for TcmallocHeap<'_> {
     }
 
     fn recorded_stack(&self, block: Address) -> Option<Vec<Address>> {
-        self.sampled_stack(block).map(|(_, stack)| stack)
-    }
-}
-
-impl TcmallocHeap<'_> {
-    /// The stack trace of a sampled allocation: requested bytes and program counters.
-    fn sampled_stack(&self, block: Address) -> Option<(u64, Vec<Address>)> {
-        const MAX_DEPTH: u64 = 31;
-        let index = self.spans.index_of_page(block.get() >> self.page_shift())?;
-        let span = self
-            .spans
-            .rows()
-            .get(index)
-            .filter(|span| span.sample && span.location == SpanLocation::InUse)?;
-        let memory = self.target.memory;
-        // StackTrace: size +0, depth +8, stack[31] +16.
-        let bytes = memory.read_u64(span.objects).ok()?;
-        let depth = memory
-            .read_u64(span.objects.checked_add(8)?)
-            .ok()
-            .filter(|depth| *depth <= MAX_DEPTH)?;
-        let stack = (0..depth)
-            .filter_map(|index| {
-                memory
-                    .read_pointer(span.objects.checked_add(16 + index * 8)?)
-                    .ok()
-            })
-            .collect();
-        Some((bytes, stack))
+        self.sample_at(block).map(|sample| sample.stack)
     }
 }

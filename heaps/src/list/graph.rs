@@ -358,13 +358,12 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
     /// Whether a stray entry was itself linked in properly, as a freed inner pointer is: the word
     /// stored at it is the next proper entry, or null at the list's recorded end.
     fn steps_over(&self, path: &Path, at: Address, stray: Stray, cursor: &mut Cursor<'_>) -> bool {
-        if !matches!(
-            stray,
-            Stray::Misaligned { .. }
-                | Stray::OtherClass { .. }
-                | Stray::FreeSpan { .. }
-                | Stray::OutsideHeap
-        ) {
+        let may_be_freed = match stray {
+            Stray::Misaligned { .. } | Stray::OtherClass { .. } | Stray::FreeSpan { .. } => true,
+            Stray::OutsideHeap => self.links.frees_foreign(),
+            _ => false,
+        };
+        if !may_be_freed {
             return false;
         }
         let Ok(word) = cursor.read_u64(at) else {

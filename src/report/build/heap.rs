@@ -2,11 +2,13 @@
 
 use heaps::allocators::{Detail, Tally};
 
+use super::Context;
+use super::process::recorded_frames;
 use crate::analysis::HeapAnalysis;
 use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
 
 /// The row of one heap.
-pub fn allocator(heap: &HeapAnalysis<'_>) -> Allocator {
+pub fn allocator(heap: &HeapAnalysis<'_>, context: &Context<'_>) -> Allocator {
     let identity = &heap.identity;
     let statistics = &heap.statistics;
     Allocator {
@@ -53,7 +55,7 @@ pub fn allocator(heap: &HeapAnalysis<'_>) -> Allocator {
                 .details
                 .iter()
                 .filter(|(name, _)| !["located", "size_classes"].contains(name))
-                .map(|(name, detail)| ((*name).to_owned(), value(detail)))
+                .map(|(name, detail)| ((*name).to_owned(), value(detail, context)))
                 .collect(),
         },
     }
@@ -66,16 +68,18 @@ fn tally(tally: Tally) -> schema::Tally {
     }
 }
 
-fn value(detail: &Detail) -> serde_json::Value {
+fn value(detail: &Detail, context: &Context<'_>) -> serde_json::Value {
     match detail {
         Detail::None => serde_json::Value::Null,
         Detail::Number(number) => (*number).into(),
         Detail::Text(text) => text.as_str().into(),
         Detail::Address(address) => address.to_string().into(),
-        Detail::List(items) => items.iter().map(value).collect(),
+        Detail::Code(stack) => serde_json::to_value(recorded_frames(stack, context))
+            .unwrap_or(serde_json::Value::Null),
+        Detail::List(items) => items.iter().map(|item| value(item, context)).collect(),
         Detail::Table(rows) => rows
             .iter()
-            .map(|(name, detail)| ((*name).to_owned(), value(detail)))
+            .map(|(name, detail)| ((*name).to_owned(), value(detail, context)))
             .collect(),
     }
 }

@@ -58,11 +58,17 @@ enum Cut {
 }
 
 impl Class<'_, '_, '_> {
-    fn push(&mut self, anomaly: Anomaly) -> Option<usize> {
-        (self.report.anomalies.len() < MAX_ANOMALIES).then(|| {
+    /// Adds an anomaly, once per word.
+    fn push(&mut self, anomaly: Anomaly) {
+        let known = |other: &Anomaly| match (&other.kind, &anomaly.kind) {
+            (AnomalyKind::BadEntry { edge: a, .. }, AnomalyKind::BadEntry { edge: b, .. }) => {
+                a.word() == b.word()
+            }
+            _ => false,
+        };
+        if self.report.anomalies.len() < MAX_ANOMALIES && !self.report.anomalies.iter().any(known) {
             self.report.anomalies.push(anomaly);
-            self.report.anomalies.len() - 1
-        })
+        }
     }
 
     /// Insertions that were interrupted between publishing a block and linking it.
@@ -320,7 +326,9 @@ impl Class<'_, '_, '_> {
                 });
                 continue;
             }
-            if self.explained.contains(&index) || walked == list.recorded {
+            let unknown =
+                list.holder == HolderKind::CentralList && self.heap.is_contradicted(list.owner);
+            if self.explained.contains(&index) || walked == list.recorded || unknown {
                 continue;
             }
             let busy = self.heap.busy(&list);
@@ -471,6 +479,9 @@ impl Class<'_, '_, '_> {
     /// Entries that the list should have and that damage cut off.
     fn missing(&self, path: &Path) -> u64 {
         let list = &path.list;
+        if list.holder == HolderKind::CentralList && self.heap.is_contradicted(list.owner) {
+            return 0;
+        }
         if list.recorded >= 1 << 31 {
             return 0; // a circle was popped below zero: the count means nothing any more
         }
@@ -481,10 +492,8 @@ impl Class<'_, '_, '_> {
             Some((position, false)) => {
                 if let End::Cycle(_) = path.end {
                     list.recorded.saturating_sub(path.walked + 1)
-                } else if path.walked == list.recorded {
-                    0
-                } else if list.holder == HolderKind::CentralList {
-                    list.recorded.saturating_sub(self.walked_inside(path))
+                } else if self.walked_inside(path) + 1 >= list.recorded {
+                    0 // what follows the block is this list's own; the block may count twice
                 } else {
                     list.recorded.saturating_sub(position + 1)
                 }
@@ -495,11 +504,20 @@ impl Class<'_, '_, '_> {
         missing.min(blocks)
     }
 
+    /// Entries of a path that lie where its list may have entries.
     fn walked_inside(&self, path: &Path) -> u64 {
         let Some(range) = self.heap.confined(&path.list) else {
             return path.walked;
         };
-        path.tail.iter().filter(|at| range.contains(at)).count() as u64
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        let mut at = path.list.head;
+        let mut inside = 0;
+        for _ in 0..path.walked {
+            inside += u64::from(range.contains(&at));
+            let Ok(word) = cursor.read_u64(at) else { break };
+            at = PlainLinks.decode(at, word);
+        }
+        inside
     }
 
     /// The first irregular word on a path: entries before it, and whether it is a damaged link

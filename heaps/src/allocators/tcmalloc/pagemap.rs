@@ -162,6 +162,14 @@ impl Spans {
         (self.rows.get(index)?.at == at).then_some(index)
     }
 
+    /// Corrects a span whose own words were written over by what the list that holds it says.
+    pub fn believe_list(&mut self, index: usize, class: u16) {
+        if let (Some(span), Ok(class)) = (self.rows.get_mut(index), u8::try_from(class)) {
+            span.class = class;
+            span.location = SpanLocation::InUse;
+        }
+    }
+
     /// Notes that a central list holds the span; says whether one did already.
     pub fn mark_central(&self, index: usize) -> bool {
         self.central.test_and_set(index as u64)

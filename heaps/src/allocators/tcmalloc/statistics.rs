@@ -219,6 +219,22 @@ impl TcmallocHeap<'_> {
             ("free_spans", tally(free_spans)),
             ("returned_spans", tally(returned)),
             ("thread_caches", Detail::List(caches)),
+            ("samples", Detail::List(self.sample_details())),
         ]
+    }
+
+    fn sample_details(&self) -> Vec<Detail> {
+        const MAX_SAMPLES: usize = 1000;
+        self.sampled_spans()
+            .filter_map(|span| Some((span, self.sample(span)?)))
+            .take(MAX_SAMPLES)
+            .map(|(span, sample)| {
+                Detail::Table(vec![
+                    ("address", Detail::Address(self.span_start(span))),
+                    ("requested_bytes", Detail::Number(sample.requested_bytes)),
+                    ("stack", Detail::Code(sample.stack)),
+                ])
+            })
+            .collect()
     }
 }

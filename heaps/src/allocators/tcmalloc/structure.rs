@@ -9,6 +9,7 @@ use super::layout::{
     CacheLayout, CentralLayout, Generation, Layout, PageHeapLayout, SizeMapLayout,
 };
 use super::size_map::SizeMap;
+use crate::layout::FieldAt;
 use crate::target::{Address, Cursor, MemoryExt, Module, Target, TargetMemory};
 
 /// Every aligned 64-bit word that is not zero in the module's writable segments.
@@ -199,6 +200,32 @@ pub fn is_cache(
     right + MISSES >= usize::from(sizes.classes().saturating_sub(1))
 }
 
+/// Whether one of the caches beside it links back, or there are none. A deleted cache, whose words
+/// are stale, still looks like one; a pool's free list leads to it.
+fn is_linked(
+    memory: &dyn TargetMemory,
+    at: Address,
+    layout: &CacheLayout,
+    sizes: &SizeMap,
+) -> bool {
+    let agrees = |link: FieldAt, back: FieldAt| {
+        let other = link
+            .read(memory, at)
+            .ok()
+            .map(Address::new)
+            .filter(|other| !other.is_null())?;
+        let there = is_cache(memory, other, layout, sizes);
+        there.then(|| back.read(memory, other) == Ok(at.get()))
+    };
+    match (
+        agrees(layout.next, layout.prev),
+        agrees(layout.prev, layout.next),
+    ) {
+        (None, None) => true,
+        (next, prev) => next == Some(true) || prev == Some(true),
+    }
+}
+
 /// A thread cache that a word of the module points at, and the words that point at it. Usually
 /// two words do: `thread_heaps_` and `next_memory_steal_`.
 pub fn find_caches(
@@ -214,6 +241,7 @@ pub fn find_caches(
         .filter(|(_, cache)| {
             target.memory.region_at(*cache).is_some()
                 && is_cache(target.memory, *cache, layout, sizes)
+                && is_linked(target.memory, *cache, layout, sizes)
         })
         .take(MAX_HITS)
         .collect()
