@@ -40,6 +40,7 @@ use dies::Dies;
 use dwarf::{DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
 use files::Files;
+use image::ElfImage;
 use index::Index;
 use symbols::{SymbolIndex, SymbolSource};
 use types::Types;
@@ -113,9 +114,16 @@ impl DebugInfo {
         files.debug.as_ref().map(|(file, _)| file.clone())
     }
 
-    /// Whether a module has debug information here, in its image or beside it.
+    /// Whether a module has debug information here, in its image or beside it. Reads no more than section headers.
     pub fn has_debug_info(&self, module: ModuleId) -> bool {
-        self.dwarf(module).is_some()
+        let Some((module, state)) = self.module(module) else {
+            return false;
+        };
+        let files = self.files(module, state);
+        let debug = files.debug.as_ref().map(|(file, _)| file);
+        files.image.iter().chain(debug).any(|file| {
+            ElfImage::parse(file.bytes()).is_ok_and(|image| image.has_section(".debug_info"))
+        })
     }
 
     /// Whether a module has a full symbol table here, in its image or beside it.

@@ -250,33 +250,38 @@ impl SymbolIndex {
     pub fn function_at(&self, at: u64) -> Option<(LinkSymbol, &str)> {
         let order = self.by_address.get_or_init(|| self.order_by_address());
         let after = order.partition_point(|entry| entry.start <= at);
+        let below = order.get(..after)?;
+        let rows = |entry: &Reach| self.rows.get(entry.row as usize);
+        // First what covers the address by its size, then the nearest label without one.
         let mut found: Option<&Row> = None;
-        for entry in order.get(..after)?.iter().rev().take(MAX_LOOK_BACK) {
-            if found.is_some_and(|row| row.start != entry.start) {
+        for entry in below.iter().rev().take(MAX_LOOK_BACK) {
+            if found.is_some_and(|row| row.start != entry.start) || entry.furthest <= at {
                 break;
             }
-            let Some(row) = self.rows.get(entry.row as usize) else {
-                continue;
+            let covering = rows(entry).filter(|row| at - row.start < row.size);
+            found = match (covering, found) {
+                (Some(row), Some(best)) if !self.better_name(row, best) => Some(best),
+                (Some(row), _) => Some(row),
+                (None, found) => found,
             };
-            let nearest = order
-                .get(after.saturating_sub(1))
-                .is_some_and(|nearest| nearest.start == row.start);
-            let covers = at.checked_sub(row.start).is_some_and(|offset| {
-                offset < row.size
-                    || (row.size == 0 && nearest && found.is_none() && at < row.code_end)
-            });
-            if covers && found.is_none_or(|best| self.better_name(row, best)) {
-                found = Some(row);
-            }
-            if found.is_none() && entry.furthest <= at && !nearest {
-                break;
-            }
         }
+        let nearest = below.last()?.start;
+        let labels = below.iter().rev().take(MAX_LOOK_BACK);
+        let labels = labels
+            .take_while(|entry| entry.start == nearest)
+            .filter_map(rows)
+            .filter(|row| row.size == 0 && at < row.code_end);
+        let found = found.or_else(|| {
+            labels.reduce(|best, row| match self.better_name(row, best) {
+                true => row,
+                false => best,
+            })
+        });
         let row = found?;
         Some((row.symbol(), self.name(row)?))
     }
 
-    /// Of two names for one function, the one a person would use: with a size, exported, with
+    /// Of two names for one function, the one a person would use: exported, with
     /// fewer underscores in front, shorter.
     fn better_name(&self, one: &Row, other: &Row) -> bool {
         let key = |row: &Row| {

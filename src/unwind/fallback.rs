@@ -30,6 +30,16 @@ pub(super) struct Guessed {
     pub trust: FrameTrust,
 }
 
+/// What speaks for a return address.
+enum Evidence {
+    /// A call stands before it.
+    Call(Call),
+    /// The code cannot be read, but a function with rules covers it.
+    Function,
+    /// Nothing but that code is there: enough for a chain of frame pointers, not for a scan.
+    Unreadable,
+}
+
 impl Guess<'_> {
     /// The caller of a frame whose pc was not reached by a return: the innermost, or one that a signal interrupted.
     pub fn caller_of_context(&self, registers: &RegisterSet) -> Option<Guessed> {
@@ -54,9 +64,9 @@ impl Guess<'_> {
             (registers.get(self.arch.link?)?, sp)
         };
         let back = back & self.machine.code_mask;
-        let called_here = match self.call_before(back)? {
+        let called_here = match self.evidence(back)? {
             _ if nowhere => true,
-            Some(Call::Direct(distance)) => back
+            Evidence::Call(Call::Direct(distance)) => back
                 .checked_add_signed(distance)
                 .and_then(|target| pc.checked_sub(target))
                 .is_some_and(|inside| inside < MAX_FUNCTION_BYTES),
@@ -84,7 +94,7 @@ impl Guess<'_> {
         }
         let saved = self.word(fp)?;
         let back = self.word(fp.checked_add(8)?)? & self.machine.code_mask;
-        self.call_before(back)?;
+        self.evidence(back)?;
         if saved != 0 && !(saved > fp && self.same_region(fp, saved)) {
             return None;
         }
@@ -104,7 +114,7 @@ impl Guess<'_> {
         for word in 0..MAX_SCANNED_WORDS {
             let slot = sp.checked_add(word.checked_mul(8)?)?;
             let back = self.word(slot)? & self.machine.code_mask;
-            if self.call_before(back).is_none() {
+            if matches!(self.evidence(back), None | Some(Evidence::Unreadable)) {
                 continue;
             }
             let mut caller = RegisterSet::empty();
@@ -130,8 +140,7 @@ impl Guess<'_> {
                 && fp - slot <= MAX_FRAME_BYTES
                 && fp.is_multiple_of(8)
                 && self.same_region(slot, *fp)
-                && back
-                    .is_some_and(|back| self.call_before(back & self.machine.code_mask).is_some())
+                && back.is_some_and(|back| self.evidence(back & self.machine.code_mask).is_some())
         };
         let pushed = slot.checked_sub(8).and_then(|below| self.word(below));
         registers
@@ -140,8 +149,8 @@ impl Guess<'_> {
             .or_else(|| pushed.filter(fits))
     }
 
-    /// `None`: `back` is no return address. `Some(None)`: the code before it cannot be read, but a known function covers it.
-    fn call_before(&self, back: u64) -> Option<Option<Call>> {
+    /// What speaks for `back` being a return address; `None` if something speaks against it.
+    fn evidence(&self, back: u64) -> Option<Evidence> {
         let back = Address::new(back);
         let before = back.checked_sub(1)?;
         if !(self.is_code)(before) {
@@ -151,8 +160,9 @@ impl Guess<'_> {
         let code = code.get_mut(..self.machine.call_bytes)?;
         let start = back.checked_sub(self.machine.call_bytes as u64)?;
         match self.memory.read_into(start, code) {
-            Ok(()) => (self.machine.call_before)(code).map(Some),
-            Err(_) => (self.has_rules)(before).then_some(None),
+            Ok(()) => (self.machine.call_before)(code).map(Evidence::Call),
+            Err(_) if (self.has_rules)(before) => Some(Evidence::Function),
+            Err(_) => Some(Evidence::Unreadable),
         }
     }
 
