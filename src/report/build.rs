@@ -63,7 +63,11 @@ pub fn heap_report(
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, options);
-    report.allocators = analysis.heaps.iter().map(|heap| heap::allocator(heap, &context)).collect();
+    report.allocators = analysis
+        .heaps
+        .iter()
+        .map(|heap| heap::allocator(heap, &context))
+        .collect();
     report.findings = (1..)
         .zip(&verdict.findings)
         .map(|(id, found)| finding::finding(id, found, analysis, &context))

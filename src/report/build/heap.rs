@@ -74,8 +74,9 @@ fn value(detail: &Detail, context: &Context<'_>) -> serde_json::Value {
         Detail::Number(number) => (*number).into(),
         Detail::Text(text) => text.as_str().into(),
         Detail::Address(address) => address.to_string().into(),
-        Detail::Code(stack) => serde_json::to_value(recorded_frames(stack, context))
-            .unwrap_or(serde_json::Value::Null),
+        Detail::Code(stack) => {
+            serde_json::to_value(recorded_frames(stack, context)).unwrap_or(serde_json::Value::Null)
+        }
         Detail::List(items) => items.iter().map(|item| value(item, context)).collect(),
         Detail::Table(rows) => rows
             .iter()

@@ -24,7 +24,10 @@ pub struct Sample {
 impl TcmallocHeap<'_> {
     /// All sampled spans that are handed out.
     pub(super) fn sampled_spans(&self) -> impl Iterator<Item = &Span> {
-        self.spans.rows().iter().filter(|span| span.sample && span.location == SpanLocation::InUse)
+        self.spans
+            .rows()
+            .iter()
+            .filter(|span| span.sample && span.location == SpanLocation::InUse)
     }
 
     /// What was recorded for the block that `at` lies in.
@@ -43,9 +46,16 @@ impl TcmallocHeap<'_> {
             return None;
         }
         let stack = (0..depth)
-            .map(|index| memory.read_pointer(span.objects.checked_add(16 + index * 8)?).ok())
+            .map(|index| {
+                memory
+                    .read_pointer(span.objects.checked_add(16 + index * 8)?)
+                    .ok()
+            })
             .collect::<Option<Vec<Address>>>()?;
-        Some(Sample { requested_bytes, stack })
+        Some(Sample {
+            requested_bytes,
+            stack,
+        })
     }
 
     /// Sampled spans against the list of them and their stack traces (rules 15, 20).
@@ -54,7 +64,13 @@ impl TcmallocHeap<'_> {
         let layout = &self.located.layout.span;
         let mut on_list = 0;
         if let Some(sentinel) = self.located.sampled {
-            let ring = Ring { of: sentinel, sentinel, bound: self.spans.rows().len() as u64, busy: &busy, silent: false };
+            let ring = Ring {
+                of: sentinel,
+                sentinel,
+                bound: self.spans.rows().len() as u64,
+                busy: &busy,
+                silent: false,
+            };
             let end = books.ring(self.target.memory, &self.located, ring, |_, _| {});
             if end.broken_behind.is_some() {
                 return;
@@ -69,7 +85,9 @@ impl TcmallocHeap<'_> {
                     of: span.at,
                     at: layout.objects.at(span.at),
                     what: "Span.objects of a sampled span",
-                    expected: "a stack trace of at most 31 frames, for no more bytes than the span has".into(),
+                    expected:
+                        "a stack trace of at most 31 frames, for no more bytes than the span has"
+                            .into(),
                     found: span.objects.to_string(),
                 };
                 books.damage(word, busy.clone());

@@ -133,12 +133,21 @@ impl TcmallocHeap<'_> {
 
     /// Ends of the transfer cache's chains (rule 16): the recorded tail is an object of the class
     /// and links to nothing.
-    pub(super) fn check_slots(&self, books: &mut Books, map: &HeapMap, irregular: &dyn Fn(usize) -> bool) {
+    pub(super) fn check_slots(
+        &self,
+        books: &mut Books,
+        map: &HeapMap,
+        irregular: &dyn Fn(usize) -> bool,
+    ) {
         for (class, central) in (0u16..).zip(&self.central) {
-            let Some(central) = central.as_ref().filter(|_| !irregular(class.into())) else { continue };
+            let Some(central) = central.as_ref().filter(|_| !irregular(class.into())) else {
+                continue;
+            };
             for slot in &central.slots {
                 let link = self.target.memory.read_pointer(slot.tail);
-                let of_class = map.block_at(slot.tail).is_some_and(|(block, offset)| block.class == class && offset == 0);
+                let of_class = map
+                    .block_at(slot.tail)
+                    .is_some_and(|(block, offset)| block.class == class && offset == 0);
                 if !of_class || link.is_ok_and(|link| !link.is_null()) {
                     let word = Word {
                         of: slot.at,
