@@ -211,6 +211,7 @@ impl Scene {
         finding.overwriter = overwriter_of(
             subject.target,
             self.bytes(),
+            self.word,
             self.repair.map(|repair| repair.value.get()),
         );
         finding.next_steps = if overrun {
@@ -265,7 +266,14 @@ fn written_prefix(word: [u8; 8], old: [u8; 8]) -> usize {
 }
 
 /// What written bytes look like.
-pub fn overwriter_of(target: Target<'_>, bytes: &[u8], old: Option<u64>) -> Option<Overwriter> {
+///
+/// `bytes`: those that differ from what the word held, from its start. `whole`: the word as it is.
+pub fn overwriter_of(
+    target: Target<'_>,
+    bytes: &[u8],
+    whole: [u8; 8],
+    old: Option<u64>,
+) -> Option<Overwriter> {
     let mut padded = [0u8; 8];
     for (to, from) in padded.iter_mut().zip(bytes) {
         *to = *from;
@@ -312,8 +320,13 @@ pub fn overwriter_of(target: Target<'_>, bytes: &[u8], old: Option<u64>) -> Opti
             return say(OverwriterClass::Utf16, String::from_utf8(wide).ok());
         }
     }
-    if bytes.len() >= 6 && target.memory.region_at(Address::new(word)).is_some() {
-        return say(OverwriterClass::Pointer, Some(pointer_words(target, word)));
+    // A pointer shares its upper bytes with the pointer that it replaced.
+    let pointer = u64::from_le_bytes(whole);
+    if bytes.len() >= 3 && target.memory.region_at(Address::new(pointer)).is_some() {
+        return say(
+            OverwriterClass::Pointer,
+            Some(pointer_words(target, pointer)),
+        );
     }
     let signed = word.cast_signed();
     if word <= 0xffff || (-0xffff..0).contains(&signed) {

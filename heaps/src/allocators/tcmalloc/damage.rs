@@ -492,8 +492,8 @@ impl Class<'_, '_, '_> {
             Some((position, false)) => {
                 if let End::Cycle(_) = path.end {
                     list.recorded.saturating_sub(path.walked + 1)
-                } else if self.walked_inside(path) + 1 >= list.recorded {
-                    0 // what follows the block is this list's own; the block may count twice
+                } else if self.owns_tail(path) {
+                    0
                 } else {
                     list.recorded.saturating_sub(position + 1)
                 }
@@ -502,6 +502,15 @@ impl Class<'_, '_, '_> {
             None => list.recorded.saturating_sub(path.walked),
         };
         missing.min(blocks)
+    }
+
+    /// Whether what follows a shared block is the list's own: its length is right with it. A
+    /// span counts a block that came back to it twice.
+    fn owns_tail(&self, path: &Path) -> bool {
+        match path.list.holder {
+            HolderKind::CentralList => self.walked_inside(path) + 1 >= path.list.recorded,
+            _ => path.walked == path.list.recorded,
+        }
     }
 
     /// Entries of a path that lie where its list may have entries.
