@@ -9,6 +9,10 @@ mod file;
 mod image;
 mod link_map;
 mod search;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
