@@ -310,9 +310,16 @@ impl Discovery<'_> {
                 return Found::with_head(clean(&entry.name), head, bias);
             }
         }
+        // Its headers are not in the core. What the list says of it must do, if that can be.
+        const MAX_SPAN_BYTES: u64 = 1 << 32;
         let end = entry.dynamic.get().checked_add(1)?;
         let base = entry.bias;
-        (base < end && !entry.name.is_empty()).then(|| Found {
+        let is_plausible = end
+            .checked_sub(base)
+            .is_some_and(|bytes| bytes <= MAX_SPAN_BYTES)
+            && !entry.name.is_empty()
+            && self.memory.region_at(entry.dynamic).is_some();
+        is_plausible.then(|| Found {
             path: clean(&entry.name),
             base,
             head: None,
@@ -325,14 +332,24 @@ impl Discovery<'_> {
 
     /// The last resort: ELF headers at the start of mappings.
     fn bare_headers(&self, found: &mut Vec<Found>) {
+        let mut known: Vec<Range<u64>> = found.iter().map(|module| module.range.clone()).collect();
+        known.sort_by_key(|range| range.start);
+        let mut known = known.into_iter().peekable();
+        let mut end = 0; // of the modules before the region
         for region in self.memory.regions() {
             let at = region.range.start;
-            let is_known = found.iter().any(|module| module.range.contains(&at.get()));
-            if is_known || region.writable {
+            while let Some(range) = known.next_if(|range| range.start <= at.get()) {
+                end = end.max(range.end);
+            }
+            if at.get() < end || region.writable {
                 continue;
             }
-            if let Some((head, bias)) = self.head_at(at) {
-                found.extend(Found::with_head(String::new(), head, bias));
+            let module = self
+                .head_at(at)
+                .and_then(|(head, bias)| Found::with_head(String::new(), head, bias));
+            if let Some(module) = module {
+                end = end.max(module.range.end);
+                found.push(module);
             }
         }
     }

@@ -18,7 +18,7 @@ use object::elf::PT_DYNAMIC;
 use super::image::Head;
 
 /// Most entries that are read: many times what any process loads.
-const MAX_ENTRIES: usize = 1 << 16;
+const MAX_ENTRIES: usize = 1 << 14;
 /// Most namespaces; glibc has 16.
 const MAX_NAMESPACES: usize = 64;
 /// Most entries of a dynamic section; real ones have 30.
@@ -124,5 +124,49 @@ pub(super) fn text(memory: &dyn TargetMemory, at: Address) -> Option<String> {
             return None;
         }
         here = here.checked_add(part.len() as u64)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::AddressSpace;
+    use crate::corefile::testing::{RW, TestCore};
+    use crate::modules::ProgramHeader;
+
+    #[test]
+    fn every_entry_of_every_namespace_comes_once_though_the_list_is_a_circle() {
+        let mut bytes = vec![0u8; 0x1000];
+        let mut put = |offset: usize, words: &[u64]| {
+            for (index, word) in words.iter().enumerate() {
+                bytes[offset + index * 8..][..8].copy_from_slice(&word.to_le_bytes());
+            }
+        };
+        put(0x00, &[21, 0x1100, 0, 0]); // DT_DEBUG
+        put(0x100, &[2, 0x1200, 0, 0, 0, 0x1180]); // r_debug, version 2, next namespace
+        put(0x180, &[2, 0x1300, 0, 0, 0, 0x1100]); // whose next is the first again
+        put(0x200, &[0x10, 0, 0x11, 0x1220]);
+        put(0x220, &[0x20, 0x1f00, 0x21, 0x1200]); // back to the first
+        put(0x300, &[0x30, 0x9999_9999, 0x31, 0x8888_8888]); // name and next are wild
+        bytes[0xf00..0xf04].copy_from_slice(b"/a/b");
+        let core = TestCore::default().load(0x1000, RW, &bytes).open();
+        let head = Head::new(vec![ProgramHeader {
+            kind: PT_DYNAMIC.0,
+            flags: 6,
+            offset: 0,
+            address: 0,
+            file_bytes: 0x40,
+            memory_bytes: 0x40,
+            align: 8,
+        }]);
+        let entries = read(&AddressSpace::new(&core), &head, 0x1000);
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.bias, entry.name.as_str(), entry.dynamic.get()))
+            .collect();
+        assert_eq!(
+            entries,
+            [(0x10, "", 0x11), (0x20, "/a/b", 0x21), (0x30, "", 0x31)]
+        );
     }
 }

@@ -170,3 +170,60 @@ fn without_file(modules: &ModuleSet) -> Vec<Limit> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corefile::testing::{R, RW, TestCore, parse};
+    use crate::modules::SearchPaths;
+
+    fn limits(bytes: &[u8]) -> Vec<(String, bool)> {
+        let core = parse(bytes).unwrap();
+        let memory = AddressSpace::new(&core);
+        let modules = ModuleSet::discover(&core, &memory, &SearchPaths::default());
+        let limits = of_core(&core, &memory, &modules).into_iter();
+        limits.map(|limit| (limit.what, limit.incomplete)).collect()
+    }
+
+    fn sample() -> TestCore {
+        TestCore::default()
+            .thread(1, 11, [0; 27])
+            .load(0x1000, RW, &[1; 0x2000])
+            .part(0x8000, 0x1000, R, &[])
+    }
+
+    #[test]
+    fn a_whole_core_has_no_limits() {
+        assert_eq!(limits(&sample().bytes()), []);
+    }
+
+    #[test]
+    fn a_cut_core_is_incomplete() {
+        let bytes = sample().bytes();
+        let expected = [("256 bytes of memory".to_owned(), true)];
+        assert_eq!(limits(&bytes[..bytes.len() - 256]), expected);
+    }
+
+    #[test]
+    fn memory_left_out_whole_was_most_likely_never_touched() {
+        let what = "4096 bytes of writable anonymous memory in 1 mappings".to_owned();
+        let untouched = sample().part(0x5000, 0x1000, RW, &[]);
+        assert_eq!(limits(&untouched.bytes()), [(what.clone(), false)]);
+        let partly = sample().part(0x5000, 0x2000, RW, &[1; 0x1000]);
+        assert_eq!(limits(&partly.bytes()), [(what, true)]);
+    }
+
+    #[test]
+    fn shared_memory_that_the_filter_left_out_is_missing() {
+        let shared = sample().part(0x5000, 0x1000, RW, &[]);
+        let shared = shared.files(&[(0x5000, 0x6000, 0, "/dev/zero (deleted)")]);
+        let what = "4096 bytes of shared memory and huge pages in 1 mappings".to_owned();
+        assert_eq!(limits(&shared.bytes()), [(what, true)]);
+    }
+
+    #[test]
+    fn a_core_without_threads_says_so() {
+        let core = TestCore::default().load(0x1000, RW, &[1; 0x1000]);
+        assert_eq!(limits(&core.bytes()).len(), 1);
+    }
+}
