@@ -36,7 +36,6 @@ use heaps::target::{
 };
 
 use crate::modules::{ModuleSet, SearchPaths};
-use dies::Dies;
 use dwarf::{DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
 use files::Files;
@@ -250,10 +249,7 @@ impl DebugInfo {
         }
         let (module, dwarf, index) = self.dwarf(module)?;
         let dwarf = dwarf.borrow();
-        let types = Types {
-            dies: Dies::new(&dwarf, &index.units),
-            index,
-        };
+        let types = Types::new(&dwarf, index);
         ask(module, &types)
     }
 }

@@ -12,7 +12,7 @@ use gimli::{
     LittleEndian, Section, UnitHeader, UnitOffset, UnitType, constants as dw,
 };
 
-use super::dwarf::{Bytes, Dwarf, Unit};
+use super::dwarf::{self, Bytes, Dwarf, Unit};
 use super::names::ANONYMOUS;
 use super::scan::{self, Item, Visitor};
 
@@ -236,8 +236,7 @@ impl<'a> Dies<'a> {
     pub fn name(&self, unit: &PlacedUnit<'a>, entry: &Entry<'a>) -> Option<&'a [u8]> {
         let value = entry.attr_value(dw::DW_AT_name)?;
         let dwarf = self.dwarf_of(unit.start.area)?;
-        let name = dwarf.attr_string(&unit.unit, value).ok()?.slice();
-        Some(name.get(..scan::MAX_NAME_BYTES).unwrap_or(name))
+        dwarf::name(dwarf, &unit.unit, value)
     }
 
     /// The parts of an entry's qualified name, outermost first; `None` if it, or a class around it, has no name. An entry

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use gimli::{DwarfSections, EndianSlice, LittleEndian, SectionId};
+use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, Section, SectionId};
 
 use super::FileBytes;
 use super::image::{ElfImage, ImageError, SectionBytes};
@@ -18,6 +18,36 @@ pub type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 pub type Dwarf<'a> = gimli::Dwarf<Bytes<'a>>;
 /// A unit of it.
 pub type Unit<'a> = gimli::Unit<Bytes<'a>>;
+
+/// Longer names (of types made of types) are cut.
+const MAX_NAME_BYTES: usize = 16 << 10;
+
+/// The text of a name. gimli would look for the end of a string through the whole section; a damaged file could ask that
+/// of it a million times.
+pub(super) fn name<'a>(
+    dwarf: &Dwarf<'a>,
+    unit: &Unit<'a>,
+    value: AttributeValue<Bytes<'a>>,
+) -> Option<&'a [u8]> {
+    let (section, offset) = match value {
+        AttributeValue::String(text) => {
+            let text = text.slice();
+            return Some(text.get(..MAX_NAME_BYTES).unwrap_or(text));
+        }
+        AttributeValue::DebugStrRef(offset) => (dwarf.debug_str.reader(), offset.0),
+        AttributeValue::DebugStrRefSup(offset) => (dwarf.sup()?.debug_str.reader(), offset.0),
+        AttributeValue::DebugLineStrRef(offset) => (dwarf.debug_line_str.reader(), offset.0),
+        AttributeValue::DebugStrOffsetsIndex(index) => {
+            let offset = dwarf.string_offset(unit, index).ok()?;
+            (dwarf.debug_str.reader(), offset.0)
+        }
+        _ => return None,
+    };
+    let from = section.slice().get(offset..)?;
+    let from = from.get(..MAX_NAME_BYTES).unwrap_or(from);
+    let end = from.iter().position(|&byte| byte == 0);
+    from.get(..end.unwrap_or(from.len()))
+}
 
 /// The DWARF sections of one file.
 pub struct DwarfFile {

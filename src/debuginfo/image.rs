@@ -18,9 +18,12 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 /// No section is inflated beyond this many bytes: the largest `.debug_info` of known programs
 /// (browsers) are near 3 GB.
 const MAX_INFLATED_BYTES: u64 = 4 << 30;
-/// No section is inflated by more than this factor: zlib cannot exceed 1,032; zstd could, but
-/// debug information never does.
-const MAX_INFLATE_FACTOR: u64 = 1100;
+/// Up to this size a section may inflate by any factor that zlib can reach (1,032); zstd could go further, but debug
+/// information never does.
+const FREELY_INFLATED_BYTES: u64 = 64 << 20;
+const MAX_SMALL_FACTOR: u64 = 1100;
+/// Beyond that by this factor: debug information shrinks to a third or a fifth, its strings to a thirtieth at best.
+const MAX_LARGE_FACTOR: u64 = 64;
 
 /// Why a file or one of its sections cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -222,8 +225,12 @@ fn file_range(offset: u64, size: u64) -> Option<Range<usize>> {
 fn inflate(name: &str, compressed: CompressedData<'_>) -> Result<SectionBytes, ImageError> {
     let from = compressed.data.len() as u64;
     let to = compressed.uncompressed_size;
+    let small = from
+        .saturating_mul(MAX_SMALL_FACTOR)
+        .min(FREELY_INFLATED_BYTES);
     let limit = from
-        .saturating_mul(MAX_INFLATE_FACTOR)
+        .saturating_mul(MAX_LARGE_FACTOR)
+        .max(small)
         .min(MAX_INFLATED_BYTES);
     if to > limit {
         return Err(ImageError::Bomb {
@@ -239,4 +246,30 @@ fn inflate(name: &str, compressed: CompressedData<'_>) -> Result<SectionBytes, I
             why: error.to_string(),
         })?;
     Ok(SectionBytes::Inflated(bytes.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(format: object::CompressionFormat, bytes: &[u8], size: u64) -> ImageError {
+        let compressed = CompressedData {
+            format,
+            data: bytes,
+            uncompressed_size: size,
+        };
+        inflate(".debug_info", compressed).unwrap_err()
+    }
+
+    #[test]
+    fn a_section_that_claims_too_much_is_refused_before_memory_is_taken() {
+        let zstd = object::CompressionFormat::Zstandard;
+        for (from, to) in [(10, 20_000), (10 << 20, 1 << 30), (100, u64::MAX)] {
+            let error = claims(zstd, &vec![0; from], to);
+            assert!(matches!(error, ImageError::Bomb { .. }), "{error}");
+        }
+        let error = claims(zstd, &[1, 2, 3], 10);
+        assert!(matches!(error, ImageError::Inflate { .. }), "{error}");
+        assert!(error.to_string().contains(".debug_info"));
+    }
 }

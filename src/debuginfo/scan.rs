@@ -5,12 +5,10 @@
 
 use gimli::{AttributeValue, DwTag, UnitOffset, constants as dw};
 
-use super::dwarf::{Bytes, Dwarf, Unit};
+use super::dwarf::{self, Bytes, Dwarf, Unit};
 
 /// Scopes within scopes.
 const MAX_DEPTH: usize = 64;
-/// Longer names (of types made of types) are cut.
-pub(super) const MAX_NAME_BYTES: usize = 16 << 10;
 
 /// What the pass saw.
 pub(super) struct Item<'a> {
@@ -101,11 +99,7 @@ pub(super) fn scan<'a, S: Copy>(
                     }
                 }
                 dw::DW_AT_name => {
-                    item.name = dwarf
-                        .attr_string(unit, value)
-                        .ok()
-                        .map(|name| name.slice())
-                        .map(|name| name.get(..MAX_NAME_BYTES).unwrap_or(name));
+                    item.name = dwarf::name(dwarf, unit, value);
                 }
                 dw::DW_AT_declaration => {
                     item.declaration = matches!(value, AttributeValue::Flag(true));

@@ -29,6 +29,8 @@ pub enum SymbolSource {
 
 /// More symbols than this in one table are not read (browsers have about 2 million).
 const MAX_SYMBOLS: usize = 16 << 20;
+/// Names without an end in this many bytes are not taken.
+const MAX_NAME_BYTES: usize = 16 << 10;
 /// Rows looked at, going down from an address, to find the function that covers it.
 const MAX_LOOK_BACK: usize = 64;
 
@@ -202,6 +204,7 @@ impl SymbolIndex {
         let names = self.tables.get(usize::from(row.table))?;
         let bytes = names.section.bytes(names.file.bytes());
         let from = bytes.get(usize::try_from(row.name).ok()?..)?;
+        let from = from.get(..MAX_NAME_BYTES).unwrap_or(from);
         let end = from.iter().position(|&byte| byte == 0)?;
         std::str::from_utf8(from.get(..end)?).ok()
     }

@@ -79,10 +79,7 @@ fn with_types<T>(file: &FileBytes, ask: impl FnOnce(&Types<'_>) -> T) -> Option<
     };
     let index = Index::build(&mut dwarf.borrow());
     let dwarf = dwarf.borrow();
-    let types = Types {
-        dies: Dies::new(&dwarf, &index.units),
-        index: &index,
-    };
+    let types = Types::new(&dwarf, &index);
     Some(ask(&types))
 }
 

@@ -10,17 +10,22 @@
 //!
 //! Members of virtual bases, and static members, have no fixed offset and are left out.
 
+use std::cell::Cell;
+
 use gimli::{AttributeValue, EntriesTreeNode, Operation, constants as dw};
 use heaps::target::{Field, StructLayout};
 
 use super::dies::{Dies, Entry, Place, PlacedUnit};
-use super::dwarf::Bytes;
+use super::dwarf::{Bytes, Dwarf};
 use super::index::{Index, Role};
 
 /// Types within types: typedefs of arrays of structs and so on, bases of bases.
 const MAX_TYPE_DEPTH: usize = 64;
 /// Fields of one struct, inherited ones included.
 const MAX_FIELDS: usize = 1 << 16;
+/// Steps of one question: types followed and members placed. Without it, structs of structs of structs in a damaged file
+/// double at every depth.
+const MAX_STEPS: u32 = 1 << 20;
 /// Pointers to pointers that are still written out.
 const MAX_POINTERS: usize = 8;
 /// Dimensions of an array.
@@ -41,11 +46,26 @@ pub struct TypeFacts {
 
 /// Questions about one module's types.
 pub struct Types<'a> {
-    pub dies: Dies<'a>,
-    pub index: &'a Index,
+    dies: Dies<'a>,
+    index: &'a Index,
+    steps: Cell<u32>,
 }
 
 impl<'a> Types<'a> {
+    /// Ready for one question.
+    pub fn new(dwarf: &'a Dwarf<'a>, index: &'a Index) -> Self {
+        Self {
+            dies: Dies::new(dwarf, &index.units),
+            index,
+            steps: Cell::new(MAX_STEPS),
+        }
+    }
+
+    fn step(&self) -> Option<()> {
+        self.steps.set(self.steps.get().checked_sub(1)?);
+        Some(())
+    }
+
     /// The layout of the struct called `name`, or that a typedef of this name stands for.
     pub fn layout(&self, name: &str) -> Option<StructLayout> {
         let roles = [Role::Struct, Role::StructElsewhere, Role::Typedef];
@@ -124,6 +144,7 @@ impl<'a> Types<'a> {
 
     fn try_facts(&self, place: Place, depth: usize) -> Option<TypeFacts> {
         let depth = depth.checked_sub(1)?;
+        self.step()?;
         let (unit, entry) = self.dies.entry(place)?;
         let target = || {
             self.dies
@@ -295,6 +316,7 @@ impl<'a> Types<'a> {
             if fields.len() >= MAX_FIELDS {
                 break;
             }
+            self.step()?;
             // What cannot be understood of one member costs that member.
             let _ = self.member(&unit, member, base, prefix, depth, fields);
         }

@@ -12,7 +12,7 @@ use super::tables::{Row, Tables};
 use crate::arch::ArchInfo;
 
 /// Operations of one expression; real ones have fewer than 20.
-const MAX_OPERATIONS: u32 = 1000;
+const MAX_OPERATIONS: u32 = 100;
 
 /// Why a row leads to no caller.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,10 @@ impl Machinery<'_> {
             .and_then(|link| registers.get(link))
             .ok_or(NoCaller::Nonsense);
         for (number, rule) in &row.rules {
+            let held = self.arch.register_name(*number).is_some();
+            if !held && *number != row.return_column {
+                continue; // vector registers
+            }
             let value = self.apply(row, rule, *number, registers, cfa);
             if *number == row.return_column {
                 if matches!(rule, RegisterRule::Undefined) {
@@ -68,9 +72,6 @@ impl Machinery<'_> {
                 if self.arch.link != Some(*number) {
                     continue;
                 }
-            }
-            if self.arch.register_name(*number).is_none() {
-                continue; // vector registers: not held
             }
             match value {
                 Ok(Some(value)) => caller.set(*number, value),

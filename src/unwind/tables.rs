@@ -28,8 +28,9 @@ use crate::debuginfo::image::{ElfImage, SectionBytes};
 const MAX_CACHED_ROWS: usize = 1 << 16;
 /// FDEs indexed per section; the largest known libraries have about 1.5 million.
 const MAX_FDES: usize = 16 << 20;
-/// Register rules kept of a row; x86-64 code uses at most 18.
-const MAX_RULES: usize = 128;
+/// Longer entries are not read: each row of one is found by running all instructions before it. Real ones have at most a
+/// few thousand bytes.
+const MAX_ENTRY_BYTES: usize = 64 << 10;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -69,6 +70,15 @@ pub(super) enum Kind {
     EhFrame(Option<(SectionBytes, u64)>),
     /// `.debug_frame`.
     DebugFrame,
+}
+
+/// What is known of an address.
+enum Lookup {
+    /// No entry covers it: quickly told, so not remembered.
+    Nothing,
+    /// An entry covers it, or should, but gives no rules.
+    Damaged,
+    Found(Row),
 }
 
 #[derive(Clone, Copy)]
@@ -200,32 +210,45 @@ impl Tables {
         if let Some(row) = rows.get(&at) {
             return row.clone();
         }
-        drop(rows);
-        let row = self.find(at).map(Arc::new);
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        if rows.len() < MAX_CACHED_ROWS {
-            rows.insert(at, row.clone());
+        if rows.len() >= MAX_CACHED_ROWS {
+            // No real stack is like this; a made one must not cost hours.
+            return None;
         }
+        drop(rows);
+        let row = match self.find(at) {
+            Lookup::Nothing => return None,
+            Lookup::Damaged => None,
+            Lookup::Found(row) => Some(Arc::new(row)),
+        };
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        rows.insert(at, row.clone());
         row
     }
 
-    fn find(&self, at: u64) -> Option<Row> {
+    fn find(&self, at: u64) -> Lookup {
+        let mut damaged = false;
         for (which, (source, index)) in (0..).zip(&self.sources) {
-            if let Some(offset) = source.search_header(at)
-                && let Some(row) = source.row_of(offset, at, which)
-            {
-                return Some(row);
+            let by_header = source.search_header(at);
+            let found = by_header.map_or(Lookup::Nothing, |fde| source.row_of(fde, at, which));
+            if let Lookup::Found(_) = found {
+                return found;
             }
+            damaged |= matches!(found, Lookup::Damaged);
             let index = index.get_or_init(|| source.index());
             let after = index.partition_point(|fde| fde.start <= at);
             let nearest = after.checked_sub(1).and_then(|last| index.get(last));
-            if let Some(fde) = nearest.filter(|fde| at < fde.end)
-                && let Some(row) = source.row_of(fde.offset, at, which)
-            {
-                return Some(row);
+            if let Some(fde) = nearest.filter(|fde| at < fde.end) {
+                let found = source.row_of(fde.offset, at, which);
+                if let Lookup::Found(_) = found {
+                    return found;
+                }
+                damaged |= matches!(found, Lookup::Damaged);
             }
         }
-        None
+        match damaged {
+            true => Lookup::Damaged,
+            false => Lookup::Nothing,
+        }
     }
 
     /// Runs `reader` on the bytes of an expression in `row`.
@@ -247,7 +270,7 @@ impl Tables {
 }
 
 impl Source {
-    fn row_of(&self, offset: usize, at: u64, source: u8) -> Option<Row> {
+    fn row_of(&self, offset: usize, at: u64, source: u8) -> Lookup {
         self.read(|section| match section {
             SectionReader::Eh(section) => row_at(&section, &self.bases, offset, at, source),
             SectionReader::Debug(section) => row_at(&section, &self.bases, offset, at, source),
@@ -268,27 +291,34 @@ fn row_at<'a, S: UnwindSection<Bytes<'a>>>(
     offset: usize,
     at: u64,
     source: u8,
-) -> Option<Row> {
-    let fde: FrameDescriptionEntry<_> = section
-        .fde_from_offset(bases, S::Offset::from(offset), S::cie_from_offset)
-        .ok()?;
-    if !covers(&fde, at) {
-        return None;
+) -> Lookup {
+    let fde: FrameDescriptionEntry<_> =
+        match section.fde_from_offset(bases, S::Offset::from(offset), S::cie_from_offset) {
+            Ok(fde) => fde,
+            Err(_) => return Lookup::Damaged,
+        };
+    let Some(function) = range_of(&fde) else {
+        return Lookup::Damaged;
+    };
+    if !function.contains(&at) {
+        return Lookup::Nothing;
+    }
+    if fde.entry_len().max(fde.cie().entry_len()) > MAX_ENTRY_BYTES {
+        return Lookup::Damaged;
     }
     let mut context = UnwindContext::new();
-    let row = fde
-        .unwind_info_for_address(section, bases, &mut context, at)
-        .ok()?;
-    Some(Row {
+    let Ok(row) = fde.unwind_info_for_address(section, bases, &mut context, at) else {
+        return Lookup::Damaged;
+    };
+    Lookup::Found(Row {
         cfa: row.cfa().clone(),
         rules: row
             .registers()
-            .take(MAX_RULES)
             .map(|(register, rule)| (register.0, rule.clone()))
             .collect(),
         return_column: fde.cie().return_address_register().0,
         signal: fde.is_signal_trampoline(),
-        function: range_of(&fde)?,
+        function,
         encoding: fde.cie().encoding(),
         source,
     })
@@ -297,10 +327,6 @@ fn row_at<'a, S: UnwindSection<Bytes<'a>>>(
 fn range_of(fde: &FrameDescriptionEntry<Bytes<'_>>) -> Option<Range<u64>> {
     let start = fde.initial_address();
     Some(start..start.checked_add(fde.len())?)
-}
-
-fn covers(fde: &FrameDescriptionEntry<Bytes<'_>>, at: u64) -> bool {
-    range_of(fde).is_some_and(|range| range.contains(&at))
 }
 
 /// All FDEs by their start. Where some overlap, the last one that starts below an address is asked.
