@@ -27,7 +27,7 @@ mod walk;
 
 use std::sync::{Arc, OnceLock};
 
-use heaps::target::{Address, Fault, Frame, Module, TargetMemory, Thread, Threads};
+use heaps::target::{Address, Fault, Frame, FrameTrust, Module, TargetMemory, Thread, Threads};
 
 use crate::arch::ArchInfo;
 use crate::corefile::AddressSpace;
@@ -224,5 +224,17 @@ impl Threads for Unwinder {
 
     fn frames(&self, index: usize) -> &[Frame] {
         self.stack(index).map_or(&[], |stack| &stack.frames)
+    }
+
+    fn is_unwound(&self, index: usize) -> bool {
+        self.stack(index).is_some_and(|stack| {
+            let by_rules =
+                |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
+            stack.end.is_complete() && stack.omitted.is_none() && stack.frames.iter().all(by_rules)
+        })
+    }
+
+    fn register_name(&self, number: u16) -> &'static str {
+        self.arch.register_name(number).unwrap_or("a register")
     }
 }

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::target::{Address, Frame, MemoryExt, Module, Target};
+use crate::target::{Address, Cursor, Frame, FrameTrust, MemoryExt, Module, Target};
 
 /// Where the allocator's code is.
 #[derive(Clone, Debug)]
@@ -50,6 +50,9 @@ impl<'t> Presences<'t> {
     const MAX_FRAMES: usize = 256;
     /// Bytes of a function that are searched for references.
     const MAX_FUNCTION: u64 = 1 << 16;
+
+    /// Bytes of a stack that are searched where it could not be unwound.
+    const MAX_STACK: u64 = 8 << 20;
 
     /// Nothing is unwound yet.
     pub fn new(target: Target<'t>, module: &'t Module, code: Code) -> Self {
@@ -126,21 +129,57 @@ impl<'t> Presences<'t> {
         let mut unknown = false;
         for (number, frame) in frames.iter().enumerate().take(Self::MAX_FRAMES) {
             match self.is_allocator_code(frame) {
-                Some(true) => {
+                // A guess may be a stale word of the stack.
+                Some(true) if matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi) => {
                     return Presence::Inside {
                         frame: number,
                         pc: frame.pc,
                     };
                 }
                 Some(false) => {}
-                None => unknown = true,
+                _ => unknown = true,
             }
         }
-        if unknown {
+        let unwound = frames.len() < Self::MAX_FRAMES && self.target.threads.is_unwound(thread);
+        if unknown || !unwound && self.stack_names_allocator(thread) {
             Presence::Unknown
         } else {
             Presence::Outside
         }
+    }
+
+    /// Whether any word of the thread's stack, from its stack pointer up, is an address in the
+    /// allocator's module. If none is, the thread cannot be inside it, whatever its frames are: a
+    /// call leaves its return address there, a signal the interrupted program counter.
+    fn stack_names_allocator(&self, thread: usize) -> bool {
+        let Some(sp) = self
+            .target
+            .threads
+            .list()
+            .get(thread)
+            .map(|thread| thread.sp)
+        else {
+            return true;
+        };
+        let Some(end) = self
+            .target
+            .memory
+            .region_at(sp)
+            .map(|region| region.range.end)
+        else {
+            return true;
+        };
+        let end = end.min(sp.saturating_add(Self::MAX_STACK));
+        let mut cursor = Cursor::new(self.target.memory);
+        let mut at = Address::new(sp.get() & !7);
+        while at < end {
+            match cursor.read_u64(at) {
+                Ok(word) if !self.module.has_code_at(Address::new(word)) => {}
+                _ => return true,
+            }
+            at = at.saturating_add(8);
+        }
+        false
     }
 
     fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
@@ -216,7 +255,7 @@ impl<'t> Presences<'t> {
                 )
             }
             Presence::Unknown => format!(
-                "thread {tid} may be inside {}: its code is not to be had",
+                "thread {tid} may be inside {}: its stack could not be followed by rules",
                 self.module.name
             ),
             Presence::Outside => format!("thread {tid} is outside {}", self.module.name),

@@ -133,6 +133,13 @@ pub trait Threads: Sync {
     /// first asked for. Never empty for a valid index; bounded.
     fn frames(&self, index: usize) -> &[Frame];
 
+    /// Whether the frames are all there are, each found by rules and none by guessing: a function
+    /// that is not among them is not on the stack.
+    fn is_unwound(&self, index: usize) -> bool {
+        let by_rules = |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
+        self.frames(index).iter().all(by_rules)
+    }
+
     /// Name of the register with this DWARF number, as `rax`.
     fn register_name(&self, _number: u16) -> &'static str {
         "a register"

@@ -178,7 +178,8 @@ impl Keeper for TcmallocHeap<'_> {
                 );
                 return Some((Address::new(*value), Transient { thread: tid, proof }));
             }
-            if list.recorded == 0 {
+            let inside = matches!(self.presences.of(thread), Presence::Inside { .. });
+            if list.recorded == 0 && inside && !self.presences.faulted(thread) {
                 let proof = format!(
                     "{}; its {holds_head} holds the block, which is not linked into the empty list yet",
                     self.presences.proof(thread)
