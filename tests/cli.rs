@@ -203,12 +203,28 @@ fn demo() -> [PathBuf; 2] {
 }
 
 #[test]
+fn an_allocator_that_is_not_known_is_refused_with_those_that_are() {
+    let [core, binary] = demo();
+    refused(
+        &[
+            "--allocator",
+            "nomalloc",
+            core.to_str().unwrap(),
+            binary.to_str().unwrap(),
+        ],
+        &["nomalloc", "tcmalloc"],
+    );
+}
+
+#[test]
 fn the_three_spellings_of_the_main_job_are_one() {
     let [core, binary] = demo().map(|path| path.to_str().unwrap().to_owned());
     let expected = heapcheck([&core, &binary]);
+    assert_eq!(expected.status, 1, "{}", expected.text());
     for arguments in [
         &[&*binary, "-c", &core][..],
         &["--core", &core, &binary],
+        &[&binary, &core],
         &["check", &core, &binary],
         &["check", &binary, "-c", &core],
     ] {
@@ -278,7 +294,7 @@ fn colour_is_for_terminals_and_those_who_ask() {
 }
 
 #[test]
-fn attributes_come_from_the_command_line() {
+fn the_threshold_and_attributes_come_from_the_command_line() {
     let [core, binary] = demo().map(|path| path.to_str().unwrap().to_owned());
     let outcome = heapcheck([
         "--format",
@@ -292,6 +308,7 @@ fn attributes_come_from_the_command_line() {
         &core,
         &binary,
     ]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     let report = outcome.json().unwrap();
     assert_eq!(report["attributes"]["version"], "1.2");
     assert_eq!(report["attributes"]["host"], "a=b");
@@ -321,6 +338,6 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert_ne!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
