@@ -97,7 +97,7 @@ fn short(finding: &Value) -> String {
 }
 
 /// Everything in which a report differs from the truth.
-fn differences(fixture: &Fixture, outcome: &Outcome) -> Vec<String> {
+fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String> {
     let report = match outcome.json() {
         Ok(report) => report,
         Err(error) => return vec![error],
@@ -149,8 +149,8 @@ fn differences(fixture: &Fixture, outcome: &Outcome) -> Vec<String> {
             outcome.status
         ));
     }
-    errors.extend(process_differences(fixture, &report));
-    errors.extend(heap_differences(fixture, &report));
+    errors.extend(process_differences(fixture, way, &report));
+    errors.extend(heap_differences(fixture, way, &report));
     errors
 }
 
@@ -202,12 +202,20 @@ fn finding_differences(expected: &Fact, finding: &Value) -> Vec<String> {
     errors
 }
 
-fn process_differences(fixture: &Fixture, report: &Value) -> Vec<String> {
+fn process_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<String> {
     let mut errors = Vec::new();
     for dies in fixture.facts("DIES") {
         let signal = text(&report["crash_info"], "type");
         if Some(signal) != dies.get("signal") {
             errors.push(format!("died of {signal}, but {dies:?}"));
+        }
+        let frames = &report["threads"][0]["frames"];
+        if let Some(function) = dies.get("function")
+            && way != Way::Bare
+            && !frames[0]["function"].is_null() // a stripped program has no names
+            && !names(frames, function)
+        {
+            errors.push(format!("not in {function}: {frames}"));
         }
     }
     for thread in items(&report["threads"]) {
@@ -218,7 +226,14 @@ fn process_differences(fixture: &Fixture, report: &Value) -> Vec<String> {
     errors
 }
 
-fn heap_differences(fixture: &Fixture, report: &Value) -> Vec<String> {
+/// Whether a frame is in a function of this name.
+fn names(frames: &Value, function: &str) -> bool {
+    items(frames)
+        .iter()
+        .any(|frame| text(frame, "function").contains(function))
+}
+
+fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<String> {
     let mut errors = Vec::new();
     if let Some(other) = fixture.facts("OTHER").next() {
         let limits = report["limits"].to_string();
@@ -255,6 +270,19 @@ fn heap_differences(fixture: &Fixture, report: &Value) -> Vec<String> {
             }
         }
     }
+    for sampled in fixture.facts("SAMPLED") {
+        let samples = items(&heap["details"]["samples"]);
+        let sample = samples
+            .iter()
+            .find(|sample| sample["address"].as_str() == sampled.get("address"));
+        let known = sample.is_some_and(|sample| {
+            sample["requested_bytes"].as_u64() == sampled.number("size")
+                && (way == Way::Bare || names(&sample["stack"], sampled.get("function").unwrap()))
+        });
+        if !known {
+            errors.push(format!("{sampled:?}, but {sample:?}"));
+        }
+    }
     let coverage = &heap["coverage"];
     if coverage["unknown"].as_u64() != Some(0) && !report["limits"].to_string().contains("byte") {
         errors.push(format!("unaccounted bytes that no limit names: {coverage}"));
@@ -276,7 +304,7 @@ fn every_fixture_shows_what_it_must_and_nothing_else() {
                 .as_str()
                 .map(str::to_owned)
         });
-        (differences(fixture, &outcome), located_by)
+        (differences(fixture, *way, &outcome), located_by)
     });
 
     let mut failures = String::new();
@@ -459,6 +487,19 @@ fn headers_end(core: &[u8]) -> usize {
     let word = |at: usize| u64::from_le_bytes(core[at..at + 8].try_into().unwrap()) as usize;
     let half = |at: usize| u16::from_le_bytes(core[at..at + 2].try_into().unwrap()) as usize;
     word(32) + half(54) * half(56)
+}
+
+#[test]
+fn stacks_that_are_cut_off_are_incomplete() {
+    let fixture = fixture("2.10", "double-free-O0");
+    let directory = tempfile::tempdir().unwrap();
+    let whole = fs::read(&fixture.core).unwrap();
+    let path = directory.path().join("core");
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    for (core, status) in [(&fixture.core, 0), (&path, 3)] {
+        let outcome = heapcheck(["--minidump".as_ref(), &**core, &fixture.binary]);
+        assert_eq!(outcome.status, status, "{}", outcome.text());
+    }
 }
 
 #[test]

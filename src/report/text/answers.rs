@@ -92,10 +92,22 @@ fn crash(report: &Report) -> String {
     if let Some(thread) = thread {
         if let Some(frame) = thread.frames.first() {
             text = format!("{text}, in {}", place(frame));
+            if let Some(caller) = own_caller(&thread.frames, report) {
+                text = format!("{text}, called from {}", place(caller));
+            }
         }
         text = format!("{text}, thread {}", stacks::name(thread));
     }
     text
+}
+
+/// The innermost frame of the program itself, if a library's is above it: `abort` and `malloc` say little.
+fn own_caller<'r>(frames: &'r [Frame], report: &Report) -> Option<&'r Frame> {
+    let own = report.process.executable.as_deref()?;
+    let place = frames
+        .iter()
+        .position(|frame| frame.module.as_deref() == Some(own))?;
+    frames.get(place).filter(|_| place > 0)
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
