@@ -489,6 +489,54 @@ fn headers_end(core: &[u8]) -> usize {
     word(32) + half(54) * half(56)
 }
 
+/// Damage anywhere in the file is input like any other: a document comes out and the program ends, whatever it says.
+#[test]
+fn a_core_with_random_damage_ends_in_a_document() {
+    let fixture = fixture("2.10", "cross-thread-O0");
+    let whole = fs::read(&fixture.core).unwrap();
+    let headers = headers_end(&whole) + 16 * 1024; // and the notes
+    let directory = tempfile::tempdir().unwrap();
+    let seeds: Vec<u64> = (1..=48).collect();
+    let failures: Vec<String> = in_parallel(&seeds, |seed| {
+        let mut random = *seed;
+        let mut next = || {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let mut damaged = whole.clone();
+        let (end, count) = match seed % 3 {
+            0 => (headers, 20),
+            1 => (headers, 400),
+            _ => (whole.len(), 20_000),
+        };
+        for _ in 0..count {
+            let place = next() as usize % end;
+            damaged[place] = next() as u8;
+        }
+        damaged[..20].copy_from_slice(&whole[..20]); // still a core
+        let path = directory.path().join(seed.to_string());
+        fs::write(&path, &damaged).unwrap();
+        let damaged = Fixture {
+            core: path.clone(),
+            ..fixture.clone()
+        };
+        let outcome = run(Way::DebugInfo, &damaged);
+        let _ = fs::remove_file(path);
+        match outcome.json() {
+            Ok(_) if (0..=3).contains(&outcome.status) => None,
+            Ok(_) => Some(format!("seed {seed}: status {}", outcome.status)),
+            Err(error) => Some(format!("seed {seed}: {error}")),
+        }
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
 #[test]
 fn stacks_that_are_cut_off_are_incomplete() {
     let fixture = fixture("2.10", "double-free-O0");
