@@ -4,7 +4,7 @@ use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
 use heaps::target::Target;
-use heaps::walk;
+use heaps::{unclaimed, walk};
 
 use crate::progress::Progress;
 
@@ -68,6 +68,22 @@ pub fn allocator_names() -> Vec<&'static str> {
         .iter()
         .map(|allocator| allocator.name())
         .collect()
+}
+
+/// Names memory that looks like a heap that none of the walked ones claims.
+fn say_unclaimed(target: Target<'_>, analysis: &mut Analysis<'_>) {
+    let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
+    let unclaimed = unclaimed::find(target, &maps);
+    if let Some(first) = unclaimed.ranges.first() {
+        analysis.limits.push(Limit {
+            what: format!(
+                "{} bytes of anonymous memory, the first at {}",
+                unclaimed.bytes, first.start
+            ),
+            why: "they look like a heap of glibc's malloc, which this version of heapcheck does not read".into(),
+            incomplete: unclaimed.is_significant(),
+        });
+    }
 }
 
 /// Finds and walks all heaps, or those of one allocator.
@@ -134,6 +150,7 @@ pub fn analyse<'t>(
             incomplete: true,
         });
     }
+    say_unclaimed(target, &mut analysis);
     for heap in &analysis.heaps {
         let unknown = heap.statistics.coverage.unknown;
         if unknown > 0 {

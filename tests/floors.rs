@@ -21,7 +21,7 @@ const HEAPS: &[&[&str]] = &[
     &["layout", "target", "parallel"],
     &["list", "map", "anomaly", "presence"],
     &["allocators"],
-    &["walk"],
+    &["walk", "unclaimed"],
 ];
 
 fn root() -> &'static Path {

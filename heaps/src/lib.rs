@@ -10,7 +10,7 @@
 //! 1. [`target`], [`layout`], [`parallel`]: what a walker may know about the process, and its tools;
 //! 2. [`map`], [`list`], [`anomaly`], [`presence`]: what it learns;
 //! 3. [`allocators`]: one folder per allocator; they never import each other;
-//! 4. [`walk`]: runs a heap's passes.
+//! 4. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for.
 
 pub mod allocators;
 pub mod anomaly;
@@ -20,4 +20,5 @@ pub mod map;
 pub mod parallel;
 pub mod presence;
 pub mod target;
+pub mod unclaimed;
 pub mod walk;

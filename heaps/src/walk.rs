@@ -5,7 +5,7 @@ use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::list::ListWalk;
 use crate::map::{HeapMap, MapBuilder};
 use crate::parallel;
-use crate::target::TargetMemory;
+use crate::target::{Address, MemoryExt, TargetMemory};
 
 /// A heap, walked.
 pub struct Walked {
@@ -70,6 +70,7 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
         limits.extend(report.limits);
     }
     anomalies.extend(books);
+    set_holes_apart(memory, &mut anomalies, &mut limits);
     let unexplained = anomalies.iter().all(|anomaly| anomaly.transient.is_some());
     if overlap_count > 0
         && unexplained
@@ -91,4 +92,37 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
         details,
         limits,
     }
+}
+
+/// Kernels leave pages that they cannot read out of a core, and readers see zeros. A word that is
+/// zero in a page of nothing but zeros proves no damage: it is a limit, not an anomaly.
+fn set_holes_apart(
+    memory: &dyn TargetMemory,
+    anomalies: &mut Vec<Anomaly>,
+    limits: &mut Vec<Limit>,
+) {
+    anomalies.retain(|anomaly| {
+        let word = match &anomaly.kind {
+            AnomalyKind::BadEntry { edge, found, .. } if found.is_null() => edge.word(),
+            AnomalyKind::Metadata { at, .. } => *at,
+            _ => return true,
+        };
+        if !is_hole(memory, word) {
+            return true;
+        }
+        limits.push(Limit {
+            what: format!("what depends on the page of {word}"),
+            why: "the page holds nothing but zeros: the kernel may have left it out of the core"
+                .into(),
+            incomplete: false,
+        });
+        false
+    });
+}
+
+fn is_hole(memory: &dyn TargetMemory, at: Address) -> bool {
+    let page = memory.abi().page_bytes.clamp(512, 1 << 16);
+    let start = Address::new(at.get() / page * page);
+    let mut bytes = vec![0; usize::try_from(page).unwrap_or(512)];
+    memory.read_into(start, &mut bytes).is_ok() && bytes.iter().all(|byte| *byte == 0)
 }

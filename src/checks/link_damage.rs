@@ -203,6 +203,7 @@ impl Scene {
                 contents: Some(describe_tail(&self.tail)),
             });
             finding.fingerprint = fingerprint::v1(subject, kind, Some(culprit));
+            finding.stacks = wording::recorded(subject, culprit).or(finding.stacks);
         }
         finding.locations = vec![super::finding::Location {
             list: edge.list,

@@ -5,7 +5,9 @@ use heaps::map::Block;
 use heaps::target::Address;
 
 use super::Subject;
-use super::finding::{BlockView, Confidence, Evidence, Finding, FindingKind, Location};
+use super::finding::{
+    BlockView, Confidence, Evidence, Finding, FindingKind, Location, RecordedStacks,
+};
 use super::fingerprint;
 
 /// A list in words: `thread cache of thread 12 (48 bytes)`.
@@ -56,6 +58,15 @@ pub fn view(subject: Subject<'_>, block: Block, at: Address) -> BlockView {
     }
 }
 
+/// The stack that the allocator recorded when it handed the block out.
+pub fn recorded(subject: Subject<'_>, block: Block) -> Option<RecordedStacks> {
+    let allocation = subject.heap.heap.recorded_stack(block.address)?;
+    Some(RecordedStacks {
+        allocation,
+        deallocation: Vec::new(),
+    })
+}
+
 /// A finding with the parts that every check fills in the same way.
 pub fn finding(
     subject: Subject<'_>,
@@ -88,7 +99,7 @@ pub fn finding(
         lost_blocks: subject.anomaly.lost_blocks,
         culprit: None,
         overwriter: None,
-        stacks: None,
+        stacks: identity.and_then(|block| recorded(subject, block)),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1(subject, kind, identity),
     }

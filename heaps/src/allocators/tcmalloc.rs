@@ -37,6 +37,7 @@ use books::CentralBooks;
 use caches::{Caches, Central};
 use locate::{Located, Miss};
 use pagemap::{Span, SpanLocation, Spans};
+use structure::Traces;
 
 /// gperftools' tcmalloc.
 pub struct Tcmalloc;
@@ -50,7 +51,12 @@ impl Allocator for Tcmalloc {
         let mut heaps: Vec<Box<dyn Heap + 't>> = Vec::new();
         let mut limits = Vec::new();
         for module in target.modules {
-            if let Some(limit) = recognise::refused(target, module) {
+            // A pass over the module's variables decides whether anything else of it is looked at.
+            let traces = structure::look(target.memory, module);
+            if traces == Traces::default() && !locate::is_named(module) {
+                continue;
+            }
+            if let Some(limit) = recognise::refused(target, module, traces) {
                 limits.push(limit);
                 continue;
             }

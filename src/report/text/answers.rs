@@ -133,7 +133,7 @@ fn heap(report: &Report) -> (Role, String) {
         let text = format!("DAMAGED: {} in {names}", counts(summary));
         (Role::Critical, text)
     } else if report.allocators.is_empty() {
-        let text = "NOT ANALYSED: no allocator was recognised, see NOT CHECKED";
+        let text = "NOT ANALYSED: no heap could be read, see NOT CHECKED";
         (Role::Warning, text.into())
     } else {
         let clean = summary.warning == 0 && summary.note == 0;

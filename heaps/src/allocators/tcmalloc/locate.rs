@@ -113,14 +113,18 @@ impl Finder<'_, '_> {
     }
 }
 
+/// Whether the module's file name says that it is tcmalloc.
+pub fn is_named(module: &Module) -> bool {
+    module.name.starts_with("libtcmalloc")
+}
+
 /// Finds the state in `module`.
 ///
 /// # Errors
 /// Whether it is not there at all or only not whole.
 pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
     let by_structure = structure::find_size_map(target.memory, module);
-    let named = module.name.contains("tcmalloc");
-    if by_structure.is_none() && !named {
+    if by_structure.is_none() && !is_named(module) {
         return Err(Miss::NotHere); // and no debug information is touched
     }
     let mut finder = Finder {

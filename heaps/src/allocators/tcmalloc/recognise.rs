@@ -1,7 +1,8 @@
 //! Which release this is, and which look-alikes are refused.
 
+use super::structure::Traces;
 use crate::allocators::Limit;
-use crate::target::{Address, Cursor, LocatedBy, Module, Target};
+use crate::target::{LocatedBy, Module, Target};
 
 /// The release, from the text `gperftools X.Y` in the module's read-only memory (usually only in
 /// its file).
@@ -49,7 +50,7 @@ fn find_version(bytes: &[u8], mark: &[u8]) -> Option<String> {
 }
 
 /// Allocators of the same family that are known by name and not read yet.
-pub fn refused(target: Target<'_>, module: &Module) -> Option<Limit> {
+pub fn refused(target: Target<'_>, module: &Module, traces: Traces) -> Option<Limit> {
     let symbol = |name| {
         target.limit.permits(LocatedBy::Symbols) && target.symbols.symbol(module.id, name).is_some()
     };
@@ -66,7 +67,7 @@ pub fn refused(target: Target<'_>, module: &Module) -> Option<Limit> {
     let google = symbol("TCMalloc_Internal_ForceCpuCacheActivation")
         || symbol("_ZN8tcmalloc17tcmalloc_internal10tc_globalsE")
         || symbol("tcmalloc_slabs")
-        || has_google_size_map(target, module);
+        || traces.google;
     google.then(|| Limit {
         what: format!("the heap of google/tcmalloc ({})", module.name),
         why: "its per-CPU caches and compressed lists are not read by this version of heapcheck; \
@@ -74,22 +75,6 @@ pub fn refused(target: Target<'_>, module: &Module) -> Option<Limit> {
             .into(),
         incomplete: true,
     })
-}
-
-/// google/tcmalloc's `class_to_size_`: u32 0, 8, 16, 32, 64, 80, 96 (gperftools: 0, 8, 16, 32, 48).
-fn has_google_size_map(target: Target<'_>, module: &Module) -> bool {
-    const SIZES: [u64; 3] = [8 << 32, 16 | 32 << 32, 64 | 80 << 32];
-    let mut cursor = Cursor::new(target.memory);
-    super::structure::nonzero_words(target.memory, module)
-        .filter(|(_, word)| *word == SIZES[0])
-        .any(|(at, _)| {
-            (1u64..).zip(&SIZES[1..]).all(|(index, sizes)| {
-                cursor
-                    .read_u64(Address::new(at.get().saturating_add(index * 8)))
-                    .ok()
-                    == Some(*sizes)
-            })
-        })
 }
 
 #[cfg(test)]

@@ -81,14 +81,40 @@ impl Words<'_> {
     }
 }
 
+/// What a module's variables look like, before anything is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Sizes of classes 1 and 2 of gperftools, side by side as 32-bit words.
+    pub gperftools: bool,
+    /// The class sizes 0, 8, 16, 32, 64, 80 of google/tcmalloc.
+    pub google: bool,
+}
+
+/// Looks for traces of the allocators of this family in one pass.
+pub fn look(memory: &dyn TargetMemory, module: &Module) -> Traces {
+    // u32 0, 8, 16, 32, 64, 80, 96: classes 0 and 1 share a word (gperftools: 0, 8, 16, 32, 48).
+    const GOOGLE: [u64; 3] = [8 << 32, 16 | 32 << 32, 64 | 80 << 32];
+    let mut traces = Traces::default();
+    let mut cursor = Cursor::new(memory);
+    for (at, word) in nonzero_words(memory, module) {
+        traces.gperftools |= word == CLASSES_1_AND_2;
+        traces.google |= word == GOOGLE[0]
+            && (1u64..)
+                .zip(&GOOGLE[1..])
+                .all(|(index, sizes)| cursor.read_u64(at.saturating_add(index * 8)) == Ok(*sizes));
+    }
+    traces
+}
+
+/// `class_to_size_[0]` stands in the upper half of a word: the structure is 8-aligned, its offset
+/// is 4 modulo 8. The word after it holds the sizes of classes 1 and 2.
+const CLASSES_1_AND_2: u64 = 8 | 16 << 32;
+
 /// The size map: `class_to_size_` begins 0, 8, 16, 32, 48 or 0, 8, 16, 24, 32.
 pub fn find_size_map(
     memory: &dyn TargetMemory,
     module: &Module,
 ) -> Option<(Address, Generation, SizeMap)> {
-    // class_to_size_[0] stands in the upper half of a word: the structure is 8-aligned, its offset
-    // is 4 modulo 8. The word after it holds the sizes of classes 1 and 2.
-    const CLASSES_1_AND_2: u64 = 8 | 16 << 32;
     nonzero_words(memory, module)
         .filter(|(_, word)| *word == CLASSES_1_AND_2)
         .find_map(|(at, _)| {
