@@ -4,6 +4,7 @@
 //! weighed in one place, [`explain`], so that exactly one check claims each anomaly.
 
 mod count_mismatch;
+mod cyclic_list;
 mod double_free;
 pub mod finding;
 mod fingerprint;
@@ -43,6 +44,7 @@ pub trait Check: Sync {
 /// All checks.
 pub static CHECKS: &[&dyn Check] = &[
     &double_free::DoubleFree,
+    &cyclic_list::CyclicList,
     &free_entry::FreeEntry,
     &link_damage::LinkDamage,
     &metadata::Metadata,

@@ -140,6 +140,9 @@ pub enum AnomalyKind {
         edges: Vec<Edge>,
         /// Entries in the circle, if following the links from the block leads back to it.
         cycle: Option<u64>,
+        /// Blocks have been taken from the circle since it was closed: its list counts fewer than
+        /// it has, and the block that closed it need not be this one.
+        taken: bool,
     },
     /// A word of a free list holds a value that is no entry of it.
     BadEntry {

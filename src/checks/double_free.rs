@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use heaps::anomaly::{AnomalyKind, HolderKind, Stray};
+use heaps::anomaly::{AnomalyKind, Edge, HolderKind, Stray};
+use heaps::target::Address;
 
-use super::finding::{Confidence, Finding, FindingKind};
+use super::finding::{Confidence, Evidence, Finding, FindingKind};
 use super::{Check, Subject, wording};
 
 /// See the module.
 pub struct DoubleFree;
 
 /// Edges that are shown.
-const MAX_EDGES: usize = 8;
+pub const MAX_EDGES: usize = 8;
 
 impl Check for DoubleFree {
     fn kinds(&self) -> &'static [FindingKind] {
@@ -25,7 +26,12 @@ impl Check for DoubleFree {
                 block,
                 edges,
                 cycle,
+                taken,
             } => {
+                // Of a circle that malloc has taken from since, any block may be the one.
+                if *taken && cycle.is_some_and(|length| length > 1) {
+                    return None;
+                }
                 let threads: BTreeSet<u32> =
                     edges.iter().filter_map(|edge| edge.list.thread).collect();
                 let holders: BTreeSet<HolderKind> =
@@ -66,19 +72,7 @@ impl Check for DoubleFree {
                     Some(view),
                     message,
                 );
-                finding.evidence = edges
-                    .iter()
-                    .take(MAX_EDGES)
-                    .enumerate()
-                    .map(|(index, edge)| {
-                        let expected = if index == 0 {
-                            "a free block"
-                        } else {
-                            "another block: this one is listed already"
-                        };
-                        wording::edge_evidence(edge, expected, block.address.to_string())
-                    })
-                    .collect();
+                finding.evidence = edge_evidence(edges, block.address);
                 finding.locations = edges
                     .iter()
                     .take(MAX_EDGES)
@@ -144,9 +138,26 @@ impl Check for DoubleFree {
     }
 }
 
-fn next_steps(bytes: u64) -> Vec<String> {
+/// What to do about a block that is freed twice.
+pub fn next_steps(bytes: u64) -> Vec<String> {
     vec![
         format!("look for two owners of an object of up to {bytes} bytes that both free it"),
         "run the same input under AddressSanitizer: it prints the stacks of both frees".to_owned(),
     ]
+}
+
+/// The words that lead to a shared block.
+pub fn edge_evidence(edges: &[Edge], block: Address) -> Vec<Evidence> {
+    edges
+        .iter()
+        .take(MAX_EDGES)
+        .enumerate()
+        .map(|(index, edge)| {
+            let expected = match index {
+                0 => "a free block",
+                _ => "another block: this one is listed already",
+            };
+            wording::edge_evidence(edge, expected, block.to_string())
+        })
+        .collect()
 }

@@ -17,12 +17,8 @@ pub enum FindingKind {
     InvalidFreeEntry,
     /// Bytes past the end of a block were written.
     HeapOverrun,
-    /// Bytes before the start of a block were written.
-    HeapUnderrun,
     /// A free block's contents changed after it was freed.
     UseAfterFreeWrite,
-    /// The crash context uses a block that is free.
-    DanglingReference,
     /// Allocator state is inconsistent in a way that none of the above explains.
     CorruptMetadata,
     /// A list's recorded length differs from what the list holds.
@@ -31,15 +27,13 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 10] = [
+    pub const ALL: [FindingKind; 8] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
         FindingKind::InvalidFreeEntry,
         FindingKind::HeapOverrun,
-        FindingKind::HeapUnderrun,
         FindingKind::UseAfterFreeWrite,
-        FindingKind::DanglingReference,
         FindingKind::CorruptMetadata,
         FindingKind::CountMismatch,
     ];
@@ -52,9 +46,7 @@ impl FindingKind {
             FindingKind::MisalignedFreeEntry => "misaligned-free-entry",
             FindingKind::InvalidFreeEntry => "invalid-free-entry",
             FindingKind::HeapOverrun => "heap-overrun",
-            FindingKind::HeapUnderrun => "heap-underrun",
             FindingKind::UseAfterFreeWrite => "use-after-free-write",
-            FindingKind::DanglingReference => "dangling-reference",
             FindingKind::CorruptMetadata => "corrupt-metadata",
             FindingKind::CountMismatch => "count-mismatch",
         }
@@ -67,8 +59,7 @@ impl FindingKind {
             FindingKind::MisalignedFreeEntry => 761,
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,
-            FindingKind::HeapUnderrun => 124,
-            FindingKind::UseAfterFreeWrite | FindingKind::DanglingReference => 416,
+            FindingKind::UseAfterFreeWrite => 416,
             FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
         }
     }

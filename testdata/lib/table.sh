@@ -45,6 +45,7 @@ recipe write-after-free-float write-after-free.c -DPATTERN_FLOAT
 recipe write-after-free-zero write-after-free.c -DPATTERN_ZERO
 recipe overrun-text-long overrun.c -DTEXT '-DNAME="Herr\040Doktor\040Anton\040Balthasar\040Maria\040Freiherr\040von\040und\040zu\040Hohenstein"'
 recipe double-free-cycle double-free-lists.c -DCYCLE
+recipe cyclic-list double-free-lists.c -DCYCLE -DTAKEN
 recipe double-free-crossing double-free-lists.c -DCROSSING
 recipe double-free-central double-free-lists.c -DCENTRAL
 recipe double-free-cache-and-central double-free-lists.c -DCACHE_AND_CENTRAL
@@ -77,7 +78,7 @@ recipe no-tcmalloc other.c '-DOTHER="none"'
 main_errors=(double-free misaligned-free overrun-nul cross-thread)
 every_release=(double-free-central double-free-cycle double-free-cache-and-central double-free-span-returned misaligned-free-48
     overrun-text write-after-free wrong-size-delete)
-damaged=("${main_errors[@]}" "${every_release[@]}" double-free-pristine double-free-wrapped double-free-crossing
+damaged=("${main_errors[@]}" "${every_release[@]}" double-free-pristine double-free-wrapped double-free-crossing cyclic-list
     double-free-large double-free-large-early overrun-nul-208 overrun-nul-cache overrun-text-long overrun-one overrun-early
     cross-thread-main write-after-free-text write-after-free-pointer write-after-free-float write-after-free-zero
     length-smashed span-smashed)

@@ -239,10 +239,12 @@ impl Class<'_, '_, '_> {
             }
             if edges.len() > 1 {
                 let cycle = self.cycle_through(junction.block.address);
+                let taken = cycle.is_some() && self.is_taken_from(junction.block.address);
                 self.push(Anomaly::new(AnomalyKind::Shared {
                     block: junction.block,
                     edges,
                     cycle,
+                    taken,
                 }));
             }
         }
@@ -291,6 +293,15 @@ impl Class<'_, '_, '_> {
     fn is_double_free_length(&self, path: usize) -> bool {
         self.graph.paths.get(path).is_some_and(|path| {
             matches!(path.end, End::Cycle(_)) && path.list.recorded == path.walked + 1
+        })
+    }
+
+    /// Whether a list counts fewer entries than the circle that begins at `block` has.
+    fn is_taken_from(&self, block: Address) -> bool {
+        self.graph.paths.iter().any(|path| {
+            matches!(path.end, End::Cycle(_))
+                && path.disputed.iter().any(|(_, at)| *at == block)
+                && (path.list.recorded <= path.walked || path.list.recorded >= 1 << 31)
         })
     }
 

@@ -150,6 +150,7 @@ impl TcmallocHeap<'_> {
                 block,
                 edges,
                 cycle: Some(1),
+                taken: false,
             }
         }))
     }
