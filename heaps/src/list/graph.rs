@@ -260,8 +260,14 @@ impl<'m> ListGraph<'m> {
                     && (bytes == 8 || at.get() >> (8 * bytes) == word >> (8 * bytes))
             });
             if let Some(found) = found {
+                // Of several, the block behind is the likeliest: spans are cut in that order.
+                let (block, _) = self.map.block_at(node)?;
+                let next = node.saturating_add(block.bytes);
+                let behind = !found.unique
+                    && confined.as_ref().is_none_or(|range| range.contains(&next))
+                    && self.orphans.chain_is(links, next, follow, &allowed);
                 return Some(Repair {
-                    value: found.first,
+                    value: if behind { next } else { found.first },
                     unique: found.unique,
                 });
             }
@@ -405,6 +411,9 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
                 }
                 Ok(_) => {}
                 Err(stray) => self.add_stray(edge, at, stray, position < path.walked),
+            }
+            if position == path.walked {
+                break; // what the last edge points at has no place in the list
             }
             from = Some(at);
             if position == 0
