@@ -226,22 +226,24 @@ pub fn is_cache(
     right + MISSES >= usize::from(sizes.classes().saturating_sub(1))
 }
 
-/// Whether one of the caches beside it links back, or there are none. A deleted cache, whose words
-/// are stale, still looks like one; a pool's free list leads to it.
+/// Whether the caches beside it know of it, as far as they can be asked. A deleted cache, whose
+/// words are stale, still looks like one; a pool's free list leads to it, the caches it names do
+/// not. A neighbour whose own link was written over proves nothing.
 fn is_linked(
     memory: &dyn TargetMemory,
     at: Address,
     layout: &CacheLayout,
     sizes: &SizeMap,
 ) -> bool {
+    let follow = |link: FieldAt, from: Address| {
+        let other = link.read(memory, from).ok().map(Address::new);
+        other.filter(|other| is_cache(memory, *other, layout, sizes))
+    };
     let agrees = |link: FieldAt, back: FieldAt| {
-        let other = link
-            .read(memory, at)
-            .ok()
-            .map(Address::new)
-            .filter(|other| !other.is_null())?;
-        let there = is_cache(memory, other, layout, sizes);
-        there.then(|| back.read(memory, other) == Ok(at.get()))
+        let other = follow(link, at)?;
+        let null = back.read(memory, other) == Ok(0);
+        let there = follow(back, other).or(null.then_some(Address::new(0)))?;
+        Some(there == at)
     };
     match (
         agrees(layout.next, layout.prev),
@@ -285,19 +287,24 @@ pub fn settle_generation(
     if found == Generation::V2_8 {
         return Layout::built_in(found, shift);
     }
-    let fits = |generation| {
+    // Links that lead to caches speak for a layout, words that lead nowhere against it; one link
+    // that was written over must not outvote the others.
+    let votes = |generation| {
         let layout = CacheLayout::built_in(generation);
         let caches = find_caches(target, module, &layout, sizes);
-        !caches.is_empty()
-            && caches.iter().all(|(_, cache)| {
-                [layout.next, layout.prev].iter().all(|link| {
-                    link.read(target.memory, *cache).is_ok_and(|word| {
-                        word == 0 || is_cache(target.memory, Address::new(word), &layout, sizes)
-                    })
-                })
-            })
+        let (mut good, mut bad) = (0u32, 0u32);
+        for (_, cache) in &caches {
+            for link in [layout.next, layout.prev] {
+                match link.read(target.memory, *cache).map(Address::new) {
+                    Ok(other) if other.is_null() => {}
+                    Ok(other) if is_cache(target.memory, other, &layout, sizes) => good += 1,
+                    _ => bad += 1,
+                }
+            }
+        }
+        (good, std::cmp::Reverse(bad))
     };
-    let generation = if !fits(Generation::V2_16) && fits(Generation::V2_11) {
+    let generation = if votes(Generation::V2_11) > votes(Generation::V2_16) {
         Generation::V2_11
     } else {
         Generation::V2_16
