@@ -204,7 +204,8 @@ impl Central {
             .checked_add(u64::from(class) * u64::from(layout.stride))?;
         let lock = u32::try_from(layout.lock.read(memory, at).ok()?).ok()?;
         let used_slots = u32::try_from(layout.used_slots.read(memory, at).ok()?).ok()?;
-        let trusted = if lock == 0 {
+        let held = (1..=2).contains(&lock);
+        let trusted = if !held {
             used_slots
         } else {
             used_slots.saturating_sub(1)
