@@ -169,6 +169,14 @@ impl TcmallocHeap<'_> {
             .flat_map(|group| &group.anomalies)
             .any(|anomaly| anomaly.transient.is_none() && !anomaly.is_count());
         let mut books = Books::default();
+        // A span whose first object is no object was said with the lists.
+        let said = groups.iter().flat_map(|group| &group.anomalies);
+        books
+            .said
+            .extend(said.filter_map(|anomaly| match &anomaly.kind {
+                AnomalyKind::BadEntry { edge, .. } if edge.from.is_none() => Some(edge.list.at),
+                _ => None,
+            }));
         for (class, anomaly) in &self.central_books.anomalies {
             let (AnomalyKind::Metadata { of, .. }
             | AnomalyKind::Shared {

@@ -212,6 +212,9 @@ impl TcmallocHeap<'_> {
             );
             return;
         }
+        if u64::from(span.refcount) > self.capacity(&span) && busy.is_none() {
+            out.contradicted.push((index, class)); // said with the spans
+        }
         let pages = self.located.sizes.pages(class);
         if span.length != u64::from(pages) {
             let expected = format!("{pages} pages, as every span of its class");

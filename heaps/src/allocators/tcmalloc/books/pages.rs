@@ -44,9 +44,10 @@ impl TcmallocHeap<'_> {
     /// A ring is taken apart under the page heap's lock. A thread that stopped at its own fault in
     /// there did so because of what it found, unless somebody else may hold the lock.
     fn only_the_faulting_thread_is_inside(&self) -> bool {
-        (0..self.presences.count()).all(|thread| {
-            self.presences.of(thread) == Presence::Outside || self.presences.faulted(thread)
-        })
+        let mut inside = (0..self.presences.count())
+            .filter(|thread| self.presences.of(*thread) != Presence::Outside)
+            .peekable();
+        inside.peek().is_some() && inside.all(|thread| self.presences.faulted(thread))
     }
 
     fn free_list(
