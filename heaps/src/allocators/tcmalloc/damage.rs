@@ -152,7 +152,10 @@ impl Class<'_, '_, '_> {
         });
         // Without a proof in a register, a first entry that is still the program's data may yet be
         // an insertion under way, unless its thread stopped at a fault of its own.
-        if edge.position <= 1 && repair.is_none() && !self.heap.owner_faulted(&list) {
+        // Such data shares no bytes with a link; that some chain is as long proves nothing.
+        let partly =
+            |repair: Repair| repair.unique && repair.value.get() >> 16 == found.get() >> 16;
+        if edge.position <= 1 && !repair.is_some_and(partly) && !self.heap.owner_faulted(&list) {
             anomaly.transient = self.heap.busy(&list);
         }
         if let Some(from) = edge.from {
@@ -174,7 +177,11 @@ impl Class<'_, '_, '_> {
         let last = edge.position.checked_sub(1)?;
         let nearest = (last.saturating_sub(MAX_BACK)..=last)
             .rev()
-            .find_map(|position| Some((position, self.repair(path, position, false)?)));
+            .find_map(|position| {
+                let repair = self.repair(path, position, false)?;
+                (position == last || self.led_astray(path, position, repair))
+                    .then_some((position, repair))
+            });
         let (position, repair) = match nearest {
             Some(found) => found,
             None => (last, self.repair(path, last, true)?),
@@ -190,6 +197,21 @@ impl Class<'_, '_, '_> {
             found,
             repair,
         ))
+    }
+
+    /// Whether a link that leads to a proper block was damaged all the same. Blocks in use hold old
+    /// links, so a chain of the right length is easily found; more must speak for it: the value is
+    /// not what the link held when its span was cut, the repair is, or the last byte is a
+    /// terminator's.
+    fn led_astray(&self, path: usize, position: u64, repair: Repair) -> bool {
+        let Some(from) = self.node_at(path, position) else {
+            return false;
+        };
+        let found = self.heap.target.memory.read_pointer(from).ok();
+        let block = self.map.block_at(from);
+        let next = block.and_then(|(block, _)| from.checked_add(block.bytes));
+        let terminated = found.is_some_and(|found| found.get() & 0xff == 0);
+        repair.unique && found != next && (terminated || Some(repair.value) == next)
     }
 
     fn repair(&mut self, path: usize, position: u64, whole: bool) -> Option<Repair> {
@@ -421,7 +443,9 @@ impl Class<'_, '_, '_> {
             }
         });
         for cut in self.cuts.values() {
-            if let Cut::Damaged(Some(repair)) = cut {
+            if let Cut::Damaged(Some(repair)) = cut
+                && repair.unique
+            {
                 self.mark_lost(repair.value);
             }
         }
@@ -577,7 +601,7 @@ impl Class<'_, '_, '_> {
             .position(|anomaly| matches!(&anomaly.kind, AnomalyKind::Shared { block, .. } if block.address == at))
     }
 
-    /// The anomaly that explains a path, and whether a repair names what it lost.
+    /// The anomaly that explains a path, and whether a certain repair names what it lost.
     fn root_of(&self, path: &Path) -> Option<(usize, bool)> {
         let list = self.heap.list_ref(&path.list);
         if let Some(root) = path.disputed.iter().find_map(|(_, at)| self.shared(*at)) {
@@ -589,7 +613,7 @@ impl Class<'_, '_, '_> {
             .enumerate()
             .find_map(|(index, anomaly)| match &anomaly.kind {
                 AnomalyKind::BadEntry { edge, repair, .. } if edge.list == list => {
-                    Some((index, repair.is_some()))
+                    Some((index, repair.is_some_and(|repair| repair.unique)))
                 }
                 AnomalyKind::Length { list: other, .. } if *other == list => Some((index, false)),
                 _ => None,
