@@ -4,6 +4,7 @@
 //! module ──> files: its image, its separate debug file (build ID, .gnu_debuglink), dwz's supplementary file
 //!              ├──> symbols   .symtab, .dynsym          names <-> addresses
 //!              └──> dwarf ──> index ──> types           layouts, variables
+//!                     └─────> lines                      inlined functions, files, lines
 //! ```
 //!
 //! What may be used is limited twice: files only if their build ID is right (`modules` sees to that), and answers only if the
@@ -19,6 +20,7 @@ pub mod dwarf;
 mod files;
 pub mod image;
 mod index;
+mod lines;
 mod names;
 mod scan;
 pub mod symbols;
@@ -36,11 +38,14 @@ use heaps::target::{
 };
 
 use crate::modules::{ModuleSet, SearchPaths};
-use dwarf::{DwarfFile, ModuleDwarf};
+use dies::Units;
+use dwarf::{Dwarf, DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
 use files::Files;
 use image::ElfImage;
 use index::Index;
+use lines::LineIndex;
+pub use lines::{SourceFrame, SourceFrames};
 use symbols::{SymbolIndex, SymbolSource};
 use types::Types;
 
@@ -81,7 +86,10 @@ pub struct DebugInfo {
 struct State {
     files: OnceLock<Files>,
     symbols: OnceLock<SymbolIndex>,
-    dwarf: OnceLock<Option<(ModuleDwarf, Index)>>,
+    dwarf: OnceLock<Option<ModuleDwarf>>,
+    units: OnceLock<Units>,
+    index: OnceLock<Index>,
+    lines: OnceLock<LineIndex>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -131,18 +139,47 @@ impl DebugInfo {
             .is_some_and(|(_, symbols)| symbols.has_symtab())
     }
 
-    /// The function that covers the run-time address `lookup` in a module.
+    /// The function that covers the run-time address `lookup` in a module: by the full symbol table, else by debug
+    /// information, else by the dynamic symbol table.
     pub fn function_at(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
-        let (module, symbols) = self.symbols(module)?;
-        let (symbol, name) = symbols.function_at(lookup.get().wrapping_sub(module.bias))?;
+        let (info, symbols) = self.symbols(module)?;
+        let found = symbols.function_at(lookup.get().wrapping_sub(info.bias));
+        if !symbols.has_symtab()
+            && let Some(found) = self.function_by_dwarf(module, lookup)
+        {
+            return Some(found);
+        }
+        let (symbol, name) = found?;
         Some(FunctionName {
             name: demangle::demangle(name),
-            start: Address::new(symbol.start.wrapping_add(module.bias)),
+            start: Address::new(symbol.start.wrapping_add(info.bias)),
             source: match symbol.source {
                 SymbolSource::Symtab => FunctionSource::Symtab,
                 SymbolSource::Dynsym => FunctionSource::Dynsym,
             },
         })
+    }
+
+    fn function_by_dwarf(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
+        let found = self.source_at(module, lookup);
+        let (info, _) = self.module(module)?;
+        Some(FunctionName {
+            name: found.frames.last()?.function.clone()?,
+            start: Address::new(found.start?.wrapping_add(info.bias)),
+            source: FunctionSource::Dwarf,
+        })
+    }
+
+    /// The functions and lines at the run-time address `lookup` (of a caller's frame: the return address less one), the
+    /// innermost inlined one first; the last is the one that has a frame. Empty if nothing is known.
+    pub fn source_at(&self, module: ModuleId, lookup: Address) -> Arc<SourceFrames> {
+        let Some(opened) = self.dwarf(module) else {
+            return Arc::default();
+        };
+        let build = || LineIndex::build(&opened.dwarf, opened.units);
+        let lines = opened.state.lines.get_or_init(build);
+        let at = lookup.get().wrapping_sub(opened.module.bias);
+        lines.at(&opened.dwarf, opened.units, at)
     }
 
     /// What could not be used of the modules asked so far, one sentence each, in order of modules.
@@ -176,42 +213,46 @@ impl DebugInfo {
         Some((module, symbols))
     }
 
-    fn dwarf(&self, module: ModuleId) -> Option<(&Module, &ModuleDwarf, &Index)> {
+    fn dwarf(&self, module: ModuleId) -> Option<Opened<'_>> {
         let (module, state) = self.module(module)?;
-        let read = state.dwarf.get_or_init(|| self.read_dwarf(module, state));
-        let (dwarf, index) = read.as_ref()?;
-        Some((module, dwarf, index))
+        let dwarf = state.dwarf.get_or_init(|| self.read_dwarf(module, state));
+        let dwarf = dwarf.as_ref()?.borrow();
+        let units = state.units.get_or_init(|| {
+            let units = Units::read(&dwarf);
+            if units.split > 0 {
+                state.note(format!(
+                    "{}: debug information of {} units is in .dwo files, which are not read",
+                    module.name, units.split
+                ));
+            }
+            units
+        });
+        Some(Opened {
+            module,
+            state,
+            dwarf,
+            units,
+        })
     }
 
-    fn read_dwarf(&self, module: &Module, state: &State) -> Option<(ModuleDwarf, Index)> {
+    fn read_dwarf(&self, module: &Module, state: &State) -> Option<ModuleDwarf> {
         let files = self.files(module, state);
         let image_path = self.modules.file(module.id).map(|file| file.path.clone());
         let image = files.image.clone().zip(image_path);
         for (file, path) in image.into_iter().chain(files.debug.clone()) {
-            let main = match DwarfFile::load(&file) {
-                Ok(Some(main)) => main,
-                Ok(None) => continue,
-                Err(error) => {
-                    state.note(format!(
-                        "{}: debug information cannot be used: {error}",
-                        path.display()
-                    ));
-                    continue;
+            match DwarfFile::load(&file) {
+                Ok(Some(main)) => {
+                    return Some(ModuleDwarf {
+                        main,
+                        supplementary: self.supplementary(&file, &path, state),
+                    });
                 }
-            };
-            let dwarf = ModuleDwarf {
-                main,
-                supplementary: self.supplementary(&file, &path, state),
-            };
-            let index = Index::build(&mut dwarf.borrow());
-            if index.units.split > 0 {
-                state.note(format!(
-                    "{}: debug information of {} units is in .dwo files, which are not read",
-                    path.display(),
-                    index.units.split
-                ));
+                Ok(None) => {}
+                Err(error) => state.note(format!(
+                    "{}: debug information cannot be used: {error}",
+                    path.display()
+                )),
             }
-            return Some((dwarf, index));
         }
         None
     }
@@ -247,11 +288,22 @@ impl DebugInfo {
         if !self.limit.permits(LocatedBy::DebugInfo) {
             return None;
         }
-        let (module, dwarf, index) = self.dwarf(module)?;
-        let dwarf = dwarf.borrow();
-        let types = Types::new(&dwarf, index);
-        ask(module, &types)
+        let mut opened = self.dwarf(module)?;
+        let build = || Index::build(&mut opened.dwarf, opened.units);
+        let index = opened.state.index.get_or_init(build);
+        ask(
+            opened.module,
+            &Types::new(&opened.dwarf, opened.units, index),
+        )
     }
+}
+
+/// A module's debug information, borrowed for a question.
+struct Opened<'d> {
+    module: &'d Module,
+    state: &'d State,
+    dwarf: Dwarf<'d>,
+    units: &'d Units,
 }
 
 impl SymbolTable for DebugInfo {

@@ -234,9 +234,16 @@ impl<'a> Dies<'a> {
 
     /// The name of an entry itself, without its scopes.
     pub fn name(&self, unit: &PlacedUnit<'a>, entry: &Entry<'a>) -> Option<&'a [u8]> {
-        let value = entry.attr_value(dw::DW_AT_name)?;
-        let dwarf = self.dwarf_of(unit.start.area)?;
-        dwarf::name(dwarf, &unit.unit, value)
+        self.text(unit, entry.attr_value(dw::DW_AT_name)?)
+    }
+
+    /// The text of an attribute.
+    pub fn text(
+        &self,
+        unit: &PlacedUnit<'a>,
+        value: AttributeValue<Bytes<'a>>,
+    ) -> Option<&'a [u8]> {
+        dwarf::name(self.dwarf_of(unit.start.area)?, &unit.unit, value)
     }
 
     /// The parts of an entry's qualified name, outermost first; `None` if it, or a class around it, has no name. An entry
@@ -332,6 +339,8 @@ impl<'a> Scopes<'a> {
 }
 
 impl<'a> Visitor<'a, Option<usize>> for Scopes<'a> {
+    const FUNCTIONS: bool = true;
+
     fn item(&mut self, item: &Item<'a>, scope: Option<usize>) -> Option<usize> {
         let node = Node {
             parent: scope,

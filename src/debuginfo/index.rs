@@ -44,20 +44,17 @@ struct Row {
 /// The index of one module.
 pub struct Index {
     rows: Vec<Row>,
-    /// Where its units begin.
-    pub units: Units,
 }
 
 impl Index {
     /// Reads all units, in parallel.
-    pub fn build(dwarf: &mut Dwarf<'_>) -> Self {
+    pub fn build(dwarf: &mut Dwarf<'_>, units: &Units) -> Self {
         dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
         let dwarf = &*dwarf;
-        let units = Units::read(dwarf);
         let starts: Vec<Place> = units.starts().collect();
         let mut found: Vec<Found> = starts
             .par_iter()
-            .map(|&start| Found::read(dwarf, &units, start))
+            .map(|&start| Found::read(dwarf, units, start))
             .collect();
         let mut rows = Vec::with_capacity(found.iter().map(|found| found.rows.len()).sum());
         for found in &mut found {
@@ -69,7 +66,7 @@ impl Index {
         for group in elsewhere.chunk_by(|(_, one, _), (_, other, _)| {
             one.area == other.area && units.start_of(*one) == units.start_of(*other)
         }) {
-            let dies = Dies::new(dwarf, &units);
+            let dies = Dies::new(dwarf, units);
             for &&(role, declaration, place) in group {
                 if let Some(hash) = last_name(&dies, declaration) {
                     rows.push(Row { hash, role, place });
@@ -78,7 +75,7 @@ impl Index {
         }
         rows.sort_unstable();
         rows.dedup();
-        Self { rows, units }
+        Self { rows }
     }
 
     /// Definitions of `name` in one of these roles, in the order of the roles, then of the file.

@@ -26,16 +26,19 @@ pub(super) struct Item<'a> {
 
 /// Tells a pass what happens. `S` is what the visitor remembers of a scope.
 pub(super) trait Visitor<'a, S: Copy> {
+    /// Whether functions are items too, without what is in them.
+    const FUNCTIONS: bool = false;
+
     /// An item in `scope`; returns what its own members are in.
     fn item(&mut self, item: &Item<'a>, scope: S) -> S;
 }
 
 /// Runs the pass over `unit`. Damage ends it early.
-pub(super) fn scan<'a, S: Copy>(
+pub(super) fn scan<'a, S: Copy, V: Visitor<'a, S>>(
     dwarf: &Dwarf<'a>,
     unit: &Unit<'a>,
     root: S,
-    visitor: &mut impl Visitor<'a, S>,
+    visitor: &mut V,
 ) -> Option<()> {
     let mut scopes: Vec<(isize, S)> = Vec::new();
     let mut entries = unit.entries_raw(None).ok()?;
@@ -59,7 +62,10 @@ pub(super) fn scan<'a, S: Copy>(
         let scope = scopes.last().map_or(root, |(_, scope)| *scope);
 
         let tag = abbreviation.tag();
-        let kind = kind_of(tag);
+        let kind = match tag {
+            dw::DW_TAG_subprogram if V::FUNCTIONS => Interest::Leaf,
+            _ => kind_of(tag),
+        };
         if kind == Interest::Root {
             entries.skip_attributes(abbreviation.attributes()).ok()?;
             continue;

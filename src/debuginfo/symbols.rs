@@ -292,7 +292,7 @@ impl SymbolIndex {
             let underscores = name.bytes().take_while(|&byte| byte == b'_').count();
             (
                 row.size == 0,
-                u8::MAX - row.rank.binding,
+                row.rank.binding == 0,
                 underscores,
                 name.len(),
             )

@@ -54,16 +54,21 @@ outer::Map<3>::Leaf leaf_instance;
 
 /// The program, compiled with these options.
 fn compile(options: &[&str]) -> FileBytes {
-    let name: String = options.concat();
+    compile_text(PROGRAM, options)
+}
+
+fn compile_text(text: &str, options: &[&str]) -> FileBytes {
+    let name = format!("{}{}", options.concat(), text.len());
     let dir = std::env::temp_dir().join(format!("heapcheck-types-{}{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let source = dir.join("program.cc");
     let program = dir.join("program");
-    std::fs::write(&source, PROGRAM).unwrap();
+    std::fs::write(&source, text).unwrap();
     let status = Command::new("g++")
+        .current_dir(&dir)
+        .args(["-g", "-O0"])
         .args(options)
-        .args(["-g", "-O0", "-o"])
-        .args([&program, &source])
+        .args(["-o", "program", "program.cc"])
         .status()
         .expect("g++ is needed to run this test");
     assert!(status.success(), "g++ {options:?}");
@@ -77,9 +82,10 @@ fn with_types<T>(file: &FileBytes, ask: impl FnOnce(&Types<'_>) -> T) -> Option<
         main: DwarfFile::load(file).ok()??,
         supplementary: None,
     };
-    let index = Index::build(&mut dwarf.borrow());
-    let dwarf = dwarf.borrow();
-    let types = Types::new(&dwarf, &index);
+    let mut dwarf = dwarf.borrow();
+    let units = Units::read(&dwarf);
+    let index = Index::build(&mut dwarf, &units);
+    let types = Types::new(&dwarf, &units, &index);
     Some(ask(&types))
 }
 
@@ -211,6 +217,73 @@ fn every_dialect_of_gcc_gives_the_same_layouts() {
     }
 }
 
+/// Lines are counted from the raw string's first, empty one.
+const INLINED: &str = r#"
+#define NOINLINE __attribute__((noipa))
+#define INLINE static inline __attribute__((always_inline))
+extern "C" NOINLINE void at_return(void*) { asm volatile(""); }
+namespace space {
+  INLINE void innermost() {
+    at_return(__builtin_return_address(0));
+  }
+  namespace { INLINE void middle(int times) {
+    if (times)
+      innermost();
+  } }
+  struct Outer {
+    NOINLINE int method(int times) {
+      middle(times);
+      return times + 1;
+    }
+  };
+}
+int main(int count, char**) { return space::Outer().method(count); }
+"#;
+
+#[test]
+fn inlined_calls_are_told_with_their_lines() {
+    for options in [
+        &["-gdwarf-4", "-O2"][..],
+        &["-gdwarf-5", "-O2"],
+        &["-gdwarf-5", "-O1", "-gz=zlib"],
+    ] {
+        println!("{options:?}"); // which one, if it fails
+        let file = compile_text(INLINED, options);
+        let symbols = SymbolIndex::read(std::slice::from_ref(&file));
+        let method = symbols.find("_ZN5space5Outer6methodEi").unwrap();
+        let dwarf = ModuleDwarf {
+            main: DwarfFile::load(&file).unwrap().unwrap(),
+            supplementary: None,
+        };
+        let dwarf = dwarf.borrow();
+        let units = Units::read(&dwarf);
+        let lines = LineIndex::build(&dwarf, &units);
+        let told = |at| {
+            let found = lines.at(&dwarf, &units, at);
+            let frames = found.frames.iter();
+            let frames = frames.map(|frame| (frame.function.clone(), frame.line));
+            frames.collect::<Vec<_>>()
+        };
+        let expected = [
+            ("space::innermost", 7),
+            ("space::(anonymous namespace)::middle", 11),
+            ("space::Outer::method(int)", 15),
+        ]
+        .map(|(function, line)| (Some(function.to_owned()), Some(line)));
+        let all = method.start..method.start + method.size;
+        assert!(
+            all.clone().any(|at| told(at) == expected),
+            "{:?}",
+            all.map(told).collect::<Vec<_>>()
+        );
+        let found = lines.at(&dwarf, &units, method.start);
+        assert_eq!(found.start, Some(method.start));
+        assert_eq!(found.frames[0].file.as_deref(), Some("program.cc"));
+        assert!(lines.at(&dwarf, &units, 1).frames.is_empty());
+        assert!(lines.at(&dwarf, &units, u64::MAX).frames.is_empty());
+    }
+}
+
 #[test]
 fn split_debug_information_is_said_to_be_missing() {
     let file = compile(&["-gdwarf-5", "-gsplit-dwarf"]);
@@ -218,21 +291,50 @@ fn split_debug_information_is_said_to_be_missing() {
         main: DwarfFile::load(&file).unwrap().unwrap(),
         supplementary: None,
     };
-    assert_eq!(Index::build(&mut dwarf.borrow()).units.split, 1);
+    assert_eq!(Units::read(&dwarf.borrow()).split, 1);
+}
+
+fn flipped_lines(file: &FileBytes, code: std::ops::Range<u64>) -> Option<()> {
+    let dwarf = ModuleDwarf {
+        main: DwarfFile::load(file).ok()??,
+        supplementary: None,
+    };
+    let dwarf = dwarf.borrow();
+    let units = Units::read(&dwarf);
+    let lines = LineIndex::build(&dwarf, &units);
+    for at in code.step_by(7).chain([0, u64::MAX]) {
+        let found = lines.at(&dwarf, &units, at);
+        assert!(found.frames.len() < 300);
+    }
+    Some(())
 }
 
 #[test]
 fn flipped_bytes_never_panic() {
-    let file = compile(&["-gdwarf-5", "-fdebug-types-section", "-DFLIPPED"]);
+    flip(PROGRAM, &["-gdwarf-5", "-fdebug-types-section"]);
+    flip(INLINED, &["-gdwarf-5", "-O2"]);
+    flip(INLINED, &["-gdwarf-4", "-O2", "-ffunction-sections"]);
+}
+
+fn flip(text: &str, options: &[&str]) {
+    let file = compile_text(text, &[options, &["-DFLIPPED"]].concat());
     let good = file.bytes();
     let image = image::ElfImage::parse(good).unwrap();
-    let places: Vec<_> = [".debug_info", ".debug_abbrev", ".debug_str"]
-        .into_iter()
-        .map(|name| match image.section(name).unwrap() {
-            image::SectionBytes::File(range) => range,
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let code = image.section_range(".text").unwrap();
+    let places: Vec<_> = [
+        ".debug_info",
+        ".debug_abbrev",
+        ".debug_str",
+        ".debug_line",
+        ".debug_rnglists",
+        ".debug_line_str",
+    ]
+    .into_iter()
+    .filter_map(|name| match image.section(name).unwrap() {
+        image::SectionBytes::File(range) => Some(range),
+        _ => None, // not in this version
+    })
+    .collect();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -247,7 +349,9 @@ fn flipped_bytes_never_panic() {
             let at = place.start + random(place.len());
             bytes[at] ^= 1 << random(8);
         }
-        with_types(&FileBytes::Memory(bytes.into()), |types| {
+        let flipped = FileBytes::Memory(bytes.into());
+        let _ = flipped_lines(&flipped, code.clone());
+        with_types(&flipped, |types| {
             for name in [
                 "outer::Span",
                 "outer::Derived",

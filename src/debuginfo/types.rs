@@ -15,7 +15,7 @@ use std::cell::Cell;
 use gimli::{AttributeValue, EntriesTreeNode, Operation, constants as dw};
 use heaps::target::{Field, StructLayout};
 
-use super::dies::{Dies, Entry, Place, PlacedUnit};
+use super::dies::{Dies, Entry, Place, PlacedUnit, Units};
 use super::dwarf::{Bytes, Dwarf};
 use super::index::{Index, Role};
 
@@ -53,9 +53,9 @@ pub struct Types<'a> {
 
 impl<'a> Types<'a> {
     /// Ready for one question.
-    pub fn new(dwarf: &'a Dwarf<'a>, index: &'a Index) -> Self {
+    pub fn new(dwarf: &'a Dwarf<'a>, units: &'a Units, index: &'a Index) -> Self {
         Self {
-            dies: Dies::new(dwarf, &index.units),
+            dies: Dies::new(dwarf, units),
             index,
             steps: Cell::new(MAX_STEPS),
         }
