@@ -12,6 +12,19 @@
 //! 3. [`allocators`]: one folder per allocator; they never import each other;
 //! 4. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap
+    )
+)]
+
 pub mod allocators;
 pub mod anomaly;
 pub mod layout;

@@ -265,18 +265,15 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Findings kept of each kind: a shattered heap must not become a gigabyte of report.
+    /// Findings kept of each kind and severity: a shattered heap must not become a gigabyte of report.
     pub const MAX_PER_KIND: usize = 100;
 
     /// Adds a finding, or counts it when there are enough of its kind.
     pub fn push(&mut self, finding: Finding) {
-        if self
-            .kept
-            .iter()
-            .filter(|kept| kept.kind == finding.kind)
-            .count()
-            < Self::MAX_PER_KIND
-        {
+        // Notes are counted apart, so that they never push out a critical one.
+        let alike =
+            |kept: &&Finding| (kept.kind, kept.severity()) == (finding.kind, finding.severity());
+        if self.kept.iter().filter(alike).count() < Self::MAX_PER_KIND {
             self.kept.push(finding);
         } else {
             self.dropped += 1;

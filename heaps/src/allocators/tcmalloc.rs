@@ -315,6 +315,16 @@ impl Heap for TcmallocHeap<'_> {
         let anomalies = self.check_books(map, groups);
         let mut limits = Vec::new();
         let (statistics, details) = self.count(map, groups);
+        let vanished = self.vanished_caches();
+        if vanished > 0 {
+            limits.push(Limit {
+                what: format!("{vanished} thread caches whose threads are not in the core"),
+                why: "a fork's child has its parent's caches but none of its other threads; their blocks count \
+                      as free, and what those threads were doing cannot be told"
+                    .into(),
+                incomplete: false,
+            });
+        }
         if self.spans.missing_leaves > 0 {
             limits.push(Limit {
                 what: format!(

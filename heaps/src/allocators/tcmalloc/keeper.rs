@@ -53,6 +53,15 @@ impl TcmallocHeap<'_> {
         })
     }
 
+    /// Caches that hold something and whose thread is not in the core.
+    pub(super) fn vanished_caches(&self) -> usize {
+        self.caches
+            .rows
+            .iter()
+            .filter(|cache| cache.owner.is_none() && self.cache_is_used(cache.at))
+            .count()
+    }
+
     fn cache_is_used(&self, cache: Address) -> bool {
         self.located
             .layout

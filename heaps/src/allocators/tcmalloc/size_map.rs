@@ -66,7 +66,7 @@ impl SizeMap {
 
     /// Number of classes, class 0 included.
     pub fn classes(&self) -> u16 {
-        self.classes.len() as u16
+        u16::try_from(self.classes.len()).unwrap_or(u16::MAX)
     }
 
     /// Bytes of an object of the class; 0 for class 0 and unknown ones.

@@ -202,7 +202,7 @@ fn is_sentinel(cursor: &mut Cursor<'_>, at: Address) -> bool {
         && word(0) == Some(0)
         && word(8) == Some(0)
         && word(32) == Some(0)
-        && word(40).is_some_and(|flags| flags as u32 == 0)
+        && word(40).is_some_and(|flags| flags & 0xffff_ffff == 0)
 }
 
 /// Whether a thread cache lies at `at`: nearly every list repeats its class's size.
