@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! module ──> files: its image, its separate debug file (build ID, .gnu_debuglink), dwz's supplementary file
-//!              ├──> symbols   .symtab, .dynsym          names <-> addresses
+//!              ├──> symbols   .symtab, .dynsym, .gnu_debugdata   names <-> addresses
 //!              └──> dwarf ──> index ──> types           layouts, variables
 //!                     └─────> lines                      inlined functions, files, lines
 //! ```
@@ -208,7 +208,12 @@ impl DebugInfo {
             let files = self.files(module, state);
             let debug = files.debug.as_ref().map(|(file, _)| file);
             let all: Vec<_> = debug.into_iter().chain(&files.image).cloned().collect();
-            SymbolIndex::read(&all)
+            let symbols = SymbolIndex::read(&all);
+            let packed = files.image.as_ref().filter(|_| !symbols.has_symtab());
+            match packed.and_then(files::packed_symbols) {
+                Some(packed) => symbols.with_partial(&packed),
+                None => symbols,
+            }
         });
         Some((module, symbols))
     }

@@ -1,5 +1,6 @@
 //! The files that belong to one module, and the links from one to the next.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +33,28 @@ impl FileBytes {
             FileBytes::Memory(bytes) => bytes,
         }
     }
+}
+
+/// Most bytes that a symbol table packed in an image may unpack to; Fedora's largest are near 2 MB.
+const MAX_UNPACKED_BYTES: u64 = 64 << 20;
+/// Most memory that its decoder may take, in KiB.
+const MAX_DECODER_KIB: u32 = 64 << 10;
+
+/// The small ELF file in `.gnu_debugdata`, packed by xz: the symbols that stripping took, of functions only.
+pub(super) fn packed_symbols(file: &FileBytes) -> Option<FileBytes> {
+    let image = ElfImage::parse(file.bytes()).ok()?;
+    let section = image.section(".gnu_debugdata").ok()?;
+    let packed = section.bytes(file.bytes());
+    if packed.is_empty() {
+        return None;
+    }
+    let reader = lzma_rust2::XzReader::new_mem_limit(packed, false, MAX_DECODER_KIB);
+    let mut unpacked = Vec::new();
+    reader
+        .take(MAX_UNPACKED_BYTES)
+        .read_to_end(&mut unpacked)
+        .ok()?;
+    Some(FileBytes::Memory(unpacked.into()))
 }
 
 /// The files of one module.

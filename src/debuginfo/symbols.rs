@@ -102,6 +102,16 @@ impl SymbolIndex {
         index
     }
 
+    /// Adds the functions of a table that holds only some symbols: it does not count as a full one.
+    #[must_use]
+    pub fn with_partial(mut self, file: &FileBytes) -> Self {
+        self.add_file(file);
+        self.has_symtab = false;
+        self.by_name = OnceLock::new();
+        self.by_address = OnceLock::new();
+        self
+    }
+
     /// Whether a full symbol table was among the files.
     pub fn has_symtab(&self) -> bool {
         self.has_symtab

@@ -285,6 +285,39 @@ fn inlined_calls_are_told_with_their_lines() {
 }
 
 #[test]
+fn symbols_packed_in_a_stripped_image_are_found() {
+    let dir = std::env::temp_dir().join(format!("heapcheck-packed-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("whole"), compile_text(INLINED, &["-g0"]).bytes()).unwrap();
+    for step in [
+        &["xz", "-k", "whole"][..],
+        &[
+            "objcopy",
+            "-S",
+            "--add-section",
+            ".gnu_debugdata=whole.xz",
+            "whole",
+            "stripped",
+        ],
+    ] {
+        let status = Command::new(step[0])
+            .args(&step[1..])
+            .current_dir(&dir)
+            .status();
+        assert!(status.unwrap().success(), "{step:?}");
+    }
+    let stripped = FileBytes::Mapped(Arc::new(Mapping::open(&dir.join("stripped")).unwrap()));
+    std::fs::remove_dir_all(&dir).unwrap();
+
+    let plain = SymbolIndex::read(std::slice::from_ref(&stripped));
+    assert!(plain.find("main").is_none());
+    let symbols = plain.with_partial(&files::packed_symbols(&stripped).unwrap());
+    let main = symbols.find("main").unwrap();
+    assert_eq!(symbols.function_at(main.start).unwrap().1, "main");
+    assert!(!symbols.has_symtab(), "a part only");
+}
+
+#[test]
 fn split_debug_information_is_said_to_be_missing() {
     let file = compile(&["-gdwarf-5", "-gsplit-dwarf"]);
     let dwarf = ModuleDwarf {
