@@ -27,7 +27,9 @@ mod walk;
 
 use std::sync::{Arc, OnceLock};
 
-use heaps::target::{Address, Fault, Frame, FrameTrust, Module, TargetMemory, Thread, Threads};
+use heaps::target::{
+    Address, Fault, Frame, FrameTrust, InstructionSet, Module, TargetMemory, Thread, Threads,
+};
 
 use crate::arch::ArchInfo;
 use crate::corefile::AddressSpace;
@@ -232,6 +234,14 @@ impl Threads for Unwinder {
                 |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
             stack.end.is_complete() && stack.omitted.is_none() && stack.frames.iter().all(by_rules)
         })
+    }
+
+    fn instruction_set(&self) -> InstructionSet {
+        if self.arch.elf_machine == crate::arch::X86_64.elf_machine {
+            InstructionSet::X86_64
+        } else {
+            InstructionSet::Other
+        }
     }
 
     fn register_name(&self, number: u16) -> &'static str {

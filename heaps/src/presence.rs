@@ -9,7 +9,11 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::target::{Address, Cursor, Frame, FrameTrust, MemoryExt, Module, Target};
+use iced_x86::{Decoder, DecoderOptions, Register};
+
+use crate::target::{
+    Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target,
+};
 
 /// Where the allocator's code is.
 #[derive(Clone, Debug)]
@@ -152,27 +156,12 @@ impl<'t> Presences<'t> {
     /// allocator's module. If none is, the thread cannot be inside it, whatever its frames are: a
     /// call leaves its return address there, a signal the interrupted program counter.
     fn stack_names_allocator(&self, thread: usize) -> bool {
-        let Some(sp) = self
-            .target
-            .threads
-            .list()
-            .get(thread)
-            .map(|thread| thread.sp)
-        else {
+        let Some(words) = self.stack_range(thread) else {
             return true;
         };
-        let Some(end) = self
-            .target
-            .memory
-            .region_at(sp)
-            .map(|region| region.range.end)
-        else {
-            return true;
-        };
-        let end = end.min(sp.saturating_add(Self::MAX_STACK));
         let mut cursor = Cursor::new(self.target.memory);
-        let mut at = Address::new(sp.get() & !7);
-        while at < end {
+        let mut at = words.start;
+        while at < words.end {
             match cursor.read_u64(at) {
                 Ok(word) if !self.module.has_code_at(Address::new(word)) => {}
                 _ => return true,
@@ -195,50 +184,108 @@ impl<'t> Presences<'t> {
         }
     }
 
-    /// Whether the function holds a rip-relative operand that names one of the ranges. `None` if
-    /// its code is not to be had.
+    /// Whether the function has an operand at a fixed address within one of the ranges. `None` if
+    /// its code is not to be had or not to be decoded.
     fn refers_to(&self, start: Address, end: Address, state: &[Range<Address>]) -> Option<bool> {
+        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
+            return None;
+        }
         let bytes = end.offset_from(start)?.min(Self::MAX_FUNCTION);
         let mut code = vec![0; usize::try_from(bytes).ok()?];
         self.target.memory.read_into(start, &mut code).ok()?;
-        Some((0u64..).zip(code.windows(5)).any(|(offset, window)| {
-            let [modrm, displacement @ ..] = window else {
+        let decoder = Decoder::with_ip(64, &code, start.get(), DecoderOptions::NONE);
+        Some(decoder.into_iter().any(|instruction| {
+            let at = if instruction.is_ip_rel_memory_operand() {
+                instruction.ip_rel_memory_address()
+            } else if instruction.memory_base() == Register::None {
+                instruction.memory_displacement64()
+            } else {
                 return false;
             };
-            let Ok(displacement) = <[u8; 4]>::try_from(displacement) else {
-                return false;
-            };
-            // mod 00, r/m 101: an operand at rip + displacement; an immediate may follow it.
-            modrm & 0xc7 == 0x05
-                && [0u64, 1, 4].iter().any(|immediate| {
-                    let next = start.get().wrapping_add(offset + 5 + immediate);
-                    let at = Address::new(
-                        next.wrapping_add_signed(i32::from_le_bytes(displacement).into()),
-                    );
-                    state.iter().any(|range| range.contains(&at))
-                })
+            state.iter().any(|range| range.contains(&Address::new(at)))
         }))
     }
 
-    /// Values of all registers in the frames from the innermost to the one that proved the thread
-    /// inside, with the register's name. All frames' registers when that could not be told.
+    /// Contexts that the kernel saved on the thread's stack when a signal interrupted it inside the
+    /// allocator, told by their shape: for where no rules lead to them.
+    ///
+    /// ```text
+    /// +0 r8 .. r15   +64 rdi rsi rbp rbx rdx rax rcx rsp   +128 rip  eflags  cs gs fs ss
+    /// ```
+    ///
+    /// (Linux, `struct sigcontext_64`, x86-64.)
+    fn signal_contexts(&self, thread: usize) -> Vec<[u64; 16]> {
+        const USER_CODE_SEGMENT: u64 = 0x33;
+        /// Interrupts enabled, and the bit that is always set.
+        const FLAGS: u64 = 0x202;
+        const MAX_CONTEXTS: usize = 8;
+        let mut found = Vec::new();
+        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
+            return found;
+        }
+        let Some(words) = self.stack_range(thread) else {
+            return found;
+        };
+        let mut cursor = Cursor::new(self.target.memory);
+        let mut word = |at: Address| cursor.read_u64(at).unwrap_or(0);
+        let mut at = words.start;
+        while at < words.end && found.len() < MAX_CONTEXTS {
+            let flags = word(at.saturating_add(8));
+            if self.module.has_code_at(Address::new(word(at)))
+                && flags & FLAGS == FLAGS
+                && flags < 1 << 22
+                && word(at.saturating_add(16)) & 0xffff == USER_CODE_SEGMENT
+                && let Some(first) = at.checked_sub(16 * 8)
+            {
+                let mut registers = [0; 16];
+                for (index, register) in (0u64..).zip(&mut registers) {
+                    *register = word(first.saturating_add(index * 8));
+                }
+                found.push(registers);
+            }
+            at = at.saturating_add(8);
+        }
+        found
+    }
+
+    /// The thread's stack from its stack pointer up, as far as it is searched.
+    fn stack_range(&self, thread: usize) -> Option<Range<Address>> {
+        let sp = self.target.threads.list().get(thread)?.sp;
+        let end = self.target.memory.region_at(sp)?.range.end;
+        Some(Address::new(sp.get() & !7)..end.min(sp.saturating_add(Self::MAX_STACK)))
+    }
+
+    /// Values of all registers of the thread where it is inside the allocator, with their names:
+    /// of the frames from the innermost to the outermost one inside. Where the stack could not be
+    /// followed by rules, of the innermost frame if it is inside, and of what signals interrupted.
     pub fn registers(&self, thread: usize) -> Vec<(&'static str, u64)> {
         let frames = self.target.threads.frames(thread);
-        let upto = match self.of(thread) {
-            Presence::Outside => return Vec::new(),
+        let inside = |frame: &Frame| self.is_allocator_code(frame) != Some(false);
+        let mut values: Vec<(&'static str, u64)> = Vec::new();
+        let mut add = |name: &'static str, value: u64| {
+            if values.iter().all(|(_, known)| *known != value) {
+                values.push((name, value));
+            }
+        };
+        let by_rules = match self.of(thread) {
+            Presence::Outside => 0,
             Presence::Inside { .. } => frames
                 .iter()
                 .take(Self::MAX_FRAMES)
-                .rposition(|frame| self.is_allocator_code(frame) == Some(true))
+                .rposition(inside)
                 .map_or(1, |last| last + 1),
-            Presence::Unknown => 4,
+            Presence::Unknown => usize::from(frames.first().is_some_and(inside)),
         };
-        let mut values: Vec<(&'static str, u64)> = Vec::new();
-        for frame in frames.iter().take(upto) {
+        for frame in frames.iter().take(by_rules) {
             for (number, value) in frame.registers.iter() {
-                if values.iter().all(|(_, known)| *known != value) {
-                    values.push((self.target.threads.register_name(number), value));
-                }
+                add(self.target.threads.register_name(number), value);
+            }
+        }
+        if self.of(thread) == Presence::Unknown {
+            for context in self.signal_contexts(thread) {
+                context
+                    .iter()
+                    .for_each(|value| add("register at the signal", *value));
             }
         }
         values

@@ -124,6 +124,15 @@ pub struct Thread {
     pub signal: i32,
 }
 
+/// What a thread's code is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// x86-64.
+    X86_64,
+    /// One that walkers cannot decode.
+    Other,
+}
+
 /// Threads, the crashing one first where the core tells.
 pub trait Threads: Sync {
     /// All threads.
@@ -138,6 +147,11 @@ pub trait Threads: Sync {
     fn is_unwound(&self, index: usize) -> bool {
         let by_rules = |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
         self.frames(index).iter().all(by_rules)
+    }
+
+    /// What their code is written in.
+    fn instruction_set(&self) -> InstructionSet {
+        InstructionSet::X86_64
     }
 
     /// Name of the register with this DWARF number, as `rax`.

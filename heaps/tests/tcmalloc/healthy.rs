@@ -208,7 +208,6 @@ fn the_walker_finds_exactly_what_the_model_holds() {
             *total += count;
         }
     }
-    println!("{total:?}");
     assert!(total.iter().all(|count| *count >= 10), "{total:?}");
 }
 

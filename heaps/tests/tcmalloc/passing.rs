@@ -42,11 +42,22 @@ fn a_block_is_published_in_an_empty_list() {
 }
 
 #[test]
-fn a_published_block_without_proof_in_a_register_may_be_passing() {
+fn a_published_block_in_no_register_is_not_being_inserted() {
     check(
         |bench| {
             published(bench);
             bench.inside(0, &[]);
+        },
+        &["s5 holds 0x4141414141414141: unmapped, may be t32, lost 4"],
+    );
+}
+
+#[test]
+fn a_published_block_whose_next_one_cannot_be_told_may_be_passing() {
+    check(
+        |bench| {
+            published(bench);
+            bench.inside(0, &[(RDI, bench.object(5))]);
         },
         &["s5 holds 0x4141414141414141: unmapped, may be t32, lost 4 (passing)"],
     );

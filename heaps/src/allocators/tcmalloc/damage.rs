@@ -150,13 +150,13 @@ impl Class<'_, '_, '_> {
             leads_on: false,
             repair,
         });
-        // Without a proof in a register, a first entry that is still the program's data may yet be
-        // an insertion under way, unless its thread stopped at a fault of its own.
-        // Such data shares no bytes with a link; that some chain is as long proves nothing.
-        let partly =
-            |repair: Repair| repair.unique && repair.value.get() >> 16 == found.get() >> 16;
-        if edge.position <= 1 && !repair.is_some_and(partly) && !self.heap.owner_faulted(&list) {
-            anomaly.transient = self.heap.busy(&list);
+        // A first entry that is still the program's data may yet be an insertion under way, if some
+        // thread holds that entry and the one that belongs behind it.
+        if edge.position == 1 {
+            let behind = repair
+                .filter(|repair| repair.unique)
+                .map(|repair| repair.value);
+            anomaly.transient = self.heap.may_be_inserting(&list, behind);
         }
         if let Some(from) = edge.from {
             self.cuts.insert(from, Cut::Damaged(repair));

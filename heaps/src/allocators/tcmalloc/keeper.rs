@@ -92,13 +92,40 @@ impl TcmallocHeap<'_> {
         self.caches.rows.get(list.owner as usize)?.owner
     }
 
-    /// Whether the list belongs to the thread that died by its own fault: that thread stopped at
-    /// the faulting instruction and nowhere else.
-    pub(super) fn owner_faulted(&self, list: &FreeList) -> bool {
-        list.holder == HolderKind::ThreadCache
-            && self
-                .owner_of(list)
-                .is_some_and(|thread| self.presences.faulted(thread))
+    /// Whether somebody may be inserting the list's first entry: a thread that is, or may be,
+    /// inside the allocator and holds the entry in a register (`free` stores the link through it),
+    /// and the one `behind` it in another, if that is known;
+    /// or a thread that is no longer there to tell. A thread that died of its own fault stopped at
+    /// the faulting instruction, which is none of those.
+    pub(super) fn may_be_inserting(
+        &self,
+        list: &FreeList,
+        behind: Option<Address>,
+    ) -> Option<Transient> {
+        if list.holder == HolderKind::ThreadCache && self.owner_of(list).is_none() {
+            return self.busy(list);
+        }
+        if list.holder == HolderKind::CentralList {
+            self.central_busy(list.class)?;
+        }
+        self.candidates(list).into_iter().find_map(|thread| {
+            if self.presences.of(thread) == Presence::Outside || self.presences.faulted(thread) {
+                return None;
+            }
+            let registers = self.presences.registers(thread);
+            let holds = |at: Address| registers.iter().find(|(_, value)| *value == at.get());
+            let (register, _) = holds(list.head)?;
+            if behind.is_some_and(|behind| !behind.is_null() && holds(behind).is_none()) {
+                return None;
+            }
+            Some(Transient {
+                thread: self.presences.tid(thread),
+                proof: format!(
+                    "{}; its {register} holds the block",
+                    self.presences.proof(thread)
+                ),
+            })
+        })
     }
 
     /// Threads whose registers may hold a piece of the list.
