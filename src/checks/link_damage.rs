@@ -144,6 +144,29 @@ impl Scene {
         }
     }
 
+    /// One bit that no software explains: the old value is known for certain, exactly one bit
+    /// differs, not in the byte at the block's edge (a NUL, a text's end, an increment or a flag
+    /// would be there), the byte is neither zero nor text now, and the value names no block.
+    fn flipped_bit(&self, stray: &Stray) -> Option<Overwriter> {
+        let old = self.repair.filter(|repair| repair.unique)?.value.get();
+        let now = u64::from_le_bytes(self.word);
+        let bit = (old ^ now).trailing_zeros();
+        let byte = *self.word.get(usize::try_from(bit / 8).ok()?)?;
+        let named = matches!(
+            stray,
+            Stray::WrongEntry { .. } | Stray::OtherClass { offset: 0, .. }
+        );
+        let unexplained = (old ^ now).is_power_of_two()
+            && bit >= 8
+            && byte != 0
+            && !byte.is_ascii_graphic()
+            && !named;
+        unexplained.then(|| Overwriter {
+            class: OverwriterClass::BitFlip,
+            text: Some(format!("bit {bit} of {old:#x}")),
+        })
+    }
+
     fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
         let overrun = self.is_overrun();
         let kind = if overrun {
@@ -209,12 +232,13 @@ impl Scene {
             list: edge.list,
             position: edge.position.saturating_sub(1),
         }];
-        finding.overwriter = overwriter_of(
-            subject.target,
-            self.bytes(),
-            self.word,
-            self.repair.map(|repair| repair.value.get()),
-        );
+        finding.overwriter = match self.flipped_bit(stray) {
+            Some(flip) => {
+                finding.confidence = finding.confidence.min(Confidence::Suspected);
+                Some(flip)
+            }
+            None => overwriter_of(subject.target, self.bytes(), self.word),
+        };
         finding.next_steps = if overrun {
             vec![
                 format!("find who allocates objects of up to {} bytes and fills them with text or arrays", block.bytes),
@@ -269,12 +293,7 @@ fn written_prefix(word: [u8; 8], old: [u8; 8]) -> usize {
 /// What written bytes look like.
 ///
 /// `bytes`: those that differ from what the word held, from its start. `whole`: the word as it is.
-pub fn overwriter_of(
-    target: Target<'_>,
-    bytes: &[u8],
-    whole: [u8; 8],
-    old: Option<u64>,
-) -> Option<Overwriter> {
+pub fn overwriter_of(target: Target<'_>, bytes: &[u8], whole: [u8; 8]) -> Option<Overwriter> {
     let mut padded = [0u8; 8];
     for (to, from) in padded.iter_mut().zip(bytes) {
         *to = *from;
@@ -347,15 +366,6 @@ pub fn overwriter_of(
     }
     if word <= u64::from(u32::MAX) {
         return say(OverwriterClass::SmallInteger, Some(word.to_string()));
-    }
-    // One bit that no store of a byte, a small number or a text explains.
-    if let Some(old) = old
-        && (old ^ word).count_ones() == 1
-    {
-        return say(
-            OverwriterClass::BitFlip,
-            Some(format!("bit {} of {old:#x}", (old ^ word).trailing_zeros())),
-        );
     }
     None
 }

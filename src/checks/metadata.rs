@@ -60,7 +60,7 @@ impl Check for Metadata {
             .memory
             .read_bytes::<8>(aligned)
             .ok()
-            .and_then(|bytes| overwriter_of(subject.target, &bytes, bytes, None));
+            .and_then(|bytes| overwriter_of(subject.target, &bytes, bytes));
         finding.evidence = vec![Evidence {
             at,
             bytes: 8,
