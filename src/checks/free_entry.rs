@@ -79,7 +79,7 @@ impl Check for FreeEntry {
                 ];
                 Some(finding)
             }
-            Stray::OutsideHeap if *leads_on || edge.from.is_none() => {
+            Stray::OutsideHeap if *leads_on => {
                 let message =
                     format!("free was called with {found}, which is no memory of the heap");
                 let mut finding = entry(

@@ -135,6 +135,10 @@ impl<'t> TcmallocHeap<'t> {
             central_books: CentralBooks::default(),
         };
         heap.central_books = heap.walk_central();
+        let strangers = std::mem::take(&mut heap.central_books.strangers);
+        if heap.spans.adopt(target.memory, &heap.located, strangers) {
+            heap.central_books = heap.walk_central();
+        }
         for (index, class) in &heap.central_books.contradicted {
             heap.spans.believe_list(*index, *class);
         }

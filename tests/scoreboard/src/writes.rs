@@ -185,10 +185,7 @@ fn underrun(ground: &Ground<'_>, rng: &mut fastrand::Rng) -> Option<Plant> {
     let bytes = word.to_le_bytes().into_iter().cycle();
     let writes = vec![(end - length, bytes.take(length as usize).collect())];
     let story = format!("{length} bytes of {what} before {end:#x}");
-    let (mut truth, changed) = truth(ground, &writes, FindingKind::HeapUnderrun)?;
-    if truth.evidence == Evidence::Present {
-        truth.kinds.push(FindingKind::UseAfterFreeWrite);
-    }
+    let (mut truth, changed) = truth(ground, &writes, FindingKind::UseAfterFreeWrite)?;
     or_overrun(ground, &mut truth, &changed);
     Some(Plant {
         story,

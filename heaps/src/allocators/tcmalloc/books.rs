@@ -87,22 +87,27 @@ impl Books {
         let layout = &located.layout.span;
         let mut before = ring.sentinel;
         let mut count = 0;
-        let (at, expected, found) = loop {
+        let (of, at, expected, found) = loop {
             let next_word = layout.next.at(before);
             let Ok(next) = memory.read_pointer(next_word) else {
-                break (
-                    next_word,
-                    "a readable span".to_owned(),
-                    "nothing".to_owned(),
-                );
+                let expected = "a readable span".to_owned();
+                break (before, next_word, expected, "nothing".to_owned());
             };
             match memory.read_pointer(layout.prev.at(next)) {
                 Ok(back) if back == before => {}
+                // Which of the two is wrong? The one that leads to no member of a ring.
                 Ok(back) => {
+                    let is_member = next == ring.sentinel || (ring.is_span)(next);
+                    let skipped = (ring.is_span)(back)
+                        && memory.read_pointer(layout.next.at(back)) == Ok(next);
+                    if !is_member || skipped {
+                        let expected = "the next span, which names this one".to_owned();
+                        break (before, next_word, expected, next.to_string());
+                    }
                     let expected = format!("{before}, as the span before it says");
-                    break (layout.prev.at(next), expected, back.to_string());
+                    break (next, layout.prev.at(next), expected, back.to_string());
                 }
-                Err(_) => break (next_word, "a span".to_owned(), next.to_string()),
+                Err(_) => break (before, next_word, "a span".to_owned(), next.to_string()),
             }
             if next == ring.sentinel {
                 return RingEnd {
@@ -112,7 +117,7 @@ impl Books {
             }
             if count >= ring.bound {
                 let expected = format!("the sentinel after at most {} spans", ring.bound);
-                break (next_word, expected, next.to_string());
+                break (before, next_word, expected, next.to_string());
             }
             each(self, next);
             count += 1;
@@ -120,7 +125,7 @@ impl Books {
         };
         if !ring.silent {
             let word = Word {
-                of: ring.of,
+                of: if of == ring.sentinel { ring.of } else { of },
                 at,
                 what: "link of a list of spans",
                 expected,
@@ -143,6 +148,8 @@ pub(super) struct Ring<'a> {
     /// Spans that it can hold.
     pub bound: u64,
     pub busy: &'a Option<Transient>,
+    /// Whether a live span's object is at an address.
+    pub is_span: &'a dyn Fn(Address) -> bool,
     /// Leave it to the caller to say that it is broken.
     pub silent: bool,
 }
@@ -177,6 +184,7 @@ impl TcmallocHeap<'_> {
                 AnomalyKind::BadEntry { edge, .. } if edge.from.is_none() => Some(edge.list.at),
                 _ => None,
             }));
+        self.check_repairs(&mut books);
         for (class, anomaly) in &self.central_books.anomalies {
             let (AnomalyKind::Metadata { of, .. }
             | AnomalyKind::Shared {
@@ -198,6 +206,28 @@ impl TcmallocHeap<'_> {
         self.check_page_heap(&mut books, map, damaged);
         self.check_size_map(&mut books);
         books.out
+    }
+
+    /// Words of spans and of the page map that everything else contradicts.
+    fn check_repairs(&self, books: &mut Books) {
+        let wrong = self.spans.wrong_entries(self.target.memory, &self.located);
+        for repair in self.spans.repairs.iter().chain(&wrong) {
+            let word = Word {
+                of: repair.span,
+                at: repair.at,
+                what: repair.what,
+                expected: format!("{:#x}", repair.expected),
+                found: format!("{:#x}", repair.found),
+            };
+            books.damage(word, self.page_heap_locked());
+        }
+    }
+
+    /// Whether a live span's object is at an address.
+    pub(super) fn is_span(&self, at: Address) -> bool {
+        self.spans
+            .index_at(self.target.memory, &self.located, at)
+            .is_some()
     }
 
     /// The size map against its own reverse table (rule 22).

@@ -28,6 +28,16 @@ impl TcmallocHeap<'_> {
         self.somebody_inside()
     }
 
+    /// Proof that the page map or a list of free spans may be half changed. All that is done to them
+    /// is done under the page heap's lock; where that is not known, anybody inside may hold it.
+    pub(super) fn page_heap_locked(&self) -> Option<Transient> {
+        use crate::target::MemoryExt;
+        match self.located.page_heap_lock {
+            Some(lock) if self.target.memory.read_u32(lock) == Ok(0) => None,
+            _ => self.page_heap_busy(),
+        }
+    }
+
     /// Proof that a thread is inside the allocator, or that one which no longer exists may have been.
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
         if let Some(thread) = self.presences.anyone() {

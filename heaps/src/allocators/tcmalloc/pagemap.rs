@@ -9,6 +9,8 @@
 //! mean nothing. So an entry is taken only at the span's own first page, and only if its last
 //! page agrees.
 
+mod recover;
+
 use super::locate::Located;
 use crate::map::Bits;
 use crate::parallel;
@@ -71,6 +73,27 @@ pub struct Spans {
     pub leaves: Vec<Address>,
     /// Leaves whose memory is not in the core.
     pub missing_leaves: u64,
+    /// The same leaves with their place in the root.
+    index: Vec<(u64, Address)>,
+    /// Words of spans and of the page map that were written over, and what they must have held.
+    pub repairs: Vec<SpanRepair>,
+}
+
+/// A word of a span, or of the page map, that was written over: everything else tells what it held.
+#[derive(Clone, Debug)]
+pub struct SpanRepair {
+    /// The span.
+    pub span: Address,
+    /// Its first page.
+    pub start: u64,
+    /// The word.
+    pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it must have held.
+    pub expected: u64,
+    /// What it holds.
+    pub found: u64,
 }
 
 /// Page map entries that one worker looks at.
@@ -128,14 +151,16 @@ impl Spans {
         let found = parallel::map(&chunks, |&(page, leaf, first)| {
             map.spans_in(page, leaf, first)
         });
-        let rows: Vec<Span> = found.into_iter().flatten().collect();
+        let mut rows: Vec<Span> = found.into_iter().flatten().collect();
+        let repairs = map.recover(&mut rows);
         let central = Bits::new(rows.len() as u64);
-        let leaves = leaves.into_iter().map(|(_, leaf)| leaf).collect();
         Self {
             rows,
             central,
-            leaves,
+            leaves: leaves.iter().map(|(_, leaf)| *leaf).collect(),
             missing_leaves,
+            index: leaves,
+            repairs,
         }
     }
 
@@ -160,6 +185,24 @@ impl Spans {
             .binary_search_by_key(&start, |span| span.start)
             .ok()?;
         (self.rows.get(index)?.at == at).then_some(index)
+    }
+
+    /// Index of the span whose `Span` object is at `at` and whose words were written over.
+    pub fn index_of_repaired(&self, at: Address) -> Option<usize> {
+        let repair = self.repairs.iter().find(|repair| repair.span == at)?;
+        self.index_of(at, repair.start)
+    }
+
+    /// Index of the live span whose `Span` object is at `at`.
+    pub fn index_at(
+        &self,
+        memory: &dyn TargetMemory,
+        located: &Located,
+        at: Address,
+    ) -> Option<usize> {
+        let start = located.layout.span.start.read(memory, at).ok()?;
+        self.index_of(at, start)
+            .or_else(|| self.index_of_repaired(at))
     }
 
     /// Corrects a span whose own words were written over by what the list that holds it says.
@@ -189,14 +232,12 @@ struct PageMap<'a> {
 
 impl PageMap<'_> {
     fn entry(&self, cursor: &mut Cursor<'_>, page: u64) -> Option<u64> {
-        let heap = &self.located.layout.page_heap;
-        let index = self
-            .leaves
-            .binary_search_by_key(&(page >> heap.leaf_bits), |(index, _)| *index)
-            .ok()?;
-        let (_, leaf) = self.leaves.get(index)?;
-        let slot = page & ((1 << heap.leaf_bits) - 1);
-        cursor.read_u64(leaf.checked_add(slot * 8)?).ok()
+        cursor.read_u64(self.entry_at(page)?).ok()
+    }
+
+    /// Address of the entry of a page.
+    fn entry_at(&self, page: u64) -> Option<Address> {
+        entry_at(self.located, self.leaves, page)
     }
 
     /// Spans whose first page is among `CHUNK` pages from `page`, whose entries begin at `first` of `leaf`.
@@ -231,6 +272,15 @@ impl PageMap<'_> {
         }
         out
     }
+}
+
+fn entry_at(located: &Located, leaves: &[(u64, Address)], page: u64) -> Option<Address> {
+    let leaf_bits = located.layout.page_heap.leaf_bits;
+    let index = leaves
+        .binary_search_by_key(&(page >> leaf_bits), |(index, _)| *index)
+        .ok()?;
+    let (_, leaf) = leaves.get(index)?;
+    leaf.checked_add((page & ((1 << leaf_bits) - 1)) * 8)
 }
 
 /// A `Span` object as it stands in memory, live or not.

@@ -69,6 +69,7 @@ impl TcmallocHeap<'_> {
                 sentinel,
                 bound: self.spans.rows().len() as u64,
                 busy: &busy,
+                is_span: &|at| self.is_span(at),
                 silent: false,
             };
             let end = books.ring(self.target.memory, &self.located, ring, |_, _| {});

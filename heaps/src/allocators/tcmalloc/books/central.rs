@@ -2,7 +2,7 @@
 
 use super::{Books, Ring, Word};
 use crate::allocators::tcmalloc::TcmallocHeap;
-use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
+use crate::allocators::tcmalloc::pagemap::{Span, SpanLocation, read_span};
 use crate::anomaly::{Anomaly, Transient};
 use crate::map::HeapMap;
 use crate::target::{Address, MemoryExt};
@@ -16,6 +16,8 @@ pub struct CentralBooks {
     pub contradicted: Vec<(usize, u16)>,
     /// Classes whose lists of spans do not close: what they hold is not known.
     pub open_rings: Vec<u16>,
+    /// Spans on these lists, sound by themselves, that the page map does not name.
+    pub strangers: Vec<Span>,
 }
 
 impl TcmallocHeap<'_> {
@@ -82,6 +84,7 @@ impl TcmallocHeap<'_> {
                 sentinel: central.at.saturating_add(offset.into()),
                 bound: self.spans.rows().len() as u64,
                 busy: &busy,
+                is_span: &|at| self.is_span(at),
                 silent: false,
             };
             let end = books.ring(memory, &self.located, ring, |books, span| {
@@ -183,7 +186,15 @@ impl TcmallocHeap<'_> {
         let Some(span) = read_span(self.target.memory, &self.located, at) else {
             return;
         };
-        let Some(index) = self.spans.index_of(at, span.start) else {
+        let index = self
+            .spans
+            .index_of(at, span.start)
+            .or_else(|| self.spans.index_of_repaired(at));
+        let Some(index) = index else {
+            let pages = u64::from(self.located.sizes.pages(class));
+            if u16::from(span.class) == class && span.is_small() && span.length == pages {
+                out.strangers.push(span);
+            }
             let expected = "a page whose page map entry names this span".to_owned();
             let what = "Span.start of a span on a central list";
             books.damage(

@@ -12,7 +12,7 @@ impl TcmallocHeap<'_> {
     /// Lists of free spans and the sums of all spans (rules 15, 17, 18).
     pub(super) fn check_page_heap(&self, books: &mut Books, map: &HeapMap, damaged: bool) {
         let layout = &self.located.layout.page_heap;
-        let busy = self.page_heap_busy();
+        let busy = self.page_heap_locked();
         let ring_busy = busy
             .clone()
             .filter(|_| !self.only_the_faulting_thread_is_inside());
@@ -64,6 +64,7 @@ impl TcmallocHeap<'_> {
             sentinel,
             bound: self.spans.rows().len() as u64,
             busy,
+            is_span: &|at| self.is_span(at),
             silent: true,
         };
         let mut fine: Vec<Address> = Vec::new();
@@ -88,6 +89,7 @@ impl TcmallocHeap<'_> {
                     sentinel,
                     bound: self.spans.rows().len() as u64,
                     busy,
+                    is_span: &|at| self.is_span(at),
                     silent: false,
                 };
                 books.ring(self.target.memory, &self.located, ring, |_, _| {});
@@ -169,7 +171,7 @@ impl TcmallocHeap<'_> {
         let Some(span) = read_span(self.target.memory, &self.located, at) else {
             return;
         };
-        let live = self.spans.index_of(at, span.start).is_some();
+        let live = self.is_span(at);
         if span.location == location && span.length == pages && live {
             return;
         }

@@ -1,0 +1,212 @@
+//! Spans whose words, or whose entries in the page map, were written over.
+//!
+//! Live spans tile the memory that came from the system, and only live spans have entries there. So
+//! entries that no span claims are damage (or a span that is being changed, under the page heap's
+//! lock), and what the span was follows from what still agrees:
+//!
+//! ```text
+//! entries     S ? ? S     both ends name S, and one of S.start and S.length fits: the other was hit
+//! entries     S ? ? #     S.start and S.length fit the gap: an entry was hit
+//! list        S           a central list holds S, no entry does: the entry of its only page was hit
+//! ```
+
+use super::{PageMap, Span, SpanRepair, Spans, entry_at, read_span};
+use crate::allocators::tcmalloc::locate::Located;
+use crate::map::Bits;
+use crate::target::{Address, Cursor, MemoryExt, TargetMemory};
+
+/// Unclaimed entries that are looked at.
+const MAX_UNCLAIMED: usize = 1 << 16;
+
+/// Entries outside all spans that name the same object.
+#[derive(Clone, Copy)]
+struct Run {
+    first: u64,
+    last: u64,
+    word: u64,
+    /// First page of the span behind.
+    ceiling: u64,
+}
+
+impl PageMap<'_> {
+    /// Adds the spans that can be told although a word of theirs was written over.
+    pub(super) fn recover(&self, rows: &mut Vec<Span>) -> Vec<SpanRepair> {
+        let mut repairs = Vec::new();
+        let mut found: Vec<Span> = Vec::new();
+        for run in self.unclaimed(rows) {
+            let taken = found
+                .iter()
+                .any(|span| span.start <= run.last && run.first < span.end());
+            if taken {
+                continue;
+            }
+            if let Some((span, repair)) = self.repaired(run, rows) {
+                found.push(span);
+                repairs.push(repair);
+            }
+        }
+        rows.append(&mut found);
+        rows.sort_by_key(|span| span.start);
+        repairs
+    }
+
+    /// Runs of entries outside all spans, one per gap and object that they name.
+    fn unclaimed(&self, rows: &[Span]) -> Vec<Run> {
+        let leaf_bits = self.located.layout.page_heap.leaf_bits;
+        let mut runs: Vec<Run> = Vec::new();
+        let mut row = 0;
+        for &(index, leaf) in self.leaves {
+            let mut cursor = Cursor::new(self.memory);
+            let first = index << leaf_bits;
+            let mut page = first;
+            let end = first + (1 << leaf_bits);
+            while page < end {
+                while rows.get(row).is_some_and(|span| span.end() <= page) {
+                    row += 1;
+                }
+                if let Some(span) = rows.get(row).filter(|span| span.start <= page) {
+                    page = span.end();
+                    continue;
+                }
+                let ceiling = rows.get(row).map_or(u64::MAX, |span| span.start);
+                let at = leaf.saturating_add((page - first) * 8);
+                let word = cursor.read_u64(at).unwrap_or(0);
+                if word != 0 {
+                    // Entries inside a large span are stale: the same word may come again behind others.
+                    let enough = runs.len() >= MAX_UNCLAIMED;
+                    let mut recent = runs.iter_mut().rev().take(64);
+                    match recent.find(|run| run.word == word && run.ceiling == ceiling) {
+                        Some(run) => run.last = page,
+                        None if enough => return runs,
+                        None => runs.push(Run {
+                            first: page,
+                            last: page,
+                            word,
+                            ceiling,
+                        }),
+                    }
+                }
+                page += 1;
+            }
+        }
+        runs
+    }
+
+    /// The span that a run of entries belongs to, and the word that was wrong.
+    fn repaired(&self, run: Run, rows: &[Span]) -> Option<(Span, SpanRepair)> {
+        let layout = &self.located.layout.span;
+        let at = Address::new(run.word);
+        let mut span = read_span(self.memory, self.located, at)?;
+        if !at.is_aligned(8) || rows.iter().any(|other| other.at == at) {
+            return None;
+        }
+        let pages = run.last - run.first + 1;
+        let repair = |word, what, expected, found| SpanRepair {
+            span: at,
+            start: run.first,
+            at: word,
+            what,
+            expected,
+            found,
+        };
+        let by_entry = |span: Span, page: u64| {
+            let repair = entry_repair(self.memory, self.located, self.leaves, &span, page)?;
+            Some((span, repair))
+        };
+        if span.start == run.first {
+            if span.length == pages {
+                return None;
+            }
+            if run.last + 1 != run.ceiling && fits(&span, rows) {
+                return by_entry(span, span.end() - 1);
+            }
+            let repair = repair(layout.length.at(at), "Span.length", pages, span.length);
+            span.length = pages;
+            return fits(&span, rows).then_some((span, repair));
+        }
+        if span.end() == run.last + 1 && fits(&span, rows) {
+            return by_entry(span, span.start);
+        }
+        let repair = repair(layout.start.at(at), "Span.start", run.first, span.start);
+        span.start = run.first;
+        (span.length == pages && fits(&span, rows)).then_some((span, repair))
+    }
+}
+
+/// Whether a span overlaps none of the others and is no longer than memory can be.
+fn fits(span: &Span, rows: &[Span]) -> bool {
+    let behind = rows.partition_point(|other| other.start < span.start);
+    let before = behind.checked_sub(1).and_then(|index| rows.get(index));
+    let end = span.start.checked_add(span.length);
+    span.length > 0
+        && end.is_some_and(|end| end < 1 << 52)
+        && before.is_none_or(|before| before.end() <= span.start)
+        && rows
+            .get(behind)
+            .is_none_or(|behind| span.end() <= behind.start)
+}
+
+fn entry_repair(
+    memory: &dyn TargetMemory,
+    located: &Located,
+    leaves: &[(u64, Address)],
+    span: &Span,
+    page: u64,
+) -> Option<SpanRepair> {
+    let at = entry_at(located, leaves, page)?;
+    Some(SpanRepair {
+        span: span.at,
+        start: span.start,
+        at,
+        what: "page map entry of a page of the span",
+        expected: span.at.get(),
+        found: memory.read_u64(at).ok()?,
+    })
+}
+
+impl Spans {
+    /// Adds spans that lists hold and that the page map does not name any more. Says whether any
+    /// was added: what was marked on spans is then forgotten.
+    pub fn adopt(
+        &mut self,
+        memory: &dyn TargetMemory,
+        located: &Located,
+        strangers: Vec<Span>,
+    ) -> bool {
+        let before = self.rows.len();
+        for span in strangers {
+            if !fits(&span, &self.rows) {
+                continue;
+            }
+            let Some(repair) = entry_repair(memory, located, &self.index, &span, span.start) else {
+                continue;
+            };
+            self.repairs.push(repair);
+            let place = self.rows.partition_point(|other| other.start < span.start);
+            self.rows.insert(place, span);
+        }
+        let added = self.rows.len() > before;
+        if added {
+            self.central = Bits::new(self.rows.len() as u64);
+        }
+        added
+    }
+
+    /// Entries of pages inside a span of small objects that do not name it, one per span.
+    pub fn wrong_entries(&self, memory: &dyn TargetMemory, located: &Located) -> Vec<SpanRepair> {
+        let mut cursor = Cursor::new(memory);
+        let mut wrong = Vec::new();
+        for span in self.rows.iter().filter(|span| span.is_small()) {
+            for page in span.start.saturating_add(1)..span.end().saturating_sub(1) {
+                let Some(at) = entry_at(located, &self.index, page) else {
+                    break;
+                };
+                if cursor.read_u64(at).is_ok_and(|word| word != span.at.get()) {
+                    wrong.extend(entry_repair(memory, located, &self.index, span, page));
+                    break;
+                }
+            }
+        }
+        wrong
+    }
+}
