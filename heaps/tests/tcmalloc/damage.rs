@@ -498,7 +498,7 @@ fn a_free_span_has_another_length() {
             let at = bench.span(bench.free_span) + span::LENGTH;
             bench.scene.poke(at, 2);
         },
-        &["damage at G.span+40: span on a list of free spans"],
+        &["damage at G.span+8: Span.length"],
     );
 }
 

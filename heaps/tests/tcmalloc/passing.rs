@@ -278,7 +278,7 @@ fn the_page_heap_is_at_work_under_its_lock() {
                 page_heap_at_work(bench);
                 bench.scene.poke_u32(bench.scene.page_heap_lock, lock);
             },
-            &["damage at free_+24: link of a list of spans (passing)"],
+            &["damage at free_+16: link of a list of spans (passing)"],
         );
     }
 }
@@ -287,7 +287,7 @@ fn the_page_heap_is_at_work_under_its_lock() {
 fn the_page_heap_rests_when_its_lock_is_free() {
     check(
         page_heap_at_work,
-        &["damage at free_+24: link of a list of spans"],
+        &["damage at free_+16: link of a list of spans"],
     );
 }
 

@@ -192,11 +192,13 @@ impl Spans {
         added
     }
 
-    /// Entries of pages inside a span of small objects that do not name it, one per span.
+    /// Entries of pages inside a span on a central list that do not name it, one per span. All are
+    /// written before the span gets there.
     pub fn wrong_entries(&self, memory: &dyn TargetMemory, located: &Located) -> Vec<SpanRepair> {
         let mut cursor = Cursor::new(memory);
         let mut wrong = Vec::new();
-        for span in self.rows.iter().filter(|span| span.is_small()) {
+        let spans = self.rows.iter().enumerate();
+        for (_, span) in spans.filter(|(index, _)| self.on_central(*index)) {
             for page in span.start.saturating_add(1)..span.end().saturating_sub(1) {
                 let Some(at) = entry_at(located, &self.index, page) else {
                     break;
