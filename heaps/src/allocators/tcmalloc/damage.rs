@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{PlainLinks, TcmallocHeap};
 use crate::allocators::GroupReport;
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Repair, Stray};
 use crate::list::graph::{End, Keeper, ListGraph, Path, StrayEdge};
 use crate::list::{FreeList, Links};
 use crate::map::{BlockState, HeapMap};
@@ -151,11 +151,11 @@ impl Class<'_, '_, '_> {
             repair,
         });
         // A first entry that is still the program's data may yet be an insertion under way, if some
-        // thread holds that entry and the one that belongs behind it.
-        if edge.position == 1 {
-            let behind = repair
-                .filter(|repair| repair.unique)
-                .map(|repair| repair.value);
+        // thread holds that entry and the one that belongs behind it. Such data may also lead on,
+        // over blocks in use, before it ends.
+        let behind = repair.filter(|repair| repair.unique && edge.position == 1);
+        if edge.position >= 1 {
+            let behind = behind.map(|repair| repair.value);
             anomaly.transient = self.heap.may_be_inserting(&list, behind);
         }
         if let Some(from) = edge.from {
@@ -230,11 +230,13 @@ impl Class<'_, '_, '_> {
     /// Blocks with several edges into them: a damaged link that happens to name a listed block, or
     /// a block that was freed more than once.
     fn junctions(&mut self) {
+        let doubtful = self.doubtful_lists();
         let junctions = std::mem::take(&mut self.graph.junctions);
         for junction in &junctions {
             let mut edges: Vec<Edge> = Vec::new();
             for edge in &junction.edges {
-                if edge.from.is_some_and(|from| self.cuts.contains_key(&from)) {
+                let cut = edge.from.is_some_and(|from| self.cuts.contains_key(&from));
+                if cut || edge.position > 0 && doubtful.contains(&edge.list) {
                     continue;
                 }
                 match self.stray_write(edge) {
@@ -271,6 +273,24 @@ impl Class<'_, '_, '_> {
             }
         }
         self.graph.junctions = junctions;
+    }
+
+    /// Irregular lists whose first entry may be half inserted: nothing behind it proves anything,
+    /// for its link may still be the program's data, which may lead into any list.
+    fn doubtful_lists(&mut self) -> HashSet<ListRef> {
+        let irregular = |path: &&Path| {
+            path.in_flight.is_none() && (path.end != End::Null || path.walked != path.list.recorded)
+        };
+        let mut doubtful = HashSet::new();
+        for path in self.graph.paths.iter().filter(irregular) {
+            if self.heap.may_be_inserting(&path.list, None).is_some() {
+                doubtful.insert(self.heap.list_ref(&path.list));
+                self.cuts
+                    .entry(path.list.head)
+                    .or_insert(Cut::Damaged(None));
+            }
+        }
+        doubtful
     }
 
     /// Whether an edge into a shared block comes from a damaged link, its own or one before it:
