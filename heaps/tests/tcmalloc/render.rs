@@ -23,7 +23,6 @@ pub struct Scene {
     pub process: Process,
     pub size_map: u64,
     pub central: u64,
-    pub page_heap: u64,
     pub page_heap_lock: u64,
     pub free: u64,
     pub stats: u64,
@@ -122,7 +121,6 @@ pub fn render(model: &Model, threads: usize, seed: u64) -> Scene {
         process,
         size_map,
         central,
-        page_heap: PAGE_HEAP,
         page_heap_lock: if model.release.member_lock {
             PAGE_HEAP + 8
         } else {
