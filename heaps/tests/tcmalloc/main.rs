@@ -6,6 +6,7 @@ mod healthy;
 mod model;
 mod numbers;
 mod passing;
+mod refused;
 mod render;
 
 use heaps::allocators::tcmalloc::Tcmalloc;
