@@ -40,6 +40,12 @@ pub struct ArchInfo {
     pub prstatus: PrStatusLayout,
     /// Layout of `NT_PRPSINFO`.
     pub prpsinfo: PrPsInfoLayout,
+    /// What the kernel leaves on the stack for a signal's handler.
+    pub signal_frame: SignalFrameLayout,
+    /// The signals that processor traps are turned into: trap, signal. Empty where the kernel does not keep the trap.
+    pub traps: &'static [(u64, i32)],
+    /// The trap with which the address of the access is kept.
+    pub page_fault_trap: Option<u64>,
 }
 
 /// One general register.
@@ -51,6 +57,17 @@ pub struct Register {
     pub dwarf: u16,
     /// Its place in the register block of `NT_PRSTATUS`, in words of eight bytes.
     pub word: u16,
+}
+
+/// Parts of the kernel's `struct rt_sigframe`, in bytes from the stack pointer of the trampoline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalFrameLayout {
+    /// `siginfo_t`; filled only for handlers that ask for it.
+    pub siginfo: u64,
+    /// The number of the trap, if it is kept.
+    pub trap: Option<u64>,
+    /// The address of the last fault, if it is kept.
+    pub fault_address: Option<u64>,
 }
 
 /// Where a thread's thread pointer stands in the core.
@@ -100,6 +117,12 @@ impl ArchInfo {
             .iter()
             .copied()
             .find(|arch| arch.elf_machine == machine)
+    }
+
+    /// The signal that the kernel sends for a trap.
+    pub fn signal_of_trap(&self, trap: u64) -> Option<i32> {
+        let found = self.traps.iter().find(|(number, _)| *number == trap);
+        found.map(|(_, signal)| *signal)
     }
 
     /// The name of the register with this DWARF number.

@@ -22,6 +22,7 @@ pub mod image;
 mod index;
 mod lines;
 mod names;
+mod plt;
 mod scan;
 pub mod symbols;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
+use plt::Plt;
 use symbols::{SymbolIndex, SymbolSource};
 use types::Types;
 
@@ -58,6 +60,8 @@ pub enum FunctionSource {
     Symtab,
     /// The dynamic symbol table.
     Dynsym,
+    /// A slot of the procedure linkage table, by the symbol it leads to.
+    Plt,
 }
 
 /// A function, for a report.
@@ -90,6 +94,7 @@ struct State {
     units: OnceLock<Units>,
     index: OnceLock<Index>,
     lines: OnceLock<LineIndex>,
+    plt: OnceLock<Plt>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -140,7 +145,7 @@ impl DebugInfo {
     }
 
     /// The function that covers the run-time address `lookup` in a module: by the full symbol table, else by debug
-    /// information, else by the dynamic symbol table.
+    /// information, else by the dynamic symbol table; an entry of the procedure linkage table is `free@plt`.
     pub fn function_at(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
         let (info, symbols) = self.symbols(module)?;
         let found = symbols.function_at(lookup.get().wrapping_sub(info.bias));
@@ -149,7 +154,9 @@ impl DebugInfo {
         {
             return Some(found);
         }
-        let (symbol, name) = found?;
+        let Some((symbol, name)) = found else {
+            return self.plt_entry(module, lookup);
+        };
         Some(FunctionName {
             name: demangle::demangle(name),
             start: Address::new(symbol.start.wrapping_add(info.bias)),
@@ -157,6 +164,18 @@ impl DebugInfo {
                 SymbolSource::Symtab => FunctionSource::Symtab,
                 SymbolSource::Dynsym => FunctionSource::Dynsym,
             },
+        })
+    }
+
+    fn plt_entry(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
+        let (info, state) = self.module(module)?;
+        let image = self.files(info, state).image.as_ref()?;
+        let plt = state.plt.get_or_init(|| Plt::read(image));
+        let (start, name) = plt.at(lookup.get().wrapping_sub(info.bias))?;
+        Some(FunctionName {
+            name: format!("{}@plt", demangle::demangle(name)),
+            start: Address::new(start.wrapping_add(info.bias)),
+            source: FunctionSource::Plt,
         })
     }
 

@@ -27,6 +27,7 @@ pub mod arch;
 pub mod checks;
 pub mod cli;
 pub mod corefile;
+pub mod crash;
 pub mod debuginfo;
 pub mod modules;
 pub mod output;

@@ -10,7 +10,7 @@ const ROOT: &[&[&str]] = &[
     &["debuginfo"],
     &["unwind"],
     &["session"],
-    &["analysis"],
+    &["analysis", "crash"],
     &["checks"],
     &["report"],
     &["main", "cli", "output", "terminal"],

@@ -9,7 +9,7 @@
 //!       4 rbp   9 r8   14 rdi  19 rsp       24 es
 //! ```
 
-use super::{ArchInfo, PrPsInfoLayout, PrStatusLayout, Register, ThreadPointer};
+use super::{ArchInfo, PrPsInfoLayout, PrStatusLayout, Register, SignalFrameLayout, ThreadPointer};
 
 const fn register(name: &'static str, dwarf: u16, word: u16) -> Register {
     Register { name, dwarf, word }
@@ -61,4 +61,28 @@ pub const X86_64: ArchInfo = ArchInfo {
         name: 40,
         arguments: 56,
     },
+    // The stack pointer is at `struct ucontext`: flags, link, stack (40 bytes), `struct sigcontext` (256; trapno is its word 20,
+    // cr2 its word 22), mask (8); then siginfo (arch/x86/include/asm/sigframe.h).
+    signal_frame: SignalFrameLayout {
+        siginfo: 304,
+        trap: Some(40 + 20 * 8),
+        fault_address: Some(40 + 22 * 8),
+    },
+    // arch/x86/include/asm/trapnr.h: divide, debug, breakpoint, overflow, invalid opcode, segment, stack, general protection,
+    // page fault, x87, alignment, SIMD.
+    traps: &[
+        (0, 8),
+        (1, 5),
+        (3, 5),
+        (4, 11),
+        (6, 4),
+        (11, 7),
+        (12, 7),
+        (13, 11),
+        (14, 11),
+        (16, 8),
+        (17, 7),
+        (19, 8),
+    ],
+    page_fault_trap: Some(14),
 };

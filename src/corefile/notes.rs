@@ -311,6 +311,16 @@ impl Notes {
     }
 }
 
+impl SignalInfo {
+    /// Reads a `siginfo_t`, as the kernel writes it into notes and onto the stack of a handler.
+    pub fn parse(bytes: &[u8], little_endian: bool) -> Option<Self> {
+        signal_info(Words {
+            bytes,
+            little_endian,
+        })
+    }
+}
+
 /// `siginfo_t` of 64-bit Linux: number +0, errno +4, code +8; then, by kind, the fault's address +16, or the sender's
 /// process +16 and user +20.
 fn signal_info(words: Words<'_>) -> Option<SignalInfo> {

@@ -184,6 +184,20 @@ impl SignalInfo {
         is_fault || (self.signal == SIGTRAP && self.code == Some(SI_KERNEL))
     }
 
+    /// Whether an instruction of the program raised it: a fault, as far as the code tells.
+    pub fn is_fault(&self) -> bool {
+        let kind = matches!(
+            self.signal,
+            SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV | SIGSYS
+        );
+        kind && self.code.is_none_or(|code| code > 0)
+    }
+
+    /// Whether it is the signal of `abort()`.
+    pub fn is_abort(&self) -> bool {
+        self.signal == SIGABRT
+    }
+
     /// Whether the signal only stops a process: gdb's gcore stops a living one to copy it, and it goes on afterwards.
     pub(super) fn is_stop(&self) -> bool {
         matches!(self.signal, SIGCONT..=SIGTTOU)

@@ -112,6 +112,11 @@ impl<'d> ElfImage<'d> {
         })
     }
 
+    /// The ELF header.
+    pub fn header(&self) -> &'d FileHeader64<LittleEndian> {
+        self.header
+    }
+
     /// The whole file.
     pub fn data(&self) -> &'d [u8] {
         self.data

@@ -1,16 +1,18 @@
 //! From what was found to a [`Report`]: the only place that knows both sides.
 
+mod crash;
 mod finding;
 mod heap;
 mod process;
+mod threads;
 
 use std::collections::BTreeMap;
 
 use heaps::target::{Address, Module, ModuleId, Target};
 
 use super::schema::{
-    BuildIdMismatch, Core, CrashInfo, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary,
-    SystemInfo, hex_digits,
+    BuildIdMismatch, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary, SystemInfo,
+    hex_digits,
 };
 use super::signals;
 use crate::analysis::Analysis;
@@ -115,9 +117,7 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
         why: "--minidump asks for stacks only".into(),
         incomplete: false,
     });
-    report
-        .limits
-        .extend(process::incomplete_stacks(context.target));
+    report.limits.extend(threads::incomplete_stacks(session));
     finish(&mut report, session);
     report
 }
@@ -137,10 +137,7 @@ fn finish(report: &mut Report, session: &Session) {
 /// Everything but the heap.
 fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> Report {
     let core = session.core_info();
-    let signal = session.signal();
-    let threads = context.target.threads.list();
-    let crashing =
-        (signal.is_some_and(|signal| signal.signal != 0) && !threads.is_empty()).then_some(0usize);
+    let crash = crate::crash::read(session);
     let refused = session.modules().refused();
     Report {
         schema_version: SCHEMA_VERSION,
@@ -167,24 +164,16 @@ fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> R
         pid: session.process().pid,
         attributes: options.attributes.clone(),
         process: process::process(session),
-        crash_info: CrashInfo {
-            signal: signal.filter(|signal| signal.signal != 0).map(|signal| {
-                signal
-                    .name()
-                    .map_or_else(|| format!("signal {}", signal.signal), str::to_owned)
-            }),
-            code: signal.and_then(|signal| signal.code_name().map(str::to_owned)),
-            address: signal.and_then(|signal| signal.fault_address.map(Into::into)),
-            crashing_thread: crashing,
-        },
-        crashing_thread: crashing
-            .and_then(|index| process::crashing_thread(index, threads, session.arch())),
+        crash_info: crash::crash_info(session, crash.as_ref()),
+        crashing_thread: crash
+            .as_ref()
+            .and_then(|crash| crash::crashing_thread(session, crash)),
         system_info: SystemInfo {
             os: "Linux".into(),
             cpu_arch: session.arch().name.into(),
         },
         modules: process::modules(session),
-        threads: process::threads(context),
+        threads: threads::threads(session, context),
         limits: session
             .limits()
             .iter()

@@ -36,10 +36,28 @@ pub fn overrun() -> Report {
             code: Some("SEGV_MAPERR".into()),
             address: Some(Hex(0x4141)),
             crashing_thread: Some(0),
+            crashing_frame: Some(0),
+            handled: None,
+            instruction: Some(Instruction {
+                address: Hex(0x7f00_1234),
+                bytes: Bytes(vec![0x48, 0x89, 0x10]),
+                text: "mov [rax], rdx".into(),
+                memory: vec![MemoryOperand {
+                    access: "write".into(),
+                    address: Some(Hex(0x4141)),
+                    size: 8,
+                    expression: "rax".into(),
+                    registers: [("rax".to_owned(), Some(Hex(0x4141)))].into(),
+                }],
+                explains_fault: true,
+            }),
+            abort_message: None,
+            exception: None,
         },
         crashing_thread: Some(CrashingThread {
             threads_index: 0,
             registers: [("rip".to_owned(), Hex(0x7f00_1234))].into(),
+            frame_registers: None,
         }),
         system_info: SystemInfo {
             os: "Linux".into(),
@@ -50,6 +68,8 @@ pub fn overrun() -> Report {
                 thread_id: 7958,
                 thread_name: Some("evil\x1b[2Jname".into()),
                 frame_count: 3,
+                omitted_frames: None,
+                stack_end: None,
                 frames: vec![
                     frame(
                         0,
@@ -66,6 +86,8 @@ pub fn overrun() -> Report {
                 thread_id: 7959,
                 thread_name: None,
                 frame_count: 1,
+                omitted_frames: None,
+                stack_end: None,
                 frames: vec![Frame {
                     offset: Hex(0xdead),
                     trust: "context".into(),

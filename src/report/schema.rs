@@ -23,7 +23,10 @@ pub use finding::{
     Overwriter, Severity, Stacks,
 };
 pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
-pub use process::{CrashInfo, CrashingThread, Frame, Inline, Module, Process, SystemInfo, Thread};
+pub use process::{
+    AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
+    MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
+};
 
 /// The version of this schema.
 pub const SCHEMA_VERSION: u32 = 1;

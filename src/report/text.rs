@@ -6,11 +6,13 @@
 //! place where it is put into a line.
 
 mod answers;
+mod crash;
 mod dump;
 mod findings;
 mod heap;
 mod number;
 mod page;
+mod recursion;
 mod stacks;
 
 use super::schema::{Level, Report};
@@ -29,6 +31,7 @@ pub fn report(report: &Report, options: TextOptions) -> String {
     answers::write(report, &mut page);
     findings::write(report, &mut page);
     stacks::write_crashing(report, &mut page);
+    crash::write(report, &mut page);
     heap::write(report, &mut page);
     notices(report, &mut page);
     page.into_text()

@@ -3,7 +3,7 @@
 use heaps::target::{Address, MemoryExt, TargetMemory};
 
 use super::Context;
-use super::process::recorded_frames;
+use super::threads::recorded_frames;
 use crate::analysis::Analysis;
 use crate::checks::finding::{self as found, Finding};
 use crate::report::schema::{

@@ -3,7 +3,7 @@
 use heaps::allocators::{Detail, Tally};
 
 use super::Context;
-use super::process::recorded_frames;
+use super::threads::recorded_frames;
 use crate::analysis::HeapAnalysis;
 use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
 

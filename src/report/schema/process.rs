@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Hex;
+use super::{Bytes, Hex};
 
 /// The dead process.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -30,6 +30,81 @@ pub struct CrashInfo {
     pub address: Option<Hex>,
     /// Index into `threads` of the thread that crashed.
     pub crashing_thread: Option<usize>,
+    /// Index into its frames of the one at fault: not 0 if a handler ran for an earlier signal.
+    pub crashing_frame: Option<usize>,
+    /// The signal that the handler ran for: what went wrong first.
+    pub handled: Option<HandledSignal>,
+    /// The instruction at fault, if one was.
+    pub instruction: Option<Instruction>,
+    /// What the C library said before it aborted.
+    pub abort_message: Option<AbortMessage>,
+    /// The C++ exception that nobody caught.
+    pub exception: Option<Exception>,
+}
+
+/// A signal for which the program's own handler ran before it died.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct HandledSignal {
+    /// The signal: `SIGSEGV`.
+    #[serde(rename = "type")]
+    pub signal: String,
+    /// Why it was sent, if the handler was told.
+    pub code: Option<String>,
+    /// The address that could not be accessed.
+    pub address: Option<Hex>,
+}
+
+/// A decoded instruction.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Instruction {
+    /// Where it stands.
+    pub address: Hex,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// In assembler, destination first.
+    pub text: String,
+    /// The memory that it works on; what the fault is about first.
+    pub memory: Vec<MemoryOperand>,
+    /// Whether the first of `memory` is what could not be accessed.
+    pub explains_fault: bool,
+}
+
+/// Memory that an instruction works on.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct MemoryOperand {
+    /// What is done to it.
+    #[schemars(extend("examples" = ["read", "write", "read-write", "execute"]))]
+    pub access: String,
+    /// Its first byte; `null` if a register that makes it is not known.
+    pub address: Option<Hex>,
+    /// Bytes; 0 if the instruction does not say.
+    pub size: u64,
+    /// How the address is made: `rax + rcx*8 + 0x10`.
+    pub expression: String,
+    /// The registers that make it, by name.
+    pub registers: BTreeMap<String, Option<Hex>>,
+}
+
+/// What the C library said before it aborted.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct AbortMessage {
+    /// The message.
+    pub text: String,
+    /// Where it stands.
+    pub address: Hex,
+    /// How it was found.
+    #[schemars(extend("examples" = ["symbols", "structure"]))]
+    pub found_by: String,
+}
+
+/// A C++ exception.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Exception {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The object that was thrown.
+    pub address: Hex,
 }
 
 /// The thread that crashed.
@@ -37,8 +112,10 @@ pub struct CrashInfo {
 pub struct CrashingThread {
     /// Index into `threads`.
     pub threads_index: usize,
-    /// Its general registers by name.
+    /// Its general registers at death, by name.
     pub registers: BTreeMap<String, Hex>,
+    /// The registers of the frame at fault, as far as they are known, if that is not the innermost.
+    pub frame_registers: Option<BTreeMap<String, Hex>>,
 }
 
 /// The system that the process ran on.
@@ -80,16 +157,31 @@ pub struct Thread {
     pub thread_id: u32,
     /// Its name, where the core has it.
     pub thread_name: Option<String>,
-    /// Number of frames.
+    /// Number of `frames`.
     pub frame_count: usize,
+    /// Frames in the middle of a very deep stack that were walked but are not in `frames`.
+    pub omitted_frames: Option<OmittedFrames>,
+    /// Why there is no frame beyond the last: `complete` if it is the outermost function; `not-in-core`: the stack's memory
+    /// is missing; `not-rising`: the next frame would not lie above it; `lost`: nothing leads further; `too-long`.
+    #[schemars(extend("examples" = ["complete", "not-in-core", "not-rising", "lost", "too-long"]))]
+    pub stack_end: Option<String>,
     /// Its frames, innermost first.
     pub frames: Vec<Frame>,
+}
+
+/// Frames of a very deep stack that are not listed.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+pub struct OmittedFrames {
+    /// They lie before this index of `frames`.
+    pub before: usize,
+    /// How many.
+    pub count: u64,
 }
 
 /// A frame of a call stack.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Frame {
-    /// Its number; 0 is the innermost.
+    /// Its number; 0 is the innermost. Frames that were omitted are counted.
     pub frame: usize,
     /// File name of the module that holds `offset`; `null` if none does.
     pub module: Option<String>,

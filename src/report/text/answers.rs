@@ -79,24 +79,40 @@ fn crash(report: &Report) -> String {
     let Some(signal) = &crash.signal else {
         return "none recorded: a snapshot of a live process, or the core lost its notes".into();
     };
-    let mut text = signal.clone();
-    if let Some(code) = &crash.code {
+    // What a handler ran for went wrong first.
+    let (first, code, address) = match &crash.handled {
+        Some(handled) => (&handled.signal, &handled.code, handled.address),
+        None => (signal, &crash.code, crash.address),
+    };
+    let mut text = first.clone();
+    if let Some(code) = code {
         text = format!("{text} ({code})");
     }
-    if let Some(address) = crash.address {
+    if let Some(address) = address {
         text = format!("{text} at address {address}");
     }
+    if let Some(exception) = &crash.exception {
+        text = format!("{text}, for an uncaught {}", exception.type_name);
+    }
+    if let Some(message) = &crash.abort_message {
+        text = format!("{text}, \"{}\"", message.text);
+    }
+    let at_fault = crash.crashing_frame.unwrap_or(0);
     let thread = crash
         .crashing_thread
         .and_then(|index| report.threads.get(index));
     if let Some(thread) = thread {
-        if let Some(frame) = thread.frames.first() {
+        let frames = thread.frames.get(at_fault..).unwrap_or(&thread.frames);
+        if let Some(frame) = frames.first() {
             text = format!("{text}, in {}", place(frame));
-            if let Some(caller) = own_caller(&thread.frames, report) {
+            if let Some(caller) = own_caller(frames, report) {
                 text = format!("{text}, called from {}", place(caller));
             }
         }
         text = format!("{text}, thread {}", stacks::name(thread));
+    }
+    if crash.handled.is_some() {
+        text = format!("{text}; its handler ended in {signal}");
     }
     text
 }
@@ -112,7 +128,11 @@ fn own_caller<'r>(frames: &'r [Frame], report: &Report) -> Option<&'r Frame> {
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
 fn place(frame: &Frame) -> String {
-    match (&frame.module, &frame.function) {
+    let inlined = frame
+        .inlines
+        .first()
+        .and_then(|inline| inline.function.as_ref());
+    match (&frame.module, inlined.or(frame.function.as_ref())) {
         (Some(module), Some(function)) => format!("{function} ({module})"),
         (Some(module), None) => format!("{module}{}", stacks::function(frame)),
         (None, _) => format!("{}, which is in no module", frame.offset),

@@ -1,0 +1,130 @@
+//! How the process died: the instruction at fault, what the C library and the C++ runtime said last.
+//!
+//! ```text
+//! signal ──> crashing thread ──┬─ which frame: the innermost, or the one that a fatal signal's handler interrupted
+//!                              ├─ its instruction, memory operand and registers      instruction
+//!                              ├─ glibc's last words (`__abort_msg`)                 last_words
+//!                              └─ the type of an exception nobody caught             exception
+//! ```
+//!
+//! Each part is absent where the core does not tell. Nothing here is a judgement on the heap.
+
+mod exception;
+mod instruction;
+mod last_words;
+#[cfg(test)]
+mod tests;
+
+use heaps::target::{Address, FrameTrust, MemoryExt, Thread};
+
+pub use exception::Exception;
+pub use instruction::{Access, Instruction, Operand, RegisterValue};
+pub use last_words::{FoundBy, LastWords};
+
+use crate::corefile::SignalInfo;
+use crate::session::Session;
+
+/// How the process died.
+#[derive(Clone, Debug)]
+pub struct Crash {
+    /// Index of the thread, in [`Session::threads`].
+    pub thread: usize,
+    /// Index of the frame at fault. Not 0 if a handler ran for a fatal signal before this one.
+    pub frame: usize,
+    /// The signal that a handler ran for, if one did: what went wrong first.
+    pub handled: Option<SignalInfo>,
+    /// The instruction at fault; `None` for a signal that no instruction raises.
+    pub instruction: Option<Instruction>,
+    /// What glibc wrote before it aborted.
+    pub last_words: Option<LastWords>,
+    /// The C++ exception that nobody caught.
+    pub exception: Option<Exception>,
+}
+
+/// Reads how the process died; `None` for the image of a living one.
+pub fn read(session: &Session) -> Option<Crash> {
+    let signal = session.signal().filter(|signal| signal.signal != 0)?;
+    let thread = session.threads().list().first()?;
+    let frames = session.threads().frames(0);
+    let (frame, handled) = match first_fault(session, thread) {
+        Some((frame, signal)) => (frame, Some(signal)),
+        None => (0, None),
+    };
+    let first = handled.unwrap_or(signal);
+    let target = session.target();
+    let registers = frames.get(frame).map(|frame| frame.registers);
+    let instruction = registers
+        .filter(|_| first.is_fault())
+        .and_then(|registers| {
+            instruction::at_fault(
+                session.arch(),
+                target.memory,
+                &registers,
+                thread.thread_pointer,
+                first.fault_address,
+            )
+        });
+    let aborted = signal.is_abort() || first.is_abort();
+    Some(Crash {
+        thread: 0,
+        frame,
+        handled,
+        instruction,
+        last_words: aborted.then(|| last_words::find(target)).flatten(),
+        exception: aborted
+            .then(|| exception::find(target, session.debug_info()))
+            .flatten(),
+    })
+}
+
+/// The outermost frame that a handler of a fatal signal interrupted, and that signal.
+fn first_fault(session: &Session, thread: &Thread) -> Option<(usize, SignalInfo)> {
+    let frames = session.threads().frames(0);
+    let arch = session.arch();
+    let layout = &arch.signal_frame;
+    let target = session.target();
+    frames.iter().enumerate().rev().find_map(|(index, frame)| {
+        let trampoline = frames.get(index.checked_sub(1)?)?;
+        if !frame.interrupted || trampoline.trust == FrameTrust::Scan {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        let info = trampoline.sp.checked_add(layout.siginfo)?;
+        target.memory.read_into(info, &mut bytes).ok()?;
+        if let Some(signal) = SignalInfo::parse(&bytes, arch.little_endian)
+            && signal.is_fault()
+            && signal.code_name().is_some()
+        {
+            return Some((index, signal));
+        }
+        // A handler without SA_SIGINFO is given no siginfo; the processor's words about the fault are there all the same.
+        let word = |at: Option<u64>| -> Option<u64> {
+            target.memory.read_u64(trampoline.sp.checked_add(at?)?).ok()
+        };
+        let trap = word(layout.trap)?;
+        let fault = word(layout.fault_address).map(Address::new);
+        let signal = arch.signal_of_trap(trap)?;
+        let address = fault.filter(|_| Some(trap) == arch.page_fault_trap);
+        let instruction = instruction::at_fault(
+            arch,
+            target.memory,
+            &frame.registers,
+            thread.thread_pointer,
+            address,
+        );
+        // The words may be left from an earlier fault: the instruction must be one that faults like this.
+        let fits = instruction
+            .as_ref()
+            .is_some_and(|instruction| instruction.can_raise(trap, address))
+            || address == Some(frame.pc);
+        fits.then_some((
+            index,
+            SignalInfo {
+                signal,
+                code: None,
+                fault_address: address,
+                sender: None,
+            },
+        ))
+    })
+}

@@ -1,0 +1,106 @@
+//! The crash: the instruction at fault, last words, registers.
+
+use std::collections::BTreeMap;
+
+use crate::report::escape::escaped;
+use crate::report::schema::{Hex, MemoryOperand, Report};
+
+use super::page::{Page, Role};
+
+/// Registers in a row.
+const PER_ROW: usize = 4;
+const INDENT: usize = 2;
+
+/// What is known of the crash beyond its stack.
+pub fn write(report: &Report, page: &mut Page) {
+    let crash = &report.crash_info;
+    let Some(thread) = &report.crashing_thread else {
+        return;
+    };
+    page.heading("CRASH");
+    if let Some(message) = &crash.abort_message {
+        let text = format!("\"{}\"", message.text);
+        page.field(INDENT, "last words", Role::Plain, &text);
+    }
+    if let Some(exception) = &crash.exception {
+        let text = format!(
+            "{} at {}, which nobody caught",
+            exception.type_name, exception.address
+        );
+        page.field(INDENT, "exception", Role::Plain, &text);
+    }
+    if let Some(instruction) = &crash.instruction {
+        let text = format!("{} at {}", instruction.text, instruction.address);
+        page.field(INDENT, "instruction", Role::Plain, &text);
+        // If none of them explains the fault, any of them may be the reason.
+        let shown = if instruction.explains_fault { 1 } else { 2 };
+        for operand in instruction.memory.iter().take(shown) {
+            page.field(INDENT, "", Role::Plain, &memory(operand));
+        }
+    }
+    let frame = crash.crashing_frame.unwrap_or(0);
+    if let Some(at) = jumped_nowhere(report, frame) {
+        let text = format!("none: {at} is no code; a call, jump or return went there");
+        page.field(INDENT, "instruction", Role::Plain, &text);
+    }
+    match &thread.frame_registers {
+        Some(of_frame) => {
+            registers(&format!("of [{frame:>3}]"), of_frame, page);
+            registers("at death", &thread.registers, page);
+        }
+        None => registers("registers", &thread.registers, page),
+    }
+}
+
+/// The program counter of the frame at fault, if it is in no code at all.
+fn jumped_nowhere(report: &Report, frame: usize) -> Option<Hex> {
+    let crash = &report.crash_info;
+    let signal = crash.handled.as_ref().map(|handled| &handled.signal);
+    let signal = signal.or(crash.signal.as_ref())?;
+    let fault = matches!(signal.as_str(), "SIGSEGV" | "SIGBUS" | "SIGILL");
+    let thread = report.threads.get(crash.crashing_thread?)?;
+    let frame = thread.frames.get(frame)?;
+    (fault && crash.instruction.is_none() && frame.module.is_none()).then_some(frame.offset)
+}
+
+/// `writes 8 bytes at 0x10: rax + 0x10, rax = 0x0`.
+fn memory(operand: &MemoryOperand) -> String {
+    let does = match operand.access.as_str() {
+        "read" => "reads",
+        "write" => "writes",
+        "execute" => "goes on",
+        _ => "reads and writes",
+    };
+    let bytes = match (operand.access.as_str(), operand.size) {
+        ("execute", _) | (_, 0) => String::new(),
+        (_, 1) => " 1 byte".into(),
+        (_, bytes) => format!(" {bytes} bytes"),
+    };
+    let address = operand.address.map_or_else(
+        || "an unknown address".into(),
+        |address| address.to_string(),
+    );
+    let mut text = format!("{does}{bytes} at {address}: {}", operand.expression);
+    for (name, value) in &operand.registers {
+        let value = value.map_or_else(|| "unknown".into(), |value| value.to_string());
+        text = format!("{text}, {name} = {value}");
+    }
+    text
+}
+
+fn registers(label: &str, registers: &BTreeMap<String, Hex>, page: &mut Page) {
+    let mut order: Vec<_> = registers.iter().collect();
+    // r8 before r10.
+    order.sort_by_key(|(name, _)| {
+        let number = name.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+        (number.parse::<u32>().ok(), name.as_str())
+    });
+    for (row, registers) in order.chunks(PER_ROW).enumerate() {
+        let columns: Vec<String> = registers
+            .iter()
+            .map(|(name, value)| format!("{:<4}{:<20}", escaped(name), value.to_string()))
+            .collect();
+        let label = if row == 0 { label } else { "" };
+        page.labelled(INDENT, label, Role::Plain, columns.join("").trim_end());
+    }
+}
