@@ -121,6 +121,17 @@ pub struct StrayEdge {
     pub leads_on: bool,
 }
 
+/// What a link must have been, if little of it was changed.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallRepair {
+    /// Its value.
+    pub repair: Repair,
+    /// It is the block behind the damaged one, as when their span was cut.
+    pub behind: bool,
+    /// Low bytes that were changed; 0 for a single bit above them.
+    pub bytes: u64,
+}
+
 /// All that is irregular in a group.
 pub struct ListGraph<'m> {
     /// Lists that do not end as recorded, or that pass a disputed block.
@@ -273,6 +284,65 @@ impl<'m> ListGraph<'m> {
             }
         }
         None
+    }
+
+    /// What the link of an edge into a proper entry must have been, if little of it was changed: a
+    /// low byte, one bit, or the low two bytes. Unlike [`repair`](Self::repair), this needs nothing
+    /// of what the list leads to now.
+    pub fn edge_repair<L: Links, K: Keeper>(
+        &self,
+        links: &L,
+        keeper: &K,
+        list: &FreeList,
+        edge: &Edge,
+        found: Address,
+    ) -> Option<SmallRepair> {
+        let from = edge.from?;
+        let follow = list.recorded.checked_sub(edge.position)?;
+        if follow == 0 {
+            return None;
+        }
+        let confined = keeper.confined(list);
+        let fits = |at: Address| confined.as_ref().is_none_or(|range| range.contains(&at));
+        let (block, _) = self.map.block_at(from)?;
+        let next = from.saturating_add(block.bytes);
+        let likeliest = |first: Address, unique: bool, bytes: u64| {
+            let close = found.get() ^ next.get() < 1 << (8 * bytes);
+            let behind =
+                close && fits(next) && self.orphans.chain_is(links, next, follow, &|_| false);
+            SmallRepair {
+                repair: Repair {
+                    value: if behind { next } else { first },
+                    unique,
+                },
+                behind,
+                bytes,
+            }
+        };
+        let near = |bytes: u32| {
+            let found = self
+                .orphans
+                .near(links, found.get(), bytes, follow, &|_| false)?;
+            fits(found.first).then(|| likeliest(found.first, found.unique, bytes.into()))
+        };
+        if let Some(repair) = near(1) {
+            return Some(repair);
+        }
+        let mut flipped = (8..48)
+            .map(|bit| Address::new(found.get() ^ 1 << bit))
+            .filter(|at| fits(*at) && self.orphans.chain_is(links, *at, follow, &|_| false));
+        if let Some(first) = flipped.next() {
+            let unique = flipped.next().is_none();
+            return Some(SmallRepair {
+                repair: Repair {
+                    value: first,
+                    unique,
+                },
+                behind: first == next,
+                bytes: 0,
+            });
+        }
+        near(2)
     }
 
     /// The position in a path's tail of an entry.
@@ -472,7 +542,7 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
 
 /// Whether the low bytes of a word are what programs write one or two bytes too far: text, its
 /// terminator, a small number.
-fn looks_overrun(word: u64, bytes: u32) -> bool {
+pub fn looks_overrun(word: u64, bytes: u32) -> bool {
     word.to_le_bytes().iter().take(bytes as usize).all(|byte| {
         *byte <= 8 || *byte == 0xff || byte.is_ascii_graphic() || byte.is_ascii_whitespace()
     })

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 use super::{PlainLinks, TcmallocHeap};
 use crate::allocators::GroupReport;
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Repair, Stray};
-use crate::list::graph::{End, Keeper, ListGraph, Path, StrayEdge};
+use crate::list::graph::{End, Keeper, ListGraph, Path, StrayEdge, looks_overrun};
 use crate::list::{FreeList, Links};
-use crate::map::{BlockState, HeapMap};
+use crate::map::{Block, BlockState, HeapMap};
 use crate::parallel;
 use crate::target::{Address, Cursor, MemoryExt};
 
@@ -126,6 +126,21 @@ impl Class<'_, '_, '_> {
         }
         let list = path.list;
         self.explained.insert(stray.path);
+        if stray.leads_on
+            && let Some(repair) = self.led_into_block(stray)
+        {
+            if let Some(from) = stray.edge.from {
+                self.cuts.insert(from, Cut::Damaged(Some(repair)));
+            }
+            self.push(Anomaly::new(AnomalyKind::BadEntry {
+                edge: stray.edge,
+                found: stray.found,
+                stray: stray.stray,
+                leads_on: false,
+                repair: Some(repair),
+            }));
+            return;
+        }
         if stray.leads_on {
             self.push(Anomaly::new(AnomalyKind::BadEntry {
                 edge: stray.edge,
@@ -164,6 +179,26 @@ impl Class<'_, '_, '_> {
         self.push(anomaly);
     }
 
+    /// A damaged link may lead into a block whose data looks like a link: null, mostly. It was not a
+    /// pointer that was freed, if the link's repair is at hand and the list would lack entries
+    /// otherwise, or if nobody frees such a pointer.
+    fn led_into_block(&self, stray: &StrayEdge) -> Option<Repair> {
+        let from = stray.edge.from?;
+        let path = self.graph.paths.get(stray.path)?;
+        let small =
+            self.graph
+                .edge_repair(&PlainLinks, self.heap, &path.list, &stray.edge, stray.found)?;
+        let follow = path.list.recorded.saturating_sub(stray.edge.position);
+        let complete = path.end == End::Null && path.walked == path.list.recorded;
+        if complete && follow > 1 || !small.repair.unique && !small.behind {
+            return None;
+        }
+        let odd = !stray.found.is_aligned(8);
+        let terminated = stray.found.get() & 0xff == 0 && self.is_in_use_before(from);
+        let flipped = small.bytes == 0;
+        (!complete || odd || terminated || flipped).then_some(small.repair)
+    }
+
     fn wrong_entry(&self, at: Address) -> Stray {
         match self.map.block_at(at) {
             Some((block, _)) => Stray::WrongEntry { block },
@@ -175,6 +210,16 @@ impl Class<'_, '_, '_> {
     /// bytes; else the edge's own link, whatever was written over it.
     fn damaged_link(&mut self, path: usize, edge: &Edge) -> Option<(Edge, Address, Repair)> {
         let last = edge.position.checked_sub(1)?;
+        let own = self.graph.paths.get(path)?.list;
+        let value = self.heap.target.memory.read_pointer(edge.from?).ok()?;
+        let small = self
+            .graph
+            .edge_repair(&PlainLinks, self.heap, &own, edge, value);
+        if let Some(small) =
+            small.filter(|small| small.behind || small.repair.unique && small.bytes < 2)
+        {
+            return Some((*edge, value, small.repair));
+        }
         let nearest = (last.saturating_sub(MAX_BACK)..=last)
             .rev()
             .find_map(|position| {
@@ -233,28 +278,30 @@ impl Class<'_, '_, '_> {
         let doubtful = self.doubtful_lists();
         let junctions = std::mem::take(&mut self.graph.junctions);
         for junction in &junctions {
-            let mut edges: Vec<Edge> = Vec::new();
-            for edge in &junction.edges {
-                let cut = edge.from.is_some_and(|from| self.cuts.contains_key(&from));
-                if cut || edge.position > 0 && doubtful.contains(&edge.list) {
-                    continue;
+            let mut edges: Vec<Edge> = junction
+                .edges
+                .iter()
+                .filter(|edge| {
+                    let cut = edge.from.is_some_and(|from| self.cuts.contains_key(&from));
+                    !cut && (edge.position == 0 || !doubtful.contains(&edge.list))
+                })
+                .copied()
+                .collect();
+            while edges.len() > 1
+                && let Some((index, bad, found, repair)) = self.stray_write(junction.block, &edges)
+            {
+                edges.remove(index);
+                let stray = self.wrong_entry(found);
+                if let Some(from) = bad.from {
+                    self.cuts.insert(from, Cut::Damaged(Some(repair)));
                 }
-                match self.stray_write(edge) {
-                    Some((bad, found, repair)) => {
-                        let stray = self.wrong_entry(found);
-                        if let Some(from) = bad.from {
-                            self.cuts.insert(from, Cut::Damaged(Some(repair)));
-                        }
-                        self.push(Anomaly::new(AnomalyKind::BadEntry {
-                            edge: bad,
-                            found,
-                            stray,
-                            leads_on: false,
-                            repair: Some(repair),
-                        }));
-                    }
-                    None => edges.push(*edge),
-                }
+                self.push(Anomaly::new(AnomalyKind::BadEntry {
+                    edge: bad,
+                    found,
+                    stray,
+                    leads_on: false,
+                    repair: Some(repair),
+                }));
             }
             for (index, path) in self.graph.paths.iter().enumerate() {
                 if !path.disputed.is_empty() {
@@ -293,40 +340,91 @@ impl Class<'_, '_, '_> {
         doubtful
     }
 
-    /// Whether an edge into a shared block comes from a damaged link, its own or one before it:
-    /// the repair must be the only one and what the link held before in all likelihood (the next
-    /// block in memory), the block before the link in use, and the recorded length must not be
-    /// what freeing twice leaves behind.
-    fn stray_write(&mut self, edge: &Edge) -> Option<(Edge, Address, Repair)> {
-        let path = self
-            .graph
+    /// The edge into a shared block that most likely comes from a damaged link: its own, or one
+    /// before it.
+    fn stray_write(
+        &mut self,
+        block: Block,
+        edges: &[Edge],
+    ) -> Option<(usize, Edge, Address, Repair)> {
+        let own = edges.iter().enumerate().filter_map(|(index, edge)| {
+            let (score, repair) = self.own_damage(edge, block.address)?;
+            Some((score, std::cmp::Reverse(index), repair))
+        });
+        if let Some((_, index, repair)) = own.max_by_key(|(score, index, _)| (*score, *index)) {
+            return Some((index.0, *edges.get(index.0)?, block.address, repair));
+        }
+        let before = |(index, edge)| {
+            let (bad, found, repair) = self.damage_before(edge)?;
+            Some((index, bad, found, repair))
+        };
+        edges.iter().enumerate().find_map(before)
+    }
+
+    fn path_of(&self, edge: &Edge) -> Option<usize> {
+        self.graph
             .paths
             .iter()
-            .position(|path| self.heap.list_ref(&path.list) == edge.list)?;
+            .position(|path| self.heap.list_ref(&path.list) == edge.list)
+    }
+
+    fn is_in_use_before(&self, at: Address) -> bool {
+        let block = self.map.block_at(at).map(|(block, _)| block);
+        block
+            .and_then(|block| self.map.block_before(block))
+            .is_some_and(|before| self.map.state(before.id) == BlockState::InUse)
+    }
+
+    /// Whether an edge's own link was changed in a byte, a bit or two bytes. An unlisted chain of
+    /// the length that the list lacks must begin where the link led; a chain of one is found by
+    /// chance, and so are chains near a link of which two bytes are open. How much speaks for it.
+    fn own_damage(&self, edge: &Edge, found: Address) -> Option<(u32, Repair)> {
+        let from = edge.from?;
+        let path = self.path_of(edge)?;
+        let list = self.graph.paths.get(path)?.list;
+        let small = self
+            .graph
+            .edge_repair(&PlainLinks, self.heap, &list, edge, found)?;
+        let follow = list.recorded.saturating_sub(edge.position);
+        let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
+        let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
+        let unique = small.repair.unique;
+        let enough = if self.is_double_free_length(path) {
+            small.behind && unique && overrun
+        } else if follow == 1 || small.bytes == 2 {
+            small.behind || unique && overrun
+        } else {
+            small.behind || unique
+        };
+        let score = 4 * u32::from(small.behind)
+            + 2 * u32::from(unique)
+            + u32::from(overrun)
+            + u32::from(small.bytes < 2);
+        enough.then_some((score, small.repair))
+    }
+
+    /// Whether a link before an edge into a shared block was damaged: the repair must be the only
+    /// one and what the link held before in all likelihood (the next block in memory), the block
+    /// before the link in use, and the recorded length must not be what freeing twice leaves behind.
+    fn damage_before(&mut self, edge: &Edge) -> Option<(Edge, Address, Repair)> {
+        let path = self.path_of(edge)?;
         if self.is_double_free_length(path) {
             return None;
         }
-        let (bad, found, repair) = {
-            let last = edge.position.checked_sub(1)?;
-            let (position, repair) = (last.saturating_sub(MAX_BACK)..=last)
-                .rev()
-                .find_map(|position| Some((position, self.repair(path, position, false)?)))?;
-            let from = self.node_at(path, position)?;
-            let found = self.heap.target.memory.read_pointer(from).ok()?;
-            (
-                Edge {
-                    list: edge.list,
-                    position: position + 1,
-                    from: Some(from),
-                },
-                found,
-                repair,
-            )
+        let last = edge.position.checked_sub(1)?;
+        let (position, repair) = (last.saturating_sub(MAX_BACK)..=last)
+            .rev()
+            .find_map(|position| Some((position, self.repair(path, position, false)?)))?;
+        let from = self.node_at(path, position)?;
+        let found = self.heap.target.memory.read_pointer(from).ok()?;
+        let bad = Edge {
+            list: edge.list,
+            position: position + 1,
+            from: Some(from),
         };
-        let (block, _) = self.map.block_at(bad.from?)?;
-        let before = self.map.block_before(block)?;
+        let (block, _) = self.map.block_at(from)?;
         let next = block.address.checked_add(block.bytes)?;
-        (repair.unique && repair.value == next && self.map.state(before.id) == BlockState::InUse)
+        (repair.unique && repair.value == next && self.is_in_use_before(from))
             .then_some((bad, found, repair))
     }
 
