@@ -28,7 +28,7 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
-use crate::anomaly::HolderKind;
+use crate::anomaly::{AnomalyKind, HolderKind};
 use crate::list::{FreeList, Links, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
@@ -155,6 +155,14 @@ impl<'t> TcmallocHeap<'t> {
             .contradicted
             .iter()
             .any(|(span, _)| *span == index as usize)
+    }
+
+    /// Whether the books say already that a structure was written over.
+    fn is_blamed(&self, at: Address) -> bool {
+        self.central_books.anomalies.iter().any(|(_, anomaly)| {
+            let words = matches!(&anomaly.kind, AnomalyKind::Metadata { of, counts_only: false, .. } if *of == at);
+            words && anomaly.transient.is_none()
+        })
     }
 
     fn page_bytes(&self) -> u64 {

@@ -288,7 +288,8 @@ impl<'m> ListGraph<'m> {
 
     /// What the link of an edge into a proper entry must have been, if little of it was changed: a
     /// low byte, one bit, or the low two bytes. Unlike [`repair`](Self::repair), this needs nothing
-    /// of what the list leads to now.
+    /// of what the list leads to now. The chain that was cut off ends at null, or, for a link that
+    /// skips `detour` entries of its own list, at the entry that it leads to now.
     pub fn edge_repair<L: Links, K: Keeper>(
         &self,
         links: &L,
@@ -296,10 +297,14 @@ impl<'m> ListGraph<'m> {
         list: &FreeList,
         edge: &Edge,
         found: Address,
+        detour: Option<u64>,
     ) -> Option<SmallRepair> {
         let from = edge.from?;
-        let follow = list.recorded.checked_sub(edge.position)?;
-        if follow == 0 {
+        let (length, end) = match detour {
+            Some(length) => (length, found),
+            None => (list.recorded.checked_sub(edge.position)?, Address::new(0)),
+        };
+        if length == 0 {
             return None;
         }
         let confined = keeper.confined(list);
@@ -309,7 +314,7 @@ impl<'m> ListGraph<'m> {
         let likeliest = |first: Address, unique: bool, bytes: u64| {
             let close = found.get() ^ next.get() < 1 << (8 * bytes);
             let behind =
-                close && fits(next) && self.orphans.chain_is(links, next, follow, &|_| false);
+                close && fits(next) && self.orphans.leads_to(links, next, length, end, &|_| false);
             SmallRepair {
                 repair: Repair {
                     value: if behind { next } else { first },
@@ -322,7 +327,7 @@ impl<'m> ListGraph<'m> {
         let near = |bytes: u32| {
             let found = self
                 .orphans
-                .near(links, found.get(), bytes, follow, &|_| false)?;
+                .near_to(links, found.get(), bytes, (length, end), &|_| false)?;
             fits(found.first).then(|| likeliest(found.first, found.unique, bytes.into()))
         };
         if let Some(repair) = near(1) {
@@ -330,7 +335,7 @@ impl<'m> ListGraph<'m> {
         }
         let mut flipped = (8..48)
             .map(|bit| Address::new(found.get() ^ 1 << bit))
-            .filter(|at| fits(*at) && self.orphans.chain_is(links, *at, follow, &|_| false));
+            .filter(|at| fits(*at) && self.orphans.leads_to(links, *at, length, end, &|_| false));
         if let Some(first) = flipped.next() {
             let unique = flipped.next().is_none();
             return Some(SmallRepair {
@@ -342,7 +347,8 @@ impl<'m> ListGraph<'m> {
                 bytes: 0,
             });
         }
-        near(2)
+        let two = detour.is_none() && looks_overrun(found.get(), 2);
+        two.then(|| near(2)).flatten()
     }
 
     /// The position in a path's tail of an entry.

@@ -86,6 +86,19 @@ impl<'m> Orphans<'m> {
         length: u64,
         allowed: &dyn Fn(Address) -> bool,
     ) -> bool {
+        self.leads_to(links, first, length, Address::new(0), allowed)
+    }
+
+    /// Whether the chain from `first` leads to `end` after exactly `length` entries, none of which
+    /// a list holds unless `allowed` says so.
+    pub fn leads_to<L: Links>(
+        &self,
+        links: &L,
+        first: Address,
+        length: u64,
+        end: Address,
+        allowed: &dyn Fn(Address) -> bool,
+    ) -> bool {
         if length > self.blocks {
             return false;
         }
@@ -103,7 +116,7 @@ impl<'m> Orphans<'m> {
             };
             at = links.decode(at, word);
         }
-        at.is_null()
+        at == end
     }
 
     /// Blocks of the group that start in `low..=high`, with at most `bound` looked at.
@@ -145,10 +158,22 @@ impl<'m> Orphans<'m> {
         length: u64,
         allowed: &dyn Fn(Address) -> bool,
     ) -> Option<Found> {
+        self.near_to(links, damaged, bytes, (length, Address::new(0)), allowed)
+    }
+
+    /// The same for a chain that ends elsewhere than at null.
+    pub fn near_to<L: Links>(
+        &self,
+        links: &L,
+        damaged: u64,
+        bytes: u32,
+        (length, end): (u64, Address),
+        allowed: &dyn Fn(Address) -> bool,
+    ) -> Option<Found> {
         let mask = (1u64 << (8 * bytes.min(7))) - 1;
         let starts = self.starts_between(damaged & !mask, damaged | mask, 8192);
         let mut fitting = starts.into_iter().filter(|start| {
-            start.get() != damaged && self.chain_is(links, *start, length, allowed)
+            start.get() != damaged && self.leads_to(links, *start, length, end, allowed)
         });
         let first = fitting.next()?;
         Some(Found {

@@ -219,7 +219,10 @@ impl TcmallocHeap<'_> {
                 expected: format!("{:#x}", repair.expected),
                 found: format!("{:#x}", repair.found),
             };
-            books.damage(word, self.page_heap_locked());
+            let passing = self
+                .spans
+                .may_be_passing(self.target.memory, &self.located, repair);
+            books.damage(word, self.page_heap_locked().filter(|_| passing));
         }
     }
 

@@ -26,12 +26,25 @@ pub struct CacheList {
     pub length: u32,
 }
 
+/// A link of the list of caches that is not as it should be.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokenLink {
+    /// The cache that it belongs to.
+    pub of: Address,
+    /// The word.
+    pub at: Address,
+    /// What it holds.
+    pub found: Address,
+    /// It names no cache at all, rather than the wrong one or none: no work on the list leaves that.
+    pub impossible: bool,
+}
+
 /// All thread caches, by address.
 pub struct Caches {
     /// The caches.
     pub rows: Vec<Cache>,
     /// Links of the list of caches that do not lead to a cache, or do not lead back.
-    pub broken_links: Vec<(Address, Address)>,
+    pub broken_links: Vec<BrokenLink>,
     /// Entries reached from `thread_heaps_` and the other pointers.
     located: LocatedCaches,
 }
@@ -68,11 +81,27 @@ impl Caches {
                     continue;
                 }
                 if !structure::is_cache(memory, other, layout, &located.sizes) {
-                    broken_links.push((link.at(at), other));
+                    broken_links.push(BrokenLink {
+                        of: at,
+                        at: link.at(at),
+                        found: other,
+                        impossible: memory.read_u64(other).is_ok()
+                            || memory.region_at(other).is_none(),
+                    });
                     continue;
                 }
-                if back.read(memory, other) != Ok(at.get()) {
-                    broken_links.push((back.at(other), at));
+                // A value that is no cache is said with the cache that holds it.
+                if let Ok(word) = back.read(memory, other)
+                    && word != at.get()
+                    && (word == 0
+                        || structure::is_cache(memory, Address::new(word), layout, &located.sizes))
+                {
+                    broken_links.push(BrokenLink {
+                        of: other,
+                        at: back.at(other),
+                        found: Address::new(word),
+                        impossible: false,
+                    });
                 }
                 todo.push(other);
             }

@@ -16,6 +16,8 @@ use crate::target::{Address, Cursor, MemoryExt};
 
 /// How far back along a list a damaged link is looked for.
 const MAX_BACK: u64 = 64;
+/// Entries of the longest list of a thread cache, and a batch more.
+const MAX_LENGTH: u64 = 8192 + 1024;
 /// Anomalies per class; more are the same damage over and over.
 const MAX_ANOMALIES: usize = 256;
 
@@ -185,9 +187,14 @@ impl Class<'_, '_, '_> {
     fn led_into_block(&self, stray: &StrayEdge) -> Option<Repair> {
         let from = stray.edge.from?;
         let path = self.graph.paths.get(stray.path)?;
-        let small =
-            self.graph
-                .edge_repair(&PlainLinks, self.heap, &path.list, &stray.edge, stray.found)?;
+        let small = self.graph.edge_repair(
+            &PlainLinks,
+            self.heap,
+            &path.list,
+            &stray.edge,
+            stray.found,
+            None,
+        )?;
         let follow = path.list.recorded.saturating_sub(stray.edge.position);
         let complete = path.end == End::Null && path.walked == path.list.recorded;
         if complete && follow > 1 || !small.repair.unique && !small.behind {
@@ -214,7 +221,7 @@ impl Class<'_, '_, '_> {
         let value = self.heap.target.memory.read_pointer(edge.from?).ok()?;
         let small = self
             .graph
-            .edge_repair(&PlainLinks, self.heap, &own, edge, value);
+            .edge_repair(&PlainLinks, self.heap, &own, edge, value, None);
         if let Some(small) =
             small.filter(|small| small.behind || small.repair.unique && small.bytes < 2)
         {
@@ -384,7 +391,7 @@ impl Class<'_, '_, '_> {
         let list = self.graph.paths.get(path)?.list;
         let small = self
             .graph
-            .edge_repair(&PlainLinks, self.heap, &list, edge, found)?;
+            .edge_repair(&PlainLinks, self.heap, &list, edge, found, None)?;
         let follow = list.recorded.saturating_sub(edge.position);
         let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
         let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
@@ -477,40 +484,30 @@ impl Class<'_, '_, '_> {
                 });
                 continue;
             }
-            let unknown =
-                list.holder == HolderKind::CentralList && self.heap.is_contradicted(list.owner);
+            let unknown = list.holder == HolderKind::CentralList
+                && (self.heap.is_contradicted(list.owner) || self.heap.is_blamed(list.at));
             if self.explained.contains(&index) || walked == list.recorded || unknown {
                 continue;
             }
             let busy = self.heap.busy(&list);
-            if walked < list.recorded && busy.is_none() && walked > 0 {
-                let edge = Edge {
-                    list: self.heap.list_ref(&list),
-                    position: walked,
-                    from: self.node_at(index, walked - 1),
-                };
-                if let Some((bad, found, repair)) = self
-                    .damaged_link(index, &edge)
-                    .filter(|(.., repair)| repair.unique)
-                {
-                    self.explained.insert(index);
-                    if let Some(from) = bad.from {
-                        self.cuts.insert(from, Cut::Damaged(Some(repair)));
-                    }
-                    let stray = if found.is_null() {
-                        Stray::EarlyEnd
-                    } else {
-                        self.wrong_entry(found)
-                    };
-                    self.push(Anomaly::new(AnomalyKind::BadEntry {
-                        edge: bad,
-                        found,
-                        stray,
-                        leads_on: false,
-                        repair: Some(repair),
-                    }));
-                    continue;
+            if let Some((bad, found, repair)) = self.damage_by_length(index, busy.is_some()) {
+                self.explained.insert(index);
+                if let Some(from) = bad.from {
+                    self.cuts.insert(from, Cut::Damaged(Some(repair)));
                 }
+                let stray = if found.is_null() {
+                    Stray::EarlyEnd
+                } else {
+                    self.wrong_entry(found)
+                };
+                self.push(Anomaly::new(AnomalyKind::BadEntry {
+                    edge: bad,
+                    found,
+                    stray,
+                    leads_on: false,
+                    repair: Some(repair),
+                }));
+                continue;
             }
             let mut anomaly = Anomaly::new(AnomalyKind::Length {
                 list: self.heap.list_ref(&list),
@@ -518,9 +515,85 @@ impl Class<'_, '_, '_> {
                 recorded: list.recorded,
                 walked,
             });
-            anomaly.transient = busy;
+            // No work in progress makes a list that long.
+            anomaly.transient = busy.filter(|_| list.recorded <= MAX_LENGTH);
             self.push(anomaly);
         }
+    }
+
+    /// The damaged link of a list that ends at null after too few or too many entries, if one
+    /// explains it. While its keeper may be at work on it, only a link deep in it that skips entries
+    /// or leads to others counts: work is done at the first entries.
+    fn damage_by_length(&mut self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
+        let path = self.graph.paths.get(index)?;
+        let (list, walked) = (path.list, path.walked);
+        if let Some(found) = self.small_damage_on(&list, walked, busy) {
+            return Some(found);
+        }
+        if walked >= list.recorded || walked == 0 || busy {
+            return None;
+        }
+        let edge = Edge {
+            list: self.heap.list_ref(&list),
+            position: walked,
+            from: self.node_at(index, walked - 1),
+        };
+        let (bad, found, repair) = self.damaged_link(index, &edge)?;
+        let (block, _) = self.map.block_at(bad.from?)?;
+        let next = block.address.checked_add(block.bytes)?;
+        (repair.unique || repair.value == next).then_some((bad, found, repair))
+    }
+
+    /// Looks at every link of a list that ends at null for one that a changed byte or bit explains.
+    fn small_damage_on(
+        &self,
+        list: &FreeList,
+        walked: u64,
+        busy: bool,
+    ) -> Option<(Edge, Address, Repair)> {
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        let mut from = list.head;
+        let mut best: Option<(u32, Edge, Address, Repair)> = None;
+        for position in 1..walked.min(list.recorded).min(MAX_LENGTH) {
+            let found = PlainLinks.decode(from, cursor.read_u64(from).ok()?);
+            let edge = Edge {
+                list: self.heap.list_ref(list),
+                position,
+                from: Some(from),
+            };
+            let (block, _) = self.map.block_at(from)?;
+            let next = from.saturating_add(block.bytes);
+            let skipped = list.recorded.checked_sub(walked).filter(|lost| *lost > 0);
+            for detour in [skipped, None] {
+                if detour.is_none() && skipped.is_some() && busy || found == next {
+                    continue;
+                }
+                let Some(small) =
+                    self.graph
+                        .edge_repair(&PlainLinks, self.heap, list, &edge, found, detour)
+                else {
+                    continue;
+                };
+                let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
+                let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
+                let follow = detour.unwrap_or(list.recorded - position);
+                let unique = small.repair.unique;
+                let enough = if follow == 1 || small.bytes == 2 {
+                    small.behind && overrun
+                } else {
+                    small.behind || unique && (overrun || follow > 3)
+                };
+                let score = 8 * u32::from(small.behind)
+                    + 4 * u32::from(overrun)
+                    + 2 * u32::from(unique)
+                    + u32::from(small.bytes < 2);
+                if enough && best.as_ref().is_none_or(|(known, ..)| score > *known) {
+                    best = Some((score, edge, found, small.repair));
+                }
+            }
+            from = found;
+        }
+        best.map(|(_, edge, found, repair)| (edge, found, repair))
     }
 
     fn length_word(&self, list: &FreeList) -> Address {
@@ -657,12 +730,31 @@ impl Class<'_, '_, '_> {
         missing.min(blocks)
     }
 
-    /// Whether what follows a shared block is the list's own: its length is right with it. A
-    /// span counts a block that came back to it twice.
+    /// Whether what follows a shared block is the list's own: its length is right with it. Of
+    /// several lists that run together, only one owns the tail: the one that was inserted into last.
+    /// A span counts a block that came back to it twice.
     fn owns_tail(&self, path: &Path) -> bool {
-        match path.list.holder {
-            HolderKind::CentralList => self.walked_inside(path) + 1 >= path.list.recorded,
+        let exact = |path: &Path| match path.list.holder {
+            HolderKind::CentralList => self.walked_inside(path) == path.list.recorded,
             _ => path.walked == path.list.recorded,
+        };
+        let crossing = |path: &&Path| {
+            let at = path
+                .disputed
+                .iter()
+                .find(|(_, at)| self.shared(*at).is_some());
+            at.map(|(_, at)| *at)
+        };
+        let here = crossing(&path);
+        let owner = self
+            .graph
+            .paths
+            .iter()
+            .find(|other| crossing(other) == here && exact(other));
+        match (owner, path.list.holder) {
+            (Some(owner), _) => owner.list == path.list,
+            (None, HolderKind::CentralList) => self.walked_inside(path) + 1 >= path.list.recorded,
+            (None, _) => false,
         }
     }
 

@@ -132,13 +132,16 @@ pub fn find_size_map(
 /// `Static::central_cache_`: class numbers 0, 1, 2, ... at the stride of the array.
 pub fn find_central(memory: &dyn TargetMemory, module: &Module, classes: u32) -> Option<Address> {
     let layout = CentralLayout::BUILT_IN;
-    nonzero_words(memory, module)
-        .filter(|(_, word)| *word == 1)
-        .find_map(|(at, _)| {
-            let base =
-                at.checked_sub(u64::from(layout.stride) + u64::from(layout.size_class.offset))?;
-            central_is_at(memory, base, &layout, classes).then_some(base)
-        })
+    // One number of several may be written over.
+    [1u64, 2, 5].into_iter().find_map(|anchor| {
+        nonzero_words(memory, module)
+            .filter(|(_, word)| *word == anchor)
+            .find_map(|(at, _)| {
+                let before = anchor * u64::from(layout.stride);
+                let base = at.checked_sub(before + u64::from(layout.size_class.offset))?;
+                central_is_at(memory, base, &layout, classes).then_some(base)
+            })
+    })
 }
 
 /// Whether nearly all class numbers of an array of central lists at `base` are right.

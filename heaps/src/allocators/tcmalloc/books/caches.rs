@@ -13,15 +13,16 @@ impl TcmallocHeap<'_> {
     /// Thread caches (rules 7, 8, 9, 19).
     pub(super) fn check_caches(&self, books: &mut Books, irregular: &dyn Fn(usize) -> bool) {
         let memory = self.target.memory;
-        for (at, other) in &self.caches.broken_links {
+        for link in &self.caches.broken_links {
             let word = Word {
-                of: *at,
-                at: *at,
+                of: link.of,
+                at: link.at,
                 what: "link of the list of thread caches",
-                expected: "a thread cache that links back".into(),
-                found: other.to_string(),
+                expected: "a thread cache that links back, or null at the end".into(),
+                found: link.found.to_string(),
             };
-            books.damage(word, self.somebody_inside());
+            // The list is changed under the page heap's lock.
+            books.damage(word, self.page_heap_locked().filter(|_| !link.impossible));
         }
         for index in 0..self.caches.rows.len() {
             self.check_cache(books, index, irregular);

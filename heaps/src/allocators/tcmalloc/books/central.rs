@@ -210,16 +210,14 @@ impl TcmallocHeap<'_> {
         };
         self.spans.mark_central(index);
         if u16::from(span.class) != class || span.location != SpanLocation::InUse {
-            if busy.is_none() {
-                out.contradicted.push((index, class));
-            }
+            out.contradicted.push((index, class));
             let what = "Span.sizeclass and location of a span on a central list";
             let expected = format!("class {class}, as the list, and IN_USE");
             let number = layout.size_class.read(self.target.memory, at).unwrap_or(0);
             let found = format!("class {number}, {:?}", span.location);
             books.damage(
                 word(layout.size_class.at(at), what, expected, found),
-                busy.clone(),
+                None, // set before a span comes here, cleared after it leaves
             );
             return;
         }

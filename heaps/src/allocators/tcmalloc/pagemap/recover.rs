@@ -192,6 +192,27 @@ impl Spans {
         added
     }
 
+    /// Whether a word may hold such a value while the page heap is at work. An entry is null or
+    /// names an object of the pool; a span's first page is one of the page map, null, or, in an
+    /// object that was given back, the pool's link.
+    pub fn may_be_passing(
+        &self,
+        memory: &dyn TargetMemory,
+        located: &Located,
+        repair: &SpanRepair,
+    ) -> bool {
+        let layout = &located.layout.span;
+        let region = |at| memory.region_at(at).map(|region| region.range.start);
+        let found = Address::new(repair.found);
+        let in_pool = found.is_aligned(8) && region(found) == region(repair.span);
+        if repair.at == layout.length.at(repair.span) {
+            return repair.found < 1 << 35;
+        }
+        let is_page = repair.at == layout.start.at(repair.span)
+            && entry_at(located, &self.index, repair.found).is_some();
+        repair.found == 0 || in_pool || is_page
+    }
+
     /// Entries of pages inside a span on a central list that do not name it, one per span. All are
     /// written before the span gets there.
     pub fn wrong_entries(&self, memory: &dyn TargetMemory, located: &Located) -> Vec<SpanRepair> {
