@@ -11,6 +11,7 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 . testdata/lib/packages.sh
 . testdata/lib/libraries.sh
 . testdata/lib/table.sh
+. testdata/lib/stacks.sh
 
 kernel_writes_cores
 mkdir -p "$FIXTURES"
@@ -53,3 +54,4 @@ if ! xargs -0 -r -n6 -P2 testdata/lib/one.sh <"$todo"; then
     fail "some fixtures could not be made (named above)"
 fi
 rm "$todo"
+build_stacks

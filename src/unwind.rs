@@ -57,6 +57,8 @@ pub enum StackEnd {
     NotRising,
     /// No rule, frame pointer or return address leads further.
     Lost,
+    /// A return address on the way is in no code: the stack is overwritten, and frames beyond that one are a guess.
+    Overwritten,
     /// The stack is longer than [`MAX_FRAMES`], or crosses more than [`MAX_SIGNALS`] signals.
     TooLong,
 }

@@ -42,6 +42,7 @@ impl Unwinder {
     pub(super) fn walk(&self, thread: &Thread) -> Stack {
         let mut kept = Kept::default();
         let mut signals = 0;
+        let mut nowhere = false;
         let mut here = Here {
             registers: thread.registers,
             pc: thread.pc.get(),
@@ -52,6 +53,8 @@ impl Unwinder {
         let end = loop {
             let rules = self.rules(here.lookup());
             kept.push(frame_of(&here, rules.as_ref()));
+            nowhere |=
+                here.reached == Reached::Return && !self.is_code(Address::new(here.lookup()));
             if kept.total >= MAX_FRAMES || signals > MAX_SIGNALS {
                 break StackEnd::TooLong;
             }
@@ -64,7 +67,14 @@ impl Unwinder {
                 Err(end) => break end,
             }
         };
-        kept.into_stack(end)
+        let damaged = matches!(
+            end,
+            StackEnd::Complete | StackEnd::Lost | StackEnd::NotRising
+        );
+        kept.into_stack(match nowhere && damaged {
+            true => StackEnd::Overwritten,
+            false => end,
+        })
     }
 
     /// The module at an address, and the rules there.

@@ -249,6 +249,10 @@ pub fn incomplete_stacks(session: &Session) -> Vec<Limit> {
             "lost",
             "no rule, frame pointer or return address leads beyond the last frame shown: the stack is overwritten, or that code has no call-frame information here",
         ),
+        (
+            "overwritten",
+            "a return address on the way is in no code: the stack is overwritten",
+        ),
         ("too-long", "they are too deep to be followed"),
     ] {
         let ended: Vec<usize> = ends
@@ -278,6 +282,7 @@ impl StackEnd {
             StackEnd::Unreadable(_) => "not-in-core",
             StackEnd::NotRising => "not-rising",
             StackEnd::Lost => "lost",
+            StackEnd::Overwritten => "overwritten",
             StackEnd::TooLong => "too-long",
         }
     }

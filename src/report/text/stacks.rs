@@ -160,6 +160,9 @@ fn write_stack(thread: &Thread, ends: Option<usize>, page: &mut Page) {
         Some("lost") => {
             "nothing leads further: the stack is overwritten, or this code has no call-frame information"
         }
+        Some("overwritten") => {
+            "the stack is overwritten: a return address is in no code, frames beyond it are a guess"
+        }
         Some("too-long") => "the stack goes on; it is too deep to be followed",
         Some(_) => "the stack goes on",
     };
