@@ -404,19 +404,27 @@ fn an_exception_that_nobody_caught_has_its_type() {
 #[test]
 fn a_stripped_program_has_the_stack_of_its_twin() {
     for case in cases() {
-        let Some(mode) = case.strip_prefix("stripped-") else {
+        // Which instruction of a runaway recursion first touches what is not there is a matter of chance.
+        let Some(mode) = case
+            .strip_prefix("stripped-")
+            .filter(|mode| !mode.starts_with("overflow"))
+        else {
             continue;
         };
-        let places = |case: &str| -> Vec<Value> {
+        let places = |case: &str| -> Vec<String> {
             let (_, report) = report(case, &[]);
             let own = frames(&report).iter();
-            // How deep a runaway recursion gets is a matter of chance.
             own.filter(|frame| frame["module"] == "binary")
-                .take(1000)
-                .map(|frame| frame["module_offset"].clone())
+                .map(|frame| frame["module_offset"].as_str().unwrap().to_owned())
                 .collect()
         };
-        assert_eq!(places(&case), places(&format!("cases-O2-{mode}")), "{mode}");
+        let (one, other) = (places(&case), places(&format!("cases-O2-{mode}")));
+        let differ = one.iter().zip(&other).position(|(one, other)| one != other);
+        assert_eq!(
+            differ, None,
+            "{mode}: first frame of the program that differs"
+        );
+        assert_eq!(one.len(), other.len(), "{mode}");
     }
 }
 
