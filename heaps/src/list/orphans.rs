@@ -5,6 +5,9 @@
 //! pointing at each other up to null. With the list's recorded length, the number of entries that
 //! must follow the damage is known, and usually only one unlisted chain has exactly that length.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::Links;
 use crate::map::{BlockId, HeapMap, Owner};
 use crate::target::{Address, Cursor, TargetMemory};
@@ -16,11 +19,15 @@ pub struct Orphans<'m> {
     class: u16,
     rows: Vec<u32>,
     blocks: u64,
+    /// Through unlisted blocks only.
     depths: Option<Depths>,
+    /// Through any blocks; `None` inside for a group that is too large.
+    all_depths: OnceLock<Option<Depths>>,
+    /// Blocks that the searches near damaged links may still look at.
+    budget: AtomicU64,
 }
 
-/// For each block of the rows in order: entries from it to null through unlisted blocks; 0 if its
-/// links do not end at null.
+/// For each block of the rows in order: entries from it to null; 0 if its links do not end at null.
 struct Depths {
     first_of_row: Vec<u64>,
     depth: Vec<u32>,
@@ -42,6 +49,9 @@ const ENDLESS: u32 = 0;
 impl<'m> Orphans<'m> {
     /// Groups of more blocks than this are searched near the damaged link only.
     pub const MAX_BLOCKS: u64 = 1 << 24;
+    /// Blocks looked at in all searches near damaged links: half a second's work. One damaged link
+    /// costs a tenth of it at most; a group with very many is past repair.
+    const BUDGET: u64 = 1 << 23;
 
     /// Nothing is read yet.
     pub fn new(map: &'m HeapMap, memory: &'m dyn TargetMemory, class: u16) -> Self {
@@ -64,6 +74,8 @@ impl<'m> Orphans<'m> {
             rows,
             blocks,
             depths: None,
+            all_depths: OnceLock::new(),
+            budget: AtomicU64::new(Self::BUDGET),
         }
     }
 
@@ -170,16 +182,48 @@ impl<'m> Orphans<'m> {
         (length, end): (u64, Address),
         allowed: &dyn Fn(Address) -> bool,
     ) -> Option<Found> {
+        let mut budget = self.budget.load(Ordering::Relaxed);
+        if length > self.blocks || budget == 0 {
+            return None;
+        }
+        // Programs have rings of their own blocks: no chain is followed that is not as long.
+        let depths = self
+            .all_depths
+            .get_or_init(|| self.measure(links, &|_| true));
+        let beyond = self.depth_at(depths, end).unwrap_or(0);
+        let depth = if end.is_null() {
+            Some(length)
+        } else {
+            (beyond > 0).then(|| length + beyond)
+        };
         let mask = (1u64 << (8 * bytes.min(7))) - 1;
         let starts = self.starts_between(damaged & !mask, damaged | mask, 8192);
+        budget = budget.saturating_sub(starts.len() as u64);
         let mut fitting = starts.into_iter().filter(|start| {
-            start.get() != damaged && self.leads_to(links, *start, length, end, allowed)
+            let known = depth.filter(|_| depths.is_some());
+            let as_long = known.is_none_or(|depth| self.depth_at(depths, *start) == Some(depth));
+            if start.get() == damaged || !as_long || budget < length {
+                return false;
+            }
+            budget -= length;
+            self.leads_to(links, *start, length, end, allowed)
         });
-        let first = fitting.next()?;
-        Some(Found {
-            first,
-            unique: fitting.next().is_none(),
-        })
+        let first = fitting.next();
+        let unique = fitting.next().is_none();
+        self.budget.store(budget, Ordering::Relaxed);
+        first.map(|first| Found { first, unique })
+    }
+
+    /// Entries from a block to null; 0 if its links do not end there.
+    fn depth_at(&self, depths: &Option<Depths>, at: Address) -> Option<u64> {
+        let depths = depths.as_ref()?;
+        let place = self.map.place(at)?;
+        let block = BlockId {
+            extent: place.extent,
+            slot: place.slot?.0,
+        };
+        let index = self.index(&depths.first_of_row, block)?;
+        depths.depth.get(index).map(|depth| (*depth).into())
     }
 
     /// The first block of an unlisted chain of exactly `length` entries anywhere in the group,
@@ -193,7 +237,9 @@ impl<'m> Orphans<'m> {
         let wanted = u32::try_from(length)
             .ok()
             .filter(|length| (1..PENDING).contains(length))?;
-        self.measure(links);
+        if self.depths.is_none() {
+            self.depths = self.measure(links, &|id| !self.map.is_listed(id));
+        }
         let depths = self.depths.as_ref()?;
         let mut found: Option<Found> = None;
         for (&row, &first) in self.rows.iter().zip(&depths.first_of_row) {
@@ -231,11 +277,9 @@ impl<'m> Orphans<'m> {
         usize::try_from(first_of_row.get(row)? + u64::from(block.slot)).ok()
     }
 
-    /// Fills [`Depths`]: every block is visited a constant number of times.
-    fn measure<L: Links>(&mut self, links: &L) {
-        if self.depths.is_some() {
-            return;
-        }
+    /// Measures [`Depths`] through the blocks that `passes` accepts: each is visited a constant
+    /// number of times. `None` for a group that is too large.
+    fn measure<L: Links>(&self, links: &L, passes: &dyn Fn(BlockId) -> bool) -> Option<Depths> {
         let mut first_of_row = Vec::with_capacity(self.rows.len());
         let mut total = 0u64;
         for &row in &self.rows {
@@ -245,12 +289,9 @@ impl<'m> Orphans<'m> {
                 .extent(row)
                 .map_or(0, |extent| extent.blocks().into());
         }
-        let Some(count) = usize::try_from(total)
+        let count = usize::try_from(total)
             .ok()
-            .filter(|_| total <= Self::MAX_BLOCKS)
-        else {
-            return;
-        };
+            .filter(|_| total <= Self::MAX_BLOCKS)?;
         let mut depth = vec![UNKNOWN; count];
         let mut cursor = Cursor::new(self.memory);
         let mut path: Vec<usize> = Vec::new();
@@ -269,9 +310,9 @@ impl<'m> Orphans<'m> {
                         break ENDLESS;
                     };
                     match depth.get(index).copied() {
-                        Some(UNKNOWN) if !self.map.is_listed(id) => {}
+                        Some(UNKNOWN) if passes(id) => {}
                         Some(known) if known < PENDING => break known,
-                        _ => break ENDLESS, // listed, or a circle
+                        _ => break ENDLESS, // not to be passed, or a circle
                     }
                     if let Some(mine) = depth.get_mut(index) {
                         *mine = PENDING;
@@ -307,9 +348,9 @@ impl<'m> Orphans<'m> {
                 }
             }
         }
-        self.depths = Some(Depths {
+        Some(Depths {
             first_of_row,
             depth,
-        });
+        })
     }
 }
