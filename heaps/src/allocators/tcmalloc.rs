@@ -177,12 +177,14 @@ impl<'t> TcmallocHeap<'t> {
         self.span_start(span)..Address::new(span.end().saturating_mul(self.page_bytes()))
     }
 
-    /// Objects of a small span.
+    /// Objects of a small span. All spans of a class have the same pages; a length that says more
+    /// is damage, and costs columns of bits.
     fn capacity(&self, span: &Span) -> u64 {
-        let bytes = u64::from(self.located.sizes.bytes(span.class.into()));
+        let class = span.class.into();
         span.length
+            .min(self.located.sizes.pages(class).into())
             .saturating_mul(self.page_bytes())
-            .checked_div(bytes)
+            .checked_div(self.located.sizes.bytes(class).into())
             .unwrap_or(0)
     }
 
