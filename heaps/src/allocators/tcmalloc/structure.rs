@@ -10,7 +10,7 @@ use super::layout::{
 };
 use super::size_map::SizeMap;
 use crate::layout::FieldAt;
-use crate::target::{Address, Cursor, MemoryExt, Module, Target, TargetMemory};
+use crate::target::{Address, Cursor, Fault, MemoryExt, Module, Target, TargetMemory};
 
 /// Every aligned 64-bit word that is not zero in the module's writable segments.
 pub fn nonzero_words<'t>(
@@ -64,10 +64,18 @@ impl Iterator for Words<'_> {
 }
 
 impl Words<'_> {
-    /// Takes the window at `at`, or skips to the next page when there is none.
+    /// Takes the window at `at`. Skips to the next page where the core has none, to the next
+    /// mapping where there is none: a damaged program header may span the whole address space.
     fn refill(&mut self) {
+        self.window = &[];
         match self.memory.window(self.at) {
             Ok(window) if window.bytes.len() >= 8 => self.window = window.bytes,
+            Err(Fault::Unmapped(_)) => {
+                let regions = self.memory.regions();
+                let after = regions.partition_point(|region| region.range.start <= self.at);
+                let next = regions.get(after).map(|region| region.range.start);
+                self.at = next.map_or(self.end, align_up);
+            }
             _ => {
                 let page = self.memory.abi().page_bytes.max(8);
                 self.at = Address::new(
@@ -75,7 +83,6 @@ impl Words<'_> {
                         .saturating_add(1)
                         .saturating_mul(page),
                 );
-                self.window = &[];
             }
         }
     }
@@ -151,13 +158,11 @@ pub fn central_is_at(
     layout: &CentralLayout,
     classes: u32,
 ) -> bool {
-    let right = (0..classes)
-        .filter(|class| {
-            let list = base.saturating_add(u64::from(*class) * u64::from(layout.stride));
-            layout.size_class.read(memory, list) == Ok(u64::from(*class))
-        })
-        .count();
-    right + MISSES >= classes as usize
+    let wrong = (0..classes).filter(|class| {
+        let list = base.saturating_add(u64::from(*class) * u64::from(layout.stride));
+        layout.size_class.read(memory, list) != Ok(u64::from(*class))
+    });
+    wrong.take(MISSES + 1).count() <= MISSES
 }
 
 /// Entries of a table that damage may have changed before it is no longer recognised.
@@ -218,15 +223,13 @@ pub fn is_cache(
     if !at.is_aligned(64) || at.is_null() {
         return false;
     }
-    let right = (1..sizes.classes())
-        .filter(|class| {
-            let list = at.saturating_add(
-                u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride),
-            );
-            layout.object_bytes.read(memory, list) == Ok(sizes.bytes(*class).into())
-        })
-        .count();
-    right + MISSES >= usize::from(sizes.classes().saturating_sub(1))
+    let wrong = (1..sizes.classes()).filter(|class| {
+        let list = at.saturating_add(
+            u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride),
+        );
+        layout.object_bytes.read(memory, list) != Ok(sizes.bytes(*class).into())
+    });
+    wrong.take(MISSES + 1).count() <= MISSES
 }
 
 /// Whether the caches beside it know of it, as far as they can be asked. A deleted cache, whose
