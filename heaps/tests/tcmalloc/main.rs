@@ -3,6 +3,7 @@
 mod bench;
 mod damage;
 mod healthy;
+mod hostile;
 mod model;
 mod numbers;
 mod passing;
