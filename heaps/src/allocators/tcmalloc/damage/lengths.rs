@@ -1,0 +1,150 @@
+//! Lists that end properly, after too few or too many entries.
+
+use super::super::PlainLinks;
+use super::{Class, Cut};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray};
+use crate::list::graph::{End, Keeper, looks_overrun};
+use crate::list::{FreeList, Links};
+use crate::target::{Address, Cursor};
+
+/// Entries of the longest list of a thread cache, and a batch more.
+const MAX_LENGTH: u64 = 8192 + 1024;
+
+impl Class<'_, '_, '_> {
+    /// Lists that end at null too early or too late, when nothing else is wrong with them.
+    pub(super) fn lengths(&mut self) {
+        for index in 0..self.graph.paths.len() {
+            let Some(path) = self.graph.paths.get(index) else {
+                continue;
+            };
+            let (list, walked, end) = (path.list, path.walked, path.end);
+            if end == End::Bounded {
+                self.report.limits.push(crate::allocators::Limit {
+                    what: format!("the list at {} behind entry {walked}", list.at),
+                    why: "the lists of its size class are so damaged that following them all would not end soon"
+                        .into(),
+                    incomplete: false,
+                });
+                continue;
+            }
+            let unknown = list.holder == HolderKind::CentralList
+                && (self.heap.is_contradicted(list.owner) || self.heap.is_blamed(list.at));
+            if self.explained.contains(&index) || walked == list.recorded || unknown {
+                continue;
+            }
+            let busy = self.heap.busy(&list);
+            if let Some((bad, found, repair)) = self.damage_by_length(index, busy.is_some()) {
+                self.explained.insert(index);
+                if let Some(from) = bad.from {
+                    self.cuts.insert(from, Cut::Damaged(Some(repair)));
+                }
+                let stray = if found.is_null() {
+                    Stray::EarlyEnd
+                } else {
+                    self.wrong_entry(found)
+                };
+                self.push(Anomaly::new(AnomalyKind::BadEntry {
+                    edge: bad,
+                    found,
+                    stray,
+                    leads_on: false,
+                    repair: Some(repair),
+                }));
+                continue;
+            }
+            let mut anomaly = Anomaly::new(AnomalyKind::Length {
+                list: self.heap.list_ref(&list),
+                at: self.length_word(&list),
+                recorded: list.recorded,
+                walked,
+            });
+            // No work in progress makes a list that long.
+            anomaly.transient = busy.filter(|_| list.recorded <= MAX_LENGTH);
+            self.push(anomaly);
+        }
+    }
+
+    /// The damaged link of a list that ends at null after too few or too many entries, if one
+    /// explains it. While its keeper may be at work on it, only a link deep in it that skips entries
+    /// or leads to others counts: work is done at the first entries.
+    fn damage_by_length(&mut self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
+        let path = self.graph.paths.get(index)?;
+        let (list, walked) = (path.list, path.walked);
+        if let Some(found) = self.small_damage_on(&list, walked, busy) {
+            return Some(found);
+        }
+        if walked >= list.recorded || walked == 0 || busy {
+            return None;
+        }
+        let edge = Edge {
+            list: self.heap.list_ref(&list),
+            position: walked,
+            from: self.node_at(index, walked - 1),
+        };
+        let (bad, found, repair) = self.damaged_link(index, &edge)?;
+        let (block, _) = self.map.block_at(bad.from?)?;
+        let next = block.address.checked_add(block.bytes)?;
+        (repair.unique || repair.value == next).then_some((bad, found, repair))
+    }
+
+    /// Looks at every link of a list that ends at null for one that a changed byte or bit explains.
+    fn small_damage_on(
+        &self,
+        list: &FreeList,
+        walked: u64,
+        busy: bool,
+    ) -> Option<(Edge, Address, Repair)> {
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        let mut from = list.head;
+        let mut best: Option<(u32, Edge, Address, Repair)> = None;
+        for position in 1..walked.min(list.recorded).min(MAX_LENGTH) {
+            let found = PlainLinks.decode(from, cursor.read_u64(from).ok()?);
+            let edge = Edge {
+                list: self.heap.list_ref(list),
+                position,
+                from: Some(from),
+            };
+            let (block, _) = self.map.block_at(from)?;
+            let next = from.saturating_add(block.bytes);
+            let skipped = list.recorded.checked_sub(walked).filter(|lost| *lost > 0);
+            for detour in [skipped, None] {
+                if detour.is_none() && skipped.is_some() && busy || found == next {
+                    continue;
+                }
+                let Some(small) =
+                    self.graph
+                        .edge_repair(&PlainLinks, self.heap, list, &edge, found, detour)
+                else {
+                    continue;
+                };
+                let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
+                let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
+                let follow = detour.unwrap_or(list.recorded - position);
+                let unique = small.repair.unique;
+                let enough = if follow == 1 || small.bytes == 2 {
+                    small.behind && overrun
+                } else {
+                    small.behind || unique && (overrun || follow > 3)
+                };
+                let score = 8 * u32::from(small.behind)
+                    + 4 * u32::from(overrun)
+                    + 2 * u32::from(unique)
+                    + u32::from(small.bytes < 2);
+                if enough && best.as_ref().is_none_or(|(known, ..)| score > *known) {
+                    best = Some((score, edge, found, small.repair));
+                }
+            }
+            from = found;
+        }
+        best.map(|(_, edge, found, repair)| (edge, found, repair))
+    }
+
+    fn length_word(&self, list: &FreeList) -> Address {
+        let layout = &self.heap.located.layout;
+        match list.holder {
+            HolderKind::ThreadCache => layout.cache.length.at(list.at),
+            HolderKind::CentralList => layout.span.refcount.at(list.at),
+            _ => list.at,
+        }
+    }
+}
