@@ -1,8 +1,9 @@
 #!/bin/bash
 # shellcheck source-path=SCRIPTDIR
-# Builds the fixtures: installs what is missing, fetches the releases of gperftools that are tested, compiles the programs
+# Builds the fixtures: installs what is missing, fetches the releases of the allocators that are tested, compiles the programs
 # in testdata/, lets each of them die, and keeps under fixtures/<release>/<name>/ its core, its binary, and the truth that
-# it printed about itself before. A second run builds what has changed since. See testdata/README.md.
+# it printed about itself before. A second run builds what has changed since; HEAPCHECK_ONLY='glibc-*' leaves other releases'
+# fixtures as they are. See testdata/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -22,10 +23,12 @@ build_libraries
 forget_private_apt
 make_table
 
-
 # A fixture's stamp says what it was made from: sources, recipe and library.
 common=$(cat testdata/common.h testdata/lib/one.sh testdata/lib/kernel.sh testdata/lib/libraries.sh | sha256sum)
-declare -A source_hash library_hash
+declare -A source_hash library_hash allocator_hash
+for allocator in "${ALLOCATORS[@]}"; do
+    allocator_hash[$allocator]=$(cat "testdata/lib/$allocator/libraries.sh" "testdata/$allocator"/*.h | sha256sum)
+done
 todo=$FIXTURES/todo
 : >"$todo"
 for cell in "${!NOT_APPLICABLE[@]}"; do
@@ -38,9 +41,11 @@ for line in "${TABLE[@]}"; do
     build=$release
     [ "$release" != other ] || build=other/$name
     [ -n "${library_hash[$build]:-}" ] || library_hash[$build]=$(sha256sum <"$(library_of "$build")")
-    stamp="$common ${source_hash[$source]} ${library_hash[$build]} $flags $how"
+    stamp="$common ${allocator_hash[$(allocator_of "$release")]} ${source_hash[$source]} ${library_hash[$build]} $flags $how"
     echo "$release $name" >>"$FIXTURES/index"
     target=$FIXTURES/$release/$name
+    # shellcheck disable=SC2053 # a pattern
+    [[ $release == ${HEAPCHECK_ONLY:-*} ]] || continue
     if [ -s "$target/core" ] && [ -s "$target/truth" ] && [ -s "$target/binary" ] &&
         [ "$(cat "$target/stamp" 2>/dev/null)" = "$stamp" ]; then
         continue

@@ -16,18 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-/* Of gperftools' C interface (gperftools/malloc_extension_c.h), which is the same in every release. */
-int MallocExtension_GetNumericProperty(const char *property, size_t *value);
-void MallocExtension_ReleaseFreeMemory(void);
-
-#ifdef __cplusplus
-}
-#endif
-
 #define UNUSED __attribute__((unused))
 
 typedef void *(*malloc_function)(size_t);
@@ -140,17 +128,6 @@ static UNUSED void say_class(size_t size, uint64_t in_use, long nfree)
     put_count(&line, "in_use", in_use);
     if (nfree >= 0)
         put_count(&line, "free", (uint64_t)nfree);
-    put_end(&line);
-}
-
-/* To be called when nothing is allocated or freed any more. */
-static UNUSED void say_allocated_bytes(void)
-{
-    size_t bytes = 0;
-    need(MallocExtension_GetNumericProperty("generic.current_allocated_bytes", &bytes), "no such property");
-    struct line line = {{0}, 0};
-    put_text(&line, "STAT");
-    put_count(&line, "current_allocated_bytes", bytes);
     put_end(&line);
 }
 

@@ -6,7 +6,7 @@
  * plants the damage, in the class of 48 bytes of the main thread; and aborts. The threads are still there then, all waiting.
  *
  * Without damage it prints HEALTHY and STAT current_allocated_bytes. */
-#include "common.h"
+#include "tcmalloc/tcmalloc.h"
 #include <sys/mman.h>
 
 static size_t bytes, blocks_per_thread, threads = 4;

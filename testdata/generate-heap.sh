@@ -15,7 +15,7 @@ shift 3
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-gcc -std=gnu11 -O2 -g -Wall -Wextra -o "$out/binary" "$here/generate-heap.c" -pthread -Wl,--no-as-needed -l:libtcmalloc_minimal.so.4
+gcc -std=gnu11 -O2 -g -Wall -Wextra -I"$here" -o "$out/binary" "$here/generate-heap.c" -pthread -Wl,--no-as-needed -l:libtcmalloc_minimal.so.4
 rm -rf "$out/run" "$out/core"
 core_of "$out/run" "$out/core" "$out/binary" "$bytes" "$blocks" "$@" >"$out/said" 2>"$out/log" || true
 rm -rf "$out/run"

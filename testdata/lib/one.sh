@@ -2,8 +2,8 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2054,SC2154
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
-# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE, static=-static, module (SOURCE has a
-# shared object of its own, SOURCE-module.c).
+# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE (also several), static=-static, module
+# (SOURCE has a shared object of its own, SOURCE-module.c).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -28,6 +28,7 @@ mkdir -p "$target" "$work/run"
 program=$work/$name
 [[ $name =~ ^(.*)-[0-9]+$ ]] && program=$work/${BASH_REMATCH[1]}
 truth=$work/truth
+module=$work/lib$(basename "${source%.c}").so # if there is one
 
 # Whether HOW has a word; what_of is its value.
 has() {
@@ -48,13 +49,13 @@ compile() {
     has static && LINK_WORDS+=("$(what_of static)")
     if has module; then
         # Linked where the program is, which cannot be moved, so the module is; with gaps that the file does not have.
-        gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$work/lib${source%.c}.so" \
-            "$TESTDATA/${source%.c}-module.c" -Wl,-Ttext-segment=0x10000000 \
+        gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$module" \
+            "$TESTDATA/${source%.c}-module.c" -I"$TESTDATA" -Wl,-Ttext-segment=0x10000000 \
             -Wl,-z,max-page-size=0x1000 -Wl,--section-start=.text=0x10300000 -Wl,-Tdata=0x10a00000 || wrong "the module does not compile"
         words+=(-no-pie -Wl,-Ttext-segment=0x10000000)
-        LINK_WORDS+=("$work/lib${source%.c}.so" "-Wl,-rpath,$work")
+        LINK_WORDS+=("$module" "-Wl,-rpath,$work")
     fi
-    "$compiler" -std=$standard -Wall -Wextra -Werror -g "${words[@]}" -o "$program" "$TESTDATA/$source" \
+    "$compiler" -std=$standard -Wall -Wextra -Werror -g "${words[@]}" -I"$TESTDATA" -o "$program" "$TESTDATA/$source" \
         -pthread "${LINK_WORDS[@]}" || wrong "does not compile"
     has strip && strip "$program"
     case $release in *-static-stripped) strip "$program" ;; esac
@@ -83,14 +84,14 @@ wait_for_line() {
 
 status=0
 run_plain() {
-    core_of "$work/run" "$work/core" "$program" >"$truth" 2>"$work/log" || status=$?
+    core_of "$work/run" "$work/core" "${command[@]}" >"$truth" 2>"$work/log" || status=$?
 }
 
 # Stopped from outside, after a time that the seed gives.
 run_storm() {
     local seed=$1 pid
     mkdir -p "$work/run/$core_directory"
-    (in_core_directory "$work/run" "$program" "$seed") >"$truth" 2>"$work/log" &
+    (in_core_directory "$work/run" "${command[@]}" "$seed") >"$truth" 2>"$work/log" &
     pid=$!
     wait_for_line "$pid" DIES
     RANDOM=$seed
@@ -103,7 +104,7 @@ run_storm() {
 # gdb writes the core of a program that waits.
 run_gcore() {
     local pid
-    (in_core_directory "$work/run" "$program") >"$truth" 2>"$work/log" &
+    (in_core_directory "$work/run" "${command[@]}") >"$truth" 2>"$work/log" &
     pid=$!
     wait_for_line "$pid" WAITS
     (cd "$work/run" && gdb -q -nx -batch -p "$pid" -ex "generate-core-file $work/core") >>"$work/log" 2>&1 || true
@@ -112,10 +113,13 @@ run_gcore() {
 }
 
 compile
-if has env; then
-    # shellcheck disable=SC2163
-    export "$(what_of env)"
-fi
+# The environment is the program's alone: it may preload what these tools here would not bear.
+command=("$program")
+IFS=, read -ra how_words <<<"$how"
+for word in "${how_words[@]}"; do
+    case $word in env=*) command=("${word#env=}" "${command[@]}") ;; esac
+done
+[ ${#command[@]} = 1 ] || command=(env "${command[@]}")
 if has gcore; then
     run_gcore
 elif has storm; then
@@ -140,7 +144,7 @@ case $release in *-static*) link=static ;; esac
 {
     case $release in
     other) echo "RELEASE none" ;;
-    *) echo "RELEASE ${release%%-*}" ;;
+    *) printf 'RELEASE %s\nALLOCATOR %s\n' "$(version_of "$release")" "$(allocator_of "$release")" ;;
     esac
     echo "LINK $link"
     echo "STRIPPED $stripped"
@@ -150,5 +154,5 @@ case $release in *-static*) link=static ;; esac
 mv "$work/core" "$target/core"
 ln -f "$program" "$target/binary"
 grep -v 'lib/kernel.sh: line' "$work/log" >"$target/stderr" || rm "$target/stderr"
-if has module; then ln -f "$work/lib${source%.c}.so" "$target/"; fi
+if has module; then ln -f "$module" "$target/"; fi
 echo "$stamp" >"$target/stamp"

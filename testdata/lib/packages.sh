@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the fixtures need from Debian: tools on this machine, and other suites' builds of tcmalloc, which are unpacked under
+# What the fixtures need from Debian: tools on this machine, and other suites' builds of the allocators, which are unpacked under
 # $LIBRARIES/<release>/root and never installed. To be sourced.
 
 needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dpkg-dev
@@ -85,10 +85,10 @@ fetch_releases() {
         mkdir -p "$LIBRARIES/$release/debs" "$LIBRARIES/$release/root"
         for suite in ${suites//,/ }; do
             version=$(apt-cache madison "${packages[0]}" | awk -v suite="$suite/main" -F' *[|] *' '$3 ~ suite { print $2; exit }')
-            [[ $version == "$release"-* ]] && break
+            [[ $version == "$(version_of "$release")"-* ]] && break
         done
-        [[ $version == "$release"-* ]] || fail "gperftools $release is not in Debian's $suites any more (there is ${version:-none})"
-        echo "packages: fetching gperftools $version and what it runs on from $suite"
+        [[ $version == "$(version_of "$release")"-* ]] || fail "$release is not in Debian's $suites any more (there is ${version:-none})"
+        echo "packages: fetching $release ($version) and what it runs on from $suite"
         (cd "$LIBRARIES/$release/debs" && apt-get download -q "${packages[@]/%//$suite}") >"$FIXTURES/apt.log" 2>&1 ||
             fail "apt-get download failed: $(tail -n 3 "$FIXTURES/apt.log")"
         for package in "$LIBRARIES/$release"/debs/*.deb; do

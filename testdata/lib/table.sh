@@ -1,19 +1,21 @@
 # shellcheck shell=bash
-# Which program is built how for which release. To be sourced.
+# Which program is built how for which release: each allocator's own table.sh says it, with these words. To be sourced.
 
 declare -A RECIPE
 TABLE=()
 
-# recipe NAME SOURCE [FLAGS...]
+# recipe NAME SOURCE [FLAGS...]: of the allocator whose table.sh is being read.
 recipe() {
-    RECIPE[$1]="${*:2}"
+    RECIPE["$allocator $1"]="${*:2}"
 }
 
 # cell RELEASE RECIPE OPTIMISATION [NAME [HOW]]: one fixture. NAME is the recipe's with -O0 or -O2 if not given.
 cell() {
     local release=$1 recipe=$2 optimisation=$3 name=${4:-$2-$3} how=${5:-plain} source flags
-    [ -n "${RECIPE[$recipe]:-}" ] || fail "no such recipe: $recipe"
-    read -r source flags <<<"${RECIPE[$recipe]}"
+    local key
+    key="$(allocator_of "$release") $recipe"
+    [ -n "${RECIPE[$key]:-}" ] || fail "no such recipe: $key"
+    read -r source flags <<<"${RECIPE[$key]}"
     TABLE+=("$release"$'\t'"$name"$'\t'"$source"$'\t'"-$optimisation${flags:+ $flags}"$'\t'"$how")
 }
 
@@ -25,75 +27,11 @@ storms() {
     done
 }
 
-recipe double-free double-free.c
-recipe double-free-pristine double-free.c -DPRISTINE
-recipe double-free-wrapped double-free.c -DWRAPPED
-recipe misaligned-free misaligned-free.c
-recipe misaligned-free-48 misaligned-free.c -DSIZE=48 -DINSIDE=16
-recipe overrun-nul overrun.c
-recipe overrun-nul-208 overrun.c -DSIZE=208 -DCOUNT=10
-recipe overrun-nul-cache overrun.c -DCOUNT=4 -DEARLY
-recipe overrun-text overrun.c -DTEXT
-recipe overrun-one overrun.c -DONE
-recipe overrun-early overrun.c -DEARLY
-recipe cross-thread cross-thread.c
-recipe cross-thread-main cross-thread.c -DMAIN_FIRST
-recipe write-after-free write-after-free.c
-recipe write-after-free-text write-after-free.c -DPATTERN_TEXT
-recipe write-after-free-pointer write-after-free.c -DPATTERN_POINTER
-recipe write-after-free-float write-after-free.c -DPATTERN_FLOAT
-recipe write-after-free-zero write-after-free.c -DPATTERN_ZERO
-recipe overrun-text-long overrun.c -DTEXT '-DNAME="Herr\040Doktor\040Anton\040Balthasar\040Maria\040Freiherr\040von\040und\040zu\040Hohenstein"'
-recipe double-free-cycle double-free-lists.c -DCYCLE
-recipe cyclic-list double-free-lists.c -DCYCLE -DTAKEN
-recipe double-free-crossing double-free-lists.c -DCROSSING
-recipe double-free-central double-free-lists.c -DCENTRAL
-recipe double-free-cache-and-central double-free-lists.c -DCACHE_AND_CENTRAL
-recipe double-free-span-returned double-free-returned.c
-recipe double-free-large double-free-large.c
-recipe double-free-large-early double-free-large.c -DEARLY
-recipe double-free-gcore double-free.c -DPRISTINE -DGCORE
-recipe wrong-size-delete wrong-size-delete.c
-recipe length-smashed metadata.c -DLENGTH
-recipe span-smashed metadata.c -DSPAN
-recipe link-bases link-bases.c
-recipe healthy-stats healthy-stats.c
-recipe healthy-threads healthy-threads.c
-recipe healthy-gcore healthy-stats.c -DGCORE
-recipe healthy-large healthy.c -DLARGE
-recipe healthy-never healthy.c -DNEVER
-recipe healthy-released healthy.c -DRELEASED
-recipe healthy-exited-threads healthy.c -DEXITED
-recipe healthy-enomem healthy.c -DENOMEM
-recipe healthy-fork-child healthy.c -DFORK
-recipe healthy-fork-storm healthy.c -DFORK_STORM
-recipe healthy-sbrk healthy.c -DSBRK
-recipe healthy-handler healthy.c -DHANDLER
-recipe healthy-altstack healthy.c -DHANDLER -DALTSTACK
-recipe sampled sampled.c
-recipe gperftools-debug other.c '-DOTHER="gperftools-debug"'
-recipe no-tcmalloc other.c '-DOTHER="none"'
-
-# The four errors that every release must show, and what else each release gets.
-main_errors=(double-free misaligned-free overrun-nul cross-thread)
-every_release=(double-free-central double-free-cycle double-free-cache-and-central double-free-span-returned misaligned-free-48
-    overrun-text write-after-free wrong-size-delete)
-damaged=("${main_errors[@]}" "${every_release[@]}" double-free-pristine double-free-wrapped double-free-crossing cyclic-list
-    double-free-large double-free-large-early overrun-nul-208 overrun-nul-cache overrun-text-long overrun-one overrun-early
-    cross-thread-main write-after-free-text write-after-free-pointer write-after-free-float write-after-free-zero
-    length-smashed span-smashed)
-healthy=(healthy-stats healthy-large healthy-never healthy-released healthy-exited-threads healthy-enomem healthy-fork-child
-    healthy-sbrk)
-
 # Cells that cannot be, with the reason; written to fixtures/not-applicable. A later part of the table leaves them out.
 declare -A NOT_APPLICABLE
 not_applicable() {
     NOT_APPLICABLE["$1 $2"]=$3
 }
-for release in 2.16 2.18.1; do
-    not_applicable $release double-free-large "the second free notices and aborts, leaving no damage"
-    not_applicable $release double-free-large-early "the second free notices and aborts, leaving no damage"
-done
 
 cells() {
     local release=$1 optimisation=$2 recipe
@@ -109,50 +47,14 @@ healthy_cells() {
     done
 }
 
+for allocator in "${ALLOCATORS[@]}"; do
+    # shellcheck source=/dev/null
+    . "$TESTDATA/lib/$allocator/table.sh"
+done
+
 make_table() {
-    local release number recipe
-    # Debian's own build is what is met in practice: all programs, both ways.
-    cells 2.10 O0 "${damaged[@]}"
-    cells 2.10 O2 "${damaged[@]}"
-    healthy_cells 2.10 "${healthy[@]}"
-    cell 2.10 double-free O2 double-free-stripped strip
-    cell 2.10 double-free-gcore O2 double-free-gcore gcore
-    cell 2.10 healthy-gcore O2 healthy-gcore gcore
-    cell 2.10 link-bases O0 link-bases-O0 module
-    cell 2.10 link-bases O2 link-bases-O2 module
-    for number in 1 2 3; do
-        cell 2.10 healthy-fork-storm O2 "healthy-fork-storm-0$number"
-        cell 2.10 healthy-handler O2 "healthy-handler-0$number"
-        cell 2.10 healthy-altstack O2 "healthy-altstack-0$number"
-        cell 2.18.1 healthy-altstack O2 "healthy-altstack-0$number"
+    local allocator
+    for allocator in "${ALLOCATORS[@]}"; do
+        "${allocator}_table"
     done
-    storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
-
-    for release in 2.8.1 2.16 2.18.1; do
-        cells $release O2 "${main_errors[@]}" "${every_release[@]}" double-free-large
-        cells $release O0 "${main_errors[@]}"
-        healthy_cells $release "${healthy[@]}"
-        storms $release 5
-    done
-
-    for release in 2.10-debug 2.10-symtab 2.10-debugfile 2.10-static 2.10-static-stripped; do
-        cells $release O2 "${main_errors[@]}" "${every_release[@]}"
-        healthy_cells $release healthy-stats healthy-large
-    done
-    for recipe in double-free cross-thread healthy-stats; do
-        cell 2.10-static "$recipe" O2 "$recipe-whole" static=-static
-        cell 2.10-static "$recipe" O2 "$recipe-pie" static=-static-pie
-    done
-    for release in 2.10-dwarf4 2.10-compressed 2.10-dwz 2.10-debuglink; do
-        cells $release O0 "${main_errors[@]}"
-        healthy_cells $release healthy-stats
-    done
-
-    cell 2.10-full sampled O2 sampled env=TCMALLOC_SAMPLE_PARAMETER=65536
-    cell 2.18.1-full sampled O2 sampled env=TCMALLOC_SAMPLE_PARAMETER=65536
-    cells 2.10-full O2 "${main_errors[@]}"
-    cells 2.18.1-full O2 "${main_errors[@]}"
-
-    cell other gperftools-debug O2 gperftools-debug
-    cell other no-tcmalloc O2 no-tcmalloc
 }

@@ -6,7 +6,7 @@
  *
  * SAMPLED address=.. size=.. function=..: what is in use and sampled at the end; size is what was asked for. Others of the
  * last blocks may be sampled as well. */
-#include "common.h"
+#include "tcmalloc.h"
 
 enum { BLOCKS = 3000, LAST = 300, PAGE = 8192 };
 static void *blocks[BLOCKS];

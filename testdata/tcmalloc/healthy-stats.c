@@ -2,7 +2,7 @@
  * three large blocks, one of them freed. One thread; aborts.
  * Free blocks are counted for the two classes where it is sure how many blocks have been cut: 1500 to 1530 of 48 bytes are
  * nine pages of 170 each, 20 to 39 of 208 one page; neither is ever empty, so it is not given back. */
-#include "common.h"
+#include "tcmalloc.h"
 
 /* `cut`: blocks that exist, used or free; 0 if not known. */
 static void mix(size_t size, int take, int give_back, int cut)

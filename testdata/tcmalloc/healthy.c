@@ -10,7 +10,7 @@
  *   FORK        the child of a process with threads, forked while they were outside the allocator
  *   FORK_STORM  the same, forked while they were hammering the allocator: in the child their caches are left as they
  *               were, in the middle of something, with no thread that could say so */
-#include "common.h"
+#include "tcmalloc.h"
 #include <sys/resource.h>
 #include <sys/wait.h>
 
