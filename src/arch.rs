@@ -44,6 +44,8 @@ pub struct ArchInfo {
     pub signal_frame: SignalFrameLayout,
     /// The signals that processor traps are turned into: trap, signal. Empty where the kernel does not keep the trap.
     pub traps: &'static [(u64, i32)],
+    /// Names of the system calls in which threads wait, and of those by which they die.
+    pub system_calls: &'static [(u64, &'static str)],
     /// The trap with which the address of the access is kept.
     pub page_fault_trap: Option<u64>,
 }
@@ -88,6 +90,9 @@ pub struct PrStatusLayout {
     pub tid: u16,
     /// `pr_reg`: the register block.
     pub registers: u16,
+    /// The word of the register block with the number of the system call that the thread is in, or -1; `None` if there is
+    /// no such word.
+    pub system_call: Option<u16>,
 }
 
 /// The parts of the kernel's `struct elf_prpsinfo` (include/linux/elfcore.h), offsets in bytes.
@@ -117,6 +122,12 @@ impl ArchInfo {
             .iter()
             .copied()
             .find(|arch| arch.elf_machine == machine)
+    }
+
+    /// The name of a system call, if it is one that threads wait in.
+    pub fn system_call_name(&self, number: u64) -> Option<&'static str> {
+        let found = self.system_calls.iter().find(|(known, _)| *known == number);
+        found.map(|(_, name)| *name)
     }
 
     /// The signal that the kernel sends for a trap.

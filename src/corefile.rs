@@ -22,6 +22,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +86,7 @@ pub struct CoreFile {
     segments: Vec<Segment>,
     threads: Vec<Thread>,
     fp_registers: Vec<Option<Range<usize>>>,
+    system_calls: HashMap<u32, u64>,
     process: Process,
     signal: Option<SignalInfo>,
     auxv: Vec<(u64, u64)>,
@@ -137,6 +139,7 @@ impl CoreFile {
             segments: headers.segments,
             threads: notes.threads,
             fp_registers: notes.fp_registers,
+            system_calls: notes.system_calls,
             process: notes.process,
             signal: notes.signal,
             auxv: notes.auxv,
@@ -174,6 +177,11 @@ impl CoreFile {
     pub fn fp_registers(&self, index: usize) -> Option<&[u8]> {
         let range = self.fp_registers.get(index)?.clone()?;
         self.view.bytes().get(range)
+    }
+
+    /// The number of the system call that a thread is in.
+    pub fn system_call(&self, tid: u32) -> Option<u64> {
+        self.system_calls.get(&tid).copied()
     }
 
     /// What `NT_PRPSINFO` says about the process.

@@ -194,6 +194,11 @@ impl Session {
         self.core.signal()
     }
 
+    /// The number of the system call that a thread is in.
+    pub fn system_call(&self, tid: u32) -> Option<u64> {
+        self.core.system_call(tid)
+    }
+
     /// Its threads, the crashing one first.
     pub fn threads(&self) -> &dyn Threads {
         &self.threads

@@ -490,6 +490,12 @@ fn threads_with_one_stack_are_one_group_in_text_and_all_in_json() {
         let (status, report) = report(&case, &[]);
         assert_eq!(status, 0, "{case}");
         assert_eq!(report["threads"].as_array().unwrap().len(), 1001, "{case}");
+        let threads = report["threads"].as_array().unwrap();
+        assert_eq!(threads[0]["state"], "in tgkill", "{case}");
+        for call in ["in pause", "in clock_nanosleep", "in futex", "in read"] {
+            let waiting = threads.iter().filter(|thread| thread["state"] == call);
+            assert!(waiting.count() >= 190, "{case}: {call}");
+        }
         let text = minidump(&case);
         let (first, _) = text.split_once("threads:").unwrap();
         assert!(first.contains("(crashed)"), "{case}: {text}");

@@ -5,6 +5,7 @@
 //! thread. gdb's gcore begins with the selected thread and gives each thread a `SIGINFO` of its own. qemu's guest cores have
 //! no `SIGINFO` and no `FILE`. Every note is optional here.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use heaps::target::{Address, RegisterSet, Thread};
@@ -26,6 +27,8 @@ pub(super) struct Notes {
     pub threads: Vec<Thread>,
     /// Where in the core each thread's `NT_FPREGSET` is; parallel to `threads`.
     pub fp_registers: Vec<Option<Range<usize>>>,
+    /// The system call that a thread is in, by thread id.
+    pub system_calls: HashMap<u32, u64>,
     pub process: Process,
     pub signal: Option<SignalInfo>,
     pub auxv: Vec<(u64, u64)>,
@@ -191,6 +194,12 @@ impl Notes {
             ThreadPointer::Word(index) => word(index).map(Address::new),
             ThreadPointer::Note(_) => None, // its note follows
         };
+        // -1 outside of any.
+        if let Some(number) = layout.system_call.and_then(word)
+            && number != u64::MAX
+        {
+            self.system_calls.insert(tid, number);
+        }
         self.threads.push(Thread {
             tid,
             name: None,

@@ -68,6 +68,7 @@ pub fn overrun() -> Report {
                 thread_id: 7958,
                 thread_name: Some("evil\x1b[2Jname".into()),
                 frame_count: 3,
+                state: Some("running".into()),
                 omitted_frames: None,
                 stack_end: None,
                 frames: vec![
@@ -86,6 +87,7 @@ pub fn overrun() -> Report {
                 thread_id: 7959,
                 thread_name: None,
                 frame_count: 1,
+                state: Some("running".into()),
                 omitted_frames: None,
                 stack_end: None,
                 frames: vec![Frame {

@@ -34,10 +34,10 @@ build_stacks() {
 compile_stacks() {
     local level=$1 out=$FIXTURES/stacks/build source=$TESTDATA/stacks
     {
-        gcc -std=gnu11 -g -$level -fno-asynchronous-unwind-tables -fno-exceptions -c -o "$out/nocfi-$level.o" "$source/nocfi.c" &&
-            gcc -std=gnu11 -g -$level -fomit-frame-pointer -fno-stack-protector -U_FORTIFY_SOURCE -w -c -o "$out/cases-$level.o" "$source/cases.c" &&
+        gcc -std=gnu11 -g "-$level" -fno-asynchronous-unwind-tables -fno-exceptions -c -o "$out/nocfi-$level.o" "$source/nocfi.c" &&
+            gcc -std=gnu11 -g "-$level" -fomit-frame-pointer -fno-stack-protector -U_FORTIFY_SOURCE -w -c -o "$out/cases-$level.o" "$source/cases.c" &&
             gcc -pthread -Wl,-z,lazy -o "$out/cases-$level" "$out/cases-$level.o" "$out/nocfi-$level.o" &&
-            g++ -std=gnu++17 -g -$level -pthread -o "$out/deep-$level" "$source/deep.cc" &&
+            g++ -std=gnu++17 -g "-$level" -pthread -o "$out/deep-$level" "$source/deep.cc" &&
             rustc --edition 2021 -g -C opt-level="${level#O}" -o "$out/rust-$level" "$source/closures.rs"
     } 2>"$out/log" || fail "the programs for stacks do not compile: $(tail -n 3 "$out/log")"
 }

@@ -57,6 +57,7 @@ pub fn threads(session: &Session, context: &Context<'_>) -> Vec<schema::Thread> 
             schema::Thread {
                 thread_id: thread.tid,
                 thread_name: thread.name.clone(),
+                state: state(session, thread.tid),
                 frame_count: frames.len(),
                 omitted_frames: omitted.map(|omitted| OmittedFrames {
                     before: omitted.before,
@@ -67,6 +68,19 @@ pub fn threads(session: &Session, context: &Context<'_>) -> Vec<schema::Thread> 
             }
         })
         .collect()
+}
+
+/// What a thread was doing, where the architecture's registers tell.
+fn state(session: &Session, tid: u32) -> Option<String> {
+    let arch = session.arch();
+    arch.prstatus.system_call?;
+    Some(match session.system_call(tid) {
+        None => "running".into(),
+        Some(number) => match arch.system_call_name(number) {
+            Some(name) => format!("in {name}"),
+            None => format!("in system call {number}"),
+        },
+    })
 }
 
 fn stack_frame(

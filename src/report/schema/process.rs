@@ -157,6 +157,9 @@ pub struct Thread {
     pub thread_id: u32,
     /// Its name, where the core has it.
     pub thread_name: Option<String>,
+    /// What it was doing: `running`, or the system call it was in (`in futex`, `in system call 999`).
+    #[schemars(extend("examples" = ["running", "in futex"]))]
+    pub state: Option<String>,
     /// Number of `frames`.
     pub frame_count: usize,
     /// Frames in the middle of a very deep stack that were walked but are not in `frames`.

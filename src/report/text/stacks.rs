@@ -58,8 +58,8 @@ pub fn write_all(report: &Report, page: &mut Page) {
         };
         if rest.is_empty() {
             let crashed = match report.crash_info.crashing_thread == Some(*first) {
-                true => " (crashed)",
-                false => "",
+                true => " (crashed)".to_owned(),
+                false => in_system_call(thread),
             };
             let line = page.paint(Role::Strong, &format!("Thread {}{crashed}", name(thread)));
             page.line(&line);
@@ -78,6 +78,15 @@ pub fn write_all(report: &Report, page: &mut Page) {
             );
         }
         write_stack(thread, None, page);
+    }
+}
+
+/// ` (in futex)`. That a thread was running is nothing to say.
+fn in_system_call(thread: &Thread) -> String {
+    let state = thread.state.as_deref().unwrap_or("");
+    match state.starts_with("in ") {
+        true => format!(" ({})", escaped(state)),
+        false => String::new(),
     }
 }
 
