@@ -18,7 +18,7 @@ const ROOT: &[&[&str]] = &[
 
 /// Rooms of `heaps`.
 const HEAPS: &[&[&str]] = &[
-    &["layout", "target", "parallel"],
+    &["layout", "target", "parallel", "scan"],
     &["list", "map", "anomaly", "presence"],
     &["allocators"],
     &["walk", "unclaimed"],

@@ -7,7 +7,7 @@
 //!
 //! Floors, lowest first; `use` goes down only:
 //!
-//! 1. [`target`], [`layout`], [`parallel`]: what a walker may know about the process, and its tools;
+//! 1. [`target`], [`layout`], [`parallel`], [`scan`]: what a walker may know about the process, and its tools;
 //! 2. [`map`], [`list`], [`anomaly`], [`presence`]: what it learns;
 //! 3. [`allocators`]: one folder per allocator; they never import each other;
 //! 4. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for.
@@ -32,6 +32,7 @@ pub mod list;
 pub mod map;
 pub mod parallel;
 pub mod presence;
+pub mod scan;
 pub mod target;
 pub mod unclaimed;
 pub mod walk;

@@ -10,83 +10,8 @@ use super::layout::{
 };
 use super::size_map::SizeMap;
 use crate::layout::FieldAt;
-use crate::target::{Address, Cursor, Fault, MemoryExt, Module, Target, TargetMemory};
-
-/// Every aligned 64-bit word that is not zero in the module's writable segments.
-pub fn nonzero_words<'t>(
-    memory: &'t dyn TargetMemory,
-    module: &Module,
-) -> impl Iterator<Item = (Address, u64)> + 't {
-    let ranges: Vec<_> = module
-        .segments
-        .iter()
-        .filter(|segment| segment.writable)
-        .map(|segment| segment.range.clone())
-        .collect();
-    ranges.into_iter().flat_map(move |range| Words {
-        memory,
-        at: align_up(range.start),
-        end: range.end,
-        window: &[],
-    })
-}
-
-fn align_up(at: Address) -> Address {
-    Address::new(at.get().saturating_add(7) & !7)
-}
-
-struct Words<'t> {
-    memory: &'t dyn TargetMemory,
-    at: Address,
-    end: Address,
-    window: &'t [u8],
-}
-
-impl Iterator for Words<'_> {
-    type Item = (Address, u64);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.at < self.end {
-            let Some((word, rest)) = self.window.split_first_chunk::<8>() else {
-                self.refill();
-                continue;
-            };
-            self.window = rest;
-            let at = self.at;
-            self.at = at.saturating_add(8);
-            let word = u64::from_le_bytes(*word);
-            if word != 0 {
-                return Some((at, word));
-            }
-        }
-        None
-    }
-}
-
-impl Words<'_> {
-    /// Takes the window at `at`. Skips to the next page where the core has none, to the next
-    /// mapping where there is none: a damaged program header may span the whole address space.
-    fn refill(&mut self) {
-        self.window = &[];
-        match self.memory.window(self.at) {
-            Ok(window) if window.bytes.len() >= 8 => self.window = window.bytes,
-            Err(Fault::Unmapped(_)) => {
-                let regions = self.memory.regions();
-                let after = regions.partition_point(|region| region.range.start <= self.at);
-                let next = regions.get(after).map(|region| region.range.start);
-                self.at = next.map_or(self.end, align_up);
-            }
-            _ => {
-                let page = self.memory.abi().page_bytes.max(8);
-                self.at = Address::new(
-                    (self.at.get() / page)
-                        .saturating_add(1)
-                        .saturating_mul(page),
-                );
-            }
-        }
-    }
-}
+use crate::scan::nonzero_words;
+use crate::target::{Address, Cursor, MemoryExt, Module, Target, TargetMemory};
 
 /// What a module's variables look like, before anything is believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
