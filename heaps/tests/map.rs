@@ -1,6 +1,8 @@
 //! The heap map against a naive one.
 
-use heaps::map::{Bits, BlockState, Extent, HeapMap, MapBuilder, Owner, Place, Shape};
+use heaps::map::{
+    Bits, BlockState, ChunkLayout, Chunks, Extent, HeapMap, MapBuilder, Owner, Place, Shape,
+};
 use heaps::target::Address;
 
 const PAGE_SHIFT: u32 = 13;
@@ -40,6 +42,7 @@ fn naive(map: &HeapMap, address: u64) -> Option<Place> {
             let slot = offset / u64::from(stride);
             (slot < count.into()).then(|| (slot as u32, offset % u64::from(stride)))
         }
+        Shape::Chunks { .. } => unreachable!("none here"),
     };
     Some(Place {
         extent: row as u32,
@@ -252,4 +255,47 @@ fn bits_count_as_a_list_of_booleans_does() {
             naive.iter().filter(|bit| **bit).count() as u64
         );
     }
+}
+
+#[test]
+fn chunks_lie_between_their_headers() {
+    let layout = ChunkLayout { lead: 16, spill: 8 };
+    let mut first = Chunks::new(layout, 0x200);
+    for offset in [0u64, 0x20, 0x60] {
+        first.set(offset);
+    }
+    let mut second = Chunks::new(layout, 0x100);
+    second.set(0);
+    let mut builder = MapBuilder::new(40);
+    builder.add_chunks(at(0x1200), 0x100, second);
+    builder.add_chunks(at(0x1000), 0x200, first);
+    let (map, _, overlaps) = builder.finish();
+    assert_eq!(overlaps, 0);
+
+    let block = |address| {
+        let (block, offset) = map.block_at(at(address))?;
+        assert_eq!(map.block(block.id), Some(block));
+        assert_eq!(map.chunk_at(at(block.address.get() - 16)), Some(block.id));
+        Some((block.address.get(), block.bytes, offset))
+    };
+    assert_eq!(block(0x1008), None, "a size word is nobody's");
+    assert_eq!(block(0x1010), Some((0x1010, 0x18, 0)));
+    assert_eq!(block(0x1027), Some((0x1010, 0x18, 0x17)), "spills over");
+    assert_eq!(block(0x1028), None);
+    assert_eq!(block(0x1030), Some((0x1030, 0x38, 0)));
+    assert_eq!(block(0x11ff), Some((0x1070, 0x198, 0x18f)));
+    assert_eq!(block(0x1210), Some((0x1210, 0xf8, 0)));
+    assert_eq!(map.chunk_at(at(0x1010)), None);
+
+    let before = |address| {
+        let (block, _) = map.block_at(at(address)).unwrap();
+        map.block_before(block).map(|block| block.address.get())
+    };
+    assert_eq!(before(0x1010), None);
+    assert_eq!(before(0x1030), Some(0x1010));
+    assert_eq!(before(0x1210), Some(0x1070), "in the extent before");
+    let chunk = map.chunk_at(at(0x1020)).unwrap();
+    assert!(!map.mark_listed(chunk));
+    assert!(map.is_listed(chunk));
+    assert_eq!(map.listed_in(0), 1);
 }

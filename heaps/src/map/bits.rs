@@ -1,31 +1,52 @@
 //! One bit per block, set by many threads at once.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A column of bits. 1 bit per block; test-and-set is one atomic operation.
+/// Words of a page of bits.
+const PAGE_WORDS: u64 = 512;
+/// Bits of a page.
+const PAGE_BITS: u64 = PAGE_WORDS * 64;
+
+/// A column of bits. 1 bit per block where any bit is set: pages of 32,768 bits exist from their
+/// first set bit on, so that a column of rare facts costs next to nothing. Test-and-set is one
+/// atomic operation.
 #[derive(Default)]
 pub struct Bits {
-    words: Vec<AtomicU64>,
+    pages: Vec<OnceLock<Box<[AtomicU64]>>>,
 }
 
 impl Bits {
-    /// `count` bits, all clear.
+    /// `count` bits (rounded up to whole pages), all clear.
     pub fn new(count: u64) -> Self {
-        let words = usize::try_from(count.div_ceil(64)).unwrap_or(0);
+        let pages = usize::try_from(count.div_ceil(PAGE_BITS)).unwrap_or(0);
         Self {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            pages: (0..pages).map(|_| OnceLock::new()).collect(),
         }
     }
 
+    fn page(&self, index: u64) -> Option<&OnceLock<Box<[AtomicU64]>>> {
+        self.pages.get(usize::try_from(index / PAGE_BITS).ok()?)
+    }
+
+    /// The word of a bit, if its page exists.
+    #[inline]
     fn word(&self, index: u64) -> Option<&AtomicU64> {
-        self.words.get(usize::try_from(index / 64).ok()?)
+        let page = self.page(index)?.get()?;
+        page.get(usize::try_from(index % PAGE_BITS / 64).ok()?)
     }
 
     /// Sets the bit; says whether it was set before. Bits past the end count as set.
     #[inline]
     pub fn test_and_set(&self, index: u64) -> bool {
         let mask = 1 << (index % 64);
-        self.word(index)
+        let Some(page) = self.page(index) else {
+            return true;
+        };
+        let words = page.get_or_init(|| (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect());
+        usize::try_from(index % PAGE_BITS / 64)
+            .ok()
+            .and_then(|word| words.get(word))
             .is_none_or(|word| word.fetch_or(mask, Ordering::Relaxed) & mask != 0)
     }
 
@@ -45,11 +66,16 @@ impl Bits {
 
     /// Set bits in `first..first + count`.
     pub fn count(&self, first: u64, count: u64) -> u64 {
-        let end = first.saturating_add(count);
+        let end = first
+            .saturating_add(count)
+            .min((self.pages.len() as u64).saturating_mul(PAGE_BITS));
         let mut total = 0;
         let mut at = first;
         while at < end {
-            let Some(word) = self.word(at) else { break };
+            let Some(word) = self.word(at) else {
+                at = (at / PAGE_BITS + 1).saturating_mul(PAGE_BITS);
+                continue;
+            };
             let upto = (at / 64 + 1).saturating_mul(64).min(end);
             let width = upto - at; // 1..=64
             let mask = if width == 64 {
@@ -73,21 +99,23 @@ mod tests {
         let bits = Bits::new(130);
         assert!(!bits.test_and_set(129));
         assert!(bits.test_and_set(129));
-        assert!(bits.test_and_set(5000), "past the end counts as set");
+        assert!(bits.test_and_set(50_000), "past the end counts as set");
         bits.clear(129);
         assert!(!bits.get(129));
     }
 
     #[test]
-    fn counts_cross_words() {
-        let bits = Bits::new(300);
-        for index in [0, 63, 64, 65, 127, 128, 255, 256] {
+    fn counts_cross_words_and_pages() {
+        let bits = Bits::new(100_000);
+        for index in [0, 63, 64, 65, 127, 128, 255, 256, 99_000] {
             bits.test_and_set(index);
         }
         assert_eq!(bits.count(0, 300), 8);
+        assert_eq!(bits.count(0, 100_000), 9);
         assert_eq!(bits.count(63, 3), 3);
         assert_eq!(bits.count(64, 64), 3);
         assert_eq!(bits.count(65, 63), 2);
         assert_eq!(bits.count(129, 126), 0);
+        assert_eq!(bits.count(50_000, u64::MAX), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Collects extents and makes the map of them.
 
-use super::{Bits, DirectoryRange, Extent, HeapMap, NO_ROW};
+use super::{Bits, Chunks, DirectoryRange, Extent, HeapMap, NO_ROW, Owner, Shape};
+use crate::target::Address;
 
 /// Two extents that claim the same memory. The one that starts first is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct Overlap {
 pub struct MapBuilder {
     page_shift: u32,
     extents: Vec<Extent>,
+    chunks: Vec<Chunks>,
 }
 
 impl MapBuilder {
@@ -28,7 +30,19 @@ impl MapBuilder {
         Self {
             page_shift: page_shift.clamp(9, 40),
             extents: Vec::new(),
+            chunks: Vec::new(),
         }
+    }
+
+    /// Adds a run of chunks.
+    pub fn add_chunks(&mut self, start: Address, bytes: u64, chunks: Chunks) {
+        let Ok(table) = u32::try_from(self.chunks.len()) else {
+            return;
+        };
+        let granules = chunks.granules();
+        self.chunks.push(chunks);
+        let shape = Shape::Chunks { table, granules };
+        self.add(Extent::new(start, bytes, shape, Owner::InUse, 0));
     }
 
     /// Adds an extent. Empty ones and ones past the end of the address space are left out.
@@ -79,6 +93,7 @@ impl MapBuilder {
             disputed: Bits::new(blocks),
             lost: Bits::new(blocks),
             extents: self.extents,
+            chunks: self.chunks,
         };
         (map, overlaps, overlap_count)
     }
