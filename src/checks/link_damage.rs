@@ -310,6 +310,17 @@ pub fn overwriter_of(target: Target<'_>, bytes: &[u8], whole: [u8; 8]) -> Option
             )),
         );
     }
+    // A pointer shares its upper bytes with the pointer that it replaced. Its other bytes may be
+    // letters by chance; that letters lead into mapped memory by chance is rarer.
+    let pointer = u64::from_le_bytes(whole);
+    if (bytes.len() >= 4 || bytes.len() == 3 && pointer % 8 == 0)
+        && target.memory.region_at(Address::new(pointer)).is_some()
+    {
+        return say(
+            OverwriterClass::Pointer,
+            Some(pointer_words(target, pointer)),
+        );
+    }
     // Text, up to its end or a NUL.
     let text: Vec<u8> = bytes
         .iter()
@@ -339,14 +350,6 @@ pub fn overwriter_of(target: Target<'_>, bytes: &[u8], whole: [u8; 8]) -> Option
         if wide.len() >= 2 && pairs.iter().all(|[_, high]| *high == 0) && printable(&wide) {
             return say(OverwriterClass::Utf16, String::from_utf8(wide).ok());
         }
-    }
-    // A pointer shares its upper bytes with the pointer that it replaced.
-    let pointer = u64::from_le_bytes(whole);
-    if bytes.len() >= 3 && target.memory.region_at(Address::new(pointer)).is_some() {
-        return say(
-            OverwriterClass::Pointer,
-            Some(pointer_words(target, pointer)),
-        );
     }
     let signed = word.cast_signed();
     if word <= 0xffff || (-0xffff..0).contains(&signed) {
