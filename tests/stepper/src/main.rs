@@ -1,0 +1,159 @@
+//! `stepper [--keep DIR] [--limit N] [--env NAME=VALUE]... [--pairs N] PROGRAM [OPERATION]...`: steps the program through the
+//! operations (all of them if none is named) and says at how many boundaries its heap was read, and what was said.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use stepper::run::{self, Plan, Tally};
+
+/// Everything that `testdata/stepped.c` can do in one thread, then in a process that takes locks.
+const ALL: &[&str] = &[
+    "first-use",
+    "malloc-cached",
+    "free-cached",
+    "refill",
+    "flush",
+    "merge",
+    "split",
+    "large",
+    "huge",
+    "calloc",
+    "realloc",
+    "realloc-mapped",
+    "aligned",
+    "trim",
+    "threaded",
+    "malloc-cached",
+    "free-cached",
+    "refill",
+    "flush",
+    "merge",
+    "split",
+    "large",
+    "huge",
+    "calloc",
+    "realloc",
+    "realloc-mapped",
+    "aligned",
+    "trim",
+    "thread",
+];
+
+struct Options {
+    plan: Plan,
+    /// Windows of the first of two threads at which it is parked.
+    pairs: usize,
+}
+
+fn parse() -> Result<Options, String> {
+    let mut plan = Plan {
+        program: PathBuf::new(),
+        operations: Vec::new(),
+        environment: Vec::new(),
+        keep: None,
+        limit: 2_000_000,
+    };
+    let mut pairs = 0;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{word} needs a value"));
+        match word.as_str() {
+            "--keep" => plan.keep = Some(value()?.into()),
+            "--limit" => plan.limit = value()?.parse().map_err(|_| "--limit: no number")?,
+            "--pairs" => pairs = value()?.parse().map_err(|_| "--pairs: no number")?,
+            "--env" => {
+                let value = value()?;
+                let (name, value) = value.split_once('=').ok_or("--env needs NAME=VALUE")?;
+                plan.environment.push((name.into(), value.into()));
+            }
+            _ if plan.program.as_os_str().is_empty() => plan.program = word.into(),
+            _ => plan.operations.push(word),
+        }
+    }
+    if plan.program.as_os_str().is_empty() {
+        return Err("no program was named".into());
+    }
+    if plan.operations.is_empty() {
+        plan.operations = ALL.iter().map(|&name| name.to_owned()).collect();
+    }
+    Ok(Options { plan, pairs })
+}
+
+fn show(tally: &Tally) {
+    println!(
+        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>6} {:>8}{}{}",
+        tally.operation,
+        tally.boundaries,
+        tally.read,
+        tally.naive,
+        tally.noted,
+        tally.windows.len(),
+        tally.alarms.iter().filter(|alarm| alarm.critical).count(),
+        if tally.unrecognised > 0 {
+            format!("  no heap at {}", tally.unrecognised)
+        } else {
+            String::new()
+        },
+        if tally.cut { "  not to its end" } else { "" },
+    );
+    for alarm in &tally.alarms {
+        let core = alarm
+            .core
+            .as_ref()
+            .map(|core| format!(" ({})", core.display()));
+        println!(
+            "  step {} pc {:#x}{}",
+            alarm.step,
+            alarm.pc,
+            core.unwrap_or_default()
+        );
+        for said in &alarm.said {
+            println!("    {said}");
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run_all() {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stepper: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The number of alarms.
+fn run_all() -> Result<usize, String> {
+    let Options { plan, pairs } = parse()?;
+    let say = |error: std::io::Error| format!("{}: {error}", plan.program.display());
+    println!(
+        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>6} {:>8}",
+        "operation", "boundaries", "read", "naive", "noted", "windows", "critical"
+    );
+    let tallies = run::run(&plan).map_err(say)?;
+    let mut total = Tally {
+        operation: "all".into(),
+        ..Tally::default()
+    };
+    for tally in &tallies {
+        show(tally);
+        total.add(tally);
+    }
+    if pairs > 0 {
+        for tally in run::run_pairs(&plan, pairs).map_err(say)? {
+            show(&tally);
+            total.add(&tally);
+        }
+    }
+    let alarms = std::mem::take(&mut total.alarms);
+    total.alarms = alarms.into_iter().filter(|alarm| alarm.critical).collect();
+    let critical = total.alarms.len();
+    show(&Tally {
+        alarms: Vec::new(),
+        ..total
+    });
+    println!("{critical} boundaries with a critical finding");
+    Ok(critical)
+}
