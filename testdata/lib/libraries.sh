@@ -9,7 +9,7 @@
 # and a table.sh with <allocator>_table, which adds its fixtures.
 
 here_lib=$(dirname "${BASH_SOURCE[0]}")
-ALLOCATORS=(tcmalloc)
+ALLOCATORS=(tcmalloc ptmalloc)
 
 # allocator_of RELEASE: the folder of an allocator.
 allocator_of() {

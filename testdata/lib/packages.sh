@@ -3,7 +3,7 @@
 # $LIBRARIES/<release>/root and never installed. To be sourced.
 
 needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dpkg-dev
-    libtcmalloc-minimal4 libgoogle-perftools4)
+    libc6-dbg libtcmalloc-minimal4 libgoogle-perftools4)
 
 install_packages() {
     local package
@@ -29,6 +29,9 @@ install_packages() {
 other_releases=(
     "2.8.1 bullseye libtcmalloc-minimal4"
     "2.16 trixie libtcmalloc-minimal4t64 libc6 libstdc++6 libgcc-s1"
+    "glibc-2.31 bullseye libc6 libc6-dev libc6-dbg libgcc-s1 libstdc++6"
+    "glibc-2.41 trixie libc6 libc6-dev libc6-dbg libgcc-s1 libstdc++6"
+    "glibc-2.43 forky,sid libc6 libc6-dev libc6-dbg libgcc-s1 libstdc++6"
     "2.18.1 forky,sid libtcmalloc-minimal4t64 libgoogle-perftools4t64 libunwind8 liblzma5 libc6 libstdc++6 libgcc-s1"
 )
 

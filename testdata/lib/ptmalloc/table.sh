@@ -1,0 +1,116 @@
+# shellcheck shell=bash
+# The fixtures of glibc's allocator. To be sourced by ../table.sh.
+
+recipe double-free-self ptmalloc/double-free.c -DSELF
+recipe double-free-cycle ptmalloc/double-free.c -DCYCLE
+recipe cyclic-list ptmalloc/double-free.c -DAGAIN
+recipe double-free-fastbin ptmalloc/double-free.c -DFASTBIN
+recipe double-free-cache-and-fastbin ptmalloc/double-free.c -DBOTH
+recipe double-free-cache-and-bin ptmalloc/double-free.c -DBINNED
+recipe cross-thread ptmalloc/cross-thread.c
+recipe cross-thread-taken ptmalloc/cross-thread.c -DTAKEN
+recipe inner-free ptmalloc/invalid-free.c -DINNER
+recipe stack-free ptmalloc/invalid-free.c -DSTACK
+recipe global-free ptmalloc/invalid-free.c -DGLOBAL
+recipe overrun-nul ptmalloc/overrun.c -DNUL
+recipe overrun-nul-size ptmalloc/overrun.c -DNUL_SIZE
+recipe overrun-one ptmalloc/overrun.c -DONE
+recipe overrun-text ptmalloc/overrun.c -DTEXT
+recipe overrun-text-cached ptmalloc/overrun.c -DTEXT -DCACHED_B
+recipe overrun-text-binned ptmalloc/overrun.c -DTEXT -DBINNED_B
+recipe overrun-nul-binned ptmalloc/overrun.c -DNUL -DBINNED_B
+recipe overrun-text-top ptmalloc/overrun.c -DTEXT -DTOP_B
+recipe overrun-force-top ptmalloc/overrun.c -DFORCE -DTOP_B
+recipe overrun-wrong-size ptmalloc/overrun.c -DTWO
+recipe overrun-overlap ptmalloc/overrun.c -DTWO -DFREED
+recipe underrun ptmalloc/underrun.c
+recipe underrun-mmapped ptmalloc/underrun.c -DMMAPPED
+recipe count-smashed ptmalloc/metadata.c -DCOUNT
+recipe entry-smashed ptmalloc/metadata.c -DENTRY
+recipe bin-smashed ptmalloc/metadata.c -DBIN
+for where in cache fastbin bin large; do
+    for what in text zero pointer float second whole; do
+        recipe write-after-free-$where-$what ptmalloc/write-after-free.c "-D${where^^}" "-D${what^^}"
+    done
+done
+recipe write-after-free-large-third ptmalloc/write-after-free.c -DLARGE -DTHIRD
+for what in tcache2 fasttop prev top_freed unaligned small_size munmap realloc next_size next_size_fast consolidate double_linked \
+    unsorted smallbin tcache_link top; do
+    recipe detected-${what//_/-} ptmalloc/detected.c "-D${what^^}"
+done
+recipe later-wild ptmalloc/later.c -DWILD
+recipe later-returned ptmalloc/later.c -DRETURNED
+for what in stats large aligned never trimmed exited arenas cached_lists enomem sbrk no_brk handler fork fork_storm; do
+    recipe healthy-${what//_/-} ptmalloc/healthy.c "-D${what^^}"
+done
+recipe healthy-altstack ptmalloc/healthy.c -DHANDLER -DALTSTACK
+recipe healthy-without-cache ptmalloc/healthy.c -DSTATS -DWITHOUT_CACHE
+recipe healthy-cxx ptmalloc/healthy-cxx.cc
+recipe healthy-threads healthy-threads.c
+
+ptmalloc_damaged=(double-free-self double-free-cycle cyclic-list double-free-fastbin double-free-cache-and-fastbin
+    double-free-cache-and-bin cross-thread cross-thread-taken inner-free stack-free global-free overrun-nul overrun-nul-size
+    overrun-one overrun-text overrun-text-cached overrun-text-binned overrun-nul-binned overrun-text-top overrun-force-top
+    overrun-wrong-size overrun-overlap underrun underrun-mmapped count-smashed entry-smashed bin-smashed
+    write-after-free-{cache,fastbin,bin,large}-text write-after-free-cache-{zero,pointer,float,second,whole}
+    write-after-free-fastbin-pointer write-after-free-bin-{zero,pointer,second,whole} write-after-free-large-{second,third,whole}
+    detected-{tcache2,fasttop,prev,top-freed,unaligned,small-size,munmap,realloc,next-size,next-size-fast,consolidate}
+    detected-{double-linked,unsorted,smallbin,tcache-link,top} later-wild later-returned)
+# In a second thread's arena as well.
+ptmalloc_threaded=(double-free-cycle double-free-fastbin double-free-cache-and-bin cross-thread inner-free stack-free overrun-nul
+    overrun-text overrun-text-cached overrun-text-binned overrun-force-top overrun-wrong-size underrun
+    write-after-free-{cache,fastbin,bin,large}-text detected-{tcache2,fasttop,prev,next-size,top})
+ptmalloc_healthy=(healthy-stats healthy-large healthy-aligned healthy-never healthy-trimmed healthy-exited healthy-arenas
+    healthy-cached-lists healthy-enomem healthy-sbrk healthy-no-brk healthy-fork healthy-cxx)
+# What programs linked with the archive show.
+ptmalloc_static=(double-free-cycle cross-thread overrun-text write-after-free-cache-text detected-tcache2)
+
+for recipe in double-free-fastbin double-free-cache-and-fastbin write-after-free-fastbin-{text,pointer} detected-fasttop \
+    detected-next-size-fast; do
+    not_applicable glibc-2.43 $recipe "this release has no fast bins"
+done
+
+for release in glibc-2.36 glibc-2.41 glibc-2.43; do
+    not_applicable $release later-returned "links are encoded: malloc notices, which is detected-tcache-link"
+done
+
+# threaded_cells RELEASE RECIPE...: the same in a second thread's arena.
+threaded_cells() {
+    local release=$1 recipe
+    for recipe in "${@:2}"; do
+        [ -n "${NOT_APPLICABLE["$release $recipe"]:-}" ] && continue
+        RECIPE["ptmalloc $recipe-threaded"]="${RECIPE["ptmalloc $recipe"]} -DTHREADED"
+        cell "$release" "$recipe-threaded" O2
+    done
+}
+
+ptmalloc_table() {
+    local release number debug
+    for release in "${ptmalloc_releases[@]}"; do
+        cells "$release" O2 "${ptmalloc_damaged[@]}"
+        threaded_cells "$release" "${ptmalloc_threaded[@]}"
+        healthy_cells "$release" "${ptmalloc_healthy[@]}"
+        cell "$release" healthy-without-cache O2 healthy-without-cache env=GLIBC_TUNABLES=glibc.malloc.tcache_count=0
+        cell "$release" healthy-stats O2 healthy-big-cache env=GLIBC_TUNABLES=glibc.malloc.tcache_count=100:glibc.malloc.tcache_max=600
+        cell "$release" healthy-stats O2 healthy-perturbed env=MALLOC_PERTURB_=165
+        cell "$release" healthy-stats O2 healthy-hugetlb env=GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+        cell "$release" healthy-arenas O2 healthy-arena-max env=GLIBC_TUNABLES=glibc.malloc.arena_max=2
+        case $release in
+        glibc-2.31) debug=env=MALLOC_CHECK_=3 ;;
+        *) debug=env=MALLOC_CHECK_=3,env=LD_PRELOAD=libc_malloc_debug.so.0 ;;
+        esac
+        cell "$release" healthy-exited O2 healthy-malloc-check "$debug"
+        for number in 1 2; do
+            cell "$release" healthy-handler O2 "healthy-handler-0$number"
+            cell "$release" healthy-altstack O2 "healthy-altstack-0$number"
+            cell "$release" healthy-fork-storm O2 "healthy-fork-storm-0$number"
+        done
+        storms "$release" 5
+        cells "$release-static" O2 "${ptmalloc_static[@]}"
+        cells "$release-static-stripped" O2 "${ptmalloc_static[@]}"
+        cells "$release-static-pie" O2 double-free-cycle overrun-text
+        cell "$release-static" healthy-stats O2 healthy-stats
+        cell "$release-static-pie" healthy-stats O2 healthy-stats
+        cell "$release-static-stripped" healthy-stats O2 healthy-stats
+    done
+}
