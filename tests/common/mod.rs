@@ -12,6 +12,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub mod compare;
+pub mod misses;
+pub mod suite;
+pub mod table;
+pub mod way;
+
 /// What the program did.
 pub struct Outcome {
     pub status: i32,
@@ -141,6 +147,12 @@ impl Fixture {
             .filter(move |fact| fact.keyword == keyword)
     }
 
+    /// The allocator whose fixture it is, by the name that the report gives it.
+    pub fn allocator(&self) -> &str {
+        let allocator = self.facts("ALLOCATOR").next();
+        allocator.map_or("tcmalloc", |fact| &fact.words[0])
+    }
+
     pub fn is(&self, keyword: &str) -> bool {
         self.facts(keyword).next().is_some()
     }
@@ -208,4 +220,12 @@ pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync)
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
+}
+
+pub fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+pub fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or("")
 }

@@ -1,0 +1,243 @@
+//! Everything in which a report differs from the truth of its fixture.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::way::Way;
+use super::{Fact, Fixture, Outcome, items, text};
+
+/// One line for a failure: what was found instead.
+pub fn short(finding: &Value) -> String {
+    format!(
+        "{} {} at {} block {} size {} culprit {} overwriter {} lost {}: {}",
+        text(finding, "severity"),
+        text(finding, "kind"),
+        text(finding, "address"),
+        finding["block"]["address"],
+        finding["block"]["size"],
+        finding["culprit"]["address"],
+        finding["overwriter"]["class"],
+        finding["collateral"]["lost_blocks"],
+        text(finding, "message"),
+    )
+}
+
+/// Everything in which a report differs from the truth.
+pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String> {
+    let report = match outcome.json() {
+        Ok(report) => report,
+        Err(error) => return vec![error],
+    };
+    if report["status"] != "OK" {
+        return vec![format!("not analysed: {}", report["error"]["message"])];
+    }
+    let mut errors = Vec::new();
+    let mut unexplained: Vec<&Value> = items(&report["findings"])
+        .iter()
+        .filter(|finding| text(finding, "severity") != "note")
+        .collect();
+    let mut critical = false;
+    for expected in fixture.facts("EXPECT") {
+        let place = unexplained.iter().position(|finding| {
+            let kind = Some(text(finding, "kind"));
+            // A kind that is as good an answer has an address of its own: what it is, docs/report.md says.
+            kind == expected.get("or")
+                || kind == expected.get("kind")
+                    && Some(text(finding, "address")) == expected.get("address")
+        });
+        match place {
+            Some(place) => {
+                let finding = unexplained.remove(place);
+                critical |= text(finding, "severity") == "critical";
+                errors.extend(finding_differences(expected, finding));
+            }
+            None => errors.push(format!("not found: {expected:?}")),
+        }
+    }
+    errors.extend(
+        unexplained
+            .iter()
+            .map(|finding| format!("not expected: {}", short(finding))),
+    );
+    let status = match (critical, fixture.is("OTHER")) {
+        (true, _) => 1,
+        (false, true) => 3,
+        (false, false) => 0,
+    };
+    if outcome.status != status {
+        let incomplete: Vec<&Value> = items(&report["limits"])
+            .iter()
+            .filter(|limit| limit["incomplete"] == true)
+            .collect();
+        errors.push(format!(
+            "exit status {} instead of {status}; incomplete: {incomplete:?}",
+            outcome.status
+        ));
+    }
+    errors.extend(process_differences(fixture, way, &report));
+    errors.extend(heap_differences(fixture, way, &report));
+    errors
+}
+
+pub fn finding_differences(expected: &Fact, finding: &Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    let kind = text(finding, "kind");
+    let mut compare = |key: &str, found: String| {
+        if Some(kind) == expected.get("kind")
+            && let Some(value) = expected.get(key)
+            && value != found
+        {
+            errors.push(format!(
+                "{key}={value}, but found {found}: {}",
+                short(finding)
+            ));
+        }
+    };
+    compare("block", text(&finding["block"], "address").to_owned());
+    compare("size", finding["block"]["size"].to_string());
+    compare("culprit", text(&finding["culprit"], "address").to_owned());
+    compare("culprit_size", finding["culprit"]["size"].to_string());
+    compare(
+        "overwriter",
+        text(&finding["overwriter"], "class").to_owned(),
+    );
+    compare("lost", finding["collateral"]["lost_blocks"].to_string());
+    let threads: BTreeSet<u64> = items(&finding["locations"])
+        .iter()
+        .filter_map(|location| location["thread_id"].as_u64())
+        .collect();
+    compare("threads", threads.len().to_string());
+    // What is expected is known to be an error: it must come out critical, but for the one kind that never is.
+    if text(finding, "severity") != "critical" && kind != "count-mismatch" {
+        errors.push(format!("only a {}", short(finding)));
+    }
+    if items(&finding["evidence"]).is_empty() {
+        errors.push(format!("no evidence: {}", short(finding)));
+    }
+    for evidence in items(&finding["evidence"]) {
+        if evidence["dump"].is_null() {
+            errors.push(format!("evidence without its bytes: {evidence}"));
+        }
+    }
+    if items(&finding["next_steps"]).is_empty() || text(&finding["fingerprint"], "v1").is_empty() {
+        errors.push(format!(
+            "no next steps or no fingerprint: {}",
+            short(finding)
+        ));
+    }
+    errors
+}
+
+pub fn process_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    for dies in fixture.facts("DIES") {
+        let signal = text(&report["crash_info"], "type");
+        if Some(signal) != dies.get("signal") {
+            errors.push(format!("died of {signal}, but {dies:?}"));
+        }
+        let frames = &report["threads"][0]["frames"];
+        if let Some(function) = dies.get("function")
+            && way != Way::Bare
+            && !frames[0]["function"].is_null() // a stripped program has no names
+            && !names(frames, function)
+        {
+            errors.push(format!("not in {function}: {frames}"));
+        }
+    }
+    for verdict in fixture.facts("VERDICT") {
+        let message = verdict.get("message").unwrap().replace('_', " ");
+        let said = &report["crash_info"]["abort_message"];
+        if said["text"].as_str().map(|said| said.replace('_', " ")) != Some(message.clone()) {
+            errors.push(format!("glibc's message is {said}, but {message}"));
+        }
+        // It belongs to the finding that explains it.
+        let evidence = report["findings"][0]["evidence"].to_string();
+        if !evidence.replace('_', " ").contains(&message) {
+            errors.push(format!("{message} is not among the evidence: {evidence}"));
+        }
+    }
+    for thread in items(&report["threads"]) {
+        if items(&thread["frames"]).is_empty() {
+            errors.push(format!("thread {} has no frames", thread["thread_id"]));
+        }
+    }
+    errors
+}
+
+/// The heap that a fixture is about: the fullest of its allocator, where there are several.
+pub fn heap_of<'r>(fixture: &Fixture, report: &'r Value) -> Option<&'r Value> {
+    items(&report["allocators"])
+        .iter()
+        .filter(|heap| text(heap, "name") == fixture.allocator())
+        .max_by_key(|heap| heap["statistics"]["mapped_bytes"].as_u64())
+}
+
+/// Whether a frame is in a function of this name.
+pub fn names(frames: &Value, function: &str) -> bool {
+    items(frames)
+        .iter()
+        .any(|frame| text(frame, "function").contains(function))
+}
+
+pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    if let Some(other) = fixture.facts("OTHER").next() {
+        let limits = report["limits"].to_string();
+        let name = other.get("allocator").unwrap();
+        if name != "none" && !limits.contains("debug") {
+            errors.push(format!("{name} is not named in limits: {limits}"));
+        }
+        return errors;
+    }
+    let Some(heap) = heap_of(fixture, report) else {
+        errors.push(format!("no heap of {} is found", fixture.allocator()));
+        return errors;
+    };
+    for stat in fixture.facts("STAT") {
+        for (key, what) in [
+            ("current_allocated_bytes", "bytes"),
+            ("in_use_bytes", "bytes"),
+            ("in_use_blocks", "blocks"),
+        ] {
+            let expected = stat.number(key);
+            let found = heap["statistics"]["in_use"][what].as_u64();
+            if expected.is_some() && found != expected {
+                errors.push(format!(
+                    "{expected:?} {what} are in use, but found {found:?}"
+                ));
+            }
+        }
+    }
+    for class in fixture.facts("CLASS") {
+        let rows = items(&heap["details"]["size_classes"]);
+        let row = rows
+            .iter()
+            .find(|row| row["size"].as_u64() == class.number("size"));
+        for key in ["in_use", "free"] {
+            let expected = class.number(key);
+            let found = row.map_or(Some(0), |row| row[key].as_u64());
+            if expected.is_some() && found != expected {
+                errors.push(format!("{class:?}, but {key} is {found:?}"));
+            }
+        }
+    }
+    for sampled in fixture.facts("SAMPLED") {
+        let samples = items(&heap["details"]["samples"]);
+        let sample = samples
+            .iter()
+            .find(|sample| sample["address"].as_str() == sampled.get("address"));
+        let known = sample.is_some_and(|sample| {
+            sample["requested_bytes"].as_u64() == sampled.number("size")
+                && (way == Way::Bare || names(&sample["stack"], sampled.get("function").unwrap()))
+        });
+        if !known {
+            errors.push(format!("{sampled:?}, but {sample:?}"));
+        }
+    }
+    let coverage = &heap["coverage"];
+    if coverage["unknown"].as_u64() != Some(0) && !report["limits"].to_string().contains("byte") {
+        errors.push(format!("unaccounted bytes that no limit names: {coverage}"));
+    }
+    errors
+}

@@ -1,0 +1,71 @@
+//! All fixtures of one allocator, read in every way and held against their truths.
+
+use std::fmt::Write as _;
+
+use super::compare::{differences, heap_of};
+use super::misses::Misses;
+use super::way::{Way, run};
+use super::{Fixture, fixtures, in_parallel};
+
+/// One core read in one way.
+pub struct Run {
+    pub fixture: Fixture,
+    pub way: Way,
+    /// Everything that differs from the truth.
+    pub differences: Vec<String>,
+    /// The weakest way by which the heap was found.
+    pub located_by: Option<String>,
+    /// It is known to differ.
+    pub known_miss: bool,
+}
+
+/// Reads all of an allocator's fixtures and fails if one differs that is not known to, or agrees that is known to differ.
+pub fn check(allocator: &str) -> Vec<Run> {
+    let misses = Misses::of(allocator);
+    let all: Vec<(Fixture, Way)> = fixtures()
+        .into_iter()
+        .filter(|fixture| fixture.allocator() == allocator)
+        .flat_map(|fixture| Way::ALL.map(|way| (fixture.clone(), way)))
+        .collect();
+    assert!(!all.is_empty(), "no fixtures of {allocator}");
+    let runs = in_parallel(&all, |(fixture, way)| {
+        let outcome = run(*way, fixture);
+        let located_by = outcome.json().ok().and_then(|report| {
+            let heap = heap_of(fixture, &report)?;
+            heap["located_by"].as_str().map(str::to_owned)
+        });
+        Run {
+            differences: differences(fixture, *way, &outcome),
+            located_by,
+            known_miss: misses.has(fixture, *way),
+            fixture: fixture.clone(),
+            way: *way,
+        }
+    });
+    let mut failures = String::new();
+    let mut failed = 0;
+    for run in &runs {
+        let place = format!(
+            "{:<16}{:<34}{:<12}",
+            run.fixture.release,
+            run.fixture.name,
+            run.way.name()
+        );
+        if run.known_miss && run.differences.is_empty() {
+            failed += 1;
+            let _ = writeln!(failures, "{place}agrees now: take it out of tests/misses");
+        }
+        if !run.known_miss && !run.differences.is_empty() {
+            failed += 1;
+            for difference in &run.differences {
+                let _ = writeln!(failures, "{place}{difference}");
+            }
+        }
+    }
+    assert!(
+        failed == 0,
+        "{failed} of {} runs differ from the truth:\n{failures}",
+        runs.len()
+    );
+    runs
+}
