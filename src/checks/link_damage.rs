@@ -313,7 +313,7 @@ pub fn overwriter_of(target: Target<'_>, bytes: &[u8], whole: [u8; 8]) -> Option
     // A pointer shares its upper bytes with the pointer that it replaced. Its other bytes may be
     // letters by chance; that letters lead into mapped memory by chance is rarer.
     let pointer = u64::from_le_bytes(whole);
-    if (bytes.len() >= 4 || bytes.len() == 3 && pointer % 8 == 0)
+    if (bytes.len() >= 4 || bytes.len() == 3 && pointer.is_multiple_of(8))
         && target.memory.region_at(Address::new(pointer)).is_some()
     {
         return say(
