@@ -1,5 +1,7 @@
 //! The allocators that heapcheck knows: one folder each, one line each in `ALLOCATORS`.
 
+#[expect(dead_code, reason = "what is odd is said soon")]
+pub mod ptmalloc;
 pub mod tcmalloc;
 
 use crate::anomaly::Anomaly;
@@ -222,4 +224,4 @@ pub trait Heap: Sync {
 }
 
 /// Every allocator that heapcheck knows, in the order in which they are looked for.
-pub static ALLOCATORS: &[&dyn Allocator] = &[&tcmalloc::Tcmalloc];
+pub static ALLOCATORS: &[&dyn Allocator] = &[&tcmalloc::Tcmalloc, &ptmalloc::Ptmalloc];

@@ -19,6 +19,12 @@ pub enum HolderKind {
     CentralList,
     /// A page heap's list of free spans.
     SpanList,
+    /// A thread's cache (ptmalloc).
+    Tcache,
+    /// ptmalloc's fastbins: small chunks that neighbours do not know to be free.
+    Fastbin,
+    /// ptmalloc's unsorted, small and large bins.
+    Bin,
 }
 
 impl HolderKind {
@@ -29,6 +35,9 @@ impl HolderKind {
             HolderKind::TransferCache => "transfer-cache",
             HolderKind::CentralList => "central-list",
             HolderKind::SpanList => "span-list",
+            HolderKind::Tcache => "tcache",
+            HolderKind::Fastbin => "fastbin",
+            HolderKind::Bin => "bin",
         }
     }
 }

@@ -290,6 +290,19 @@ impl HeapMap {
         }
     }
 
+    /// Notes a chunk that begins at `at`, inside what was taken for one.
+    pub fn split_chunk(&self, at: Address) -> Option<BlockId> {
+        let row = self.row_at(at)?;
+        let extent = self.extent(row)?;
+        let offset = at.offset_from(extent.start)?;
+        let slot = u32::try_from(offset / GRANULE).ok()?;
+        let chunks = self.chunks(extent)?;
+        (offset % GRANULE == 0 && slot < chunks.granules()).then(|| {
+            chunks.add(slot);
+            BlockId { extent: row, slot }
+        })
+    }
+
     /// The chunk that begins exactly at `at`, its header.
     #[inline]
     pub fn chunk_at(&self, at: Address) -> Option<BlockId> {

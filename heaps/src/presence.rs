@@ -20,6 +20,8 @@ use crate::target::{
 pub enum Code {
     /// All of a module.
     Module,
+    /// A part of a module.
+    Between(Range<Address>),
     /// Functions of a module that refer to these addresses (the allocator's variables).
     Touching(Vec<Range<Address>>),
 }
@@ -177,6 +179,9 @@ impl<'t> Presences<'t> {
         }
         match &self.code {
             Code::Module => Some(true),
+            Code::Between(range) => {
+                Some(range.contains(&frame.lookup) || range.contains(&frame.pc))
+            }
             Code::Touching(state) => {
                 let (start, end) = frame.function?;
                 self.refers_to(start, end, state)

@@ -18,8 +18,20 @@ pub fn list(list: &ListRef) -> String {
         (HolderKind::TransferCache, _) => "transfer cache".to_owned(),
         (HolderKind::CentralList, _) => format!("central list, span {}", list.at),
         (HolderKind::SpanList, _) => "list of free spans".to_owned(),
+        (HolderKind::Tcache, Some(tid)) => format!("tcache of thread {tid}"),
+        (HolderKind::Tcache, None) => format!("tcache at {}", list.at),
+        (HolderKind::Fastbin, _) => format!("fastbin of the arena {}", list.at),
+        (HolderKind::Bin, _) => return bin(list),
     };
     format!("{holder} ({} bytes)", list.class_bytes)
+}
+
+fn bin(list: &ListRef) -> String {
+    match (list.class, list.class_bytes) {
+        (1, _) => format!("unsorted bin at {}", list.at),
+        (_, 0) => format!("large bin {} at {}", list.class, list.at),
+        (_, bytes) => format!("small bin at {} ({bytes} bytes)", list.at),
+    }
 }
 
 /// What the word of an edge is: `head of the thread cache ...`, `next link of the block ...`.

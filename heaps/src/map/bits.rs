@@ -8,12 +8,16 @@ const PAGE_WORDS: u64 = 512;
 /// Bits of a page.
 const PAGE_BITS: u64 = PAGE_WORDS * 64;
 
-/// A column of bits. 1 bit per block where any bit is set: pages of 32,768 bits exist from their
+/// A column of bits: 1 bit per block where any bit is set: pages of 32,768 bits exist from their
 /// first set bit on, so that a column of rare facts costs next to nothing. Test-and-set is one
 /// atomic operation.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Bits {
     pages: Vec<OnceLock<Box<[AtomicU64]>>>,
+}
+
+fn new_page() -> Box<[AtomicU64]> {
+    (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect()
 }
 
 impl Bits {
@@ -43,11 +47,71 @@ impl Bits {
         let Some(page) = self.page(index) else {
             return true;
         };
-        let words = page.get_or_init(|| (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect());
+        let words = page.get_or_init(new_page);
         usize::try_from(index % PAGE_BITS / 64)
             .ok()
             .and_then(|word| words.get(word))
             .is_none_or(|word| word.fetch_or(mask, Ordering::Relaxed) & mask != 0)
+    }
+
+    /// Sets a bit of a column that nobody else sees yet. Bits past the end are ignored.
+    #[inline]
+    pub fn set(&mut self, index: u64) {
+        let page = usize::try_from(index / PAGE_BITS)
+            .ok()
+            .and_then(|page| self.pages.get_mut(page));
+        let Some(page) = page else {
+            return;
+        };
+        page.get_or_init(new_page);
+        let word = usize::try_from(index % PAGE_BITS / 64).ok();
+        if let Some(words) = page.get_mut()
+            && let Some(word) = word.and_then(|word| words.get_mut(word))
+        {
+            *word.get_mut() |= 1 << (index % 64);
+        }
+    }
+
+    /// Forgets all bits from `count` on.
+    pub fn truncate(&mut self, count: u64) {
+        let pages = usize::try_from(count.div_ceil(PAGE_BITS)).unwrap_or(usize::MAX);
+        self.pages.truncate(pages);
+        self.pages.shrink_to_fit();
+    }
+
+    /// The last set bit at or before `index`.
+    pub fn last_at_or_before(&self, index: u64) -> Option<u64> {
+        let bits = (self.pages.len() as u64).checked_mul(PAGE_BITS)?;
+        let mut at = index.min(bits.checked_sub(1)?);
+        loop {
+            let Some(word) = self.word(at) else {
+                at = (at / PAGE_BITS * PAGE_BITS).checked_sub(1)?; // no bit on this page
+                continue;
+            };
+            let below = word.load(Ordering::Relaxed) & (u64::MAX >> (63 - at % 64));
+            if below != 0 {
+                return Some(at / 64 * 64 + 63 - u64::from(below.leading_zeros()));
+            }
+            at = (at / 64 * 64).checked_sub(1)?;
+        }
+    }
+
+    /// The first set bit after `index`.
+    pub fn first_after(&self, index: u64) -> Option<u64> {
+        let bits = (self.pages.len() as u64).checked_mul(PAGE_BITS)?;
+        let mut at = index.checked_add(1)?;
+        while at < bits {
+            let Some(word) = self.word(at) else {
+                at = (at / PAGE_BITS + 1) * PAGE_BITS;
+                continue;
+            };
+            let above = word.load(Ordering::Relaxed) & (u64::MAX << (at % 64));
+            if above != 0 {
+                return Some(at / 64 * 64 + u64::from(above.trailing_zeros()));
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        None
     }
 
     /// Whether the bit is set.

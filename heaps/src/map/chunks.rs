@@ -1,5 +1,6 @@
 //! Where blocks of any size begin in a run of memory: one bit per granule.
 
+use super::Bits;
 use crate::target::Address;
 
 /// Bytes that one bit stands for: no chunk begins elsewhere than at a multiple from the first.
@@ -14,27 +15,30 @@ pub struct ChunkLayout {
     pub spill: u64,
 }
 
-/// Starts of chunks in a run of memory. 1 bit per 16 bytes, and a summary of them: a bit per 64.
+/// Starts of chunks in a run of memory: 1 bit per 16 bytes.
 #[derive(Debug)]
 pub struct Chunks {
     layout: ChunkLayout,
-    granules: u64,
-    starts: Vec<u64>,
-    summary: Vec<u64>,
+    granules: u32,
+    starts: Bits,
 }
 
 impl Chunks {
-    /// No chunk yet in `bytes` bytes.
+    /// No chunk yet in `bytes` bytes (of which 64 GiB count).
     pub fn new(layout: ChunkLayout, bytes: u64) -> Self {
-        let granules = (bytes / GRANULE).min(u32::MAX.into());
-        let words = granules.div_ceil(64);
-        let length = |bits: u64| usize::try_from(bits).unwrap_or(0);
+        let granules = u32::try_from(bytes / GRANULE).unwrap_or(u32::MAX);
         Self {
             layout,
             granules,
-            starts: vec![0; length(words)],
-            summary: vec![0; length(words.div_ceil(64))],
+            starts: Bits::new(granules.into()),
         }
+    }
+
+    /// Ends the run after `bytes`.
+    pub fn truncate(&mut self, bytes: u64) {
+        let granules = u32::try_from(bytes / GRANULE).unwrap_or(u32::MAX);
+        self.granules = self.granules.min(granules);
+        self.starts.truncate(self.granules.into());
     }
 
     /// How the chunks lie.
@@ -44,125 +48,55 @@ impl Chunks {
 
     /// Granules in all.
     pub fn granules(&self) -> u32 {
-        u32::try_from(self.granules).unwrap_or(u32::MAX)
+        self.granules
     }
 
     /// Notes that a chunk begins `offset` bytes from the start.
     #[inline]
     pub fn set(&mut self, offset: u64) {
-        let granule = offset / GRANULE;
-        if granule < self.granules {
-            or(&mut self.starts, granule);
-            or(&mut self.summary, granule / 64);
-        }
+        self.starts.set(offset / GRANULE);
     }
 
     /// Forgets a chunk.
-    pub fn clear(&mut self, granule: u32) {
-        if let Some(word) = self.starts.get_mut(granule as usize / 64) {
-            *word &= !(1 << (granule % 64));
-        }
+    pub fn clear(&mut self, offset: u64) {
+        self.starts.clear(offset / GRANULE);
+    }
+
+    /// Notes a chunk that was found when the map was finished already.
+    pub fn add(&self, granule: u32) {
+        self.starts.test_and_set(granule.into());
     }
 
     /// Whether a chunk begins at the granule.
     #[inline]
     pub fn is_start(&self, granule: u32) -> bool {
-        self.starts
-            .get(granule as usize / 64)
-            .is_some_and(|word| word >> (granule % 64) & 1 == 1)
+        granule < self.granules && self.starts.get(granule.into())
     }
 
     /// The last chunk that begins at or before the granule.
     pub fn at_or_before(&self, granule: u32) -> Option<u32> {
-        let granule = u64::from(granule).min(self.granules.checked_sub(1)?);
-        if let Some(found) = last_in(&self.starts, granule / 64, granule % 64) {
-            return narrow(found);
-        }
-        // Words before this one, by way of the summary.
-        let before = (granule / 64).checked_sub(1)?;
-        let mut group = before / 64;
-        let mut upto = before % 64;
-        loop {
-            if let Some(word) = last_in(&self.summary, group, upto)
-                && let Some(found) = last_in(&self.starts, word, 63)
-            {
-                return narrow(found);
-            } else if let Some(word) = last_in(&self.summary, group, upto)
-                && word % 64 > 0
-            {
-                upto = word % 64 - 1; // its chunks were cleared
-            } else {
-                group = group.checked_sub(1)?;
-                upto = 63;
-            }
-        }
+        let last = self.granules.checked_sub(1)?;
+        let found = self.starts.last_at_or_before(granule.min(last).into())?;
+        u32::try_from(found).ok()
     }
 
     /// The first chunk that begins after the granule.
     pub fn after(&self, granule: u32) -> Option<u32> {
-        let next = u64::from(granule) + 1;
-        if let Some(found) = first_in(&self.starts, next / 64, next % 64) {
-            return narrow(found);
-        }
-        let mut word = next / 64 + 1;
-        while word < self.starts.len() as u64 {
-            match first_in(&self.summary, word / 64, word % 64) {
-                Some(found) => match first_in(&self.starts, found, 0) {
-                    Some(found) => return narrow(found),
-                    None => word = found + 1,
-                },
-                None => word = (word / 64 + 1) * 64,
-            }
-        }
-        None
+        let found = self.starts.first_after(granule.into())?;
+        u32::try_from(found)
+            .ok()
+            .filter(|found| *found < self.granules)
     }
 
     /// Chunks in all.
     pub fn count(&self) -> u64 {
-        self.starts
-            .iter()
-            .map(|word| u64::from(word.count_ones()))
-            .sum()
+        self.starts.count(0, self.granules.into())
     }
 
     /// The pointer that the program knows of the chunk at `granule` of a run at `start`.
     pub fn block_address(&self, start: Address, granule: u32) -> Address {
         start.saturating_add(u64::from(granule) * GRANULE + self.layout.lead)
     }
-}
-
-#[inline]
-fn or(words: &mut [u64], bit: u64) {
-    if let Some(word) = usize::try_from(bit / 64)
-        .ok()
-        .and_then(|index| words.get_mut(index))
-    {
-        *word |= 1 << (bit % 64);
-    }
-}
-
-fn word_at(words: &[u64], index: u64) -> u64 {
-    usize::try_from(index)
-        .ok()
-        .and_then(|index| words.get(index))
-        .copied()
-        .unwrap_or(0)
-}
-
-/// Number of the last set bit of a word at or below `upto`.
-fn last_in(words: &[u64], index: u64, upto: u64) -> Option<u64> {
-    let word = word_at(words, index) & (u64::MAX >> (63 - upto.min(63)));
-    (word != 0).then(|| index * 64 + 63 - u64::from(word.leading_zeros()))
-}
-
-/// Number of the first set bit of a word at or above `from`.
-fn first_in(words: &[u64], index: u64, from: u64) -> Option<u64> {
-    let word = word_at(words, index) & (u64::MAX << from.min(63));
-    (word != 0).then(|| index * 64 + u64::from(word.trailing_zeros()))
-}
-
-fn narrow(granule: u64) -> Option<u32> {
-    u32::try_from(granule).ok()
 }
 
 #[cfg(test)]
@@ -196,8 +130,8 @@ mod tests {
         for place in [1u32, 70, 5000, 9000] {
             chunks.set(u64::from(place) * GRANULE);
         }
-        chunks.clear(70);
-        chunks.clear(5000);
+        chunks.clear(70 * GRANULE);
+        chunks.clear(5000 * GRANULE);
         assert_eq!(chunks.at_or_before(8999), Some(1));
         assert_eq!(chunks.after(1), Some(9000));
         assert_eq!(chunks.at_or_before(0), None);

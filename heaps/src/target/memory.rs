@@ -222,6 +222,7 @@ impl<M: TargetMemory + ?Sized> MemoryExt for M {}
 /// Repeated 64-bit reads that mostly stay in one window. Little-endian targets only need no swap.
 pub struct Cursor<'m> {
     memory: &'m dyn TargetMemory,
+    little_endian: bool,
     window: Window<'m>,
 }
 
@@ -230,6 +231,7 @@ impl<'m> Cursor<'m> {
     pub fn new(memory: &'m dyn TargetMemory) -> Self {
         Self {
             memory,
+            little_endian: memory.abi().little_endian,
             window: Window {
                 start: Address::new(0),
                 bytes: &[],
@@ -258,7 +260,7 @@ impl<'m> Cursor<'m> {
     fn within(&self, at: Address) -> Option<u64> {
         let offset = usize::try_from(at.get().checked_sub(self.window.start.get())?).ok()?;
         let bytes = self.window.bytes.get(offset..)?.first_chunk::<8>()?;
-        Some(if self.memory.abi().little_endian {
+        Some(if self.little_endian {
             u64::from_le_bytes(*bytes)
         } else {
             u64::from_be_bytes(*bytes)

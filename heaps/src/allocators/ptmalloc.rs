@@ -1,0 +1,380 @@
+//! glibc's malloc (ptmalloc), 2.17 to 2.43.
+//!
+//! ```text
+//! tcache (per thread)  entries[bin] ──> block ──> block ──> 0       links may be mangled (2.32 on)
+//! malloc_state         fastbinsY[bin] ──> chunk ──> chunk ──> 0
+//! (arena)              bins[i] <──> chunk <──> chunk <──> bins[i]   unsorted, small, large
+//!                      top: what is left of the newest memory
+//! ```
+//!
+//! Blocks of any size lie side by side, each behind a header that holds its size and whether the one
+//! before it is free; so the heap is walked from end to end, and everything is known twice: a free
+//! chunk by its neighbour's header and by the list that holds it. Chunks in caches and fastbins are
+//! free although their neighbours call them in use.
+
+mod arenas;
+mod carve;
+mod layout;
+mod lists;
+mod locate;
+mod mapped;
+mod rest;
+mod statistics;
+mod structure;
+mod tcaches;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
+use crate::list::{FreeList, ListWalk};
+use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::presence::Presences;
+use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
+use arenas::Arenas;
+use carve::{Odd, Piece, Run, Walk};
+use lists::ChunkList;
+use locate::Located;
+use mapped::Mapped;
+use tcaches::{Tcache, Tcaches};
+
+/// glibc's malloc.
+pub struct Ptmalloc;
+
+impl Allocator for Ptmalloc {
+    fn name(&self) -> &'static str {
+        "ptmalloc"
+    }
+
+    fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
+        let heaps: Vec<Box<dyn Heap + 't>> = target
+            .modules
+            .iter()
+            .filter_map(|module| {
+                let located = locate::locate(target, module)?;
+                let heap: Box<dyn Heap + 't> =
+                    Box::new(PtmallocHeap::read(target, module, located));
+                Some(heap)
+            })
+            .collect();
+        if heaps.is_empty() {
+            return Detection::Absent {
+                looked_for: "no module's writable memory holds glibc's main_arena (127 bin headers in a row that \
+                             point at themselves, and a list of arenas that closes)"
+                    .into(),
+            };
+        }
+        Detection::Found {
+            heaps,
+            limits: Vec::new(),
+        }
+    }
+}
+
+/// What a cached block's second word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    /// Nothing of the allocator's (up to 2.28), or it could not be told.
+    None,
+    /// The address of the cache (2.29 to 2.33).
+    Cache,
+    /// One random number for the whole process (2.34 on).
+    Random(u64),
+}
+
+/// One copy of glibc's malloc in a process.
+pub(crate) struct PtmallocHeap<'t> {
+    target: Target<'t>,
+    module: &'t Module,
+    located: Located,
+    arenas: Arenas,
+    tcaches: Tcaches,
+    mapped: Vec<Mapped>,
+    safe_linking: bool,
+    key: Key,
+    presences: Presences<'t>,
+    /// The runs of chunks, walked; the pieces themselves go into the map.
+    walked: OnceLock<Walked>,
+}
+
+/// What the walk over all runs of chunks showed.
+#[derive(Default)]
+struct Walked {
+    walks: Vec<Walk>,
+    /// Caches of threads that are not in the core.
+    orphans: Vec<Tcache>,
+}
+
+impl<'t> PtmallocHeap<'t> {
+    fn read(target: Target<'t>, module: &'t Module, located: Located) -> Self {
+        let arenas = Arenas::read(target, &located);
+        let tcaches = Tcaches::find(target, &located, &arenas);
+        let mapped = mapped::find(target, &located, &arenas);
+        let presences = Presences::new(target, module, rest::code(target, module, &located));
+        let mut heap = Self {
+            target,
+            module,
+            located,
+            arenas,
+            tcaches,
+            mapped,
+            safe_linking: false,
+            key: Key::None,
+            presences,
+            walked: OnceLock::new(),
+        };
+        heap.narrow_releases();
+        heap.safe_linking = heap.find_linking();
+        heap.key = heap.find_key();
+        heap
+    }
+
+    fn word(&self, at: Address) -> Option<u64> {
+        self.target.memory.read_u64(at).ok()
+    }
+
+    /// What the size of `heap_info` and the caches say of the release.
+    fn narrow_releases(&mut self) {
+        use layout::Releases;
+        let releases = &mut self.located.releases;
+        if let Some(layout) = &self.tcaches.layout {
+            *releases = releases.narrow(layout.releases);
+        }
+        let info = self
+            .arenas
+            .rows
+            .iter()
+            .find_map(|arena| structure::heap_info_bytes(arena.at.get()));
+        match info {
+            Some(0x20) => *releases = releases.narrow(Releases::new(17, 34)),
+            Some(_) => *releases = releases.narrow(Releases::new(35, 43)),
+            None => {}
+        }
+    }
+
+    /// Whether links are mangled: known by the release, else by decoding some both ways.
+    fn find_linking(&self) -> bool {
+        let releases = self.located.releases;
+        if releases.low >= 32 {
+            return true;
+        }
+        if releases.high < 32 {
+            return false;
+        }
+        const ENOUGH: usize = 64;
+        let lists = self.chunk_lists();
+        let singles = lists.iter().filter(|list| list.kind != lists::Kind::Bin);
+        let (mut plain, mut mangled) = (0, 0);
+        for list in singles.take(ENOUGH) {
+            let Some(block) = list.chunk(list.head).map(|chunk| chunk.saturating_add(16)) else {
+                continue;
+            };
+            let Some(word) = self.word(block) else {
+                continue;
+            };
+            let fits = |next: Address| next.is_null() || self.arenas.region_of(next).is_some();
+            plain += usize::from(fits(Address::new(word)));
+            mangled += usize::from(fits(Address::new(word ^ (block.get() >> 12))));
+        }
+        mangled > plain
+    }
+
+    /// What the keys of cached blocks are: most of them agree.
+    fn find_key(&self) -> Key {
+        if self.located.releases.high < 29 {
+            return Key::None;
+        }
+        let (mut own, mut all) = (0usize, 0usize);
+        let mut values: BTreeMap<u64, usize> = BTreeMap::new();
+        for list in self.chunk_lists() {
+            if list.kind != lists::Kind::Tcache || list.head.is_null() {
+                continue;
+            }
+            let Some(word) = list.head.checked_add(8).and_then(|at| self.word(at)) else {
+                continue;
+            };
+            all += 1;
+            own += usize::from(word == list.at.get());
+            *values.entry(word).or_default() += 1;
+        }
+        if own > 0 && own * 2 >= all {
+            return Key::Cache;
+        }
+        let named = self
+            .target
+            .limit
+            .permits(LocatedBy::Symbols)
+            .then(|| self.target.symbols.symbol(self.module.id, "tcache_key"))
+            .flatten()
+            .and_then(|symbol| self.word(symbol.address));
+        if let Some(word) = named.filter(|word| *word != 0) {
+            return Key::Random(word);
+        }
+        match values.into_iter().max_by_key(|(_, count)| *count) {
+            Some((word, count)) if count >= 2 && count * 2 > all && word != 0 => Key::Random(word),
+            _ => Key::None,
+        }
+    }
+
+    /// The key that blocks of a cache's list must hold.
+    fn expected_key(&self, list: &ChunkList) -> Option<u64> {
+        match self.key {
+            Key::None => None,
+            Key::Cache => Some(list.at.get()),
+            Key::Random(word) => Some(word),
+        }
+    }
+
+    /// Caches of the core's threads, then those of threads that are not there.
+    fn all_caches(&self) -> Vec<Tcache> {
+        let orphans = self.walked.get().map(|walked| &walked.orphans);
+        let mut caches = self.tcaches.rows.clone();
+        caches.extend(orphans.into_iter().flatten());
+        caches
+    }
+
+    /// Walks all runs, hands their pieces to the map and keeps the rest.
+    fn walk_runs(&self, out: &mut MapBuilder) -> Walked {
+        let is_cache = |block: Address, size: u64| {
+            self.tcaches.rows.iter().any(|cache| cache.at == block)
+                || self.tcaches.fits(size)
+                    && self
+                        .tcaches
+                        .is_orphan(self.target.memory, &self.arenas, block)
+        };
+        let mut walks = crate::parallel::map(&self.arenas.regions, |region| {
+            let arena = self.arenas.rows.get(region.arena);
+            let limit = match arena {
+                Some(arena) if region.has_top => arena.top.min(region.end),
+                _ => region.end,
+            };
+            carve::walk(
+                self.target.memory,
+                &Run {
+                    start: region.start,
+                    limit,
+                    has_top: region.has_top,
+                    is_main: arena.is_some_and(|arena| arena.is_main),
+                    is_cache: &is_cache,
+                },
+            )
+        });
+        let mut orphans = Vec::new();
+        for walk in &mut walks {
+            for piece in std::mem::take(&mut walk.pieces) {
+                match piece {
+                    Piece::Chunks(start, bytes, chunks) => out.add_chunks(start, bytes, chunks),
+                    Piece::Own(start, bytes) => {
+                        out.add(whole(start, bytes, Shape::Metadata, Owner::InUse));
+                    }
+                }
+            }
+            let strangers = walk
+                .caches
+                .iter()
+                .filter(|at| self.tcaches.rows.iter().all(|cache| cache.at != **at));
+            orphans.extend(strangers.map(|at| Tcache {
+                at: *at,
+                owner: None,
+            }));
+        }
+        Walked { walks, orphans }
+    }
+}
+
+fn whole(start: Address, bytes: u64, shape: Shape, owner: Owner) -> Extent {
+    Extent::new(start, bytes, shape, owner, 0)
+}
+
+impl Heap for PtmallocHeap<'_> {
+    fn identity(&self) -> HeapIdentity {
+        HeapIdentity {
+            name: "ptmalloc",
+            variant: Some("glibc"),
+            version: Some(
+                self.located
+                    .version
+                    .clone()
+                    .unwrap_or_else(|| self.located.releases.to_string()),
+            ),
+            module: self.module.id,
+            located: self.located.parts.clone(),
+        }
+    }
+
+    fn page_shift(&self) -> u32 {
+        40 // chunks begin anywhere
+    }
+
+    fn carve(&self, out: &mut MapBuilder) {
+        let walked = self.walk_runs(out);
+        for region in self.arenas.regions.iter().filter(|region| region.has_top) {
+            if let Some(arena) = self.arenas.rows.get(region.arena)
+                && let Some(bytes) = region.end.offset_from(arena.top)
+            {
+                out.add(whole(arena.top, bytes, Shape::Single, Owner::Free));
+            }
+        }
+        for mapped in &self.mapped {
+            out.add(whole(
+                mapped.block,
+                mapped.usable,
+                Shape::Single,
+                Owner::InUse,
+            ));
+        }
+        let _ = self.walked.set(walked);
+    }
+
+    fn groups(&self) -> u16 {
+        0 // lists of all sizes and kinds share chunks by mistake: `settle` follows them together
+    }
+
+    fn free_lists(&self, _group: u16) -> Vec<FreeList> {
+        Vec::new()
+    }
+
+    fn follow(&self, _lists: &[FreeList], _walk: &mut ListWalk<'_>) {}
+
+    fn describe(&self, _lists: &[FreeList], _map: &HeapMap) -> GroupReport {
+        GroupReport::default()
+    }
+
+    fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
+        let lists = self.chunk_lists();
+        let passed = self.pass(&lists, map);
+        let (statistics, details) = self.count(&passed);
+        let mut limits = Vec::new();
+        let missing: u64 = self.walks().iter().map(|walk| walk.missing).sum();
+        if missing > 0 {
+            limits.push(Limit {
+                what: format!("{missing} bytes of glibc's heap"),
+                why: "they are not in the core".into(),
+                incomplete: true,
+            });
+        }
+        if let Some(limit) = self.mapped_limit() {
+            limits.push(limit);
+        }
+        Settled {
+            anomalies: Vec::new(),
+            statistics,
+            details,
+            limits,
+        }
+    }
+}
+
+impl PtmallocHeap<'_> {
+    fn walks(&self) -> &[Walk] {
+        self.walked.get().map_or(&[], |walked| &walked.walks)
+    }
+
+    /// Everything odd that the walk over chunks met, with the index of its arena.
+    fn odd(&self) -> impl Iterator<Item = (usize, Odd)> + '_ {
+        self.walks()
+            .iter()
+            .zip(&self.arenas.regions)
+            .flat_map(|(walk, region)| walk.odd.iter().map(|odd| (region.arena, *odd)))
+    }
+}

@@ -1,0 +1,425 @@
+//! Arenas, and the memory that each cuts into chunks.
+//!
+//! ```text
+//! main_arena ── sbrk_base ............ top ── brk      contiguous
+//!               or anonymous maps, each ending in two fenceposts
+//! arena      ── heap (64 MiB aligned) ── prev ── prev  the newest ends in top, others in fenceposts
+//! ```
+
+use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
+use super::locate::Located;
+use super::structure::{self, Shape};
+use crate::target::{Address, MemoryExt, RegionKind, Target};
+
+/// One `malloc_state`, read.
+#[derive(Clone, Debug)]
+pub struct Arena {
+    /// Its address.
+    pub at: Address,
+    /// `main_arena`.
+    pub is_main: bool,
+    /// The lock word: 0 free, 1 held, 2 held and waited for.
+    pub mutex: u32,
+    /// `flags`.
+    pub flags: u32,
+    /// The top chunk; null or the arena's own first bin before the first malloc.
+    pub top: Address,
+    /// Its size, if its header can be that of a top chunk.
+    pub top_size: Option<u64>,
+    /// Bytes taken from the system.
+    pub system_mem: u64,
+    /// The most there ever were.
+    pub max_system_mem: u64,
+    /// Threads that use it, where that is recorded.
+    pub attached: Option<u64>,
+    /// It is on the list of arenas.
+    pub listed: bool,
+}
+
+impl Arena {
+    /// Whether nothing was ever allocated from it.
+    pub fn is_virgin(&self, layout: &ArenaLayout) -> bool {
+        self.top.is_null() || self.top == self.at.saturating_add(layout.bin(1))
+    }
+}
+
+/// A run of chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The first chunk.
+    pub start: Address,
+    /// End of the last, or of the fenceposts.
+    pub end: Address,
+    /// Index of its arena.
+    pub arena: usize,
+    /// The arena's top chunk ends it.
+    pub has_top: bool,
+}
+
+/// A word of an arena or a heap that is not as it should be.
+#[derive(Clone, Debug)]
+pub struct Oddity {
+    /// The structure.
+    pub of: Address,
+    /// The word.
+    pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+    /// Index of the arena.
+    pub arena: usize,
+}
+
+/// All arenas of one copy of glibc's malloc.
+#[derive(Clone, Debug, Default)]
+pub struct Arenas {
+    /// `main_arena` first, then by their order in the list.
+    pub rows: Vec<Arena>,
+    /// Runs of chunks, by address, without overlap.
+    pub regions: Vec<Region>,
+    /// Size and alignment of a heap.
+    pub heap_max: u64,
+    /// Words out of order.
+    pub oddities: Vec<Oddity>,
+}
+
+/// Heaps of one arena that are followed.
+const MAX_HEAPS: usize = 1 << 16;
+
+struct Reader<'a, 't> {
+    target: Target<'t>,
+    located: &'a Located,
+    out: Arenas,
+}
+
+impl Arenas {
+    /// Reads all arenas, and finds their memory.
+    pub fn read(target: Target<'_>, located: &Located) -> Self {
+        let heap_max = located
+            .parameters
+            .and_then(|(at, layout)| {
+                let huge = target
+                    .memory
+                    .read_u64(at.checked_add(layout.huge_page?)?)
+                    .ok()?;
+                // 2.42 went back to a constant.
+                let uses_it = layout.releases.low == 35 && located.releases.low < 42;
+                (uses_it && huge.is_power_of_two() && (1 << 20..=1 << 34).contains(&huge))
+                    .then_some(huge * 4)
+            })
+            .unwrap_or(HEAP_MAX);
+        let mut reader = Reader {
+            target,
+            located,
+            out: Self {
+                heap_max,
+                ..Self::default()
+            },
+        };
+        reader.read_arenas();
+        if located.shape == Shape::Live {
+            reader.find_regions();
+        }
+        reader.out
+    }
+
+    /// The run of chunks that holds an address.
+    pub fn region_of(&self, at: Address) -> Option<&Region> {
+        let after = self.regions.partition_point(|region| region.start <= at);
+        self.regions
+            .get(after.checked_sub(1)?)
+            .filter(|region| at < region.end)
+    }
+}
+
+impl Reader<'_, '_> {
+    fn word(&self, at: Address) -> Option<u64> {
+        self.target.memory.read_u64(at).ok()
+    }
+
+    fn read_arenas(&mut self) {
+        let main = self.located.main;
+        let layout = self.located.arena;
+        let memory = self.target.memory;
+        let mut found: Vec<(Address, bool)> = Vec::new();
+        match structure::ring(memory, main, &layout) {
+            Some(ring) => found.extend(ring.into_iter().map(|at| (at, true))),
+            None => {
+                // As far as the list goes, then what the heaps themselves say.
+                found.push((main, true));
+                found.extend(self.broken_ring());
+            }
+        }
+        for (at, listed) in found {
+            let row = self.arena(at, at == main, listed);
+            self.out.rows.push(row);
+        }
+    }
+
+    /// Arenas of a list that does not close: those before the break, then those that heaps name.
+    fn broken_ring(&mut self) -> Vec<(Address, bool)> {
+        let next = self.located.arena.next;
+        let mut found: Vec<(Address, bool)> = Vec::new();
+        let mut from = self.located.main;
+        loop {
+            let link = from.saturating_add(next);
+            let arena = Address::new(self.word(link).unwrap_or(0));
+            let is_arena = structure::heap_info_bytes(arena.get())
+                .and_then(|info| self.word(arena.checked_sub(info)?))
+                == Some(arena.get());
+            if !is_arena || found.iter().any(|(at, _)| *at == arena) {
+                self.out.oddities.push(Oddity {
+                    of: from,
+                    at: link,
+                    what: "malloc_state.next",
+                    expected: "the next arena".into(),
+                    found: arena.to_string(),
+                    arena: found.len(),
+                });
+                break;
+            }
+            found.push((arena, true));
+            from = arena;
+        }
+        for region in self.target.memory.regions() {
+            let start = region.range.start;
+            if region.kind != RegionKind::Anonymous || !start.is_aligned(self.out.heap_max) {
+                continue;
+            }
+            let arena = Address::new(self.word(start).unwrap_or(0));
+            let first = arena
+                .offset_from(start)
+                .is_some_and(|offset| offset == 0x20 || offset == 0x30);
+            let good =
+                first && structure::good_bins(self.target.memory, arena, &self.located.arena) > 100;
+            if good && found.iter().all(|(at, _)| *at != arena) {
+                found.push((arena, false));
+            }
+        }
+        found
+    }
+
+    fn arena(&self, at: Address, is_main: bool, listed: bool) -> Arena {
+        let layout = &self.located.arena;
+        let word = |offset: u64| self.word(at.saturating_add(offset)).unwrap_or(0);
+        let int = |offset: u64| {
+            let at = at.saturating_add(offset);
+            self.target.memory.read_u32(at).unwrap_or(0)
+        };
+        let top = Address::new(word(layout.top));
+        Arena {
+            at,
+            is_main,
+            mutex: int(0),
+            flags: int(ArenaLayout::FLAGS),
+            top,
+            top_size: self.top_size(top),
+            system_mem: word(layout.system_mem),
+            max_system_mem: word(layout.max_system_mem),
+            attached: layout.attached.map(word),
+            listed,
+        }
+    }
+
+    /// The size of a top chunk whose header is sane: it ends a page, and the chunk before is in use.
+    fn top_size(&self, top: Address) -> Option<u64> {
+        let header = self.word(top.checked_add(8)?)?;
+        let size = header & !FLAGS;
+        let end = top.checked_add(size)?;
+        let last = self.target.memory.region_at(end.checked_sub(1)?);
+        let sane = top.is_aligned(ALIGNMENT)
+            && header & FLAGS == 1
+            && size >= 16
+            && end.is_aligned(4096)
+            && last.is_some();
+        sane.then_some(size)
+    }
+
+    fn find_regions(&mut self) {
+        for index in 0..self.out.rows.len() {
+            let Some(arena) = self.out.rows.get(index).cloned() else {
+                continue;
+            };
+            if arena.is_virgin(&self.located.arena) {
+                continue;
+            }
+            if !arena.is_main {
+                self.find_heaps(index, &arena);
+            }
+        }
+        let Some(main) = self.out.rows.first().cloned() else {
+            return;
+        };
+        if !main.is_virgin(&self.located.arena) {
+            if u64::from(main.flags) & NONCONTIGUOUS == 0 {
+                self.find_main(&main);
+            } else {
+                self.find_scattered(&main);
+            }
+        }
+        let regions = &mut self.out.regions;
+        regions.sort_by_key(|region| (region.start, std::cmp::Reverse(region.end)));
+        let mut last = Address::new(0);
+        regions.retain(|region| {
+            let apart = region.start >= last && region.end > region.start;
+            last = last.max(region.end);
+            apart
+        });
+    }
+
+    fn find_main(&mut self, main: &Arena) {
+        let by_top = main
+            .top_size
+            .and_then(|size| main.top.checked_add(size)?.checked_sub(main.system_mem));
+        let recorded = self.located.parameters.and_then(|(at, layout)| {
+            self.word(at.checked_add(layout.sbrk_base)?)
+                .map(Address::new)
+        });
+        let starts_chunk = |at: &Address| {
+            *at <= main.top
+                && self
+                    .word(at.saturating_add(8))
+                    .is_some_and(|header| header & 1 == 1 || header == 0)
+        };
+        let aligned =
+            |at: Address| Address::new(at.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1));
+        let start = recorded
+            .map(aligned)
+            .filter(starts_chunk)
+            .or(by_top.map(aligned).filter(starts_chunk));
+        let Some(start) = start else {
+            return;
+        };
+        let end = match main.top_size {
+            Some(size) => main.top.checked_add(size),
+            None => recorded
+                .or(Some(start))
+                .and_then(|base| base.checked_add(main.system_mem)),
+        };
+        if let Some(end) = end {
+            self.out.regions.push(Region {
+                start,
+                end,
+                arena: 0,
+                has_top: true,
+            });
+        }
+    }
+
+    fn find_heaps(&mut self, index: usize, arena: &Arena) {
+        let max = self.out.heap_max;
+        let Some(info) = structure::heap_info_bytes(arena.at.get()) else {
+            return;
+        };
+        let heap_of = |at: Address| Address::new(at.get() & !(max - 1));
+        let mut heap = heap_of(arena.top);
+        let own = heap_of(arena.at);
+        let is_own = |heap: Address, word: Option<u64>| heap == own || word == Some(arena.at.get());
+        if !is_own(heap, self.word(heap)) {
+            heap = own; // top was written over
+        }
+        for count in 0..MAX_HEAPS {
+            if !is_own(heap, self.word(heap)) {
+                self.out.oddities.push(Oddity {
+                    of: heap,
+                    at: heap,
+                    what: "heap_info.ar_ptr",
+                    expected: format!("{}, the arena that it belongs to", arena.at),
+                    found: format!("{:#x}", self.word(heap).unwrap_or(0)),
+                    arena: index,
+                });
+                break;
+            }
+            let bytes = self.word(heap.saturating_add(16)).unwrap_or(0).min(max);
+            let first = if heap == own {
+                let end = arena.at.saturating_add(self.located.arena.bytes);
+                Address::new(end.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1))
+            } else {
+                heap.saturating_add(info)
+            };
+            let end = heap.saturating_add(bytes);
+            let has_top = heap_of(arena.top) == heap;
+            if end > first {
+                self.out.regions.push(Region {
+                    start: first,
+                    end,
+                    arena: index,
+                    has_top,
+                });
+            }
+            let previous = Address::new(self.word(heap.saturating_add(8)).unwrap_or(0));
+            if heap == own || previous.is_null() || count + 1 == MAX_HEAPS {
+                break;
+            }
+            heap = previous;
+        }
+    }
+
+    /// A main arena without `brk`: any page of anonymous memory from which chunks lead to top or to
+    /// a fencepost.
+    fn find_scattered(&mut self, main: &Arena) {
+        let heaps: Vec<Region> = self.out.regions.clone();
+        let max = self.out.heap_max;
+        let taken = |at: Address| {
+            heaps
+                .iter()
+                .any(|heap| at.get() >= heap.start.get() & !(max - 1) && at < heap.end)
+        };
+        for area in self.target.memory.regions() {
+            if area.kind != RegionKind::Anonymous || !area.writable || area.present_bytes == 0 {
+                continue;
+            }
+            let end = area.range.start.saturating_add(area.present_bytes);
+            let mut page = area.range.start;
+            while page < end {
+                let stop = if taken(page) {
+                    None
+                } else {
+                    self.chunks_end(page, end, main)
+                };
+                page = match stop {
+                    Some((stop, has_top)) => {
+                        self.out.regions.push(Region {
+                            start: page,
+                            end: stop,
+                            arena: 0,
+                            has_top,
+                        });
+                        Address::new(stop.get().saturating_add(4095) & !4095)
+                    }
+                    None => page.saturating_add(4096),
+                };
+            }
+        }
+    }
+
+    /// Where the chain of sane chunks from `at` ends: in top, or in a fencepost.
+    fn chunks_end(&self, at: Address, limit: Address, main: &Arena) -> Option<(Address, bool)> {
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut word = |at: Address| cursor.read_u64(at).ok();
+        if word(at)? != 0 || word(at.checked_add(8)?)? & FLAGS != 1 {
+            return None;
+        }
+        let mut at = at;
+        while at < limit {
+            if at == main.top {
+                let end = at.checked_add(main.top_size.unwrap_or(16))?;
+                return Some((end.min(limit), true));
+            }
+            let header = word(at.checked_add(8)?)?;
+            let size = header & !FLAGS;
+            if size == 16 {
+                let after = word(at.checked_add(24)?)? & !FLAGS;
+                return (after == 16 || after == 0).then_some((at.checked_add(32)?, false));
+            }
+            if size < 32 || header & 0xe != 0 {
+                return None;
+            }
+            at = at.checked_add(size)?;
+        }
+        None
+    }
+}

@@ -1,0 +1,558 @@
+//! The linear walk over a run of chunks: where each begins, and what its neighbour says of it.
+//!
+//! ```text
+//! p   +0 prev_size   size of the chunk before, if that is free; else its last 8 bytes of data
+//!     +8 size | N M P    P: the chunk before is in use (or cached, which the header cannot tell)
+//!     +16 data
+//! p + size = the next chunk
+//! ```
+//!
+//! A header that cannot be one is damage: the walk goes on where chunks lead on again.
+
+use super::layout::{ALIGNMENT, CHUNKS, FLAGS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE};
+use crate::map::Chunks;
+use crate::target::{Address, Cursor, TargetMemory};
+
+/// Chunk sizes that are counted apart: below this.
+pub const SMALL: u64 = 0x420;
+
+/// Chunks by size.
+#[derive(Clone, Debug)]
+pub struct BySize {
+    /// Numbers, by size / 16, of sizes below [`SMALL`].
+    pub small: Vec<u64>,
+    /// Number of larger ones.
+    pub large: u64,
+    /// Their bytes, headers included.
+    pub large_bytes: u64,
+}
+
+impl Default for BySize {
+    fn default() -> Self {
+        Self {
+            small: vec![0; 0x42],
+            large: 0,
+            large_bytes: 0,
+        }
+    }
+}
+
+impl BySize {
+    /// Counts a chunk.
+    #[inline]
+    pub fn add(&mut self, size: u64) {
+        match usize::try_from(size / 16)
+            .ok()
+            .and_then(|index| self.small.get_mut(index))
+        {
+            Some(count) => *count += 1,
+            None => {
+                self.large += 1;
+                self.large_bytes = self.large_bytes.saturating_add(size);
+            }
+        }
+    }
+
+    /// Takes a chunk back.
+    pub fn remove(&mut self, size: u64) {
+        match usize::try_from(size / 16)
+            .ok()
+            .and_then(|index| self.small.get_mut(index))
+        {
+            Some(count) => *count = count.saturating_sub(1),
+            None => {
+                self.large = self.large.saturating_sub(1);
+                self.large_bytes = self.large_bytes.saturating_sub(size);
+            }
+        }
+    }
+
+    /// Takes another count away.
+    pub fn subtract(&mut self, other: &Self) {
+        for (to, from) in self.small.iter_mut().zip(&other.small) {
+            *to = to.saturating_sub(*from);
+        }
+        self.large = self.large.saturating_sub(other.large);
+        self.large_bytes = self.large_bytes.saturating_sub(other.large_bytes);
+    }
+
+    /// Adds another count.
+    pub fn merge(&mut self, other: &Self) {
+        for (to, from) in self.small.iter_mut().zip(&other.small) {
+            *to += from;
+        }
+        self.large += other.large;
+        self.large_bytes = self.large_bytes.saturating_add(other.large_bytes);
+    }
+
+    /// Chunks, and their usable bytes.
+    pub fn total(&self) -> (u64, u64) {
+        let small: u64 = self.small.iter().sum();
+        let bytes: u64 = (0u64..)
+            .zip(&self.small)
+            .map(|(index, count)| (index * 16).saturating_sub(8) * count)
+            .sum();
+        (
+            small + self.large,
+            bytes + self.large_bytes.saturating_sub(8 * self.large),
+        )
+    }
+}
+
+/// What one piece of a run is.
+#[derive(Debug)]
+pub enum Piece {
+    /// Chunks side by side.
+    Chunks(Address, u64, Chunks),
+    /// The allocator's own: a cache's structure, fenceposts.
+    Own(Address, u64),
+}
+
+/// Something that a run at rest does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// `next` says that `chunk` is free, and its `prev_size` is not the chunk's size.
+    Foot {
+        /// The chunk.
+        chunk: Address,
+        /// The chunk behind it.
+        next: Address,
+    },
+    /// Two free chunks side by side.
+    Adjacent {
+        /// The first.
+        chunk: Address,
+        /// The second.
+        next: Address,
+    },
+    /// The chunk before the first one of a run counts as free.
+    First {
+        /// The first chunk.
+        chunk: Address,
+    },
+    /// A header that cannot be one.
+    Broken {
+        /// The last chunk before it.
+        before: Option<Address>,
+        /// Where the header should be.
+        at: Address,
+        /// Where chunks lead on; the end of the run if nowhere.
+        resync: Address,
+    },
+    /// A chunk's size leads into the middle of another one.
+    Resized {
+        /// The chunk.
+        chunk: Address,
+        /// The chunk before it.
+        before: Option<Address>,
+        /// What its size must have been.
+        size: u64,
+        /// The impossible header to which the size led.
+        led_to: Address,
+    },
+    /// The top chunk's header is not that of a top chunk.
+    Top {
+        /// The last chunk before it.
+        before: Option<Address>,
+        /// The top chunk.
+        at: Address,
+    },
+}
+
+/// A run, walked.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// What it is made of, by address.
+    pub pieces: Vec<Piece>,
+    /// Chunks that the header behind them calls in use.
+    pub used: BySize,
+    /// Chunks that it calls free.
+    pub free: BySize,
+    /// What is out of order, the first few.
+    pub odd: Vec<Odd>,
+    /// How many there are.
+    pub odd_count: u64,
+    /// Blocks in use that may hold a thread's cache.
+    pub caches: Vec<Address>,
+    /// Bytes that are not in the core.
+    pub missing: u64,
+    /// Bytes of fenceposts and caches.
+    pub own_bytes: u64,
+    /// Bytes of damaged ranges, and how many ranges.
+    pub damaged: (u64, u64),
+}
+
+/// What the walk must know of a run.
+pub struct Run<'a> {
+    /// First chunk.
+    pub start: Address,
+    /// Where the last chunk ends: top, or the end of the run.
+    pub limit: Address,
+    /// Whether `limit` is the top chunk.
+    pub has_top: bool,
+    /// In `main_arena`.
+    pub is_main: bool,
+    /// Whether a block of this size is a cache's structure.
+    pub is_cache: &'a (dyn Fn(Address, u64) -> bool + Sync),
+}
+
+/// Oddities of one run that are kept.
+const MAX_ODD: usize = 512;
+/// Damaged places of one run after which it is given up.
+const MAX_BROKEN: u64 = 20_000;
+/// Chunks that must lead on from a place for it to be taken for a chunk.
+const ENOUGH: u32 = 6;
+
+struct Walker<'a, 'm> {
+    run: &'a Run<'a>,
+    cursor: Cursor<'m>,
+    bad: u64,
+    /// Probes that looking for a footing may still cost.
+    budget: u64,
+    piece: Option<(Address, Chunks)>,
+    out: Walk,
+}
+
+/// Walks a run.
+pub fn walk(memory: &dyn TargetMemory, run: &Run<'_>) -> Walk {
+    let bytes = run.limit.offset_from(run.start).unwrap_or(0);
+    let foreign = if run.is_main { NON_MAIN } else { 0 };
+    let mut walker = Walker {
+        run,
+        cursor: Cursor::new(memory),
+        bad: 8 | IS_MMAPPED | foreign,
+        budget: (bytes / 4).saturating_add(1 << 20),
+        piece: None,
+        out: Walk::default(),
+    };
+    walker.go();
+    walker.out
+}
+
+/// The chunk last passed.
+#[derive(Clone, Copy)]
+struct Passed {
+    at: Address,
+    size: u64,
+    /// The chunk before it is free.
+    after_free: bool,
+    /// The chunk before it.
+    before: Option<Address>,
+}
+
+impl Walker<'_, '_> {
+    #[inline]
+    fn word(&mut self, at: Address) -> Option<u64> {
+        self.cursor.read_u64(at).ok()
+    }
+
+    fn odd(&mut self, odd: Odd) {
+        self.out.odd_count += 1;
+        if self.out.odd.len() < MAX_ODD {
+            self.out.odd.push(odd);
+        }
+    }
+
+    fn go(&mut self) {
+        let limit = self.run.limit;
+        let mut at = self.run.start;
+        let mut last: Option<Passed> = None;
+        while at < limit {
+            let Some(header) = self.word(at.saturating_add(8)) else {
+                self.settle(last, None, at);
+                last = None;
+                at = self.skip_missing(at);
+                continue;
+            };
+            let size = header & !FLAGS;
+            let room = limit.get() - at.get();
+            if header & self.bad != 0 || size < MIN_CHUNK || size > room {
+                (at, last) = self.trouble(at, header, last);
+                continue;
+            }
+            let free_before = self.settle(last, Some(header), at);
+            self.start_chunk(at, size);
+            last = Some(Passed {
+                at,
+                size,
+                after_free: free_before,
+                before: last.map(|last| last.at),
+            });
+            at = at.saturating_add(size);
+        }
+        self.finish(last, at);
+    }
+
+    /// The end of the run: at top, or where an older heap's memory ends.
+    fn finish(&mut self, last: Option<Passed>, at: Address) {
+        if self.run.has_top && at == self.run.limit {
+            let header = self.word(at.saturating_add(8));
+            self.settle(last, header, at);
+        } else {
+            self.settle(last, None, at);
+        }
+        self.end_piece(at);
+    }
+
+    /// Says what the header at `at` makes of the chunk before it; whether that is free.
+    #[inline]
+    fn settle(&mut self, last: Option<Passed>, header: Option<u64>, at: Address) -> bool {
+        let Some(last) = last else {
+            if header.is_some_and(|header| header & PREV_INUSE == 0) && at == self.run.start {
+                self.odd(Odd::First { chunk: at });
+            }
+            return false;
+        };
+        if header.is_none_or(|header| header & PREV_INUSE != 0) {
+            self.out.used.add(last.size);
+            return false;
+        }
+        self.settle_free(last, at)
+    }
+
+    fn settle_free(&mut self, last: Passed, at: Address) -> bool {
+        if self.word(at) != Some(last.size) {
+            self.odd(Odd::Foot {
+                chunk: last.at,
+                next: at,
+            });
+            self.out.used.add(last.size);
+            return false;
+        }
+        if last.after_free {
+            self.odd(Odd::Adjacent {
+                chunk: last.before.unwrap_or(last.at),
+                next: last.at,
+            });
+        }
+        self.out.free.add(last.size);
+        true
+    }
+
+    #[inline]
+    fn start_chunk(&mut self, at: Address, size: u64) {
+        if let Some((start, chunks)) = &mut self.piece
+            && let Some(offset) = at.offset_from(*start)
+            && offset < Self::MAX_PIECE
+        {
+            chunks.set(offset);
+        } else {
+            self.end_piece(at);
+            let bytes = self.run.limit.offset_from(at).unwrap_or(0);
+            let mut chunks = Chunks::new(CHUNKS, bytes.min(2 * Self::MAX_PIECE));
+            chunks.set(0);
+            self.piece = Some((at, chunks));
+        }
+        if (0x250..=0x320).contains(&size) && (self.run.is_cache)(at.saturating_add(16), size) {
+            self.out.caches.push(at.saturating_add(16));
+        }
+    }
+
+    /// Bytes of a piece after which another is begun.
+    const MAX_PIECE: u64 = 16 << 30;
+
+    /// Ends the open piece at `end`.
+    fn end_piece(&mut self, end: Address) {
+        if let Some((start, mut chunks)) = self.piece.take() {
+            let bytes = end.offset_from(start).unwrap_or(0);
+            chunks.truncate(bytes);
+            if bytes > 0 {
+                self.out.pieces.push(Piece::Chunks(start, bytes, chunks));
+            }
+        }
+    }
+
+    /// Steps over memory that is not in the core.
+    fn skip_missing(&mut self, at: Address) -> Address {
+        self.end_piece(at);
+        let mut next = Address::new((at.get() | 4095).saturating_add(1));
+        while next < self.run.limit && self.word(next).is_none() {
+            next = next.saturating_add(4096);
+        }
+        let next = self.footing(next).unwrap_or(self.run.limit);
+        self.out.missing += next.offset_from(at).unwrap_or(0);
+        next
+    }
+
+    /// A header that cannot be one. Where to go on, and what was passed last.
+    fn trouble(
+        &mut self,
+        at: Address,
+        header: u64,
+        last: Option<Passed>,
+    ) -> (Address, Option<Passed>) {
+        if let Some(next) = self.fencepost(at, header, last) {
+            return (next, None);
+        }
+        if self.out.damaged.1 >= MAX_BROKEN {
+            self.settle(last, None, at);
+            self.out.damaged.0 += self.run.limit.offset_from(at).unwrap_or(0);
+            self.end_piece(at);
+            return (self.run.limit, None);
+        }
+        if let Some(last) = last
+            && let Some(inner) = self.swallowed(last, at)
+        {
+            let size = inner.get() - last.at.get();
+            self.odd(Odd::Resized {
+                chunk: last.at,
+                before: last.before,
+                size,
+                led_to: at,
+            });
+            return (inner, Some(Passed { size, ..last }));
+        }
+        let resync = self
+            .footing(at.saturating_add(MIN_CHUNK))
+            .unwrap_or(self.run.limit);
+        if let Some(last) = last
+            && let Some(header) = self.word(last.at.saturating_add(8))
+            && header & 0xff == 0
+            && (resync.get() - last.at.get()) & !0xff == last.size
+        {
+            // A NUL over the lowest byte made the last one smaller than it is.
+            let size = resync.get() - last.at.get();
+            self.odd(Odd::Resized {
+                chunk: last.at,
+                before: last.before,
+                size,
+                led_to: at,
+            });
+            return (resync, Some(Passed { size, ..last }));
+        }
+        self.settle(last, None, at);
+        self.odd(Odd::Broken {
+            before: last.map(|last| last.at),
+            at,
+            resync,
+        });
+        // One chunk, as far as anybody can tell.
+        let size = resync.get() - at.get();
+        self.out.damaged.0 += size;
+        self.out.damaged.1 += 1;
+        self.start_chunk(at, 0);
+        let passed = Passed {
+            at,
+            size,
+            after_free: false,
+            before: last.map(|last| last.at),
+        };
+        (resync, Some(passed))
+    }
+
+    /// The two headers that close a region of memory; where chunks go on behind them.
+    fn fencepost(&mut self, at: Address, header: u64, last: Option<Passed>) -> Option<Address> {
+        const POST: u64 = 16;
+        let limit = self.run.limit;
+        let behind = at.checked_add(POST)?;
+        // What was left over was too small for a chunk: it was merged with the first post.
+        if header == PREV_INUSE && behind >= limit && !self.run.has_top {
+            let first = last.map_or(at, |last| last.at);
+            if let (Some((start, chunks)), Some(last)) = (&mut self.piece, last)
+                && let Some(offset) = last.at.offset_from(*start)
+            {
+                chunks.clear(offset);
+            }
+            self.end_piece(first);
+            self.own(first, limit);
+            return Some(limit);
+        }
+        if header & !FLAGS != POST || header & self.bad & !NON_MAIN != 0 {
+            return None;
+        }
+        let second = self.word(at.checked_add(POST + 8)?)?;
+        if second & !FLAGS != POST && second & !FLAGS != 0 {
+            return None;
+        }
+        self.settle(last, Some(header), at);
+        self.end_piece(at);
+        let end = at.saturating_add(2 * POST).min(limit);
+        self.own(at, end);
+        if end >= limit {
+            return Some(limit);
+        }
+        if self.leads_on(end) {
+            return Some(end);
+        }
+        // Memory that somebody else took from the system, then ours again.
+        Some(self.footing(end).unwrap_or(limit))
+    }
+
+    fn own(&mut self, at: Address, end: Address) {
+        let bytes = end.offset_from(at).unwrap_or(0);
+        self.out.own_bytes += bytes;
+        self.out.pieces.push(Piece::Own(at, bytes));
+    }
+
+    /// The first place from `from` on, from where chunks lead on.
+    fn footing(&mut self, from: Address) -> Option<Address> {
+        let mut at = Address::new(from.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1));
+        while at < self.run.limit {
+            self.budget = self.budget.checked_sub(1)?;
+            if self.leads_on(at) {
+                return Some(at);
+            }
+            at = at.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+
+    /// Whether enough sane chunks follow each other from `at`, or lead to the end of the run.
+    fn leads_on(&mut self, at: Address) -> bool {
+        self.follow(at, None)
+    }
+
+    /// The same, of chunks that pass over `not` (which is no chunk).
+    fn follow(&mut self, at: Address, not: Option<Address>) -> bool {
+        let limit = self.run.limit;
+        let mut at = at;
+        let mut size_before = None;
+        let mut steps = 0;
+        while steps < ENOUGH || not.is_some_and(|not| at <= not) {
+            if at == limit {
+                return steps > 0 || self.run.has_top;
+            }
+            if not == Some(at) {
+                return false;
+            }
+            let Some(header) = self.word(at.saturating_add(8)) else {
+                return false;
+            };
+            let size = header & !FLAGS;
+            let room = limit.get().saturating_sub(at.get());
+            if header & PREV_INUSE == 0
+                && size_before.is_some_and(|before| self.word(at) != Some(before))
+            {
+                return false;
+            }
+            if steps > 0 && size == 16 && header & self.bad & !NON_MAIN == 0 {
+                return self
+                    .word(at.saturating_add(24))
+                    .is_some_and(|second| second & !FLAGS == 16 || second & !FLAGS == 0);
+            }
+            if header & self.bad != 0 || size < MIN_CHUNK || size > room {
+                return false;
+            }
+            at = at.saturating_add(size);
+            size_before = Some(size);
+            steps += 1;
+        }
+        true
+    }
+
+    /// A chunk inside the one passed last from which chunks lead on over `at`: the size of the last
+    /// one is too large.
+    fn swallowed(&mut self, last: Passed, at: Address) -> Option<Address> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let end = at.min(last.at.saturating_add(MAX_SEARCH));
+        let mut inner = last.at.saturating_add(MIN_CHUNK);
+        while inner < end {
+            self.budget = self.budget.checked_sub(1)?;
+            if self.follow(inner, Some(at)) {
+                return Some(inner);
+            }
+            inner = inner.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+}

@@ -1,0 +1,169 @@
+//! Counts: blocks by state, bytes by owner.
+
+use super::PtmallocHeap;
+use super::carve::BySize;
+use super::layout::usable;
+use super::lists::Passed;
+use super::structure::Shape;
+use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
+
+impl PtmallocHeap<'_> {
+    /// Counts everything.
+    pub(super) fn count(&self, passed: &Passed) -> (Statistics, Vec<(&'static str, Detail)>) {
+        let (mut used, mut free) = (BySize::default(), BySize::default());
+        let (mut own_bytes, mut damaged) = (0, (0, 0));
+        for walk in self.walks() {
+            used.merge(&walk.used);
+            free.merge(&walk.free);
+            own_bytes += walk.own_bytes;
+            damaged.0 += walk.damaged.0;
+            damaged.1 += walk.damaged.1;
+        }
+        let caches: Vec<u64> = self
+            .walks()
+            .iter()
+            .flat_map(|walk| &walk.caches)
+            .filter_map(|at| Some(self.word(at.checked_sub(8)?)? & !7))
+            .collect();
+        for size in &caches {
+            used.remove(*size);
+            own_bytes += size;
+        }
+        used.subtract(&passed.cached);
+        free.merge(&passed.cached);
+
+        let mut statistics = Statistics::default();
+        let (blocks, bytes) = used.total();
+        statistics.in_use.add(blocks, bytes);
+        let mut mapped = Tally::default();
+        let all_caches = self.all_caches();
+        for chunk in &self.mapped {
+            if all_caches.iter().all(|cache| cache.at != chunk.block) {
+                mapped.add(1, chunk.usable);
+            }
+        }
+        statistics.in_use.add(mapped.blocks, mapped.bytes);
+        let (blocks, bytes) = free.total();
+        statistics.free.add(blocks, bytes);
+        let tops: Vec<u64> = self
+            .arenas
+            .regions
+            .iter()
+            .filter(|region| region.has_top)
+            .filter_map(|region| {
+                let arena = self.arenas.rows.get(region.arena)?;
+                region.end.offset_from(arena.top)
+            })
+            .collect();
+        let top_bytes: u64 = tops.iter().sum();
+        let mmapped: u64 = self.mapped.iter().map(|chunk| chunk.total).sum();
+        let system: u64 = self.arenas.rows.iter().map(|arena| arena.system_mem).sum();
+        let headers = 8 * (used.total().0 + free.total().0);
+        statistics.mapped_bytes = system.saturating_add(mmapped);
+        statistics.coverage = Coverage {
+            in_use: statistics.in_use.bytes,
+            free: statistics.free.bytes + top_bytes,
+            metadata: headers + own_bytes + (mmapped - mapped.bytes.min(mmapped)),
+            tails: 0,
+            unknown: 0,
+        };
+        statistics.size_classes = rows(&used, &free);
+        let details = self.details(passed, &used, &free, mapped, top_bytes, damaged);
+        (statistics, details)
+    }
+
+    fn details(
+        &self,
+        passed: &Passed,
+        used: &BySize,
+        free: &BySize,
+        mapped: Tally,
+        top_bytes: u64,
+        damaged: (u64, u64),
+    ) -> Vec<(&'static str, Detail)> {
+        let number = Detail::Number;
+        let table = |blocks: u64, bytes: u64| {
+            Detail::Table(vec![("blocks", number(blocks)), ("bytes", number(bytes))])
+        };
+        let arenas = self.arenas.rows.iter().enumerate().map(|(index, arena)| {
+            let heaps = self
+                .arenas
+                .regions
+                .iter()
+                .filter(|region| region.arena == index);
+            Detail::Table(vec![
+                ("address", Detail::Address(arena.at)),
+                ("lock", number(arena.mutex.into())),
+                ("top", Detail::Address(arena.top)),
+                ("top_bytes", arena.top_size.map_or(Detail::None, number)),
+                ("system_bytes", number(arena.system_mem)),
+                ("regions", number(heaps.count() as u64)),
+                ("threads", arena.attached.map_or(Detail::None, number)),
+                (
+                    "in_bins",
+                    number(passed.binned.get(index).copied().unwrap_or(0)),
+                ),
+            ])
+        });
+        let caches = self.all_caches().into_iter().map(|cache| {
+            let tid = cache.owner.and_then(|owner| self.presences.tid(owner));
+            Detail::Table(vec![
+                ("address", Detail::Address(cache.at)),
+                (
+                    "thread_id",
+                    tid.map_or(Detail::None, |tid| number(tid.into())),
+                ),
+            ])
+        });
+        vec![
+            ("layout", Detail::Text(self.located.releases.to_string())),
+            (
+                "used",
+                Detail::Text(if self.is_unused() { "never" } else { "yes" }.to_owned()),
+            ),
+            (
+                "safe_linking",
+                Detail::Text(if self.safe_linking { "yes" } else { "no" }.to_owned()),
+            ),
+            ("arenas", Detail::List(arenas.collect())),
+            ("tcaches", Detail::List(caches.collect())),
+            ("in_tcaches", number(passed.in_tcaches)),
+            ("in_fastbins", number(passed.in_fastbins)),
+            ("in_bins", number(passed.binned.iter().sum())),
+            ("top_bytes", number(top_bytes)),
+            ("mapped_chunks", table(mapped.blocks, mapped.bytes)),
+            (
+                "large_in_use",
+                table(used.large, used.large_bytes - 8 * used.large),
+            ),
+            (
+                "large_free",
+                table(free.large, free.large_bytes - 8 * free.large),
+            ),
+            ("damaged_ranges", table(damaged.1, damaged.0)),
+        ]
+    }
+
+    /// Nobody ever allocated anything here: another allocator serves the process.
+    pub(super) fn is_unused(&self) -> bool {
+        let virgin = self
+            .arenas
+            .rows
+            .iter()
+            .all(|arena| arena.is_virgin(&self.located.arena));
+        (self.located.shape == Shape::Untouched || virgin) && self.mapped.is_empty()
+    }
+}
+
+fn rows(used: &BySize, free: &BySize) -> Vec<SizeClassRow> {
+    (0u64..)
+        .zip(used.small.iter().zip(&free.small))
+        .filter(|(_, (used, free))| **used + **free > 0)
+        .map(|(index, (used, free))| SizeClassRow {
+            block_bytes: usable(index * 16),
+            in_use: *used,
+            free: *free,
+            lost: 0,
+        })
+        .collect()
+}

@@ -1,0 +1,255 @@
+//! Finding glibc's malloc by its shape alone, in a module's writable memory.
+//!
+//! `main_arena` proves itself: the list of arenas closes on it, every other arena on the list lies
+//! at the start of an aligned heap, and its 127 bin headers point at themselves or at chunks that
+//! point back. `mp_` is told by the defaults of its tunables and by where the heap begins.
+
+use super::layout::{ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER, ParametersLayout};
+use crate::scan::nonzero_words;
+use crate::target::{Address, MemoryExt, Module, TargetMemory};
+
+/// Arenas that are followed: more than any process has.
+const MAX_ARENAS: usize = 1 << 16;
+/// Bin headers of 127 that must be as they should be.
+const GOOD_BINS: usize = 100;
+/// Heaps of arenas are aligned to this at least (4 huge pages of 2 MiB, if those were asked for).
+const HEAP_ALIGNMENT: u64 = 1 << 20;
+
+/// What an arena looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In use, or initialised.
+    Live,
+    /// As the module's file has it: nobody ever called this malloc.
+    Untouched,
+}
+
+/// `main_arena` of a module, by structure.
+pub fn find_main_arena(
+    memory: &dyn TargetMemory,
+    module: &Module,
+) -> Option<(Address, ArenaLayout, Shape)> {
+    let mut given_up = Vec::new();
+    for (at, word) in nonzero_words(memory, module) {
+        let points_at_heap = heap_info_bytes(word).is_some();
+        for layout in ArenaLayout::ALL {
+            let Some(arena) = at.checked_sub(layout.next) else {
+                continue;
+            };
+            let closes = word == arena.get();
+            if !closes && !points_at_heap || given_up.contains(&(arena, layout.bins)) {
+                continue;
+            }
+            if ring(memory, arena, &layout).is_none() {
+                continue;
+            }
+            match shape_of(memory, module, arena, &layout) {
+                Some(shape) => return Some((arena, settle_tail(memory, arena, layout), shape)),
+                None => given_up.push((arena, layout.bins)),
+            }
+        }
+    }
+    find_by_bins(memory, module)
+}
+
+/// What lies at `arena`, if it is one.
+pub fn shape_of(
+    memory: &dyn TargetMemory,
+    module: &Module,
+    arena: Address,
+    layout: &ArenaLayout,
+) -> Option<Shape> {
+    if good_bins(memory, arena, layout) >= GOOD_BINS {
+        Some(Shape::Live)
+    } else {
+        is_untouched(memory, module, arena, layout).then_some(Shape::Untouched)
+    }
+}
+
+/// 2.17 to 2.22 have no count of threads between the list and `system_mem`, which is a multiple of
+/// pages; its successor there counts threads.
+fn settle_tail(memory: &dyn TargetMemory, arena: Address, layout: ArenaLayout) -> ArenaLayout {
+    let [_, middle, old, _] = ArenaLayout::ALL;
+    if layout.bins != old.bins {
+        return layout;
+    }
+    let word = |offset| memory.read_u64(arena.saturating_add(offset)).unwrap_or(0);
+    let bytes = word(old.system_mem);
+    let is_old = bytes >= 4096 && bytes % 4096 == 0 && word(old.max_system_mem) >= bytes;
+    if is_old { old } else { middle }
+}
+
+/// The size of `heap_info` if `arena` can be one that lies behind it.
+pub fn heap_info_bytes(arena: u64) -> Option<u64> {
+    let offset = arena % HEAP_ALIGNMENT;
+    (arena >= HEAP_ALIGNMENT && (offset == 0x20 || offset == 0x30)).then_some(offset)
+}
+
+/// The arenas of the closed list that begins at `main`.
+pub fn ring(
+    memory: &dyn TargetMemory,
+    main: Address,
+    layout: &ArenaLayout,
+) -> Option<Vec<Address>> {
+    let mut arenas = vec![main];
+    let mut arena = memory.read_pointer(main.checked_add(layout.next)?).ok()?;
+    while arena != main {
+        let info = heap_info_bytes(arena.get())?;
+        let heap = arena.checked_sub(info)?;
+        if arenas.len() >= MAX_ARENAS || memory.read_pointer(heap) != Ok(arena) {
+            return None;
+        }
+        // A list that closes elsewhere than at its start would be followed for ever.
+        if arenas.len().is_power_of_two() && arenas.contains(&arena) {
+            return None;
+        }
+        arenas.push(arena);
+        arena = memory.read_pointer(arena.checked_add(layout.next)?).ok()?;
+    }
+    Some(arenas)
+}
+
+/// Bin headers that point at themselves, or at chunks that point back.
+pub fn good_bins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout) -> usize {
+    let good = |number: &u64| -> Option<bool> {
+        let bin = arena.checked_add(layout.bin(*number))?;
+        let forward = memory.read_pointer(bin.checked_add(16)?).ok()?;
+        let back = memory.read_pointer(bin.checked_add(24)?).ok()?;
+        if forward == bin && back == bin {
+            return Some(true);
+        }
+        Some(
+            memory.read_pointer(forward.checked_add(24)?) == Ok(bin)
+                && memory.read_pointer(back.checked_add(16)?) == Ok(bin),
+        )
+    };
+    (1..=BINS)
+        .filter(|number| good(number) == Some(true))
+        .count()
+}
+
+/// Before the first malloc everything is zero except the list and the one thread attached to it.
+fn is_untouched(
+    memory: &dyn TargetMemory,
+    module: &Module,
+    arena: Address,
+    layout: &ArenaLayout,
+) -> bool {
+    let mut before = vec![0; usize::try_from(layout.next).unwrap_or(0)];
+    let empty =
+        memory.read_into(arena, &mut before).is_ok() && before.iter().all(|byte| *byte == 0);
+    let word = |offset| memory.read_u64(arena.saturating_add(offset));
+    let at_rest = word(layout.next) == Ok(arena.get())
+        && word(layout.next + 8) == Ok(0)
+        && word(layout.system_mem) == Ok(0)
+        && word(layout.max_system_mem) == Ok(0);
+    let counted = match layout.attached {
+        Some(attached) => word(attached) == Ok(1),
+        None => module.name.starts_with("libc"),
+    };
+    empty && at_rest && counted
+}
+
+/// Where the list of arenas is damaged: a run of empty bins, of which the last one is never used.
+fn find_by_bins(
+    memory: &dyn TargetMemory,
+    module: &Module,
+) -> Option<(Address, ArenaLayout, Shape)> {
+    const MIN_EMPTY: usize = 24;
+    let mut run: Vec<u64> = Vec::new();
+    let mut best: Vec<u64> = Vec::new();
+    for (at, word) in nonzero_words(memory, module) {
+        let at = at.get();
+        if word != at.wrapping_sub(16) || memory.read_u64(Address::new(at + 8)) != Ok(word) {
+            continue;
+        }
+        if run.first().is_some_and(|first| at - first > 16 * BINS) {
+            run.clear();
+        }
+        run.push(at);
+        if run.len() > best.len() {
+            best.clone_from(&run);
+        }
+    }
+    if best.len() < MIN_EMPTY {
+        return None;
+    }
+    let first_bin = best.last()?.checked_sub(16 * (BINS - 1))?;
+    ArenaLayout::ALL.into_iter().find_map(|layout| {
+        let arena = Address::new(first_bin.checked_sub(layout.bins)?);
+        let top = memory.read_pointer(arena.checked_add(layout.top)?).ok()?;
+        let size = memory.read_u64(top.checked_add(8)?).ok()?;
+        let plausible = top.is_aligned(ALIGNMENT)
+            && size & 7 == 1
+            && top.get().wrapping_add(size & !FLAGS).is_multiple_of(4096)
+            && good_bins(memory, arena, &layout) >= GOOD_BINS / 2;
+        plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))
+    })
+}
+
+/// `mp_`, by the defaults of its tunables and `sbrk_base`, where the main heap should begin.
+pub fn find_parameters(
+    memory: &dyn TargetMemory,
+    module: &Module,
+    arena: &ArenaLayout,
+    expected_base: Option<Address>,
+) -> Option<(Address, ParametersLayout)> {
+    const ENOUGH: u32 = 6;
+    let layouts: Vec<ParametersLayout> = ParametersLayout::ALL
+        .into_iter()
+        .filter(|layout| {
+            layout.releases.low <= arena.releases.high && arena.releases.low <= layout.releases.high
+        })
+        .collect();
+    let mut best: Option<(u32, Address, ParametersLayout)> = None;
+    for (at, word) in nonzero_words(memory, module) {
+        for layout in &layouts {
+            let offset = match word {
+                8 => ParametersLayout::ARENA_TEST,
+                0x20000 => ParametersLayout::TOP_PAD,
+                word if expected_base.is_some_and(|base| base.get() == word) => layout.sbrk_base,
+                _ => continue,
+            };
+            let Some(base) = at.checked_sub(offset) else {
+                continue;
+            };
+            let score = score(memory, base, layout, expected_base);
+            if score >= ENOUGH && best.is_none_or(|(most, ..)| score > most) {
+                best = Some((score, base, *layout));
+            }
+        }
+    }
+    best.map(|(_, at, layout)| (at, layout))
+}
+
+fn score(
+    memory: &dyn TargetMemory,
+    at: Address,
+    layout: &ParametersLayout,
+    expected_base: Option<Address>,
+) -> u32 {
+    let word = |offset| memory.read_u64(at.saturating_add(offset)).ok();
+    let int = |offset| memory.read_u32(at.saturating_add(offset)).ok();
+    let points = |hit: bool, worth: u32| if hit { worth } else { 0 };
+    let mut score = points(word(ParametersLayout::TOP_PAD) == Some(0x20000), 1)
+        + points(word(ParametersLayout::ARENA_TEST) == Some(8), 2)
+        + points(word(ParametersLayout::ARENA_TEST + 8) == Some(0), 1)
+        + points(int(layout.n_mmaps + 4) == Some(0x10000), 2)
+        + points(
+            expected_base.is_some_and(|base| word(layout.sbrk_base) == Some(base.get())),
+            2,
+        );
+    if let Some(tcache) = layout.tcache {
+        score += points(word(tcache) == Some(64), 2)
+            + points(matches!(word(tcache + 8), Some(1032 | 1040 | 1041)), 1)
+            + points(matches!(word(tcache + 16), Some(7 | 16)), 1);
+    }
+    score
+}
+
+/// A chunk header that can be one: its size, if that is possible.
+pub fn chunk_size(memory: &dyn TargetMemory, chunk: Address) -> Option<u64> {
+    let size = memory.read_u64(chunk.checked_add(8)?).ok()? & !FLAGS;
+    (chunk.is_aligned(ALIGNMENT) && size >= HEADER * 2 && size.is_multiple_of(ALIGNMENT))
+        .then_some(size)
+}
