@@ -37,7 +37,7 @@ done | sort >"$FIXTURES/not-applicable"
 : >"$FIXTURES/index"
 for line in "${TABLE[@]}"; do
     IFS=$'\t' read -r release name source flags how <<<"$line"
-    [ -n "${source_hash[$source]:-}" ] || source_hash[$source]=$(cat "$TESTDATA/${source%.c*}"*.c* | sha256sum)
+    [ -n "${source_hash[$source]:-}" ] || source_hash[$source]=$(cat "$TESTDATA/${source%.*}"*."${source##*.}" | sha256sum)
     build=$release
     [ "$release" != other ] || build=other/$name
     [ -n "${library_hash[$build]:-}" ] || library_hash[$build]=$(sha256sum <"$(library_of "$build")")

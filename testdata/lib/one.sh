@@ -2,8 +2,8 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2054,SC2154
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
-# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE (also several), static=-static, module
-# (SOURCE has a shared object of its own, SOURCE-module.c).
+# HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE (also several), argument=WORD,
+# static=-static, module (SOURCE has a shared object of its own, SOURCE-module.c).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -55,10 +55,15 @@ compile() {
         words+=(-no-pie -Wl,-Ttext-segment=0x10000000)
         LINK_WORDS+=("$module" "-Wl,-rpath,$work")
     fi
-    "$compiler" -std=$standard -Wall -Wextra -Werror -g "${words[@]}" -I"$TESTDATA" -o "$program" "$TESTDATA/$source" \
-        -pthread "${LINK_WORDS[@]}" || wrong "does not compile"
+    case $source in
+    *.rs) cp "$(library_of "$build")" "$program" ;; # built by Cargo, allocator and all
+    *)
+        "$compiler" -std=$standard -Wall -Wextra -Werror -g "${words[@]}" -I"$TESTDATA" -o "$program" "$TESTDATA/$source" \
+            -pthread "${LINK_WORDS[@]}" || wrong "does not compile"
+        ;;
+    esac
     has strip && strip "$program"
-    case $release in *-static-stripped) strip "$program" ;; esac
+    case $release in *-stripped) strip "$program" ;; esac
     return 0
 }
 
@@ -117,9 +122,12 @@ compile
 command=("$program")
 IFS=, read -ra how_words <<<"$how"
 for word in "${how_words[@]}"; do
-    case $word in env=*) command=("${word#env=}" "${command[@]}") ;; esac
+    case $word in
+    env=*) command=("${word#env=}" "${command[@]}") ;;
+    argument=*) command+=("${word#argument=}") ;;
+    esac
 done
-[ ${#command[@]} = 1 ] || command=(env "${command[@]}")
+[ "${command[0]}" = "$program" ] || command=(env "${command[@]}")
 if has gcore; then
     run_gcore
 elif has storm; then
@@ -140,7 +148,7 @@ fi
 stripped=no
 library_is_stripped "$build" && stripped=yes
 link=shared
-case $release in *-static*) link=static ;; esac
+case $release in *-static* | *-redis* | *-rust*) link=static ;; esac
 {
     case $release in
     other) echo "RELEASE none" ;;

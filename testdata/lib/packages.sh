@@ -3,7 +3,7 @@
 # $LIBRARIES/<release>/root and never installed. To be sourced.
 
 needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dpkg-dev
-    libc6-dbg libtcmalloc-minimal4 libgoogle-perftools4)
+    libc6-dbg libtcmalloc-minimal4 libgoogle-perftools4 libjemalloc2)
 
 install_packages() {
     local package
@@ -33,6 +33,9 @@ other_releases=(
     "glibc-2.41 trixie libc6 libc6-dev libc6-dbg libgcc-s1 libstdc++6"
     "glibc-2.43 forky,sid libc6 libc6-dev libc6-dbg libgcc-s1 libstdc++6"
     "2.18.1 forky,sid libtcmalloc-minimal4t64 libgoogle-perftools4t64 libunwind8 liblzma5 libc6 libstdc++6 libgcc-s1"
+    "jemalloc-5.2.1 bullseye libjemalloc2"
+    "jemalloc-5.3.0-trixie trixie libjemalloc2 libc6 libstdc++6 libgcc-s1"
+    "jemalloc-5.3.1 forky,sid libjemalloc2 libc6 libstdc++6 libgcc-s1"
 )
 
 # shellcheck disable=SC2016 # apt expands these
@@ -102,12 +105,12 @@ fetch_releases() {
     done
 }
 
-# The source of 2.10, which the builds with debug information are made from, into $LIBRARIES/source.
+# fetch_source PACKAGE VERSION: Debian 12's source, for builds with debug information and other options, into $LIBRARIES/source.
 fetch_source() {
     prepare_private_apt
     rm -rf "$LIBRARIES/source"
     mkdir -p "$LIBRARIES/source"
-    (cd "$LIBRARIES/source" && apt-get source -q google-perftools=2.10-1) >"$FIXTURES/apt.log" 2>&1 ||
+    (cd "$LIBRARIES/source" && apt-get source -q "$1=$2") >"$FIXTURES/apt.log" 2>&1 ||
         fail "apt-get source failed: $(tail -n 3 "$FIXTURES/apt.log")"
 }
 

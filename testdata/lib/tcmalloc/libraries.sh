@@ -66,7 +66,7 @@ tcmalloc_build_libraries() {
     recipe=$(sha256sum <"$TESTDATA/lib/tcmalloc/libraries.sh")
     [ "$(cat "$LIBRARIES/built" 2>/dev/null)" = "$recipe" ] && return 0
     if [ ! -e "$LIBRARIES/build/dwarf4" ] || [ ! -e "$LIBRARIES/build/done" ]; then
-        fetch_source
+        fetch_source google-perftools 2.10-1
         echo "libraries: building gperftools 2.10 with debug information"
         build_source >"$LIBRARIES/build.log" 2>&1 || fail "gperftools does not build: see $LIBRARIES/build.log"
         rm -rf "$LIBRARIES/source"

@@ -1,0 +1,237 @@
+/* Healthy heaps with something unusual about them. Each aborts; but for the storms its counts are known. By variant:
+ *   LARGE       large blocks only, some of them freed, neighbours among them
+ *   NEVER       the program itself never allocates
+ *   PURGED      a mix of sizes, much of it freed and given back to the system
+ *   EXITED      threads that allocated and freed have ended; what they handed out is in use
+ *   WAITING     threads that allocated and freed wait, with blocks in their caches
+ *   ARENAS      arenas of the program's own: blocks taken from them by name, one of them reset, one destroyed
+ *   TCACHES     caches of the program's own, with blocks in them
+ *   ALIGNED     blocks with wide alignment, and blocks that realloc has moved or made smaller
+ *   ENOMEM      malloc has failed for want of address space, many times, in several sizes
+ *   HANDLER     a signal handler aborts while its thread is, most likely, in the middle of malloc or free; ALTSTACK: the
+ *               handler has a stack of its own
+ *   FORK        the child of a process with threads, forked while they were outside the allocator
+ *   FORK_STORM  the same, forked while they were hammering the allocator: in the child their caches are left as they
+ *               were, in the middle of something, with no thread that could say so */
+#include "jemalloc/jemalloc.h"
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+static UNUSED uint32_t next(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+#if defined HANDLER
+static void stop(int signal)
+{
+    (void)signal;
+    die_by_abort();
+}
+
+static void stop_in_handler(void)
+{
+    struct sigaction action = {.sa_handler = stop};
+#ifdef ALTSTACK
+    static char stack[65536];
+    stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
+    need(sigaltstack(&other, NULL) == 0, "no other stack");
+    action.sa_flags = SA_ONSTACK;
+#endif
+    sigaction(SIGALRM, &action, NULL);
+    ualarm(100000, 0);
+}
+#endif
+
+enum { THREADS = 6, SLOTS = 300 };
+static pthread_barrier_t ready;
+
+/* Allocates and frees `rounds` times (for ever if 0) and keeps what is left. */
+static UNUSED void work(uint32_t seed, int rounds)
+{
+    void *mine[SLOTS] = {0};
+    for (int i = 0; rounds == 0 || i < rounds; i++) {
+        uint32_t at = next(&seed) % SLOTS;
+        do_free(mine[at]);
+        mine[at] = next(&seed) % 3 ? do_malloc(1 + next(&seed) % (next(&seed) % 50 ? 2000 : 60000)) : NULL;
+    }
+}
+
+static UNUSED void *work_and_end(void *seed)
+{
+    work((uint32_t)(uintptr_t)seed, 20000);
+    return NULL;
+}
+
+static UNUSED void *work_and_wait(void *seed)
+{
+    work((uint32_t)(uintptr_t)seed, 20000);
+    pthread_barrier_wait(&ready);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static UNUSED void *work_on(void *seed)
+{
+    pthread_barrier_wait(&ready);
+    work((uint32_t)(uintptr_t)seed, 0);
+    return NULL;
+}
+
+static UNUSED void start(void *(*run)(void *), pthread_t *threads)
+{
+    pthread_barrier_init(&ready, NULL, THREADS + 1);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        need(pthread_create(&threads[i], NULL, run, (void *)(i * 77 + 5)) == 0, "no thread");
+}
+
+/* The child dies and leaves the core; the parent ends with the status that a shell would give the child. */
+static UNUSED void die_in_child(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+#ifndef FORK_STORM
+        say_stats();
+#endif
+        die_by_abort();
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    _exit(128 + WTERMSIG(status));
+}
+
+static UNUSED unsigned new_arena(void)
+{
+    unsigned arena = 0;
+    size_t length = sizeof arena;
+    need(mallctl("arenas.create", &arena, &length, NULL, 0) == 0, "no arena");
+    return arena;
+}
+
+/* arena.<index>.<what> */
+static UNUSED void do_with_arena(const char *what, size_t index)
+{
+    char name[40] = "arena.0.";
+    size_t mib[3], count = 3;
+    strcat(name, what);
+    need(mallctlnametomib(name, mib, &count) == 0, name);
+    mib[1] = index;
+    need(mallctlbymib(mib, count, NULL, NULL, NULL, 0) == 0, name);
+}
+
+static UNUSED void fill_arena(unsigned arena)
+{
+    void *blocks[400];
+    uint32_t seed = 3 + arena;
+    for (int i = 0; i < 400; i++)
+        blocks[i] = mallocx(1 + next(&seed) % 40000, IN_ARENA(arena) | NO_TCACHE);
+    for (int i = 0; i < 400; i += 3)
+        dallocx(blocks[i], NO_TCACHE);
+}
+
+int main(void)
+{
+    pthread_t threads[THREADS];
+    (void)threads;
+    say("HEALTHY");
+#if defined LARGE
+    char *blocks[40];
+    for (int i = 0; i < 40; i++)
+        blocks[i] = (char *)do_malloc(16384 + 50000 * (size_t)(i % 11));
+    for (int i = 0; i < 40; i += 3)
+        do_free(blocks[i]);
+    do_free(blocks[10]);
+    do_free(blocks[20]);
+    do_free(blocks[11]);
+    char *volatile huge = (char *)do_malloc(40000000);
+    need(huge != NULL, "no memory");
+#elif defined PURGED
+    static char *blocks[3000];
+    uint32_t seed = 7;
+    for (int i = 0; i < 3000; i++)
+        blocks[i] = (char *)do_malloc(1 + next(&seed) % 30000);
+    for (int i = 0; i < 2000; i++)
+        do_free(blocks[i]);
+    flush();
+    do_with_arena("decay", ALL_ARENAS);
+    do_with_arena("purge", ALL_ARENAS);
+    for (int i = 2000; i < 3000; i += 3)
+        do_free(blocks[i]);
+    for (int i = 0; i < 100; i++)
+        blocks[i] = (char *)do_malloc(1 + next(&seed) % 300000);
+#elif defined EXITED
+    for (int round = 0; round < 3; round++) {
+        start(work_and_end, threads);
+        for (int i = 0; i < THREADS; i++)
+            pthread_join(threads[i], NULL);
+    }
+#elif defined WAITING
+    start(work_and_wait, threads);
+    pthread_barrier_wait(&ready);
+#elif defined ARENAS
+    unsigned kept = new_arena(), emptied = new_arena(), gone = new_arena();
+    fill_arena(kept);
+    fill_arena(emptied);
+    fill_arena(gone);
+    do_with_arena("reset", emptied);
+    do_with_arena("destroy", gone);
+    void *volatile again = mallocx(5000, IN_ARENA(emptied) | NO_TCACHE);
+    need(again != NULL, "no memory");
+#elif defined TCACHES
+    static void *blocks[2][60];
+    for (int i = 0; i < 2; i++) {
+        unsigned cache = 0;
+        size_t length = sizeof cache;
+        need(mallctl("tcache.create", &cache, &length, NULL, 0) == 0, "no cache");
+        int flags = (int)(cache + 2) << 8;
+        for (int j = 0; j < 60; j++)
+            blocks[i][j] = mallocx(100 + 700 * (size_t)i, flags);
+        for (int j = 0; j < 20; j++)
+            dallocx(blocks[i][j], flags);
+    }
+#elif defined ALIGNED
+    static void *blocks[200];
+    uint32_t seed = 5;
+    for (int i = 0; i < 200; i++) {
+        blocks[i] = mallocx(1 + next(&seed) % 70000, (int)(next(&seed) % 18)); /* aligned to 2^n */
+        if (i % 3 == 0)
+            blocks[i] = realloc(blocks[i], 1 + next(&seed) % 100000);
+        if (i % 5 == 0)
+            do_free(blocks[i]);
+    }
+#elif defined ENOMEM
+    static void *blocks[4000];
+    size_t count = 0, failed = 0;
+    struct rlimit limit = {1 << 28, 1 << 28};
+    need(setrlimit(RLIMIT_AS, &limit) == 0, "no limit");
+    for (size_t size = 1 << 20; size >= 1 << 10; size /= 2) {
+        while (count < 4000 && (blocks[count] = do_malloc(size)) != NULL)
+            count++;
+        failed++;
+        for (int i = 0; i < 2 && count > 0; i++) /* half of it goes to the next size */
+            do_free(blocks[--count]);
+    }
+    need(failed == 11 && count < 4000 && do_malloc(1 << 24) == NULL, "memory did not run out");
+#elif defined FORK
+    start(work_and_wait, threads);
+    pthread_barrier_wait(&ready);
+    usleep(50000);
+    die_in_child();
+#elif defined FORK_STORM
+    start(work_on, threads);
+    pthread_barrier_wait(&ready);
+    usleep(50000);
+    die_in_child();
+#elif defined HANDLER
+    start(work_on, threads);
+    pthread_barrier_wait(&ready);
+    stop_in_handler();
+    work(1, 0);
+#endif
+    say_stats();
+    die_by_abort();
+}
