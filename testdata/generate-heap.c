@@ -5,8 +5,8 @@
  * in random order, one in eight by another thread than the one that took it, so that free lists are long and scattered;
  * plants the damage, in the class of 48 bytes of the main thread; and aborts. The threads are still there then, all waiting.
  *
- * Without damage it prints HEALTHY and STAT current_allocated_bytes. */
-#include "tcmalloc/tcmalloc.h"
+ * The damage is made for tcmalloc. Without damage it prints HEALTHY and STAT, for any allocator. */
+#include ALLOCATOR /* its header: say_allocated_bytes, and the names of malloc and free */
 #include <sys/mman.h>
 
 static size_t bytes, blocks_per_thread, threads = 4;

@@ -11,12 +11,16 @@ first=${FIRST:-1}
 export TESTDATA=$PWD/testdata LIBRARIES=$PWD/fixtures/libraries FIXTURES=$PWD/fixtures/storm
 . testdata/lib/kernel.sh
 . testdata/lib/libraries.sh
+. testdata/lib/table.sh
 kernel_writes_cores
 [ -e "$(library_of "$release")" ] || fail "no library of $release: run build-fixtures.sh first"
+recipe=healthy-threads how=
+case $release in *-rust*) recipe=rust-healthy-threads how=argument=healthy-threads, ;; esac
+read -r source flags <<<"${RECIPE["$(allocator_of "$release") $recipe"]}"
 
 for ((number = first; number < first + count; number++)); do
     printf -v name 'healthy-threads-%04d' "$number"
     [ -s "$FIXTURES/$release/$name/stamp" ] ||
-        printf '%s\0' "$release" "$name" healthy-threads.c -O2 "storm=$((1000 + number))" storm
+        printf '%s\0' "$release" "$name" "$source" "-O2 $flags" "${how}storm=$((1000 + number))" storm
 done | xargs -0 -r -n6 -P2 testdata/lib/one.sh
 echo "$FIXTURES/$release: $(find "$FIXTURES/$release" -name core | wc -l) cores"

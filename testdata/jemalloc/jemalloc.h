@@ -84,14 +84,25 @@ static UNUSED int has_stats(void)
 {
     char stats = 0;
     size_t length = sizeof stats;
-    return mallctl("config.stats", &stats, &length, NULL, 0) == 0 && stats;
+    need(mallctl("config.stats", &stats, &length, NULL, 0) == 0, "config.stats");
+    return stats;
+}
+
+
+static UNUSED int is_version(const char *wanted)
+{
+    const char *version = NULL;
+    size_t length = sizeof version;
+    need(mallctl("version", &version, &length, NULL, 0) == 0, "no version");
+    return strncmp(version, wanted, strlen(wanted)) == 0;
 }
 
 static UNUSED void put_arena(struct line *line, size_t index)
 {
     const uint64_t page = 4096;
     put_count(line, "allocated", arena_number(index, "small.allocated", 0) + arena_number(index, "large.allocated", 0));
-    put_count(line, "cached", arena_number(index, "tcache_bytes", 0));
+    if (!is_version("5.2")) /* which leaves large blocks out of this */
+        put_count(line, "cached", arena_number(index, "tcache_bytes", 0));
     put_count(line, "dirty", arena_number(index, "pdirty", 0) * page);
     put_count(line, "muzzy", arena_number(index, "pmuzzy", 0) * page);
     put_count(line, "retained", arena_number(index, "retained", 0));

@@ -36,6 +36,5 @@ int main(void)
         put_text(&line, i % 3 ? " function=take_order" : " function=take_parcel");
         put_end(&line);
     }
-    say_stats();
     die_by_abort();
 }

@@ -32,7 +32,7 @@ fn layout(size: usize) -> Layout {
 }
 
 /// Blocks of one class, none of which is given back by chance.
-fn blocks(size: usize, count: usize) -> Vec<*mut u8> {
+fn blocks_of(size: usize, count: usize) -> Vec<*mut u8> {
     (0..count)
         .map(|_| black_box(unsafe { alloc(layout(size)) }))
         .inspect(|block| assert!(!block.is_null()))
@@ -49,7 +49,7 @@ fn die() -> ! {
 }
 
 fn double_free() -> ! {
-    let blocks = blocks(SMALL, 8);
+    let blocks = blocks_of(SMALL, 8);
     let block = blocks[3];
     say(&format!(
         "EXPECT kind=double-free address={block:p} block={block:p} size={SMALL}"
@@ -61,7 +61,7 @@ fn double_free() -> ! {
 }
 
 fn double_free_threads() -> ! {
-    let blocks = blocks(SMALL, 8);
+    let blocks = blocks_of(SMALL, 8);
     let block = blocks[3];
     say(&format!(
         "EXPECT kind=double-free address={block:p} block={block:p} size={SMALL} threads=2"
@@ -70,6 +70,8 @@ fn double_free_threads() -> ! {
     let freed = Arc::new(Barrier::new(2));
     let in_thread = Arc::clone(&freed);
     std::thread::spawn(move || {
+        // A thread that has never allocated has no cache.
+        free(blocks_of(SMALL, 1)[0], SMALL);
         free(address as *mut u8, SMALL);
         in_thread.wait();
         loop {
@@ -82,7 +84,7 @@ fn double_free_threads() -> ! {
 }
 
 fn wrong_layout() -> ! {
-    let blocks = blocks(SMALL, 8);
+    let blocks = blocks_of(SMALL, 8);
     let block = blocks[3];
     say(&format!(
         "EXPECT kind=invalid-free-entry address={block:p} block={block:p} size={SMALL}"
@@ -101,7 +103,7 @@ fn healthy_stats() -> ! {
         (14336, 9, 3),
         (40960, 6, 2),
     ] {
-        let mut blocks = blocks(size, take);
+        let mut blocks = blocks_of(size, take);
         for block in blocks.drain(..give_back) {
             free(block, size);
         }

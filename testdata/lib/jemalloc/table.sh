@@ -45,6 +45,8 @@ for variant in large never purged exited waiting arenas tcaches aligned enomem h
     name=${variant^^}
     recipe "healthy-$variant" jemalloc/healthy.c "-D${name//-/_}"
 done
+recipe healthy-prof jemalloc/healthy.c -DWAITING -DSAMPLING "$(conf prof:true,lg_prof_sample:12)"
+recipe page64k other.c '-DOTHER="jemalloc"'
 recipe healthy-altstack jemalloc/healthy.c -DHANDLER -DALTSTACK
 # Options by which jemalloc works otherwise: name, options.
 jemalloc_options=(
@@ -58,7 +60,6 @@ jemalloc_options=(
     "percpu percpu_arena:percpu"
     "brk dss:primary"
     "junk junk:true"
-    "prof prof:true,lg_prof_sample:12"
     "hpa hpa:true"
 )
 for variant in "${jemalloc_options[@]}"; do
@@ -76,6 +77,8 @@ jemalloc_damaged=("${jemalloc_main[@]}" double-free-spaced double-free-arenas do
     wild-free wild-free-page)
 jemalloc_healthy=(healthy-stats healthy-large healthy-never healthy-purged healthy-exited healthy-waiting healthy-arenas
     healthy-tcaches healthy-aligned healthy-enomem healthy-fork)
+not_applicable jemalloc-5.2.1 wrong-size "sdallocx looks the class up, so the block gets where it belongs"
+not_applicable jemalloc-5.3.1 double-free-huge "the second free crashes"
 
 jemalloc_table() {
     local release number recipe variant
@@ -92,6 +95,7 @@ jemalloc_table() {
             cell jemalloc-5.3.0 $recipe O2 "$recipe-0$number"
         done
     done
+    healthy_cells jemalloc-5.3.0 healthy-prof
     storms jemalloc-5.3.0 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     for release in jemalloc-5.2.1 jemalloc-5.3.0-trixie jemalloc-5.3.1; do
@@ -106,6 +110,7 @@ jemalloc_table() {
     done
     cells jemalloc-5.3.0-safety O2 "${jemalloc_main[@]}" overrun-tail overrun-redzone
     healthy_cells jemalloc-5.3.0-safety healthy-stats sampled
+    cell jemalloc-5.3.0-page64k page64k O2 page64k
     for release in jemalloc-5.3.0-rust jemalloc-5.3.0-rust-stripped jemalloc-5.3.1-rust jemalloc-5.3.1-rust-stripped; do
         for recipe in double-free double-free-threads wrong-layout healthy-stats; do
             cell $release rust-$recipe O2 $recipe argument=$recipe
