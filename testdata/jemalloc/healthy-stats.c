@@ -66,6 +66,6 @@ int main(void)
     print_stats();
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         say_bin(kinds[i].size, (uint64_t)(kinds[i].count - kinds[i].give_back));
-    say_stats();
+    say_allocated_bytes();
     die_by_abort();
 }

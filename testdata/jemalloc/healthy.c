@@ -95,7 +95,7 @@ static UNUSED void die_in_child(void)
     pid_t child = fork();
     if (child == 0) {
 #ifndef FORK_STORM
-        say_stats();
+        say_allocated_bytes();
 #endif
         die_by_abort();
     }
@@ -235,7 +235,7 @@ int main(void)
     work(1, 0);
 #endif
 #ifndef SAMPLING /* which counts small blocks as large ones */
-    say_stats();
+    say_allocated_bytes();
 #endif
     die_by_abort();
 }

@@ -109,7 +109,7 @@ static UNUSED void put_arena(struct line *line, size_t index)
 }
 
 /* STAT and a line for each arena that is there; to be called when nothing is allocated or freed any more. */
-static UNUSED void say_stats(void)
+static UNUSED void say_allocated_bytes(void)
 {
     struct line line = {{0}, 0};
     if (!has_stats())

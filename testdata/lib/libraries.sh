@@ -9,7 +9,7 @@
 # and a table.sh with <allocator>_table, which adds its fixtures.
 
 here_lib=$(dirname "${BASH_SOURCE[0]}")
-ALLOCATORS=(tcmalloc ptmalloc)
+ALLOCATORS=(tcmalloc ptmalloc jemalloc)
 
 # allocator_of RELEASE: the folder of an allocator.
 allocator_of() {
