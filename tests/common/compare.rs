@@ -189,7 +189,8 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
     if let Some(other) = fixture.facts("OTHER").next() {
         let limits = report["limits"].to_string();
         let name = other.get("allocator").unwrap();
-        if name != "none" && !limits.contains("debug") {
+        let because = other.get("because").unwrap_or("debug");
+        if name != "none" && !limits.contains(because) {
             errors.push(format!("{name} is not named in limits: {limits}"));
         }
         return errors;
@@ -213,12 +214,13 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
             }
         }
     }
+    errors.extend(totals_differences(fixture, heap));
     for class in fixture.facts("CLASS") {
         let rows = items(&heap["details"]["size_classes"]);
         let row = rows
             .iter()
             .find(|row| row["size"].as_u64() == class.number("size"));
-        for key in ["in_use", "free"] {
+        for key in ["in_use", "free", "cached"] {
             let expected = class.number(key);
             let found = row.map_or(Some(0), |row| row[key].as_u64());
             if expected.is_some() && found != expected {
@@ -242,6 +244,45 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
     let coverage = &heap["coverage"];
     if coverage["unknown"].as_u64() != Some(0) && !report["limits"].to_string().contains("byte") {
         errors.push(format!("unaccounted bytes that no limit names: {coverage}"));
+    }
+    errors
+}
+
+/// Against jemalloc's own totals, of the process (`STAT`) and of each arena (`ARENA`). What it calls allocated is what the program
+/// holds, what threads have cached, and jemalloc's own blocks.
+fn totals_differences(fixture: &Fixture, heap: &Value) -> Vec<String> {
+    let details = &heap["details"];
+    let in_use = heap["statistics"]["in_use"]["bytes"].as_u64();
+    let mut errors = Vec::new();
+    let mut compare = |fact: &Fact, totals: &Value, allocated: Option<u64>| {
+        for key in ["cached", "dirty", "muzzy", "retained"] {
+            let found = totals[format!("{key}_bytes")].as_u64();
+            let expected = fact.number(key);
+            if expected.is_some() && found != expected {
+                errors.push(format!("{fact:?}, but {key} is {found:?}"));
+            }
+        }
+        let expected = fact.number("allocated");
+        if expected.is_some() && allocated != expected {
+            errors.push(format!("{fact:?}, but allocated is {allocated:?}"));
+        }
+    };
+    for stat in fixture.facts("STAT") {
+        let parts = [
+            in_use,
+            details["cached_bytes"].as_u64(),
+            details["own_bytes"].as_u64(),
+        ];
+        compare(stat, details, parts.iter().copied().sum());
+    }
+    let none = Value::Null;
+    for arena in fixture.facts("ARENA") {
+        let arenas = items(&details["arenas"]);
+        let found = arenas
+            .iter()
+            .find(|found| found["index"].as_u64() == arena.number("index"))
+            .unwrap_or(&none);
+        compare(arena, found, found["allocated_bytes"].as_u64());
     }
     errors
 }

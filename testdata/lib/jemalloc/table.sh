@@ -46,7 +46,7 @@ for variant in large never purged exited waiting arenas tcaches aligned enomem h
     recipe "healthy-$variant" jemalloc/healthy.c "-D${name//-/_}"
 done
 recipe healthy-prof jemalloc/healthy.c -DWAITING -DSAMPLING "$(conf prof:true,lg_prof_sample:12)"
-recipe page64k other.c '-DOTHER="jemalloc"'
+recipe page64k other.c '-DOTHER="jemalloc\040because=page"'
 recipe healthy-altstack jemalloc/healthy.c -DHANDLER -DALTSTACK
 # Options by which jemalloc works otherwise: name, options.
 jemalloc_options=(
@@ -78,7 +78,6 @@ jemalloc_damaged=("${jemalloc_main[@]}" double-free-spaced double-free-arenas do
 jemalloc_healthy=(healthy-stats healthy-large healthy-never healthy-purged healthy-exited healthy-waiting healthy-arenas
     healthy-tcaches healthy-aligned healthy-enomem healthy-fork)
 not_applicable jemalloc-5.2.1 wrong-size "sdallocx looks the class up, so the block gets where it belongs"
-not_applicable jemalloc-5.3.1 double-free-huge "the second free crashes"
 
 jemalloc_table() {
     local release number recipe variant
