@@ -6,6 +6,8 @@
 mod count_mismatch;
 mod cyclic_list;
 mod double_free;
+mod fatal_free;
+mod filling;
 pub mod finding;
 mod fingerprint;
 mod free_entry;
@@ -47,6 +49,8 @@ pub static CHECKS: &[&dyn Check] = &[
     &cyclic_list::CyclicList,
     &free_entry::FreeEntry,
     &link_damage::LinkDamage,
+    &fatal_free::FatalFree,
+    &filling::Filling,
     &metadata::Metadata,
     &count_mismatch::CountMismatch,
 ];

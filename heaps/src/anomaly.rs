@@ -25,6 +25,10 @@ pub enum HolderKind {
     Fastbin,
     /// ptmalloc's unsorted, small and large bins.
     Bin,
+    /// A thread's cache that is an array of pointers, not a chain (jemalloc).
+    CacheArray,
+    /// The marks of a slab that say which of its blocks are free (jemalloc).
+    Slab,
 }
 
 impl HolderKind {
@@ -38,7 +42,14 @@ impl HolderKind {
             HolderKind::Tcache => "tcache",
             HolderKind::Fastbin => "fastbin",
             HolderKind::Bin => "bin",
+            HolderKind::CacheArray => "thread-cache",
+            HolderKind::Slab => "slab",
         }
+    }
+
+    /// Whether its entries are not chained through the blocks: no entry leads to another.
+    pub fn is_unchained(self) -> bool {
+        matches!(self, HolderKind::CacheArray | HolderKind::Slab)
     }
 }
 
@@ -185,6 +196,52 @@ pub enum AnomalyKind {
         block: Block,
         /// The edge that leads to it.
         edge: Edge,
+    },
+    /// More frees were counted of some memory than blocks of it are free: one was freed to its owner
+    /// again, which turned its mark back to "in use".
+    FreedAgain {
+        /// The memory that the count is of.
+        start: Address,
+        /// The block, if only one can have been freed again.
+        block: Option<Block>,
+        /// Frees too many.
+        times: u64,
+        /// Address of the counter.
+        at: Address,
+        /// What it is, in the allocator's own terms.
+        what: &'static str,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        found: String,
+    },
+    /// A thread died inside the allocator of the pointer that it was given to free.
+    FatalFree {
+        /// The thread.
+        thread: u32,
+        /// The pointer.
+        found: Address,
+        /// Why it is no block.
+        stray: Stray,
+        /// The register that holds it.
+        register: &'static str,
+        /// The word that the allocator looked the pointer up in.
+        at: Address,
+        /// What that word is, in the allocator's own terms.
+        what: &'static str,
+    },
+    /// Bytes that the allocator had filled with one value, and that only it may change, hold another.
+    Filling {
+        /// The block.
+        block: Block,
+        /// The first byte that was changed.
+        at: Address,
+        /// Bytes from there to the last one that was changed, that one included.
+        bytes: u64,
+        /// The value.
+        fill: u8,
+        /// The block is free; otherwise the bytes lie behind what the program asked for.
+        freed: bool,
     },
     /// Bookkeeping that contradicts itself.
     Metadata {

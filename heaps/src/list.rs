@@ -127,6 +127,11 @@ impl<'m> ListWalk<'m> {
         }
     }
 
+    /// The map whose blocks are marked.
+    pub fn map(&self) -> &'m HeapMap {
+        self.map
+    }
+
     /// Follows all `lists`, which are of one group. Ends because each step marks a new block, and
     /// there are only so many.
     pub fn run<L: Links>(&mut self, lists: &[FreeList], links: &L) {

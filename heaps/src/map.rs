@@ -391,6 +391,27 @@ impl HeapMap {
         self.bit(id).is_none_or(|bit| self.listed.test_and_set(bit))
     }
 
+    /// Notes that lists hold the blocks of up to 64 slots from `slot` on, one per bit of `mask`; says
+    /// which of them one did already. Bits past the extent's end are ignored.
+    #[inline]
+    pub fn mark_listed_run(&self, row: u32, slot: u32, mask: u64) -> u64 {
+        let Some(extent) = self.extent(row) else {
+            return 0;
+        };
+        match extent.blocks().checked_sub(slot) {
+            None | Some(0) => 0,
+            Some(left) => {
+                let mask = if left < 64 {
+                    mask & ((1 << left) - 1)
+                } else {
+                    mask
+                };
+                self.listed
+                    .set_run(extent.first_bit + u64::from(slot), mask)
+            }
+        }
+    }
+
     /// Whether a list holds the block.
     pub fn is_listed(&self, id: BlockId) -> bool {
         self.bit(id).is_some_and(|bit| self.listed.get(bit))

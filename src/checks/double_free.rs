@@ -41,13 +41,13 @@ impl Check for DoubleFree {
                     block.address, block.bytes
                 );
                 message += &match (threads.len(), holders.len(), cycle) {
-                    (2.., ..) => {
-                        let names: Vec<String> = threads.iter().map(u32::to_string).collect();
-                        format!(
-                            "the caches of threads {} hold it and run together behind it",
-                            names.join(" and ")
-                        )
+                    _ if edges.iter().all(|edge| edge.list.holder.is_unchained()) => {
+                        unchained_places(edges, &threads)
                     }
+                    (2.., ..) => format!(
+                        "the caches of threads {} hold it and run together behind it",
+                        names(&threads)
+                    ),
                     _ if holders.contains(&HolderKind::SpanList) => {
                         "its span is its own neighbour on the list of free spans".to_owned()
                     }
@@ -104,6 +104,7 @@ impl Check for DoubleFree {
                 finding.next_steps = next_steps(block.bytes);
                 Some(finding)
             }
+            AnomalyKind::FreedAgain { .. } => freed_again(subject),
             AnomalyKind::BadEntry {
                 edge,
                 found,
@@ -138,10 +139,77 @@ impl Check for DoubleFree {
     }
 }
 
+/// A count of frees that is higher than what is free.
+fn freed_again(subject: Subject<'_>) -> Option<Finding> {
+    let AnomalyKind::FreedAgain {
+        start,
+        block,
+        times,
+        at,
+        what,
+        expected,
+        found,
+    } = &subject.anomaly.kind
+    else {
+        return None;
+    };
+    let message = match block {
+        Some(block) => format!(
+            "the block {} of {} bytes was freed again after it had gone back to its owner: {times} more frees were \
+             counted than blocks are free",
+            block.address, block.bytes
+        ),
+        None => format!(
+            "a block of the memory at {start} was freed again after it had gone back to its owner: {times} more frees \
+             were counted than blocks are free"
+        ),
+    };
+    let view = block.map(|block| wording::view(subject, block, block.address));
+    let address = block.map_or(*start, |block| block.address);
+    let mut finding = wording::finding(subject, FindingKind::DoubleFree, address, view, message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    finding.evidence = vec![Evidence {
+        at: *at,
+        bytes: 8,
+        what: (*what).into(),
+        expected: expected.clone(),
+        found: found.clone(),
+    }];
+    finding.next_steps = next_steps(block.map_or(0, |block| block.bytes));
+    Some(finding)
+}
+
+fn names(threads: &BTreeSet<u32>) -> String {
+    let names: Vec<String> = threads.iter().map(u32::to_string).collect();
+    names.join(" and ")
+}
+
+/// Where a block stands that arrays and marks hold, not chains.
+fn unchained_places(edges: &[Edge], threads: &BTreeSet<u32>) -> String {
+    let in_slab = edges
+        .iter()
+        .any(|edge| edge.list.holder == HolderKind::Slab);
+    match (threads.len(), in_slab) {
+        (2.., _) => format!("the caches of threads {} hold it", names(threads)),
+        (_, true) => "a thread's cache holds it, and its slab has it as free already".to_owned(),
+        _ if edges
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.list.at != b.list.at)) =>
+        {
+            "two caches hold it".to_owned()
+        }
+        _ => format!("a thread's cache holds it {} times", edges.len()),
+    }
+}
+
 /// What to do about a block that is freed twice.
 pub fn next_steps(bytes: u64) -> Vec<String> {
+    let object = match bytes {
+        0 => "an object".to_owned(),
+        _ => format!("an object of up to {bytes} bytes"),
+    };
     vec![
-        format!("look for two owners of an object of up to {bytes} bytes that both free it"),
+        format!("look for two owners of {object} that both free it"),
         "run the same input under AddressSanitizer: it prints the stacks of both frees".to_owned(),
     ]
 }

@@ -13,8 +13,12 @@ use super::fingerprint;
 /// A list in words: `thread cache of thread 12 (48 bytes)`.
 pub fn list(list: &ListRef) -> String {
     let holder = match (list.holder, list.thread) {
-        (HolderKind::ThreadCache, Some(tid)) => format!("thread cache of thread {tid}"),
+        (HolderKind::ThreadCache | HolderKind::CacheArray, Some(tid)) => {
+            format!("thread cache of thread {tid}")
+        }
         (HolderKind::ThreadCache, None) => "thread cache of an unknown thread".to_owned(),
+        (HolderKind::CacheArray, None) => format!("cache {} of no thread in the core", list.at),
+        (HolderKind::Slab, _) => format!("slab {}", list.at),
         (HolderKind::TransferCache, _) => "transfer cache".to_owned(),
         (HolderKind::CentralList, _) => format!("central list, span {}", list.at),
         (HolderKind::SpanList, _) => "list of free spans".to_owned(),
@@ -36,9 +40,12 @@ fn bin(list: &ListRef) -> String {
 
 /// What the word of an edge is: `head of the thread cache ...`, `next link of the block ...`.
 pub fn edge(edge: &Edge) -> String {
-    match edge.from {
-        None => format!("head of the {}", list(&edge.list)),
-        Some(from) => format!("next link in {from}, {}", list(&edge.list)),
+    let list = list(&edge.list);
+    match (edge.list.holder, edge.from) {
+        (HolderKind::CacheArray, _) => format!("entry {} of the {list}", edge.position),
+        (HolderKind::Slab, _) => format!("the mark of block {} in the {list}", edge.position),
+        (_, None) => format!("head of the {list}"),
+        (_, Some(from)) => format!("next link in {from}, {list}"),
     }
 }
 

@@ -40,17 +40,36 @@ impl Bits {
         page.get(usize::try_from(index % PAGE_BITS / 64).ok()?)
     }
 
+    /// The word of a bit, whose page exists from now on. `None` past the end.
+    #[inline]
+    fn made_word(&self, index: u64) -> Option<&AtomicU64> {
+        let words = self.page(index)?.get_or_init(new_page);
+        words.get(usize::try_from(index % PAGE_BITS / 64).ok()?)
+    }
+
+    /// Sets the bits of `mask`, its lowest at `first`; says which were set before.
+    #[inline]
+    pub fn set_run(&self, first: u64, mask: u64) -> u64 {
+        let shift = first % 64;
+        let set = |index: u64, mask: u64| match mask {
+            0 => 0,
+            _ => self
+                .made_word(index)
+                .map_or(0, |word| word.fetch_or(mask, Ordering::Relaxed) & mask),
+        };
+        let low = set(first, mask << shift) >> shift;
+        if shift == 0 {
+            return low;
+        }
+        let rest = 64 - shift;
+        low | set(first.saturating_add(rest), mask >> rest) << rest
+    }
+
     /// Sets the bit; says whether it was set before. Bits past the end count as set.
     #[inline]
     pub fn test_and_set(&self, index: u64) -> bool {
         let mask = 1 << (index % 64);
-        let Some(page) = self.page(index) else {
-            return true;
-        };
-        let words = page.get_or_init(new_page);
-        usize::try_from(index % PAGE_BITS / 64)
-            .ok()
-            .and_then(|word| words.get(word))
+        self.made_word(index)
             .is_none_or(|word| word.fetch_or(mask, Ordering::Relaxed) & mask != 0)
     }
 
@@ -166,6 +185,18 @@ mod tests {
         assert!(bits.test_and_set(50_000), "past the end counts as set");
         bits.clear(129);
         assert!(!bits.get(129));
+    }
+
+    #[test]
+    fn runs_cross_words() {
+        let bits = Bits::new(300);
+        bits.test_and_set(68);
+        assert_eq!(bits.set_run(60, 0b111_0000_1001), 1 << 8);
+        let set: Vec<u64> = (0..300).filter(|index| bits.get(*index)).collect();
+        assert_eq!(set, [60, 63, 68, 69, 70]);
+        assert_eq!(bits.set_run(64, u64::MAX), 0b111_0000);
+        assert_eq!(bits.count(0, 300), 66);
+        assert_eq!(bits.set_run(50_000, u64::MAX), 0, "past the end is nowhere");
     }
 
     #[test]
