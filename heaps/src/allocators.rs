@@ -1,5 +1,6 @@
 //! The allocators that heapcheck knows: one folder each, one line each in `ALLOCATORS`.
 
+pub mod jemalloc;
 #[expect(dead_code, reason = "what is odd is said soon")]
 pub mod ptmalloc;
 pub mod tcmalloc;
@@ -224,4 +225,8 @@ pub trait Heap: Sync {
 }
 
 /// Every allocator that heapcheck knows, in the order in which they are looked for.
-pub static ALLOCATORS: &[&dyn Allocator] = &[&tcmalloc::Tcmalloc, &ptmalloc::Ptmalloc];
+pub static ALLOCATORS: &[&dyn Allocator] = &[
+    &tcmalloc::Tcmalloc,
+    &jemalloc::Jemalloc,
+    &ptmalloc::Ptmalloc,
+];

@@ -78,9 +78,13 @@ impl Words<'_> {
     }
 }
 
-/// The release `X.Y` that follows `mark` in the module's read-only memory (usually only in its
-/// file).
-pub fn version_after(memory: &dyn TargetMemory, module: &Module, mark: &[u8]) -> Option<String> {
+/// What `find` makes of the module's read-only memory (usually only in its file): the first piece of which it makes
+/// anything.
+pub fn find_in_constants<T>(
+    memory: &dyn TargetMemory,
+    module: &Module,
+    find: impl Fn(&[u8]) -> Option<T>,
+) -> Option<T> {
     const MAX_SEGMENT: u64 = 64 << 20;
     for segment in module.segments.iter().filter(|segment| !segment.writable) {
         let mut at = segment.range.start;
@@ -96,13 +100,19 @@ pub fn version_after(memory: &dyn TargetMemory, module: &Module, mark: &[u8]) ->
                 .unwrap_or(usize::MAX)
                 .min(window.bytes.len());
             let bytes = window.bytes.get(..length).unwrap_or_default();
-            if let Some(version) = find_version(bytes, mark) {
-                return Some(version);
+            if let Some(found) = find(bytes) {
+                return Some(found);
             }
             at = at.saturating_add(length.max(1) as u64);
         }
     }
     None
+}
+
+/// The release `X.Y` that follows `mark` in the module's read-only memory (usually only in its
+/// file).
+pub fn version_after(memory: &dyn TargetMemory, module: &Module, mark: &[u8]) -> Option<String> {
+    find_in_constants(memory, module, |bytes| find_version(bytes, mark))
 }
 
 fn find_version(bytes: &[u8], mark: &[u8]) -> Option<String> {

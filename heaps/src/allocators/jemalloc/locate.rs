@@ -1,0 +1,349 @@
+//! Finding jemalloc's state: by symbols where there are any, else by structure.
+//!
+//! Nothing is believed alone: an arena and its base prove each other, the array of arenas holds each at its own index,
+//! the page map's leaves lead to extents that name the leaf's own pages and existing arenas.
+
+use std::collections::BTreeMap;
+
+use super::arenas::{self, Arenas};
+use super::extents::{Extents, Row};
+use super::layout::{Generation, Layout};
+use super::sizes::{self, Quantum, Sizes, Table};
+use super::tree::{Geometry, Tree};
+use crate::allocators::LocatedPart;
+use crate::scan::nonzero_words;
+use crate::target::{Address, Cursor, LocatedBy, MemoryExt, Module, Target, TargetMemory};
+
+/// Where the state of one jemalloc is.
+pub struct Located {
+    /// Layouts of its structures.
+    pub layout: Layout,
+    /// Size classes.
+    pub sizes: Sizes,
+    /// Its arenas.
+    pub arenas: Arenas,
+    /// Its page map.
+    pub tree: Tree,
+    /// Its extents.
+    pub extents: Extents,
+    /// Each part with the way it was found.
+    pub parts: Vec<LocatedPart>,
+}
+
+/// Why a module's jemalloc could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is none in this module.
+    NotHere,
+    /// There is one, but a part was not found.
+    Incomplete(String),
+}
+
+/// What its own names begin with: as configured by itself, by Rust's crate, by FreeBSD's libc.
+const PREFIXES: [&str; 3] = ["je_", "_rjem_je_", ""];
+
+struct Finder<'a, 't> {
+    target: Target<'t>,
+    module: &'a Module,
+    parts: Vec<LocatedPart>,
+}
+
+impl Finder<'_, '_> {
+    /// The variable's address, if symbols may be used and have it.
+    fn symbol(&self, name: &str) -> Option<Address> {
+        let Target { limit, symbols, .. } = self.target;
+        if !limit.permits(LocatedBy::Symbols) {
+            return None;
+        }
+        PREFIXES.iter().find_map(|prefix| {
+            let symbol = symbols.symbol(self.module.id, &format!("{prefix}{name}"))?;
+            Some(symbol.address)
+        })
+    }
+
+    fn part(&mut self, part: &'static str, at: Address, by: LocatedBy) {
+        self.parts.push(LocatedPart { part, at, by });
+    }
+}
+
+/// Whether the module's file name says that it is jemalloc.
+pub fn is_named(module: &Module) -> bool {
+    module.name.starts_with("libjemalloc")
+}
+
+/// Finds the state in `module`.
+///
+/// # Errors
+/// Whether it is not there at all or only not whole.
+pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
+    let memory = target.memory;
+    let mut finder = Finder {
+        target,
+        module,
+        parts: Vec::new(),
+    };
+    let table = find_table(&mut finder);
+    if let Some(Table::OtherPage(_, bytes)) = table {
+        return Err(Miss::Incomplete(format!(
+            "it was built for pages of {bytes} bytes; only builds for 4096 are read"
+        )));
+    }
+    let table = table.and_then(|table| match table {
+        Table::Found(_, sizes) => Some(sizes),
+        Table::OtherPage(..) => None,
+    });
+    let Some((layout, slots, by)) = find_arenas(&finder, table.as_ref()) else {
+        if table.is_none() && !is_named(module) {
+            return Err(Miss::NotHere);
+        }
+        return Err(Miss::Incomplete(
+            "no array of arenas as releases 5.0 to 5.3.1 have it was found".into(),
+        ));
+    };
+    finder.part("arenas", slots, by);
+    let sizes = match table {
+        Some(sizes) => sizes,
+        // Its table of bins is a constant, which cores leave out; bins have no shards yet.
+        None if layout.generation < Generation::V5_2 => Sizes::usual(layout.quantum),
+        None => {
+            return Err(Miss::Incomplete(
+                "its table of size classes was not found".into(),
+            ));
+        }
+    };
+    let arenas = Arenas::read(memory, &layout, slots);
+    let (map, root, by) = find_root(&finder, &layout, &arenas)
+        .ok_or_else(|| Miss::Incomplete("its page map was not found".into()))?;
+    let name = match layout.generation.is_5_3() {
+        true => "arena_emap_global",
+        false => "extents_rtree",
+    };
+    finder.part(name, map, by);
+    let (tree, extents) = read_tree(memory, &layout, &arenas, root)?;
+    Ok(Located {
+        layout,
+        sizes,
+        arenas,
+        tree,
+        extents,
+        parts: finder.parts,
+    })
+}
+
+fn find_table(finder: &mut Finder<'_, '_>) -> Option<Table> {
+    let Finder { target, module, .. } = *finder;
+    let named = ["bin_infos", "arena_bin_info"]
+        .into_iter()
+        .find_map(|name| {
+            let at = finder.symbol(name)?;
+            let sizes = Quantum::ALL
+                .into_iter()
+                .find_map(|quantum| sizes::read_table(target.memory, at, quantum))?;
+            Some((Table::Found(at, sizes), LocatedBy::Symbols))
+        });
+    let (table, by) = named.or_else(|| {
+        let table = sizes::find_table(target.memory, module)?;
+        Some((table, LocatedBy::Structure))
+    })?;
+    if let Table::Found(at, _) = &table {
+        finder.part("bin_infos", *at, by);
+    }
+    Some(table)
+}
+
+/// `arenas`, and the layout with which most of its words are arenas.
+fn find_arenas(
+    finder: &Finder<'_, '_>,
+    table: Option<&Sizes>,
+) -> Option<(Layout, Address, LocatedBy)> {
+    let memory = finder.target.memory;
+    let layouts: Vec<Layout> = Generation::ALL
+        .into_iter()
+        .flat_map(|generation| {
+            Quantum::ALL
+                .into_iter()
+                .filter(|quantum| table.is_none_or(|table| table.quantum == *quantum))
+                .map(move |quantum| Layout::built_in(generation, quantum))
+        })
+        .collect();
+    let candidates: Vec<(Address, u64)> = nonzero_words(memory, finder.module)
+        .filter(|(_, word)| arenas::may_be_arena(memory, *word))
+        .collect();
+    let mut best: Option<(usize, Layout, Address)> = None;
+    for layout in layouts {
+        // address of the array -> words that stand where it has them
+        let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
+        for (slot, word) in &candidates {
+            if let Some(arena) = arenas::arena_at(memory, &layout, Address::new(*word))
+                && let Some(start) = slot.checked_sub(u64::from(arena.index) * 8)
+            {
+                *votes.entry(start).or_default() += 1;
+            }
+        }
+        for (start, count) in votes {
+            if best.is_none_or(|(most, ..)| count > most) {
+                best = Some((count, layout, start));
+            }
+        }
+    }
+    let (_, layout, start) = best?;
+    // A second variable names arena 0, too: of a single arena the symbol tells which is the array.
+    let named = finder.symbol("arenas").filter(|named| {
+        let first = memory.read_pointer(*named).ok();
+        *named == start
+            || first.is_some_and(|first| arenas::arena_at(memory, &layout, first).is_some())
+    });
+    Some(match named {
+        Some(named) => (layout, named, LocatedBy::Symbols),
+        None => (layout, start, LocatedBy::Structure),
+    })
+}
+
+/// The object that holds the page map, and the address of its root.
+fn find_root(
+    finder: &Finder<'_, '_>,
+    layout: &Layout,
+    arenas: &Arenas,
+) -> Option<(Address, Address, LocatedBy)> {
+    let memory = finder.target.memory;
+    let named = |name| {
+        let at = finder.symbol(name)?;
+        Some((at, at.checked_add(layout.root)?, LocatedBy::Symbols))
+    };
+    let Some(offset) = layout.arena.map else {
+        return named("extents_rtree").or_else(|| {
+            let root = find_root_by_leaves(finder, layout, arenas)?;
+            Some((root.checked_sub(layout.root)?, root, LocatedBy::Structure))
+        });
+    };
+    let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
+    for arena in &arenas.rows {
+        let map = memory.read_pointer(arena.at.saturating_add(offset)).ok();
+        if let Some(map) = map.filter(|map| finder.module.range.contains(map)) {
+            *votes.entry(map).or_default() += 1;
+        }
+    }
+    let told = votes.into_iter().max_by_key(|(_, count)| *count);
+    let told =
+        told.and_then(|(map, _)| Some((map, map.checked_add(layout.root)?, LocatedBy::Structure)));
+    named("arena_emap_global").or(told)
+}
+
+/// Leaf elements that are looked at to tell where a root is, or which geometry is right.
+const SAMPLES: usize = 256;
+
+/// Where the root's slots must begin so that leaves map the pages that their extents name.
+fn find_root_by_leaves(
+    finder: &Finder<'_, '_>,
+    layout: &Layout,
+    arenas: &Arenas,
+) -> Option<Address> {
+    const MAX_NODES: usize = 4096;
+    let memory = finder.target.memory;
+    let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
+    let nodes = nonzero_words(memory, finder.module).filter(|(_, word)| {
+        let at = Address::new(*word);
+        at.is_aligned(64) && arenas.is_own(at) && !arenas.is_arena(at)
+    });
+    for (slot, word) in nodes.take(MAX_NODES) {
+        for geometry in Geometry::ALL {
+            // As if this slot were the root's first.
+            let node = Address::new(word);
+            let Some(page) = first_page_below(memory, layout, arenas, node, geometry) else {
+                continue;
+            };
+            let below = geometry.level_bits() * (geometry.inner_levels() + 1);
+            if let Some(root) = slot.checked_sub((page >> below) * 8) {
+                *votes.entry(root).or_default() += 1;
+            }
+        }
+    }
+    let best = votes.into_iter().max_by_key(|(_, count)| *count);
+    best.map(|(root, _)| root)
+}
+
+/// A page that an extent below a child of the root names, if the way there agrees with it.
+fn first_page_below(
+    memory: &dyn TargetMemory,
+    layout: &Layout,
+    arenas: &Arenas,
+    child: Address,
+    geometry: Geometry,
+) -> Option<u64> {
+    let bits = geometry.level_bits();
+    let mut cursor = Cursor::new(memory);
+    let mut leaf = child;
+    let mut inner = 0;
+    if geometry.inner_levels() == 1 {
+        let (slot, word) = (0..1u64 << bits).find_map(|slot| {
+            let word = cursor.read_u64(child.checked_add(slot * 8)?).ok()?;
+            (word != 0).then_some((slot, word))
+        })?;
+        leaf = Some(Address::new(word)).filter(|leaf| arenas.is_own(*leaf))?;
+        inner = slot;
+    }
+    let tree = Tree::empty(layout, geometry);
+    let mut looked = 0;
+    for index in 0..1u64 << bits {
+        let at = leaf.checked_add(index * geometry.element_bytes())?;
+        let element = tree.element(&mut cursor, at)?;
+        if element.extent.is_null() {
+            continue;
+        }
+        looked += 1;
+        if looked > SAMPLES {
+            break;
+        }
+        let row = own_row(&mut cursor, layout, arenas, element.extent)?;
+        let page = row.start().get() >> Tree::PAGE_SHIFT;
+        if page & ((1 << bits) - 1) == index
+            && (geometry.inner_levels() == 0 || page >> bits & ((1 << bits) - 1) == inner)
+        {
+            return Some(page);
+        }
+    }
+    None
+}
+
+fn own_row(cursor: &mut Cursor<'_>, layout: &Layout, arenas: &Arenas, at: Address) -> Option<Row> {
+    (at.is_aligned(layout.extent.alignment) && arenas.is_own(at))
+        .then(|| Row::read(cursor, layout, at))
+        .flatten()
+}
+
+/// The tree in the geometry in which its leaves lead to extents of their own pages, with all extents.
+fn read_tree(
+    memory: &dyn TargetMemory,
+    layout: &Layout,
+    arenas: &Arenas,
+    root: Address,
+) -> Result<(Tree, Extents), Miss> {
+    let is_own = |at| arenas.is_own(at);
+    let mut best: Option<(Tree, Extents)> = None;
+    for geometry in Geometry::ALL {
+        let tree = Tree::read(memory, layout, root, geometry, &is_own);
+        let extents = Extents::read(memory, layout, &tree, &is_own);
+        if best
+            .as_ref()
+            .is_none_or(|(_, known)| extents.rows.len() > known.rows.len())
+        {
+            best = Some((tree, extents));
+        }
+    }
+    let (tree, extents) =
+        best.ok_or_else(|| Miss::Incomplete("its page map was not found".into()))?;
+    // Every extent belongs to an arena that exists; damage changes a few, a wrong layout most.
+    let known = extents
+        .rows
+        .iter()
+        .filter(|row| arenas.get(row.arena).is_some())
+        .count();
+    let wrong = (extents.rows.len() - known) as u64 + extents.stray_count;
+    const TOLERATED: u64 = 16;
+    if known == 0 || wrong > TOLERATED.max(known as u64 / 2) {
+        return Err(Miss::Incomplete(format!(
+            "its page map does not agree with its extents: {known} fit, {wrong} do not"
+        )));
+    }
+    Ok((tree, extents))
+}
