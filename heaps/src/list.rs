@@ -77,9 +77,9 @@ pub trait Links: Sync {
     }
 }
 
-/// Why `at` is no entry of a list of `class`.
+/// Why `at`, which was not admitted, is no entry of a list of `class`.
 #[cold]
-fn stray(map: &HeapMap, memory: &dyn TargetMemory, class: u16, at: Address) -> Stray {
+pub fn stray(map: &HeapMap, memory: &dyn TargetMemory, class: u16, at: Address) -> Stray {
     let Some(place) = map.place(at) else {
         return match memory.region_at(at) {
             Some(_) => Stray::OutsideHeap,

@@ -112,8 +112,12 @@ impl Check for DoubleFree {
                 leads_on: true,
                 ..
             } => {
+                let owner = match edge.list.holder {
+                    HolderKind::CacheArray => "its slab or extent had gone back to the free pages",
+                    _ => "its span had gone back to the page heap",
+                };
                 let message = format!(
-                    "{found} was freed again after its span of {} bytes had gone back to the page heap",
+                    "{found} was freed again after {owner}: {} bytes are free there",
                     block.bytes
                 );
                 let view = wording::view(subject, *block, *found);

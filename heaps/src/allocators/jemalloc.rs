@@ -13,9 +13,11 @@
 //! cache as it was given, a bit that is flipped twice no longer agrees with the slab's count.
 
 mod arenas;
+mod bins;
 mod caches;
 mod damage;
 mod extents;
+mod fatal;
 mod layout;
 mod locate;
 mod recognise;
@@ -340,8 +342,9 @@ impl Heap for JemallocHeap<'_> {
 
     fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
         let (statistics, details) = self.count(map);
+        let anomalies = self.fatal_free(map).into_iter().collect();
         Settled {
-            anomalies: Vec::new(),
+            anomalies,
             statistics,
             details,
             limits: Vec::new(),

@@ -170,7 +170,7 @@ fn blocks_of(
 
 /// Whether a word of a module's variables can name an arena at all: most cannot, and cost little.
 pub fn may_be_arena(memory: &dyn TargetMemory, word: u64) -> bool {
-    if word % 64 != 0 || word < BLOCK_ALIGNMENT {
+    if !word.is_multiple_of(64) || word < BLOCK_ALIGNMENT {
         return false;
     }
     let block = Address::new(word & !(BLOCK_ALIGNMENT - 1));

@@ -1,15 +1,373 @@
 //! What is wrong with a class's caches and slabs, looked at once more and in order.
+//!
+//! ```text
+//! cache:  p ... p             freed twice, the cache kept both
+//! cache A: p, cache B: p      freed by two threads
+//! cache: p, slab's bit of p 1 freed, given back to the slab, freed again
+//! slab: count = ones + 2n     given back to the slab twice: the second time turned the bit to 0 again
+//! cache: p + 8                an inner pointer was freed
+//! ```
+//!
+//! A cache whose thread is inside the allocator may hold what it has just given back, and after moving what is left,
+//! some entries twice (`tcache_bin_flush`): its entries prove nothing.
+
+use std::collections::BTreeMap;
 
 use super::JemallocHeap;
-use crate::allocators::GroupReport;
-use crate::list::FreeList;
-use crate::map::HeapMap;
+use super::caches::{Bin, User};
+use super::extents::Row;
+use crate::allocators::{GroupReport, Limit};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Stray, Transient};
+use crate::list::{self, FreeList};
+use crate::map::{Block, BlockId, BlockState, HeapMap};
+use crate::presence::Presence;
+use crate::target::{Address, MemoryExt};
+
+/// Anomalies of one class.
+const MAX_ANOMALIES: usize = 256;
 
 /// Describes an irregular class.
-pub(super) fn describe(
-    _heap: &JemallocHeap<'_>,
-    _lists: &[FreeList],
-    _map: &HeapMap,
-) -> GroupReport {
-    GroupReport::default()
+pub(super) fn describe(heap: &JemallocHeap<'_>, lists: &[FreeList], map: &HeapMap) -> GroupReport {
+    let Some(class) = lists.first().map(|list| list.class) else {
+        return GroupReport::default();
+    };
+    for (row, extent) in (0u32..).zip(map.extents()) {
+        if extent.class == class {
+            map.unlist(row);
+        }
+    }
+    let mut look = Look {
+        heap,
+        map,
+        class,
+        disputed: BTreeMap::new(),
+        miscounted: Vec::new(),
+        report: GroupReport::default(),
+    };
+    let is_slab = |list: &&FreeList| list.holder == HolderKind::Slab;
+    for list in lists.iter().filter(is_slab) {
+        look.slab(list);
+    }
+    for list in lists.iter().filter(|list| !is_slab(list)) {
+        look.cache(list);
+    }
+    look.gather_edges(lists);
+    look.say_disputes();
+    look.say_miscounts();
+    look.report
+}
+
+/// A slab whose count is not that of its bits.
+struct Miscount {
+    row: Row,
+    ones: u64,
+    /// Its bits are written over: they look like something else, or marks stand where no region is.
+    foreign: bool,
+}
+
+struct Look<'a> {
+    heap: &'a JemallocHeap<'a>,
+    map: &'a HeapMap,
+    class: u16,
+    /// Blocks that more than one place has as free.
+    disputed: BTreeMap<BlockId, Vec<Edge>>,
+    miscounted: Vec<Miscount>,
+    report: GroupReport,
+}
+
+impl Look<'_> {
+    fn say(&mut self, kind: AnomalyKind, transient: Option<Transient>) {
+        if self.report.anomalies.len() < MAX_ANOMALIES {
+            let mut anomaly = Anomaly::new(kind);
+            anomaly.transient = transient;
+            self.report.anomalies.push(anomaly);
+        }
+    }
+
+    fn slab(&mut self, list: &FreeList) {
+        let Some(row) = self.heap.located.extents.rows.get(list.owner as usize) else {
+            return;
+        };
+        let (Some(cut), Some(index)) = (self.heap.slab_class(row), self.map.row_at(row.start()))
+        else {
+            return;
+        };
+        let mut ones = 0;
+        let mut foreign = false;
+        for (first, word) in self.heap.bitmap(row, cut.regions) {
+            let Some(word) = word else {
+                self.report.limits.push(Limit {
+                    what: format!("the bitmap of the slab {}", row.start()),
+                    why: "it is not in the core".into(),
+                    incomplete: true,
+                });
+                return;
+            };
+            ones += u64::from(word.count_ones());
+            foreign |= self.looks_foreign(word);
+            self.map.mark_listed_run(index, first, word);
+        }
+        if ones != u64::from(row.free) {
+            self.miscounted.push(Miscount {
+                row: *row,
+                ones,
+                foreign,
+            });
+        }
+    }
+
+    /// Whether a word of marks looks like text or like a pointer.
+    fn looks_foreign(&self, word: u64) -> bool {
+        let text = word
+            .to_le_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+        let pointer = word > 1 << 16
+            && self
+                .heap
+                .target
+                .memory
+                .region_at(Address::new(word))
+                .is_some();
+        text || pointer
+    }
+
+    fn cache(&mut self, list: &FreeList) {
+        let Some((bin, user)) = self.bin(list) else {
+            return;
+        };
+        let busy = self.heap.cache_busy(user);
+        let mut noted = false;
+        for (position, (word, entry)) in (0u64..).zip(self.heap.entries(&bin)) {
+            let Some(entry) = entry else {
+                self.report.limits.push(Limit {
+                    what: format!("{} entries of the thread cache bin {}", bin.count, bin.at),
+                    why: "they are not in the core".into(),
+                    incomplete: true,
+                });
+                return;
+            };
+            if let Some(block) = super::admit(self.map, self.class, entry) {
+                if self.map.mark_listed(block) {
+                    self.disputed.entry(block).or_default();
+                }
+                continue;
+            }
+            // A thread in the middle of giving a hundred blocks back is worth one note.
+            if busy.is_some() && std::mem::replace(&mut noted, true) {
+                continue;
+            }
+            let stray = list::stray(self.map, self.heap.target.memory, self.class, entry);
+            let edge = self.heap.cache_edge(&bin, user, position, word);
+            let kind = AnomalyKind::BadEntry {
+                edge,
+                found: entry,
+                stray,
+                leads_on: !matches!(stray, Stray::NotABlock | Stray::Unmapped),
+                repair: None,
+            };
+            self.say(kind, busy.clone());
+        }
+    }
+
+    fn bin(&self, list: &FreeList) -> Option<(Bin, User)> {
+        let cache = self.heap.caches.get(list.owner as usize)?;
+        let bin = cache.bins.iter().find(|bin| bin.at == list.at)?;
+        Some((*bin, cache.user))
+    }
+
+    /// All places that have a disputed block as free.
+    fn gather_edges(&mut self, lists: &[FreeList]) {
+        if self.disputed.is_empty() {
+            return;
+        }
+        let caches = lists.iter().filter(|list| list.holder != HolderKind::Slab);
+        let bins: Vec<(Bin, User)> = caches.filter_map(|list| self.bin(list)).collect();
+        for (bin, user) in bins {
+            for (position, (word, entry)) in (0u64..).zip(self.heap.entries(&bin)) {
+                let block = entry.and_then(|entry| super::admit(self.map, self.class, entry));
+                if let Some(edges) = block.and_then(|block| self.disputed.get_mut(&block)) {
+                    edges.push(self.heap.cache_edge(&bin, user, position, word));
+                }
+            }
+        }
+        for (id, edges) in &mut self.disputed {
+            edges.extend(self.heap.slab_edge(self.map, *id));
+        }
+    }
+
+    fn say_disputes(&mut self) {
+        for (id, edges) in std::mem::take(&mut self.disputed) {
+            let Some(block) = self.map.block(id) else {
+                continue;
+            };
+            self.map.mark_disputed(id);
+            let transient = self.dispute_busy(&edges);
+            let kind = AnomalyKind::Shared {
+                block,
+                edges,
+                cycle: None,
+                taken: false,
+            };
+            self.say(kind, transient);
+        }
+    }
+
+    /// Why the places of a block need not be an error: one of the caches is being worked on.
+    fn dispute_busy(&self, edges: &[Edge]) -> Option<Transient> {
+        let users = edges.iter().filter_map(|edge| self.user_of(edge));
+        let users: Vec<User> = users.collect();
+        // A thread that died of a fault of its own does not stop while it moves entries.
+        let one_bin = edges
+            .windows(2)
+            .all(|pair| matches!(pair, [a, b] if a.list.at == b.list.at));
+        if let Some(User::Thread(thread)) = users.first()
+            && one_bin
+            && self.heap.presences.faulted(*thread)
+        {
+            return None;
+        }
+        users
+            .into_iter()
+            .find_map(|user| self.heap.cache_busy(user))
+    }
+
+    fn user_of(&self, edge: &Edge) -> Option<User> {
+        let holds = |bins: &[Bin]| bins.iter().any(|bin| bin.at == edge.list.at);
+        let mut caches = self.heap.caches.iter();
+        Some(caches.find(|cache| holds(&cache.bins))?.user)
+    }
+
+    fn say_miscounts(&mut self) {
+        for Miscount { row, ones, foreign } in std::mem::take(&mut self.miscounted) {
+            let recorded = u64::from(row.free);
+            let busy = self.heap.slab_busy(&row);
+            let what = self.heap.name_of("extent_t.nfree", "edata_t.nfree");
+            let expected = format!("{ones}, the regions that its bitmap has as free");
+            let found = recorded.to_string();
+            let too_many = recorded.saturating_sub(ones);
+            let kind = if foreign || too_many == 0 || too_many % 2 == 1 {
+                AnomalyKind::Metadata {
+                    of: row.at,
+                    at: row.at,
+                    what,
+                    expected,
+                    found,
+                    counts_only: false,
+                }
+            } else {
+                AnomalyKind::FreedAgain {
+                    start: row.start(),
+                    block: self.only_block_in_use(&row),
+                    times: too_many / 2,
+                    at: row.at,
+                    what,
+                    expected,
+                    found,
+                }
+            };
+            self.say(kind, busy);
+        }
+    }
+
+    /// The block of a slab that is in use, if there is exactly one.
+    fn only_block_in_use(&self, row: &Row) -> Option<Block> {
+        let index = self.map.row_at(row.start())?;
+        let blocks = self.map.extent(index)?.blocks();
+        let mut in_use = (0..blocks)
+            .map(|slot| BlockId {
+                extent: index,
+                slot,
+            })
+            .filter(|id| self.map.state(*id) == BlockState::InUse);
+        let only = in_use.next()?;
+        match in_use.next() {
+            None => self.map.block(only),
+            Some(_) => None,
+        }
+    }
+}
+
+impl JemallocHeap<'_> {
+    /// A structure's member as this release calls it.
+    pub(super) fn name_of(&self, old: &'static str, new: &'static str) -> &'static str {
+        if self.located.layout.generation.is_5_3() {
+            new
+        } else {
+            old
+        }
+    }
+
+    /// Why a cache's entries prove nothing: its user may be working on it.
+    pub(super) fn cache_busy(&self, user: User) -> Option<Transient> {
+        match user {
+            User::Thread(thread) => {
+                (self.presences.of(thread) != Presence::Outside).then(|| self.passing_by(thread))
+            }
+            User::Explicit => self.somebody_inside(),
+            User::Vanished => Some(Transient {
+                thread: None,
+                proof: "the cache's thread is not in the core: what it was doing cannot be told"
+                    .into(),
+            }),
+        }
+    }
+
+    /// A thread that is, or may be, inside the allocator.
+    pub(super) fn somebody_inside(&self) -> Option<Transient> {
+        self.presences
+            .anyone()
+            .map(|thread| self.passing_by(thread))
+    }
+
+    fn passing_by(&self, thread: usize) -> Transient {
+        Transient {
+            thread: self.presences.tid(thread),
+            proof: self.presences.proof(thread),
+        }
+    }
+
+    /// An entry of a cache, for people.
+    fn cache_edge(&self, bin: &Bin, user: User, position: u64, word: Address) -> Edge {
+        Edge {
+            list: ListRef {
+                holder: HolderKind::CacheArray,
+                thread: match user {
+                    User::Thread(thread) => self.presences.tid(thread),
+                    User::Explicit | User::Vanished => None,
+                },
+                at: bin.at,
+                head_word: word,
+                class: bin.class,
+                class_bytes: self.located.sizes.bytes(bin.class),
+            },
+            position,
+            from: None,
+        }
+    }
+
+    /// The mark of a block in its slab, if it says that the block is free.
+    fn slab_edge(&self, map: &HeapMap, id: BlockId) -> Option<Edge> {
+        let extent = map.extent(id.extent)?;
+        let row = self.located.extents.at(extent.start)?;
+        let cut = self.slab_class(row)?;
+        let group = id.slot / 64;
+        let (_, word) = self
+            .bitmap(row, cut.regions)
+            .nth(usize::try_from(group).ok()?)?;
+        (word? >> (id.slot % 64) & 1 == 1).then(|| Edge {
+            list: ListRef {
+                holder: HolderKind::Slab,
+                thread: None,
+                at: row.at,
+                head_word: row
+                    .at
+                    .saturating_add(self.located.layout.extent.bitmap + u64::from(group) * 8),
+                class: row.class,
+                class_bytes: cut.bytes.into(),
+            },
+            position: id.slot.into(),
+            from: None,
+        })
+    }
 }

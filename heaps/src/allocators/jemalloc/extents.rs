@@ -34,16 +34,6 @@ impl State {
             _ => State::Impossible,
         }
     }
-
-    /// Place among an arena's page caches.
-    pub fn cache(self) -> Option<usize> {
-        match self {
-            State::Dirty => Some(0),
-            State::Muzzy => Some(1),
-            State::Retained => Some(2),
-            _ => None,
-        }
-    }
 }
 
 /// An extent.

@@ -118,18 +118,6 @@ impl Sizes {
     pub fn small(&self, class: u16) -> Option<&SmallClass> {
         self.small.get(usize::from(class))
     }
-
-    /// All small classes, in order.
-    pub fn smalls(&self) -> &[SmallClass] {
-        &self.small
-    }
-
-    /// Number of bins in an arena.
-    pub fn bins(&self) -> u32 {
-        self.small
-            .last()
-            .map_or(0, |last| last.first_bin.saturating_add(last.shards))
-    }
 }
 
 fn class_sizes(quantum: Quantum) -> Vec<u64> {

@@ -51,11 +51,6 @@ impl Geometry {
         }
     }
 
-    /// Bytes of a leaf.
-    pub fn leaf_bytes(self) -> u64 {
-        self.element_bytes() << self.level_bits()
-    }
-
     /// Levels of nodes between the root and the leaves.
     pub fn inner_levels(self) -> u32 {
         match self {
@@ -205,6 +200,16 @@ impl Tree {
         (slot >> self.geometry.level_bits() == 0)
             .then(|| self.root.checked_add(slot * 8))
             .flatten()
+    }
+
+    /// Offset in a child of the root at which the page is looked up.
+    pub fn place_in_child(&self, page: u64) -> u64 {
+        let bits = self.geometry.level_bits();
+        let (index, bytes) = match self.geometry.inner_levels() {
+            0 => (page, self.geometry.element_bytes()),
+            _ => (page >> bits, 8),
+        };
+        (index & ((1 << bits) - 1)) * bytes
     }
 
     /// The element at an address.
