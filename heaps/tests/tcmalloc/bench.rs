@@ -301,6 +301,11 @@ impl Bench {
                 let found = self.name(*found);
                 format!("{} holds {found}: {why}{on}{repair}", self.edge(edge))
             }
+            AnomalyKind::FreedAgain { .. }
+            | AnomalyKind::FatalFree { .. }
+            | AnomalyKind::Filling { .. } => {
+                format!("{:?}, which tcmalloc never shows", anomaly.kind)
+            }
             AnomalyKind::Length {
                 at,
                 recorded,

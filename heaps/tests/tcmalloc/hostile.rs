@@ -33,7 +33,11 @@ fn survive(target: Target<'_>) -> String {
                     block.address
                 }
                 AnomalyKind::BadEntry { edge, .. } => edge.word(),
-                AnomalyKind::Length { at, .. } | AnomalyKind::Metadata { at, .. } => *at,
+                AnomalyKind::Length { at, .. }
+                | AnomalyKind::Metadata { at, .. }
+                | AnomalyKind::FreedAgain { at, .. }
+                | AnomalyKind::FatalFree { at, .. }
+                | AnomalyKind::Filling { at, .. } => *at,
             };
             let mapped = target.memory.region_at(at).is_some();
             assert!(mapped, "an anomaly where nothing is: {anomaly:?}");
