@@ -1,5 +1,7 @@
 //! The read-only result of walking every heap: what checks and reports look at.
 
+pub mod census;
+
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;

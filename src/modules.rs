@@ -7,6 +7,7 @@ mod backing;
 mod discover;
 mod file;
 mod image;
+mod imports;
 mod link_map;
 mod search;
 #[cfg(test)]
@@ -17,9 +18,10 @@ mod tests;
 use std::path::PathBuf;
 
 pub use file::{ModuleFile, ProgramHeader};
+pub use imports::Import;
 pub use search::{DebugFile, SearchPaths};
 
-use heaps::target::{Address, Module, ModuleId, ModuleSegment};
+use heaps::target::{Address, Module, ModuleId, ModuleSegment, TargetMemory};
 
 use self::discover::Found;
 use self::image::{Head, Image};
@@ -228,6 +230,21 @@ impl ModuleSet {
             .ok()
             .and_then(|index| self.heads.get(index))
             .map_or(&[], |head| head.headers.as_slice())
+    }
+
+    /// The words that the dynamic linker fills with the addresses of the functions called `names`, for this module. `None` if
+    /// it has no dynamic section or its tables are not there.
+    pub fn imports(
+        &self,
+        memory: &dyn TargetMemory,
+        id: ModuleId,
+        names: &[&str],
+    ) -> Option<Vec<Import>> {
+        let importer = imports::Importer {
+            headers: self.program_headers(id),
+            bias: self.module(id)?.bias,
+        };
+        imports::read(memory, importer, names)
     }
 
     /// Files that were found but not used, in order of modules.

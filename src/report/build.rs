@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use heaps::target::{Address, Module, ModuleId, Target};
 
 use super::schema::{
-    BuildIdMismatch, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary, SystemInfo,
-    hex_digits,
+    Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary,
+    SystemInfo, hex_digits,
 };
 use super::signals;
 use crate::analysis::Analysis;
+use crate::analysis::census::Census;
 use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
 use crate::debuginfo::DebugInfo;
@@ -65,11 +66,7 @@ pub fn heap_report(
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, options);
-    report.allocators = analysis
-        .heaps
-        .iter()
-        .map(|heap| heap::allocator(heap, &context))
-        .collect();
+    report.allocators = allocators(session, analysis, &context);
     report.findings = (1..)
         .zip(&verdict.findings)
         .map(|(id, found)| finding::finding(id, found, analysis, &context))
@@ -98,6 +95,31 @@ pub fn heap_report(
     }
     finish(&mut report, session);
     report
+}
+
+fn allocators(session: &Session, analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<Allocator> {
+    let census = Census::take(session.memory(), session.modules());
+    let holders: Vec<ModuleId> = analysis
+        .heaps
+        .iter()
+        .map(|heap| heap.identity.module)
+        .collect();
+    let service = |id| {
+        let others: Vec<ModuleId> = holders
+            .iter()
+            .copied()
+            .filter(|other| *other != id)
+            .collect();
+        context
+            .module(id)
+            .map(|module| census.service(module, &others))
+            .unwrap_or_default()
+    };
+    analysis
+        .heaps
+        .iter()
+        .map(|heap| heap::allocator(heap, &service(heap.identity.module), context))
+        .collect()
 }
 
 /// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the

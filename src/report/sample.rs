@@ -102,6 +102,8 @@ pub fn overrun() -> Report {
             variant: Some("gperftools".into()),
             version: Some("2.10".into()),
             located_by: "structure".into(),
+            serves: vec!["chat-server".into(), "libstdc++.so.6.0.30".into()],
+            idle: Some(false),
             statistics: Statistics {
                 in_use: Tally {
                     blocks: 12_345,

@@ -5,10 +5,11 @@ use heaps::allocators::{Detail, Tally};
 use super::Context;
 use super::threads::recorded_frames;
 use crate::analysis::HeapAnalysis;
+use crate::analysis::census::Service;
 use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
 
 /// The row of one heap.
-pub fn allocator(heap: &HeapAnalysis<'_>, context: &Context<'_>) -> Allocator {
+pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'_>) -> Allocator {
     let identity = &heap.identity;
     let statistics = &heap.statistics;
     Allocator {
@@ -16,6 +17,12 @@ pub fn allocator(heap: &HeapAnalysis<'_>, context: &Context<'_>) -> Allocator {
         variant: identity.variant.map(Into::into),
         version: identity.version.clone(),
         located_by: identity.located_by().name().into(),
+        serves: service
+            .serves
+            .iter()
+            .filter_map(|id| Some(context.module(*id)?.name.clone()))
+            .collect(),
+        idle: service.idle,
         statistics: Statistics {
             in_use: tally(statistics.in_use),
             free: tally(statistics.free),

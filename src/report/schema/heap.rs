@@ -20,6 +20,11 @@ pub struct Allocator {
     /// The weakest way used for any part; `details.located` has each.
     #[schemars(extend("examples" = ["debug-info", "symbols", "structure"]))]
     pub located_by: String,
+    /// Names of the modules whose `malloc`, `free` or `operator new` are its own, as their slots say; empty also where no
+    /// module's slots could be read.
+    pub serves: Vec<String>,
+    /// It serves no module, and another allocator of the process does. `null` where no module's slots could be read.
+    pub idle: Option<bool>,
     /// What it holds.
     pub statistics: Statistics,
     /// Where the bytes went: the sum is what the allocator holds. `unknown` above 0 is in `limits`.

@@ -143,7 +143,8 @@ fn heap(report: &Report) -> (Role, String) {
     let summary = report.summary;
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let mut names = String::new();
-    for allocator in &report.allocators {
+    let live = |allocator: &&Allocator| allocator.idle != Some(true);
+    for allocator in report.allocators.iter().filter(live) {
         if !names.is_empty() {
             names.push_str(", ");
         }

@@ -4,7 +4,7 @@ use crate::report::escape::escaped;
 use crate::report::schema::{Allocator, Report, SizeClass};
 
 use super::answers::full_name;
-use super::number::{percent, short, thousands};
+use super::number::{count, percent, short, thousands};
 use super::page::{Page, Role};
 
 /// Size classes shown: those that hold most.
@@ -12,15 +12,57 @@ const MAX_CLASSES: usize = 10;
 
 /// All allocators.
 pub fn write(report: &Report, page: &mut Page) {
+    let several = report.allocators.len() > 1;
     for allocator in &report.allocators {
+        if allocator.idle == Some(true) {
+            write_idle(allocator, report, page);
+            continue;
+        }
         page.heading(&format!(
             "HEAP {}, located by {}",
             escaped(&full_name(allocator)),
             escaped(&allocator.located_by)
         ));
+        if several && !allocator.serves.is_empty() {
+            page.line(&format!("  serves {}", names(&allocator.serves)));
+        }
         write_totals(allocator, page);
         write_classes(&allocator.details.size_classes, page);
     }
+}
+
+/// Module names shown in a line.
+const MAX_NAMES: usize = 8;
+
+fn names(modules: &[String]) -> String {
+    let mut text = String::new();
+    for (index, name) in modules.iter().take(MAX_NAMES).enumerate() {
+        text.push_str(if index == 0 { "" } else { ", " });
+        text.push_str(&escaped(name));
+    }
+    match modules.len().saturating_sub(MAX_NAMES) {
+        0 => text,
+        more => format!("{text} and {more} more modules"),
+    }
+}
+
+/// One line for a heap that nobody uses.
+fn write_idle(allocator: &Allocator, report: &Report, page: &mut Page) {
+    let users: Vec<String> = report
+        .allocators
+        .iter()
+        .filter(|other| other.idle != Some(true))
+        .map(full_name)
+        .collect();
+    let blocks = match allocator.statistics.in_use.blocks {
+        0 => String::new(),
+        blocks => format!("; {} in use all the same", count(blocks, "block")),
+    };
+    page.heading(&format!(
+        "HEAP {}: idle, all modules use {}{blocks}",
+        escaped(&full_name(allocator)),
+        escaped(&users.join(", "))
+    ));
 }
 
 fn write_totals(allocator: &Allocator, page: &mut Page) {
