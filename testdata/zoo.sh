@@ -43,7 +43,7 @@ preload_of() {
 one_core() {
     local program=$1 preload=$2 seed=$3 process victim='' stop_by=ABRT tries=0
     started=() under=(env ${preload:+LD_PRELOAD=$preload})
-    trap 'for process in "${started[@]}"; do kill -KILL "$process" 2>/dev/null; done; wait 2>/dev/null' EXIT
+    trap 'for process in "${started[@]}"; do kill -KILL "$process" 2>/dev/null || true; done; wait 2>/dev/null || true' EXIT
     ulimit -c "$(ulimit -Hc)"
     "start_$program"
     RANDOM=$seed

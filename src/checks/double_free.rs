@@ -72,7 +72,7 @@ impl Check for DoubleFree {
                     Some(view),
                     message,
                 );
-                finding.evidence = edge_evidence(edges, block.address);
+                finding.evidence = edge_evidence(subject, edges, block.address);
                 finding.locations = edges
                     .iter()
                     .take(MAX_EDGES)
@@ -99,6 +99,7 @@ impl Check for DoubleFree {
                     "the span of {}, which is in use and has no neighbours",
                     block.address
                 );
+                let found = wording::literal(subject, edge.word(), found);
                 finding.evidence = vec![wording::edge_evidence(edge, "a free span", found)];
                 finding.locations = vec![wording::location(edge)];
                 finding.next_steps = next_steps(block.bytes);
@@ -219,7 +220,7 @@ pub fn next_steps(bytes: u64) -> Vec<String> {
 }
 
 /// The words that lead to a shared block.
-pub fn edge_evidence(edges: &[Edge], block: Address) -> Vec<Evidence> {
+pub fn edge_evidence(subject: Subject<'_>, edges: &[Edge], block: Address) -> Vec<Evidence> {
     edges
         .iter()
         .take(MAX_EDGES)
@@ -229,7 +230,8 @@ pub fn edge_evidence(edges: &[Edge], block: Address) -> Vec<Evidence> {
                 0 => "a free block",
                 _ => "another block: this one is listed already",
             };
-            wording::edge_evidence(edge, expected, block.to_string())
+            let found = wording::literal(subject, edge.word(), block.to_string());
+            wording::edge_evidence(edge, expected, found)
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use heaps::anomaly::{Edge, HolderKind, ListRef, Transient};
 use heaps::map::Block;
-use heaps::target::Address;
+use heaps::target::{Address, MemoryExt};
 
 use super::Subject;
 use super::finding::{
@@ -57,6 +57,17 @@ pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<St
         what: edge(of),
         expected: expected.into(),
         found: found.into(),
+    }
+}
+
+/// What stands at a word, its value first: a reader compares that with a dump. `meaning` is left as it is if it already is the value,
+/// or if the word is not in the core.
+pub fn literal(subject: Subject<'_>, at: Address, meaning: String) -> String {
+    match subject.target.memory.read_u64(at) {
+        Ok(word) if !meaning.starts_with(&format!("{word:#x}")) && meaning != word.to_string() => {
+            format!("{word:#x}: {meaning}")
+        }
+        _ => meaning,
     }
 }
 

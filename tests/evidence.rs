@@ -1,0 +1,165 @@
+//! Evidence checks itself: every word that a finding of any fixture rests on is read again with gdb, from the same core.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use common::{Fixture, fixtures, heapcheck, in_parallel, items, text};
+use serde_json::Value;
+
+/// A run of bytes that the report says stands in the core.
+#[derive(Clone)]
+struct Claim {
+    at: u64,
+    bytes: u64,
+    /// The bytes, from a hex dump.
+    dump: Option<Vec<u8>>,
+    /// The value of the word, from `found`.
+    value: Option<u64>,
+    /// For the message of a failure.
+    what: String,
+}
+
+fn address(value: &Value, key: &str) -> Option<u64> {
+    u64::from_str_radix(text(value, key).strip_prefix("0x")?, 16).ok()
+}
+
+/// The number that `found` begins with: an address, or a count.
+fn number(found: &str) -> Option<u64> {
+    let word = found.split([' ', ',', ':', ';']).next()?;
+    match word.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None if word == "null" => Some(0),
+        None => word.parse().ok(),
+    }
+}
+
+fn unhex(hex: &str) -> Option<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// What a finding claims of the core. Every finding has a word whose value can be compared.
+fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
+    let mut claims = Vec::new();
+    for evidence in items(&finding["evidence"]) {
+        let what = format!("{} {evidence}", text(finding, "kind"));
+        let at = address(evidence, "address").ok_or_else(|| format!("no address: {what}"))?;
+        let bytes = evidence["size"].as_u64().unwrap_or(0);
+        if let Some(value) = number(text(evidence, "found")).filter(|_| (1..=8).contains(&bytes)) {
+            claims.push(Claim {
+                at,
+                bytes,
+                dump: None,
+                value: Some(value),
+                what: what.clone(),
+            });
+        }
+        let dump = &evidence["dump"];
+        if let Some(at) = address(dump, "address") {
+            let bytes = unhex(text(dump, "bytes")).ok_or_else(|| format!("no hex: {what}"))?;
+            claims.push(Claim {
+                at,
+                bytes: bytes.len() as u64,
+                dump: Some(bytes),
+                value: None,
+                what,
+            });
+        }
+    }
+    if claims.iter().any(|claim| claim.value.is_some()) {
+        Ok(claims)
+    } else {
+        Err(format!("no word of {finding} has a value to compare"))
+    }
+}
+
+/// What gdb reads at each claim's address; `None` where it reads nothing.
+fn read_with_gdb(fixture: &Fixture, claims: &[Claim]) -> Vec<Option<Vec<u8>>> {
+    let mut script = String::from("set pagination off\nset confirm off\nset auto-solib-add off\n");
+    let _ = writeln!(script, "core-file {}", fixture.core.display());
+    for (index, claim) in claims.iter().enumerate() {
+        let _ = writeln!(
+            script,
+            "echo claim {index}\\n\nx/{}xb {:#x}",
+            claim.bytes, claim.at
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("script");
+    std::fs::write(&path, script).unwrap();
+    let mut gdb = Command::new("gdb");
+    let output = gdb
+        .args(["-q", "-nx", "-batch", "-x"])
+        .arg(&path)
+        .output()
+        .expect("gdb runs");
+    let mut read: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut current = None;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some(index) = line.strip_prefix("claim ") {
+            current = index.parse().ok();
+        } else if let (Some(index), Some((_, bytes))) = (current, line.split_once(":\t")) {
+            let bytes = bytes.split_whitespace();
+            let bytes =
+                bytes.filter_map(|byte| u8::from_str_radix(byte.strip_prefix("0x")?, 16).ok());
+            read.entry(index).or_default().extend(bytes);
+        }
+    }
+    (0..claims.len()).map(|index| read.remove(&index)).collect()
+}
+
+fn is_true(claim: &Claim, read: &[u8]) -> bool {
+    let word = read
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    read.len() as u64 == claim.bytes
+        && claim.dump.as_ref().is_none_or(|dump| dump == read)
+        && claim.value.is_none_or(|value| value == word)
+}
+
+#[test]
+fn gdb_reads_what_every_finding_says() {
+    let results = in_parallel(&fixtures(), |fixture| {
+        let place = format!("{}/{}", fixture.release, fixture.name);
+        let paths = [fixture.core.as_os_str(), fixture.binary.as_os_str()];
+        let report = match heapcheck(
+            ["--format".as_ref(), "json".as_ref()]
+                .into_iter()
+                .chain(paths),
+        )
+        .json()
+        {
+            Ok(report) => report,
+            Err(error) => return (0, vec![format!("{place}: {error}")]),
+        };
+        let mut wrong = Vec::new();
+        let mut all = Vec::new();
+        for finding in items(&report["findings"]) {
+            match claims(finding) {
+                Ok(claims) => all.extend(claims),
+                Err(error) => wrong.push(format!("{place}: {error}")),
+            }
+        }
+        if !all.is_empty() {
+            for (claim, read) in all.iter().zip(read_with_gdb(fixture, &all)) {
+                if !read.as_ref().is_some_and(|read| is_true(claim, read)) {
+                    wrong.push(format!("{place}: {}: gdb reads {read:x?}", claim.what));
+                }
+            }
+        }
+        (all.len(), wrong)
+    });
+    let compared: usize = results.iter().map(|(count, _)| count).sum();
+    let wrong: Vec<String> = results.into_iter().flat_map(|(_, wrong)| wrong).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} claims are not true:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(compared > 500, "only {compared} words were compared");
+}
