@@ -13,6 +13,7 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 . testdata/lib/libraries.sh
 . testdata/lib/table.sh
 . testdata/lib/stacks.sh
+. testdata/lib/stepped.sh
 
 kernel_writes_cores
 mkdir -p "$FIXTURES"
@@ -60,3 +61,4 @@ if ! xargs -0 -r -n6 -P2 testdata/lib/one.sh <"$todo"; then
 fi
 rm "$todo"
 build_stacks
+build_stepped

@@ -1,0 +1,70 @@
+//! The short part of "silence proved by enumeration": the fast paths of each release, every boundary. The whole is run by
+//! `testdata/step-all.sh`; its counts stand in `docs/accuracy.md`.
+
+use std::path::{Path, PathBuf};
+
+use stepper::run::{Plan, Tally, run};
+
+/// What is stepped: the same with and without locks.
+const OPERATIONS: [&str; 6] = [
+    "first-use",
+    "malloc-cached",
+    "free-cached",
+    "threaded",
+    "malloc-cached",
+    "free-cached",
+];
+/// Instructions per operation: a first use may refill a cache, which is long.
+const LIMIT: u64 = 400;
+
+fn programs() -> Vec<PathBuf> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/stepped");
+    let mut programs: Vec<PathBuf> = std::fs::read_dir(&fixtures)
+        .expect("there are no fixtures: run ./build-fixtures.sh first")
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
+        .collect();
+    programs.sort();
+    assert!(programs.len() >= 12, "only {programs:?}");
+    programs
+}
+
+#[test]
+fn no_boundary_of_the_fast_paths_gives_an_alarm() {
+    let mut wrong = Vec::new();
+    for program in programs() {
+        let name = program.file_name().unwrap().to_string_lossy().into_owned();
+        let tallies = run(&Plan {
+            operations: OPERATIONS.map(str::to_owned).to_vec(),
+            program,
+            environment: Vec::new(),
+            keep: None,
+            limit: LIMIT,
+        })
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut all = Tally::default();
+        for tally in &tallies {
+            all.add(tally);
+        }
+        println!(
+            "{name}: {} boundaries, {} read, {} naive",
+            all.boundaries, all.read, all.naive
+        );
+        assert_eq!(
+            tallies.len(),
+            OPERATIONS.len() - 1,
+            "{name} did not go through all operations"
+        );
+        assert!(
+            all.boundaries > 150 && all.read > 20,
+            "{name} was hardly stepped: {all:?}"
+        );
+        for alarm in all.alarms {
+            wrong.push(format!(
+                "{name}: step {} pc {:#x}: {:?}",
+                alarm.step, alarm.pc, alarm.said
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
