@@ -92,28 +92,29 @@ mod tests {
         registers
     }
 
+    /// Start and end of what is written.
+    fn written(code: &[u8]) -> Vec<(u64, u64)> {
+        let writes = of(code, &registers()).writes;
+        writes
+            .iter()
+            .map(|write| (write.start, write.end))
+            .collect()
+    }
+
     #[test]
     fn stores_are_seen_with_their_address_and_size() {
         // mov [rdi+rcx*8+0x10], rax
-        let effect = of(&[0x48, 0x89, 0x44, 0xcf, 0x10], &registers());
-        assert_eq!(effect.writes, vec![0x5028..0x5030]);
+        assert_eq!(written(&[0x48, 0x89, 0x44, 0xcf, 0x10]), [(0x5028, 0x5030)]);
         // mov fs:[0xffffffffffffffc0], rax
-        let tls = of(
-            &[0x64, 0x48, 0x89, 0x04, 0x25, 0xc0, 0xff, 0xff, 0xff],
-            &registers(),
-        );
-        assert_eq!(tls.writes, vec![0x8fc0..0x8fc8]);
+        let thread_local = [0x64, 0x48, 0x89, 0x04, 0x25, 0xc0, 0xff, 0xff, 0xff];
+        assert_eq!(written(&thread_local), [(0x8fc0, 0x8fc8)]);
         // movups [rdi], xmm0
-        assert_eq!(
-            of(&[0x0f, 0x11, 0x07], &registers()).writes,
-            [0x5000..0x5010]
-        );
+        assert_eq!(written(&[0x0f, 0x11, 0x07]), [(0x5000, 0x5010)]);
     }
 
     #[test]
     fn calls_push_and_loads_write_nothing() {
-        let call = of(&[0xe8, 0, 0, 0, 0], &registers());
-        assert_eq!(call.writes, vec![0x7ff8..0x8000]);
+        assert_eq!(written(&[0xe8, 0, 0, 0, 0]), [(0x7ff8, 0x8000)]);
         assert_eq!(of(&[0x48, 0x8b, 0x07], &registers()), Effect::default());
     }
 
