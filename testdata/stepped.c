@@ -23,7 +23,7 @@ static void *(*volatile do_calloc)(size_t, size_t) = calloc;
 static void *(*volatile do_realloc)(void *, size_t) = realloc;
 static void *(*volatile do_aligned_alloc)(size_t, size_t) = aligned_alloc;
 
-enum { MANY = 700 };
+enum { MANY = 300 };
 /* What an operation works on; each thread has its own. */
 struct state {
     void *blocks[MANY];

@@ -132,20 +132,17 @@ fn run_all() -> Result<usize, String> {
         "{:<18} {:>9} {:>9} {:>7} {:>7} {:>6} {:>8}",
         "operation", "boundaries", "read", "naive", "noted", "windows", "critical"
     );
-    let tallies = run::run(&plan).map_err(say)?;
     let mut total = Tally {
         operation: "all".into(),
         ..Tally::default()
     };
-    for tally in &tallies {
-        show(tally);
-        total.add(tally);
-    }
+    let mut done = |tally: Tally| {
+        show(&tally);
+        total.add(&tally);
+    };
+    run::run(&plan, &mut done).map_err(say)?;
     if pairs > 0 {
-        for tally in run::run_pairs(&plan, pairs).map_err(say)? {
-            show(&tally);
-            total.add(&tally);
-        }
+        run::run_pairs(&plan, pairs, &mut done).map_err(say)?;
     }
     let alarms = std::mem::take(&mut total.alarms);
     total.alarms = alarms.into_iter().filter(|alarm| alarm.critical).collect();

@@ -73,17 +73,16 @@ struct Stepper<'p> {
     image: Image,
 }
 
-/// Starts the program and steps every operation that it announces.
+/// Starts the program and steps every operation that it announces; `done` is told of each at its end.
 ///
 /// # Errors
 /// If the program cannot be traced or its image not be written.
-pub fn run(plan: &Plan) -> io::Result<Vec<Tally>> {
+pub fn run(plan: &Plan, mut done: impl FnMut(Tally)) -> io::Result<()> {
     let directory = tempfile::tempdir()?;
     let mut process = Process::start(&plan.program, &plan.operations, &plan.environment)?;
-    let mut tallies = Vec::new();
     let all = process.threads().to_vec();
     let Some(mut thread) = process.run_to_mark(&all)? else {
-        return Ok(tallies);
+        return Ok(());
     };
     let image = Image::new(&directory.path().join("core"), &process)?;
     let mut stepper = Stepper {
@@ -95,12 +94,12 @@ pub fn run(plan: &Plan) -> io::Result<Vec<Tally>> {
         // The mark at an operation's end has no name.
         if let Some(operation) = stepper.announced(thread)? {
             stepper.image.rebuild(&stepper.process)?;
-            tallies.push(stepper.operation(thread, operation, None)?);
+            done(stepper.operation(thread, operation, None)?);
         }
         let all = stepper.process.threads().to_vec();
         match stepper.process.run_to_mark(&all)? {
             Some(next) => thread = next,
-            None => return Ok(tallies),
+            None => return Ok(()),
         }
     }
 }
@@ -281,8 +280,7 @@ impl Tally {
 ///
 /// # Errors
 /// If the program cannot be traced or its image not be written.
-pub fn run_pairs(plan: &Plan, each: usize) -> io::Result<Vec<Tally>> {
-    let mut tallies = Vec::new();
+pub fn run_pairs(plan: &Plan, each: usize, mut done: impl FnMut(Tally)) -> io::Result<()> {
     for parked in ["refill", "flush"] {
         for stepped in ["refill", "flush"] {
             let pair = Plan {
@@ -302,8 +300,8 @@ pub fn run_pairs(plan: &Plan, each: usize) -> io::Result<Vec<Tally>> {
                     sum.add(&tally);
                 }
             }
-            tallies.push(sum);
+            done(sum);
         }
     }
-    Ok(tallies)
+    Ok(())
 }

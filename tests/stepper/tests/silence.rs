@@ -34,24 +34,26 @@ fn no_boundary_of_the_fast_paths_gives_an_alarm() {
     let mut wrong = Vec::new();
     for program in programs() {
         let name = program.file_name().unwrap().to_string_lossy().into_owned();
-        let tallies = run(&Plan {
+        let plan = Plan {
             operations: OPERATIONS.map(str::to_owned).to_vec(),
             program,
             environment: Vec::new(),
             keep: None,
             limit: LIMIT,
+        };
+        let mut all = Tally::default();
+        let mut operations = 0;
+        run(&plan, |tally| {
+            operations += 1;
+            all.add(&tally);
         })
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut all = Tally::default();
-        for tally in &tallies {
-            all.add(tally);
-        }
         println!(
             "{name}: {} boundaries, {} read, {} naive",
             all.boundaries, all.read, all.naive
         );
         assert_eq!(
-            tallies.len(),
+            operations,
             OPERATIONS.len() - 1,
             "{name} did not go through all operations"
         );
