@@ -11,6 +11,8 @@ mod filling;
 pub mod finding;
 mod fingerprint;
 mod free_entry;
+mod free_word;
+mod header;
 mod link_damage;
 mod metadata;
 mod wording;
@@ -49,6 +51,8 @@ pub static CHECKS: &[&dyn Check] = &[
     &cyclic_list::CyclicList,
     &free_entry::FreeEntry,
     &link_damage::LinkDamage,
+    &header::Header,
+    &free_word::FreeWord,
     &fatal_free::FatalFree,
     &filling::Filling,
     &metadata::Metadata,

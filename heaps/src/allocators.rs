@@ -1,7 +1,6 @@
 //! The allocators that heapcheck knows: one folder each, one line each in `ALLOCATORS`.
 
 pub mod jemalloc;
-#[expect(dead_code, reason = "what is odd is said soon")]
 pub mod ptmalloc;
 pub mod tcmalloc;
 

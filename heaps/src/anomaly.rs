@@ -32,6 +32,14 @@ pub enum HolderKind {
 }
 
 impl HolderKind {
+    /// Bytes from what its lists name to the block: some name the header in front of it.
+    pub fn lead(self) -> u64 {
+        match self {
+            HolderKind::Fastbin | HolderKind::Bin => 16,
+            _ => 0,
+        }
+    }
+
     /// The name in the report.
     pub fn name(self) -> &'static str {
         match self {
@@ -242,6 +250,36 @@ pub enum AnomalyKind {
         fill: u8,
         /// The block is free; otherwise the bytes lie behind what the program asked for.
         freed: bool,
+    },
+    /// The header in front of a block is not as the allocator left it.
+    Header {
+        /// The block, as far as its bounds can be told.
+        block: Block,
+        /// The word.
+        at: Address,
+        /// What it is, in the allocator's own terms.
+        what: &'static str,
+        /// What it must have held, if that can be told.
+        expected: Option<u64>,
+        /// What it holds.
+        found: u64,
+        /// The block that ends where the header begins.
+        before: Option<Block>,
+    },
+    /// A word that the allocator wrote into a free block, beside its link, holds something else.
+    FreeWord {
+        /// The block.
+        block: Block,
+        /// The word.
+        at: Address,
+        /// What it is, in the allocator's own terms.
+        what: &'static str,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        found: u64,
+        /// The edge that leads to the block.
+        edge: Option<Edge>,
     },
     /// Bookkeeping that contradicts itself.
     Metadata {

@@ -104,7 +104,9 @@ fn set_holes_apart(
     anomalies.retain(|anomaly| {
         let word = match &anomaly.kind {
             AnomalyKind::BadEntry { edge, found, .. } if found.is_null() => edge.word(),
-            AnomalyKind::Metadata { at, .. } => *at,
+            AnomalyKind::Metadata { at, .. }
+            | AnomalyKind::Header { at, .. }
+            | AnomalyKind::FreeWord { at, .. } => *at,
             _ => return true,
         };
         if !is_hole(memory, word) {

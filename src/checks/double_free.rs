@@ -82,8 +82,14 @@ impl Check for DoubleFree {
                 Some(finding)
             }
             AnomalyKind::ListedInUse { block, edge } => {
+                let is_span = edge.list.holder == HolderKind::SpanList;
+                let list = if is_span {
+                    "the list of free spans".to_owned()
+                } else {
+                    format!("the {}", wording::list(&edge.list))
+                };
                 let message = format!(
-                    "the block {} of {} bytes is handed out and still on the list of free spans: it was freed twice",
+                    "the block {} of {} bytes is handed out and still on {list}: it was freed twice",
                     block.address, block.bytes
                 );
                 let view = wording::view(subject, *block, block.address);
@@ -95,12 +101,22 @@ impl Check for DoubleFree {
                     message,
                 );
                 finding.confidence = finding.confidence.min(Confidence::Likely);
-                let found = format!(
-                    "the span of {}, which is in use and has no neighbours",
-                    block.address
-                );
+                let (expected, found) = if is_span {
+                    (
+                        "a free span",
+                        format!(
+                            "the span of {}, which is in use and has no neighbours",
+                            block.address
+                        ),
+                    )
+                } else {
+                    (
+                        "a free block",
+                        format!("{}, which malloc handed out since", block.address),
+                    )
+                };
                 let found = wording::literal(subject, edge.word(), found);
-                finding.evidence = vec![wording::edge_evidence(edge, "a free span", found)];
+                finding.evidence = vec![wording::edge_evidence(edge, expected, found)];
                 finding.locations = vec![wording::location(edge)];
                 finding.next_steps = next_steps(block.bytes);
                 Some(finding)
@@ -113,7 +129,11 @@ impl Check for DoubleFree {
                 leads_on: true,
                 ..
             } => {
+                let found = &wording::entry(edge, *found);
                 let owner = match edge.list.holder {
+                    HolderKind::Tcache | HolderKind::Fastbin | HolderKind::Bin => {
+                        "it had become part of a free chunk"
+                    }
                     HolderKind::CacheArray => "its slab or extent had gone back to the free pages",
                     _ => "its span had gone back to the page heap",
                 };

@@ -30,6 +30,8 @@ impl Check for FreeEntry {
         else {
             return None;
         };
+        let raw = wording::stored(subject, edge, *found);
+        let found = &wording::entry(edge, *found);
         match stray {
             Stray::Misaligned { block, offset } if *leads_on => {
                 let message = format!(
@@ -42,6 +44,7 @@ impl Check for FreeEntry {
                     FindingKind::MisalignedFreeEntry,
                     edge,
                     *found,
+                    &raw,
                     message,
                 );
                 finding.block = Some(view);
@@ -66,6 +69,7 @@ impl Check for FreeEntry {
                     FindingKind::InvalidFreeEntry,
                     edge,
                     *found,
+                    &raw,
                     message,
                 );
                 finding.block = Some(view);
@@ -87,6 +91,7 @@ impl Check for FreeEntry {
                     FindingKind::InvalidFreeEntry,
                     edge,
                     *found,
+                    &raw,
                     message,
                 );
                 finding.confidence = finding.confidence.min(Confidence::Likely);
@@ -105,11 +110,12 @@ fn entry(
     kind: FindingKind,
     edge: &Edge,
     found: Address,
+    raw: &str,
     message: String,
 ) -> Finding {
     let mut finding = wording::finding(subject, kind, found, None, message);
     let expected = format!("a block of {} bytes", edge.list.class_bytes);
-    finding.evidence = vec![wording::edge_evidence(edge, expected, found.to_string())];
+    finding.evidence = vec![wording::edge_evidence(edge, expected, raw)];
     finding.locations = vec![wording::location(edge)];
     finding
 }

@@ -44,7 +44,7 @@ impl Check for LinkDamage {
         if *stray == Stray::NotLinkedYet || subject.anomaly.transient.is_some() {
             return Some(unlinked(subject, edge, *found, block));
         }
-        let scene = Scene::look(subject, block, *found, *repair);
+        let scene = Scene::look(subject, edge, block, *found, *repair);
         Some(scene.finding(subject, edge, *found, stray))
     }
 }
@@ -86,24 +86,39 @@ struct Scene {
     /// Last bytes of the block before.
     tail: [u8; 16],
     repair: Option<Repair>,
+    /// What the stored word is combined with to be an address.
+    mask: u64,
 }
 
 impl Scene {
-    fn look(subject: Subject<'_>, block: Block, found: Address, repair: Option<Repair>) -> Self {
+    fn look(
+        subject: Subject<'_>,
+        edge: &Edge,
+        block: Block,
+        found: Address,
+        repair: Option<Repair>,
+    ) -> Self {
         let memory = subject.target.memory;
+        // Where a header stands between two blocks, nobody writes over the link and not over it.
+        let adjoins =
+            |before: &Block| before.address.checked_add(before.bytes) == Some(block.address);
         let before = subject
             .heap
             .map
             .block_before(block)
+            .filter(adjoins)
             .map(|before| (before, subject.heap.map.state(before.id)));
         let mut tail = [0; 16];
         if let Some(at) = block.address.checked_sub(16) {
             let _ = memory.read_into(at, &mut tail); // absent bytes stay zero: no text, no evidence
         }
-        let word = found.get().to_le_bytes();
+        // The word as it is stored, which may not be the address that it stands for.
+        let raw = memory.read_u64(edge.word()).unwrap_or(found.get());
+        let mask = raw ^ found.get();
+        let word = raw.to_le_bytes();
         // Without the old value, what it must have looked like is still known: a block nearby.
         let old = repair.map_or(block.address, |repair| repair.value);
-        let written = written_prefix(word, old.get().to_le_bytes());
+        let written = written_prefix(word, (old.get() ^ mask).to_le_bytes());
         Self {
             block,
             before,
@@ -111,6 +126,7 @@ impl Scene {
             word,
             tail,
             repair,
+            mask,
         }
     }
 
@@ -148,7 +164,7 @@ impl Scene {
     /// differs, not in the byte at the block's edge (a NUL, a text's end, an increment or a flag
     /// would be there), the byte is neither zero nor text now, and the value names no block.
     fn flipped_bit(&self, stray: &Stray) -> Option<Overwriter> {
-        let old = self.repair.filter(|repair| repair.unique)?.value.get();
+        let old = self.repair.filter(|repair| repair.unique)?.value.get() ^ self.mask;
         let now = u64::from_le_bytes(self.word);
         let bit = (old ^ now).trailing_zeros();
         let byte = *self.word.get(usize::try_from(bit / 8).ok()?)?;
@@ -210,7 +226,11 @@ impl Scene {
             }) => format!("perhaps {value}"),
             None => format!("null or a block of {} bytes", block.bytes),
         };
-        let found_words = format!("{found}{}", stray_words(stray));
+        let found_words = format!(
+            "{}{}",
+            wording::stored(subject, edge, found),
+            stray_words(stray)
+        );
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {
@@ -271,7 +291,8 @@ fn stray_words(stray: &Stray) -> String {
     }
 }
 
-fn describe_tail(tail: &[u8]) -> String {
+/// What the last bytes of a block are, in a word.
+pub fn describe_tail(tail: &[u8]) -> String {
     let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
     if tail.iter().all(text) {
         "text".to_owned()
@@ -283,7 +304,7 @@ fn describe_tail(tail: &[u8]) -> String {
 }
 
 /// Bytes from the start of a word up to the last one that differs.
-fn written_prefix(word: [u8; 8], old: [u8; 8]) -> usize {
+pub fn written_prefix(word: [u8; 8], old: [u8; 8]) -> usize {
     word.iter()
         .zip(old)
         .rposition(|(new, old)| *new != old)

@@ -42,7 +42,7 @@ impl Check for Metadata {
                 edge.word(),
                 wording::edge(edge),
                 format!("null or a block of {} bytes", edge.list.class_bytes),
-                found.to_string(),
+                wording::stored(subject, edge, *found),
             ),
             _ => return None,
         };

@@ -71,6 +71,19 @@ pub fn literal(subject: Subject<'_>, at: Address, meaning: String) -> String {
     }
 }
 
+/// The block that an edge names: some lists name the header in front of it.
+pub fn entry(of: &Edge, found: Address) -> Address {
+    found.saturating_add(of.list.holder.lead())
+}
+
+/// What the word of an edge holds: as it is read, and as it stands there where that is another value.
+pub fn stored(subject: Subject<'_>, of: &Edge, found: Address) -> String {
+    match subject.target.memory.read_u64(of.word()) {
+        Ok(raw) if raw != found.get() => format!("{raw:#x}: it stands for {found}"),
+        _ => found.to_string(),
+    }
+}
+
 /// Where an edge's target stands.
 pub fn location(edge: &Edge) -> Location {
     Location {

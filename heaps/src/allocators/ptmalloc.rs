@@ -14,6 +14,7 @@
 
 mod arenas;
 mod carve;
+mod damage;
 mod layout;
 mod lists;
 mod locate;
@@ -312,7 +313,10 @@ impl Heap for PtmallocHeap<'_> {
             if let Some(arena) = self.arenas.rows.get(region.arena)
                 && let Some(bytes) = region.end.offset_from(arena.top)
             {
-                out.add(whole(arena.top, bytes, Shape::Single, Owner::Free));
+                // Its header is not part of the block, here as elsewhere.
+                let block = arena.top.saturating_add(layout::HEADER);
+                let bytes = bytes.saturating_sub(layout::HEADER);
+                out.add(whole(block, bytes, Shape::Single, Owner::Free));
             }
         }
         for mapped in &self.mapped {
@@ -343,7 +347,9 @@ impl Heap for PtmallocHeap<'_> {
     fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
         let lists = self.chunk_lists();
         let passed = self.pass(&lists, map);
-        let (statistics, details) = self.count(&passed);
+        let report = damage::describe(self, map, &lists, &passed);
+        let passed = report.passed.as_ref().unwrap_or(&passed);
+        let (statistics, details) = self.count(passed, &report);
         let mut limits = Vec::new();
         let missing: u64 = self.walks().iter().map(|walk| walk.missing).sum();
         if missing > 0 {
@@ -357,7 +363,7 @@ impl Heap for PtmallocHeap<'_> {
             limits.push(limit);
         }
         Settled {
-            anomalies: Vec::new(),
+            anomalies: report.anomalies,
             statistics,
             details,
             limits,

@@ -301,7 +301,9 @@ impl Bench {
                 let found = self.name(*found);
                 format!("{} holds {found}: {why}{on}{repair}", self.edge(edge))
             }
-            AnomalyKind::FreedAgain { .. }
+            AnomalyKind::Header { .. }
+            | AnomalyKind::FreeWord { .. }
+            | AnomalyKind::FreedAgain { .. }
             | AnomalyKind::FatalFree { .. }
             | AnomalyKind::Filling { .. } => {
                 format!("{:?}, which tcmalloc never shows", anomaly.kind)

@@ -38,6 +38,9 @@ fn survive(target: Target<'_>) -> String {
                 | AnomalyKind::FreedAgain { at, .. }
                 | AnomalyKind::FatalFree { at, .. }
                 | AnomalyKind::Filling { at, .. } => *at,
+                AnomalyKind::Header { .. } | AnomalyKind::FreeWord { .. } => {
+                    panic!("tcmalloc has no headers: {anomaly:?}")
+                }
             };
             let mapped = target.memory.region_at(at).is_some();
             assert!(mapped, "an anomaly where nothing is: {anomaly:?}");

@@ -28,12 +28,8 @@ pub struct Arena {
     pub top_size: Option<u64>,
     /// Bytes taken from the system.
     pub system_mem: u64,
-    /// The most there ever were.
-    pub max_system_mem: u64,
     /// Threads that use it, where that is recorded.
     pub attached: Option<u64>,
-    /// It is on the list of arenas.
-    pub listed: bool,
 }
 
 impl Arena {
@@ -80,6 +76,8 @@ pub struct Arenas {
     pub rows: Vec<Arena>,
     /// Runs of chunks, by address, without overlap.
     pub regions: Vec<Region>,
+    /// Where each arena's newest memory ends by other witnesses than its top chunk.
+    pub ends: Vec<Option<Address>>,
     /// Size and alignment of a heap.
     pub heap_max: u64,
     /// Words out of order.
@@ -126,6 +124,11 @@ impl Arenas {
         reader.out
     }
 
+    /// Where an arena's top chunk must end, as far as that is known beside its own header.
+    pub fn expected_end(&self, arena: usize) -> Option<Address> {
+        *self.ends.get(arena)?
+    }
+
     /// The run of chunks that holds an address.
     pub fn region_of(&self, at: Address) -> Option<&Region> {
         let after = self.regions.partition_point(|region| region.start <= at);
@@ -144,25 +147,25 @@ impl Reader<'_, '_> {
         let main = self.located.main;
         let layout = self.located.arena;
         let memory = self.target.memory;
-        let mut found: Vec<(Address, bool)> = Vec::new();
+        let mut found: Vec<Address> = Vec::new();
         match structure::ring(memory, main, &layout) {
-            Some(ring) => found.extend(ring.into_iter().map(|at| (at, true))),
+            Some(ring) => found.extend(ring),
             None => {
                 // As far as the list goes, then what the heaps themselves say.
-                found.push((main, true));
+                found.push(main);
                 found.extend(self.broken_ring());
             }
         }
-        for (at, listed) in found {
-            let row = self.arena(at, at == main, listed);
+        for at in found {
+            let row = self.arena(at, at == main);
             self.out.rows.push(row);
         }
     }
 
     /// Arenas of a list that does not close: those before the break, then those that heaps name.
-    fn broken_ring(&mut self) -> Vec<(Address, bool)> {
+    fn broken_ring(&mut self) -> Vec<Address> {
         let next = self.located.arena.next;
-        let mut found: Vec<(Address, bool)> = Vec::new();
+        let mut found: Vec<Address> = Vec::new();
         let mut from = self.located.main;
         loop {
             let link = from.saturating_add(next);
@@ -170,7 +173,7 @@ impl Reader<'_, '_> {
             let is_arena = structure::heap_info_bytes(arena.get())
                 .and_then(|info| self.word(arena.checked_sub(info)?))
                 == Some(arena.get());
-            if !is_arena || found.iter().any(|(at, _)| *at == arena) {
+            if !is_arena || found.contains(&arena) {
                 self.out.oddities.push(Oddity {
                     of: from,
                     at: link,
@@ -181,7 +184,7 @@ impl Reader<'_, '_> {
                 });
                 break;
             }
-            found.push((arena, true));
+            found.push(arena);
             from = arena;
         }
         for region in self.target.memory.regions() {
@@ -195,14 +198,14 @@ impl Reader<'_, '_> {
                 .is_some_and(|offset| offset == 0x20 || offset == 0x30);
             let good =
                 first && structure::good_bins(self.target.memory, arena, &self.located.arena) > 100;
-            if good && found.iter().all(|(at, _)| *at != arena) {
-                found.push((arena, false));
+            if good && !found.contains(&arena) {
+                found.push(arena);
             }
         }
         found
     }
 
-    fn arena(&self, at: Address, is_main: bool, listed: bool) -> Arena {
+    fn arena(&self, at: Address, is_main: bool) -> Arena {
         let layout = &self.located.arena;
         let word = |offset: u64| self.word(at.saturating_add(offset)).unwrap_or(0);
         let int = |offset: u64| {
@@ -218,9 +221,7 @@ impl Reader<'_, '_> {
             top,
             top_size: self.top_size(top),
             system_mem: word(layout.system_mem),
-            max_system_mem: word(layout.max_system_mem),
             attached: layout.attached.map(word),
-            listed,
         }
     }
 
@@ -239,6 +240,7 @@ impl Reader<'_, '_> {
     }
 
     fn find_regions(&mut self) {
+        self.out.ends = vec![None; self.out.rows.len()];
         for index in 0..self.out.rows.len() {
             let Some(arena) = self.out.rows.get(index).cloned() else {
                 continue;
@@ -260,6 +262,7 @@ impl Reader<'_, '_> {
                 self.find_scattered(&main);
             }
         }
+        self.clip();
         let regions = &mut self.out.regions;
         regions.sort_by_key(|region| (region.start, std::cmp::Reverse(region.end)));
         let mut last = Address::new(0);
@@ -268,6 +271,22 @@ impl Reader<'_, '_> {
             last = last.max(region.end);
             apart
         });
+    }
+
+    /// Damaged words must not make a run longer than the memory that is there.
+    fn clip(&mut self) {
+        let areas = self.target.memory.regions();
+        for region in &mut self.out.regions {
+            let mut end = region.start;
+            let first = areas.partition_point(|area| area.range.end <= region.start);
+            for area in areas.get(first..).unwrap_or_default() {
+                if area.range.start > end || end >= region.end {
+                    break;
+                }
+                end = area.range.end;
+            }
+            region.end = region.end.min(end);
+        }
     }
 
     fn find_main(&mut self, main: &Arena) {
@@ -342,6 +361,9 @@ impl Reader<'_, '_> {
             };
             let end = heap.saturating_add(bytes);
             let has_top = heap_of(arena.top) == heap;
+            if has_top && let Some(slot) = self.out.ends.get_mut(index) {
+                *slot = Some(end);
+            }
             if end > first {
                 self.out.regions.push(Region {
                     start: first,

@@ -13,13 +13,10 @@ use super::layout::{ALIGNMENT, CHUNKS, FLAGS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, P
 use crate::map::Chunks;
 use crate::target::{Address, Cursor, TargetMemory};
 
-/// Chunk sizes that are counted apart: below this.
-pub const SMALL: u64 = 0x420;
-
 /// Chunks by size.
 #[derive(Clone, Debug)]
 pub struct BySize {
-    /// Numbers, by size / 16, of sizes below [`SMALL`].
+    /// Numbers, by size / 16, of sizes below 0x420.
     pub small: Vec<u64>,
     /// Number of larger ones.
     pub large: u64,
@@ -149,13 +146,6 @@ pub enum Odd {
         size: u64,
         /// The impossible header to which the size led.
         led_to: Address,
-    },
-    /// The top chunk's header is not that of a top chunk.
-    Top {
-        /// The last chunk before it.
-        before: Option<Address>,
-        /// The top chunk.
-        at: Address,
     },
 }
 
@@ -402,16 +392,10 @@ impl Walker<'_, '_> {
             });
             return (inner, Some(Passed { size, ..last }));
         }
-        let resync = self
-            .footing(at.saturating_add(MIN_CHUNK))
-            .unwrap_or(self.run.limit);
         if let Some(last) = last
-            && let Some(header) = self.word(last.at.saturating_add(8))
-            && header & 0xff == 0
-            && (resync.get() - last.at.get()) & !0xff == last.size
+            && let Some(size) = self.cut_by_nul(last)
         {
-            // A NUL over the lowest byte made the last one smaller than it is.
-            let size = resync.get() - last.at.get();
+            let resync = last.at.saturating_add(size);
             self.odd(Odd::Resized {
                 chunk: last.at,
                 before: last.before,
@@ -420,6 +404,9 @@ impl Walker<'_, '_> {
             });
             return (resync, Some(Passed { size, ..last }));
         }
+        let resync = self
+            .footing(at.saturating_add(MIN_CHUNK))
+            .unwrap_or(self.run.limit);
         self.settle(last, None, at);
         self.odd(Odd::Broken {
             before: last.map(|last| last.at),
@@ -438,6 +425,16 @@ impl Walker<'_, '_> {
             before: last.map(|last| last.at),
         };
         (resync, Some(passed))
+    }
+
+    /// What the size of the chunk last passed was, if a NUL over its lowest byte made it smaller.
+    fn cut_by_nul(&mut self, last: Passed) -> Option<u64> {
+        let header = self.word(last.at.saturating_add(8))?;
+        if header != last.size || header & 0xff != 0 {
+            return None;
+        }
+        let mut sizes = (last.size..last.size + 0x100).step_by(16).skip(1);
+        sizes.find(|size| self.leads_on(last.at.saturating_add(*size)))
     }
 
     /// The two headers that close a region of memory; where chunks go on behind them.

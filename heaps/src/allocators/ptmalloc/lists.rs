@@ -218,7 +218,7 @@ impl PtmallocHeap<'_> {
         let mut entry = list.head;
         while part.entries < MAX_ENTRIES {
             if entry.is_null() {
-                part.irregular = list
+                part.irregular |= list
                     .recorded
                     .is_some_and(|recorded| recorded != part.entries);
                 return part;
@@ -296,7 +296,7 @@ impl PtmallocHeap<'_> {
         let mut chunk = list.head;
         while part.entries < MAX_ENTRIES {
             if chunk == list.at {
-                part.irregular = cursor.read_u64(list.at.saturating_add(24)) != Ok(before.get());
+                part.irregular |= cursor.read_u64(list.at.saturating_add(24)) != Ok(before.get());
                 return part;
             }
             if !chunk.is_aligned(ALIGNMENT) {
@@ -365,7 +365,10 @@ impl PtmallocHeap<'_> {
         ListRef {
             holder,
             thread,
-            at: list.at,
+            at: match list.kind {
+                Kind::Tcache | Kind::Bin => list.head_word, // one structure has many lists
+                Kind::Fastbin => list.at,
+            },
             head_word: list.head_word,
             class: list.index,
             class_bytes: list.block_bytes(),

@@ -3,8 +3,10 @@
 
 use std::ops::Range;
 
+use super::PtmallocHeap;
 use super::locate::Located;
-use crate::presence::Code;
+use crate::anomaly::Transient;
+use crate::presence::{Code, Presence};
 use crate::target::{Address, Module, Target};
 
 /// Where the allocator's code is: glibc keeps all of it between its static helpers, which stand
@@ -27,5 +29,102 @@ pub fn code(target: Target<'_>, module: &Module, located: &Located) -> Code {
             }
             Code::Touching(state)
         }
+    }
+}
+
+impl PtmallocHeap<'_> {
+    /// Proof that an arena's chunks and bins may be half changed: its lock is held, or, in a process
+    /// of one thread (which takes no locks from 2.27 on), that thread is inside.
+    pub(super) fn arena_busy(&self, arena: usize) -> Option<Transient> {
+        let row = self.arenas.rows.get(arena)?;
+        if (1..=2).contains(&row.mutex) {
+            // Whoever gives up in malloc_printerr holds the lock of an arena that is at rest.
+            let others_outside = (1..self.presences.count())
+                .all(|thread| self.presences.of(thread) == Presence::Outside);
+            if self.excuses_nothing(0) && others_outside {
+                return None;
+            }
+            return Some(Transient {
+                thread: None,
+                proof: format!("the lock of the arena {} is held ({})", row.at, row.mutex),
+            });
+        }
+        if self.presences.count() == 1 {
+            return self.thread_busy(0);
+        }
+        None
+    }
+
+    /// Proof that a cache may be half changed: only its own thread works on it.
+    pub(super) fn cache_busy(&self, cache: usize) -> Option<Transient> {
+        match self.all_caches().get(cache)?.owner {
+            Some(thread) => self.thread_busy(thread),
+            None => Some(Transient {
+                thread: None,
+                proof: "the cache's thread is not among the core's threads".into(),
+            }),
+        }
+    }
+
+    /// Proof that any thread may be inside: fastbins are filled without a lock.
+    pub(super) fn somebody_inside(&self) -> Option<Transient> {
+        (0..self.presences.count()).find_map(|thread| self.thread_busy(thread))
+    }
+
+    fn thread_busy(&self, thread: usize) -> Option<Transient> {
+        if self.excuses_nothing(thread) || self.presences.of(thread) == Presence::Outside {
+            return None;
+        }
+        Some(Transient {
+            thread: self.presences.tid(thread),
+            proof: self.presences.proof(thread),
+        })
+    }
+
+    /// A thread that died of its own fault, or by malloc's own verdict, stopped there and nowhere else.
+    fn excuses_nothing(&self, thread: usize) -> bool {
+        self.gave_up(thread) || self.presences.faulted(thread)
+    }
+
+    /// Whether malloc itself ended the process here: it checks before it changes anything, so what
+    /// it was working on is at rest. A handler that ran on top of malloc and aborted is another case.
+    fn gave_up(&self, thread: usize) -> bool {
+        const SIGABRT: i32 = 6;
+        let threads = &self.target.threads;
+        let aborted = thread == 0
+            && threads
+                .list()
+                .first()
+                .is_some_and(|thread| thread.signal == SIGABRT);
+        let Presence::Inside { frame, .. } = self.presences.of(thread) else {
+            return false;
+        };
+        let frames = threads.frames(thread);
+        aborted
+            && frame > 0
+            && frames
+                .iter()
+                .take(frame + 1)
+                .all(|frame| !frame.interrupted)
+    }
+
+    /// Proof that a thread inside the allocator is working on a chunk right now: one of its
+    /// registers holds it.
+    pub(super) fn in_flight(&self, chunk: Address) -> Option<Transient> {
+        (0..self.presences.count()).find_map(|thread| {
+            if self.excuses_nothing(thread) || self.presences.of(thread) == Presence::Outside {
+                return None;
+            }
+            let held = [chunk.get(), chunk.get().wrapping_add(16)];
+            let registers = self.presences.registers(thread);
+            let (register, _) = registers.iter().find(|(_, value)| held.contains(value))?;
+            Some(Transient {
+                thread: self.presences.tid(thread),
+                proof: format!(
+                    "{}; its {register} holds the chunk",
+                    self.presences.proof(thread)
+                ),
+            })
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::PtmallocHeap;
 use super::carve::BySize;
+use super::damage::Report;
 use super::layout::usable;
 use super::lists::Passed;
 use super::structure::Shape;
@@ -9,7 +10,11 @@ use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
 
 impl PtmallocHeap<'_> {
     /// Counts everything.
-    pub(super) fn count(&self, passed: &Passed) -> (Statistics, Vec<(&'static str, Detail)>) {
+    pub(super) fn count(
+        &self,
+        passed: &Passed,
+        report: &Report,
+    ) -> (Statistics, Vec<(&'static str, Detail)>) {
         let (mut used, mut free) = (BySize::default(), BySize::default());
         let (mut own_bytes, mut damaged) = (0, (0, 0));
         for walk in self.walks() {
@@ -29,7 +34,11 @@ impl PtmallocHeap<'_> {
             used.remove(*size);
             own_bytes += size;
         }
+        let Report { lost, resized, .. } = report;
+        used.subtract(&resized.0);
+        used.merge(&resized.1);
         used.subtract(&passed.cached);
+        used.subtract(lost);
         free.merge(&passed.cached);
 
         let mut statistics = Statistics::default();
@@ -45,6 +54,8 @@ impl PtmallocHeap<'_> {
         statistics.in_use.add(mapped.blocks, mapped.bytes);
         let (blocks, bytes) = free.total();
         statistics.free.add(blocks, bytes);
+        let (blocks, bytes) = lost.total();
+        statistics.lost.add(blocks, bytes);
         let tops: Vec<u64> = self
             .arenas
             .regions
@@ -58,16 +69,16 @@ impl PtmallocHeap<'_> {
         let top_bytes: u64 = tops.iter().sum();
         let mmapped: u64 = self.mapped.iter().map(|chunk| chunk.total).sum();
         let system: u64 = self.arenas.rows.iter().map(|arena| arena.system_mem).sum();
-        let headers = 8 * (used.total().0 + free.total().0);
+        let headers = 8 * (used.total().0 + free.total().0 + lost.total().0);
         statistics.mapped_bytes = system.saturating_add(mmapped);
         statistics.coverage = Coverage {
             in_use: statistics.in_use.bytes,
-            free: statistics.free.bytes + top_bytes,
+            free: statistics.free.bytes + statistics.lost.bytes + top_bytes,
             metadata: headers + own_bytes + (mmapped - mapped.bytes.min(mmapped)),
             tails: 0,
             unknown: 0,
         };
-        statistics.size_classes = rows(&used, &free);
+        statistics.size_classes = rows(&used, &free, lost);
         let details = self.details(passed, &used, &free, mapped, top_bytes, damaged);
         (statistics, details)
     }
@@ -155,15 +166,15 @@ impl PtmallocHeap<'_> {
     }
 }
 
-fn rows(used: &BySize, free: &BySize) -> Vec<SizeClassRow> {
+fn rows(used: &BySize, free: &BySize, lost: &BySize) -> Vec<SizeClassRow> {
     (0u64..)
-        .zip(used.small.iter().zip(&free.small))
-        .filter(|(_, (used, free))| **used + **free > 0)
-        .map(|(index, (used, free))| SizeClassRow {
+        .zip(used.small.iter().zip(&free.small).zip(&lost.small))
+        .map(|(index, ((used, free), lost))| SizeClassRow {
             block_bytes: usable(index * 16),
             in_use: *used,
             free: *free,
-            lost: 0,
+            lost: *lost,
         })
+        .filter(|row| row.in_use + row.free + row.lost > 0)
         .collect()
 }

@@ -1,0 +1,332 @@
+//! Unsorted, small and large bins: circles of double links, and the links between sizes.
+
+use super::{Cut, Inquiry};
+use crate::allocators::ptmalloc::layout::ALIGNMENT;
+use crate::allocators::ptmalloc::lists::ChunkList;
+use crate::anomaly::{AnomalyKind, Edge, Repair};
+use crate::target::Address;
+
+/// Offsets of the links in a chunk.
+const FORWARD: u64 = 16;
+const BACK: u64 = 24;
+
+/// One way through a bin.
+struct Way {
+    chunks: Vec<Address>,
+    /// The value that is no chunk of the bin, if the way did not lead back to the bin.
+    stray: Option<Address>,
+    /// The way came to a chunk that is in a list already.
+    met: Option<Address>,
+}
+
+impl Inquiry<'_, '_> {
+    fn link(&self, chunk: Address, offset: u64) -> Address {
+        Address::new(self.word(chunk.saturating_add(offset)).unwrap_or(0))
+    }
+
+    /// Follows one of the links until it leads back to the bin or to something that is no chunk.
+    fn way(&self, list: &ChunkList, offset: u64) -> Way {
+        let mut way = Way {
+            chunks: Vec::new(),
+            stray: None,
+            met: None,
+        };
+        let mut seen = std::collections::HashSet::new();
+        let mut chunk = self.link(list.at, offset);
+        while chunk != list.at {
+            let good = chunk.is_aligned(ALIGNMENT)
+                && self.map.chunk_at(chunk).is_some()
+                && self
+                    .heap
+                    .arenas
+                    .region_of(chunk)
+                    .is_some_and(|region| region.arena == list.owner);
+            if !good {
+                way.stray = Some(chunk);
+                break;
+            }
+            if !seen.insert(chunk) {
+                way.met = Some(chunk);
+                break;
+            }
+            way.chunks.push(chunk);
+            chunk = self.link(chunk, offset);
+        }
+        way
+    }
+
+    /// Follows a bin in both directions.
+    pub(super) fn follow_bin(&mut self, list: &ChunkList) {
+        let forward = self.way(list, FORWARD);
+        let back = self.way(list, BACK);
+        let mut before = list.at;
+        for (position, chunk) in (0u64..).zip(&forward.chunks) {
+            let from = (before != list.at).then(|| before.saturating_add(FORWARD));
+            let edge = self.edge(list, position, from);
+            let fresh = self.enter(list, *chunk, edge);
+            if !fresh {
+                return;
+            }
+            self.check_chunk(list, *chunk, before, edge);
+            before = *chunk;
+        }
+        if let Some(chunk) = forward.met {
+            let position = forward.chunks.len() as u64;
+            self.report_link(list, chunk, before, position, &back);
+            return;
+        }
+        match forward.stray {
+            Some(found) => {
+                self.report_link(list, found, before, forward.chunks.len() as u64, &back);
+            }
+            None => {
+                let last = self.link(list.at, BACK);
+                if last != before {
+                    self.report_bin_back(list, last, before);
+                }
+                self.check_sizes(list, &forward.chunks);
+            }
+        }
+        // What only the other direction reaches.
+        for (position, chunk) in (0u64..).zip(back.chunks.iter().rev()) {
+            let id = self.map.chunk_at(*chunk);
+            if id.is_some_and(|id| !self.map.is_listed(id)) {
+                let edge = self.edge(list, position, None);
+                self.enter(list, *chunk, edge);
+            }
+        }
+    }
+
+    /// A chunk of a bin beside its forward link: the link back, and what its neighbour keeps of it.
+    fn check_chunk(&mut self, list: &ChunkList, chunk: Address, before: Address, edge: Edge) {
+        let Some(block) = self.block_of(chunk) else {
+            return;
+        };
+        if self.broken.contains(&chunk) {
+            return;
+        }
+        let back = self.link(chunk, BACK);
+        let forward = self.link(chunk, FORWARD);
+        // With the forward link gone as well it is one write, which that link says.
+        let forward_is_good = forward == list.at || self.map.chunk_at(forward).is_some();
+        if back != before && forward_is_good {
+            // Where the one before was skipped, its forward link is the damaged one.
+            let skipped = self.map.chunk_at(back).is_some() && self.link(back, FORWARD) == chunk;
+            if !skipped {
+                let transient = self.busy(list);
+                self.push(
+                    AnomalyKind::FreeWord {
+                        block,
+                        at: chunk.saturating_add(BACK),
+                        what: "link back (bk)",
+                        expected: format!("{before}, the entry before it"),
+                        found: back.get(),
+                        edge: Some(edge),
+                    },
+                    transient,
+                );
+            }
+        }
+        let size = block.bytes + 8;
+        let next = chunk.saturating_add(size);
+        let marked = self
+            .word(next.saturating_add(8))
+            .is_some_and(|header| header & 1 == 0);
+        let foot = self.word(next);
+        if self.broken.contains(&next) {
+            return;
+        }
+        if let Some(found) = foot.filter(|foot| *foot != size) {
+            let transient = self.busy(list);
+            self.push(
+                AnomalyKind::FreeWord {
+                    block,
+                    at: next,
+                    what: "size behind the block (prev_size of the next chunk)",
+                    expected: format!("{size:#x}, the size of the free chunk"),
+                    found,
+                    edge: Some(edge),
+                },
+                transient,
+            );
+        } else if !marked {
+            let transient = self.busy(list).or_else(|| self.heap.in_flight(chunk));
+            self.push(
+                AnomalyKind::Metadata {
+                    of: block.address,
+                    at: next.saturating_add(8),
+                    what: "PREV_INUSE behind a chunk that is in a bin",
+                    expected: "clear".into(),
+                    found: "set".into(),
+                    counts_only: false,
+                },
+                transient,
+            );
+        }
+    }
+
+    /// A forward link that leads to no chunk of the bin.
+    fn report_link(
+        &mut self,
+        list: &ChunkList,
+        found: Address,
+        from: Address,
+        position: u64,
+        back: &Way,
+    ) {
+        let is_head = from == list.at;
+        if self.broken.contains(&from) {
+            return;
+        }
+        // The other direction tells what stands behind.
+        let behind = match back.chunks.iter().position(|chunk| *chunk == from) {
+            Some(0) => Some(list.at),
+            Some(index) => back.chunks.get(index - 1).copied(),
+            None if back.stray.is_none() && is_head => back.chunks.last().copied(),
+            None => back
+                .chunks
+                .last()
+                .copied()
+                .filter(|last| self.link(*last, BACK) == from),
+        };
+        let edge = self.edge(
+            list,
+            position,
+            (!is_head).then(|| from.saturating_add(FORWARD)),
+        );
+        let reciprocal = self.word(found.saturating_add(BACK)) == Some(from.get());
+        let stray = self.stray(list, found);
+        let busy = self.busy(list);
+        let transient = self
+            .heap
+            .in_flight(found)
+            .or_else(|| self.heap.in_flight(from))
+            .filter(|_| busy.is_some());
+        let anomaly = self.push(
+            AnomalyKind::BadEntry {
+                edge,
+                found,
+                stray,
+                leads_on: reciprocal && !found.is_null(),
+                repair: behind.map(|value| Repair {
+                    value,
+                    unique: true,
+                }),
+            },
+            transient,
+        );
+        self.cut.push(Cut {
+            list: *list,
+            anomaly: Some(anomaly),
+            missing: None,
+            edge,
+        });
+    }
+
+    fn report_bin_back(&mut self, list: &ChunkList, found: Address, expected: Address) {
+        let at = list.at.saturating_add(BACK);
+        let transient = self.busy(list);
+        self.push(
+            AnomalyKind::Metadata {
+                of: at,
+                at,
+                what: "link back (bk) of the bin",
+                expected: format!("{expected}, its last chunk"),
+                found: found.to_string(),
+                counts_only: false,
+            },
+            transient,
+        );
+    }
+
+    /// The links between the first chunks of each size of a large bin.
+    fn check_sizes(&mut self, list: &ChunkList, chunks: &[Address]) {
+        if list.index < 64 && list.index != 1 {
+            return;
+        }
+        let sizes: Vec<u64> = chunks
+            .iter()
+            .map(|chunk| self.size_by_map(*chunk).unwrap_or(0))
+            .collect();
+        let firsts: Vec<Address> = chunks
+            .iter()
+            .zip(&sizes)
+            .enumerate()
+            .filter(|(index, (_, size))| {
+                index.checked_sub(1).and_then(|before| sizes.get(before)) != Some(*size)
+            })
+            .map(|(_, (chunk, _))| *chunk)
+            .collect();
+        for (position, (chunk, size)) in (0u64..).zip(chunks.iter().zip(&sizes)) {
+            if *size < 0x400 || self.broken.contains(chunk) {
+                continue;
+            }
+            let place = firsts.iter().position(|first| first == chunk);
+            let (smaller, larger) = match place {
+                Some(place) if list.index > 1 => {
+                    let around = |step: usize| {
+                        firsts
+                            .get((place + step) % firsts.len())
+                            .copied()
+                            .unwrap_or_default()
+                    };
+                    (around(1), Some(around(firsts.len() - 1)))
+                }
+                Some(_) => (Address::new(0), Some(Address::new(0))),
+                None if list.index == 1 => (Address::new(0), Some(Address::new(0))),
+                None => (Address::new(0), None),
+            };
+            self.check_size_link(list, *chunk, position, 32, Some(smaller));
+            self.check_size_link(list, *chunk, position, 40, larger);
+        }
+    }
+
+    fn check_size_link(
+        &mut self,
+        list: &ChunkList,
+        chunk: Address,
+        position: u64,
+        offset: u64,
+        expected: Option<Address>,
+    ) {
+        let at = chunk.saturating_add(offset);
+        let (Some(expected), Some(found), Some(block)) =
+            (expected, self.word(at), self.block_of(chunk))
+        else {
+            return;
+        };
+        if found == expected.get() {
+            return;
+        }
+        // One write over several words of a block is one finding.
+        let said = self.out.iter().any(|anomaly| match &anomaly.kind {
+            AnomalyKind::FreeWord { block: known, .. } => *known == block,
+            AnomalyKind::BadEntry { edge, .. } => edge.from == Some(chunk.saturating_add(FORWARD)),
+            _ => false,
+        });
+        if said {
+            return;
+        }
+        let edge = self.edge(list, position, None);
+        let transient = self.busy(list);
+        self.push(
+            AnomalyKind::FreeWord {
+                block,
+                at,
+                what: if offset == 32 {
+                    "link to the next smaller size (fd_nextsize)"
+                } else {
+                    "link to the next larger size (bk_nextsize)"
+                },
+                expected: if expected.is_null() {
+                    "null".to_owned()
+                } else {
+                    expected.to_string()
+                },
+                found,
+                edge: Some(edge),
+            },
+            transient,
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Headers that the walk over chunks could not believe.
+
+use super::Inquiry;
+use crate::allocators::ptmalloc::carve::Odd;
+use crate::allocators::ptmalloc::layout::{HEADER, NON_MAIN, PREV_INUSE};
+use crate::anomaly::AnomalyKind;
+use crate::target::Address;
+
+const SIZE: &str = "size and flags of the chunk";
+
+impl Inquiry<'_, '_> {
+    /// Turns what the walk met into anomalies.
+    pub(super) fn headers(&mut self) {
+        let odd: Vec<(usize, Odd)> = self.heap.odd().collect();
+        for (_, odd) in &odd {
+            match odd {
+                Odd::Broken { at, .. } => self.broken.insert(*at),
+                Odd::Resized { chunk, .. } => self.broken.insert(*chunk),
+                _ => false,
+            };
+        }
+        for (arena, odd) in odd {
+            match odd {
+                Odd::Broken { before, at, resync } => self.broken_header(arena, before, at, resync),
+                Odd::Resized {
+                    chunk,
+                    before,
+                    size,
+                    ..
+                } => self.resized(arena, before, chunk, size),
+                Odd::Foot { chunk, next } => self.foot(arena, chunk, next),
+                Odd::First { chunk } => self.first(arena, chunk),
+                Odd::Adjacent { .. } => {} // the lists say which of them is not free
+            }
+        }
+    }
+
+    fn flags(&self, arena: usize) -> u64 {
+        let is_main = self
+            .heap
+            .arenas
+            .rows
+            .get(arena)
+            .is_none_or(|arena| arena.is_main);
+        PREV_INUSE | if is_main { 0 } else { NON_MAIN }
+    }
+
+    fn header(
+        &mut self,
+        chunk: Address,
+        before: Option<Address>,
+        expected: Option<u64>,
+        transient: Option<crate::anomaly::Transient>,
+    ) {
+        let at = chunk.saturating_add(8);
+        let (Some(block), Some(found)) = (self.block_of(chunk), self.word(at)) else {
+            return;
+        };
+        let before = before.and_then(|before| self.block_of(before));
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at,
+                what: SIZE,
+                expected,
+                found,
+                before,
+            },
+            transient,
+        );
+    }
+
+    fn broken_header(
+        &mut self,
+        arena: usize,
+        before: Option<Address>,
+        at: Address,
+        resync: Address,
+    ) {
+        let size = resync.offset_from(at).unwrap_or(0);
+        // A chunk that is being cut out of a larger one has no header yet.
+        let busy = self.heap.arena_busy(arena);
+        let row = self.heap.arenas.rows.get(arena);
+        let remainder = row.and_then(|row| {
+            self.word(
+                row.at
+                    .saturating_add(self.heap.located.arena.last_remainder),
+            )
+        }) == Some(at.get());
+        let transient = match busy {
+            Some(busy) if remainder => Some(busy),
+            Some(_) => self.heap.in_flight(at),
+            None => None,
+        };
+        let flags = self.flags(arena);
+        self.header(at, before, Some(size | flags), transient);
+    }
+
+    fn resized(&mut self, arena: usize, before: Option<Address>, chunk: Address, size: u64) {
+        let flags = self.flags(arena);
+        let transient = self
+            .heap
+            .arena_busy(arena)
+            .and_then(|_| self.heap.in_flight(chunk));
+        self.header(chunk, before, Some(size | flags), transient);
+    }
+
+    /// The header behind a chunk in use says that it is free.
+    fn foot(&mut self, arena: usize, chunk: Address, next: Address) {
+        if self.broken.contains(&next) || self.is_linked(chunk) {
+            return; // said with that, or with its bin
+        }
+        let transient = self
+            .heap
+            .arena_busy(arena)
+            .or_else(|| self.heap.in_flight(chunk));
+        let at = next.saturating_add(8);
+        let Some(found) = self.word(at) else {
+            return;
+        };
+        if self.block_of(next).is_some() {
+            self.header(next, Some(chunk), Some(found | PREV_INUSE), transient);
+        } else {
+            self.top_marks(chunk, next, found, transient);
+        }
+        self.broken.insert(next);
+    }
+
+    fn top_marks(
+        &mut self,
+        chunk: Address,
+        top: Address,
+        found: u64,
+        transient: Option<crate::anomaly::Transient>,
+    ) {
+        let Some((block, _)) = self.map.block_at(top.saturating_add(HEADER)) else {
+            return;
+        };
+        let before = self.block_of(chunk);
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at: top.saturating_add(8),
+                what: "size and flags of the top chunk",
+                expected: Some(found | PREV_INUSE),
+                found,
+                before,
+            },
+            transient,
+        );
+    }
+
+    /// Whether a neighbour in a bin points back at a chunk.
+    fn is_linked(&self, chunk: Address) -> bool {
+        let link = |at: Address, offset| self.word(at.saturating_add(offset)).map(Address::new);
+        let answered = |there: u64, back: u64| {
+            link(chunk, there).and_then(|other| link(other, back)) == Some(chunk)
+        };
+        answered(16, 24) || answered(24, 16)
+    }
+
+    /// The first chunk of a run says that the one before it is free.
+    fn first(&mut self, arena: usize, chunk: Address) {
+        let transient = self.heap.arena_busy(arena);
+        let found = self.word(chunk.saturating_add(8)).unwrap_or(0);
+        self.header(chunk, None, Some(found | PREV_INUSE), transient);
+    }
+}

@@ -1,0 +1,368 @@
+//! Caches and fastbins: single links.
+
+use super::{Cut, Inquiry};
+use crate::allocators::ptmalloc::layout::{ALIGNMENT, FLAGS, HEADER};
+use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
+use crate::anomaly::{AnomalyKind, Edge, Stray};
+use crate::target::{Address, Cursor};
+
+/// What an entry turned out to be.
+enum Entry {
+    /// One of the list.
+    Good(Address),
+    /// One of the list, inside what its neighbour's size claims.
+    Swallowed(Address),
+    /// None.
+    Bad(Stray),
+}
+
+impl Inquiry<'_, '_> {
+    /// Follows a list of single links to its end or to its first damage.
+    pub(super) fn follow_single(&mut self, list: &ChunkList) {
+        let mut entry = list.head;
+        let mut from: Option<Address> = None;
+        let mut walked = 0u64;
+        loop {
+            let edge = self.edge(list, walked, from);
+            if entry.is_null() {
+                self.ends(list, walked, edge);
+                return;
+            }
+            let chunk = match self.judge(list, entry) {
+                Entry::Good(chunk) => chunk,
+                Entry::Swallowed(chunk) => {
+                    self.split(chunk);
+                    chunk
+                }
+                Entry::Bad(stray) => {
+                    self.bad_entry(list, edge, entry, stray, walked);
+                    return;
+                }
+            };
+            if !self.enter(list, chunk, edge) {
+                self.closes(list, chunk, walked);
+                return;
+            }
+            self.check_key(list, chunk, edge);
+            walked += 1;
+            let block = chunk.saturating_add(HEADER);
+            let Some(word) = self.word(block) else {
+                self.bad_entry(list, edge, entry, Stray::Unmapped, walked);
+                return;
+            };
+            from = Some(block);
+            entry = self.heap.decode(block, word);
+            // Two kinds of lists name different ends of a chunk: behind one that both hold, the
+            // link was the other's.
+            if self.is_contested(chunk) && !self.goes_on(list, entry) {
+                self.cut.push(Cut {
+                    list: *list,
+                    anomaly: None,
+                    missing: list
+                        .recorded
+                        .map(|recorded| recorded.saturating_sub(walked)),
+                    edge: self.edge(list, walked, from),
+                });
+                return;
+            }
+        }
+    }
+
+    fn is_contested(&self, chunk: Address) -> bool {
+        self.map
+            .chunk_at(chunk)
+            .is_some_and(|id| self.map.is_disputed(id))
+    }
+
+    fn goes_on(&self, list: &ChunkList, entry: Address) -> bool {
+        entry.is_null() || !matches!(self.judge(list, entry), Entry::Bad(_))
+    }
+
+    fn judge(&self, list: &ChunkList, entry: Address) -> Entry {
+        if !entry.is_aligned(ALIGNMENT) {
+            return Entry::Bad(self.stray(list, entry));
+        }
+        let Some(chunk) = list.chunk(entry) else {
+            return Entry::Bad(Stray::Unmapped);
+        };
+        let Some(block) = self.block_of(chunk) else {
+            // A boundary that a wrong size swallowed?
+            return if self.swallowed(list, chunk) {
+                Entry::Swallowed(chunk)
+            } else {
+                Entry::Bad(self.stray(list, entry))
+            };
+        };
+        let in_arena = list.kind == Kind::Tcache
+            || self
+                .heap
+                .arenas
+                .region_of(chunk)
+                .is_some_and(|region| region.arena == list.owner);
+        let tcache = self.heap.tcaches.layout.as_ref();
+        let by_map = block.bytes + 8;
+        let by_header = self.size_by_header(chunk).unwrap_or(0);
+        let is_mapped = self.map.chunk_at(chunk).is_none();
+        if in_arena && (is_mapped || list.takes(by_map, tcache) || list.takes(by_header, tcache)) {
+            return Entry::Good(chunk);
+        }
+        // A header that was written over after the chunk was freed: its list knows its size.
+        let keyed = self.has_key(list, entry);
+        if in_arena && (keyed || self.broken.contains(&chunk)) {
+            return Entry::Good(chunk);
+        }
+        Entry::Bad(self.stray(list, entry))
+    }
+
+    /// Whether the list proves that a chunk of its size begins here, inside another that is then
+    /// too large: the header is the list's, and the key is there.
+    fn swallowed(&self, list: &ChunkList, chunk: Address) -> bool {
+        let Some(size) = list.size else {
+            return false;
+        };
+        let block = chunk.saturating_add(HEADER);
+        let Some((outer, offset)) = self.map.block_at(block) else {
+            return false;
+        };
+        let end = outer.address.saturating_add(outer.bytes + 8 - HEADER);
+        let ends = chunk.saturating_add(size);
+        let inside = offset >= 0x20 && ends <= end;
+        let fits = self.size_by_header(chunk) == Some(size) && self.keyed_or_unkeyed(list, block);
+        inside && fits && self.leads_to(ends, end)
+    }
+
+    /// Corrects the map where a chunk's size was made to cover the one at `chunk`.
+    fn split(&mut self, chunk: Address) {
+        let block = chunk.saturating_add(HEADER);
+        let Some((outer, _)) = self.map.block_at(block) else {
+            return;
+        };
+        let Some(start) = outer.address.checked_sub(HEADER) else {
+            return;
+        };
+        if self.map.split_chunk(chunk).is_none() {
+            return;
+        }
+        let whole = outer.bytes + 8;
+        let first = chunk.offset_from(start).unwrap_or(0);
+        self.resized.0.add(whole);
+        self.resized.1.add(first);
+        self.resized.1.add(whole.saturating_sub(first));
+        let at = start.saturating_add(8);
+        let (Some(outer), Some(found)) = (self.block_of(start), self.word(at)) else {
+            return;
+        };
+        let before = self.map.block_before(outer);
+        self.broken.insert(start);
+        self.push(
+            AnomalyKind::Header {
+                block: outer,
+                at,
+                what: "size and flags of the chunk",
+                expected: Some(first | found & FLAGS),
+                found,
+                before,
+            },
+            None,
+        );
+    }
+
+    /// Whether sane chunks fill the space between two places.
+    fn leads_to(&self, from: Address, end: Address) -> bool {
+        let mut at = from;
+        for _ in 0..4096 {
+            if at >= end {
+                return at == end;
+            }
+            match self.size_by_header(at) {
+                Some(size) if size >= 0x20 && size % ALIGNMENT == 0 => {
+                    at = at.saturating_add(size);
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    fn keyed_or_unkeyed(&self, list: &ChunkList, block: Address) -> bool {
+        list.kind != Kind::Tcache
+            || self.heap.expected_key(list).is_none()
+            || self.has_key(list, block)
+    }
+
+    fn has_key(&self, list: &ChunkList, block: Address) -> bool {
+        list.kind == Kind::Tcache
+            && self
+                .heap
+                .expected_key(list)
+                .is_some_and(|key| self.word(block.saturating_add(8)) == Some(key))
+    }
+
+    /// A list that comes back to a chunk which a list holds already.
+    fn closes(&mut self, list: &ChunkList, chunk: Address, walked: u64) {
+        let Some(edges) = self.edges.get(&chunk) else {
+            return;
+        };
+        let here = self.heap.list_ref(list);
+        let first = edges
+            .iter()
+            .find(|edge| edge.list == here && edge.position < walked);
+        if let Some(first) = first {
+            let length = walked - first.position;
+            let taken = list.recorded.is_some_and(|recorded| recorded < walked + 1);
+            self.circles.insert(chunk, (length, taken));
+        }
+    }
+
+    /// A cached block whose second word is not the key.
+    fn check_key(&mut self, list: &ChunkList, chunk: Address, edge: Edge) {
+        let block_at = chunk.saturating_add(HEADER);
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        if !self.heap.key_is_wrong(list, block_at, &mut cursor) || self.is_contested(chunk) {
+            return;
+        }
+        // With the link gone as well it is one write, which the link says.
+        let link = self
+            .word(block_at)
+            .map(|word| self.heap.decode(block_at, word));
+        if !link.is_some_and(|entry| self.goes_on(list, entry)) || self.broken.contains(&chunk) {
+            return;
+        }
+        let at = block_at.saturating_add(8);
+        let (Some(block), Some(found)) = (self.block_of(chunk), self.word(at)) else {
+            return;
+        };
+        let key = self.heap.expected_key(list).unwrap_or(0);
+        let transient = self.busy(list);
+        self.push(
+            AnomalyKind::FreeWord {
+                block,
+                at,
+                what: "tcache key",
+                expected: format!("{key:#x}, the key of every cached block"),
+                found,
+                edge: Some(edge),
+            },
+            transient,
+        );
+    }
+
+    /// A list that ends at null.
+    fn ends(&mut self, list: &ChunkList, walked: u64, edge: Edge) {
+        let Some(recorded) = list.recorded.filter(|recorded| *recorded != walked) else {
+            return;
+        };
+        // A chunk that another list holds, too, brings that one's tail along.
+        let crosses = self
+            .edges
+            .values()
+            .any(|edges| edges.iter().any(|other| other.list == edge.list));
+        if crosses {
+            return;
+        }
+        let transient = self.busy(list);
+        let off_by_one = recorded.abs_diff(walked) == 1;
+        let short = recorded > walked;
+        let anomaly = self.push(
+            AnomalyKind::Length {
+                list: edge.list,
+                at: list.count_at,
+                recorded,
+                walked,
+            },
+            transient.filter(|_| off_by_one),
+        );
+        if short {
+            self.cut.push(Cut {
+                list: *list,
+                anomaly: Some(anomaly),
+                missing: Some(recorded - walked),
+                edge,
+            });
+        }
+    }
+
+    fn bad_entry(
+        &mut self,
+        list: &ChunkList,
+        edge: Edge,
+        found: Address,
+        stray: Stray,
+        walked: u64,
+    ) {
+        let missing = list
+            .recorded
+            .map(|recorded| recorded.saturating_sub(walked));
+        let mut cut = Cut {
+            list: *list,
+            anomaly: None,
+            missing,
+            edge,
+        };
+        let edge = self.taken_link(list, edge, found).unwrap_or(edge);
+        let from = edge.from.and_then(|block| block.checked_sub(HEADER));
+        if from.is_none_or(|chunk| !self.broken.contains(&chunk)) {
+            let leads_on = self.was_freed(list, found);
+            let held = list
+                .chunk(found)
+                .and_then(|chunk| self.heap.in_flight(chunk));
+            let transient = held
+                .or_else(|| from.and_then(|chunk| self.heap.in_flight(chunk)))
+                .filter(|_| self.busy(list).is_some());
+            cut.anomaly = Some(self.push(
+                AnomalyKind::BadEntry {
+                    edge,
+                    found,
+                    stray,
+                    leads_on,
+                    repair: None,
+                },
+                transient,
+            ));
+        }
+        self.cut.push(cut);
+    }
+
+    /// A cache's head that is no chunk was the link of the block that malloc took off last: it still
+    /// stands there.
+    fn taken_link(&self, list: &ChunkList, edge: Edge, found: Address) -> Option<Edge> {
+        let (None, Some(size)) = (edge.from, list.size) else {
+            return None;
+        };
+        if self.was_freed(list, found) {
+            return None;
+        }
+        let mut block = None;
+        self.each_chunk(|chunk, chunk_size, _| {
+            let at = chunk.saturating_add(HEADER);
+            if chunk_size == size
+                && self.word(at).map(|word| self.heap.decode(at, word)) == Some(found)
+            {
+                block = Some(at);
+            }
+            block.is_none()
+        });
+        Some(Edge {
+            from: Some(block?),
+            ..edge
+        })
+    }
+
+    /// Whether an entry that is no chunk was put into the list by free: its size word sent it there,
+    /// and what free writes into a block is in it.
+    fn was_freed(&self, list: &ChunkList, entry: Address) -> bool {
+        let Some(chunk) = list.chunk(entry).filter(|_| entry.is_aligned(ALIGNMENT)) else {
+            return false;
+        };
+        let block = chunk.saturating_add(HEADER);
+        let size = self.size_by_header(chunk).unwrap_or(0);
+        if !list.takes(size, self.heap.tcaches.layout.as_ref()) {
+            return false;
+        }
+        if list.kind == Kind::Tcache && self.heap.expected_key(list).is_some() {
+            return self.has_key(list, block);
+        }
+        let next = self.word(block).map(|word| self.heap.decode(block, word));
+        next.is_some_and(|next| self.goes_on(list, next))
+    }
+}
