@@ -19,6 +19,12 @@ fn every_fixture_shows_what_it_must_and_nothing_else() {
     keep_readme_table("tcmalloc", &by_way("gperftools", &runs));
 }
 
+#[test]
+fn every_fixture_of_jemalloc_shows_what_it_must_and_nothing_else() {
+    let runs = check("jemalloc");
+    keep_readme_table("jemalloc", &by_way("jemalloc", &runs));
+}
+
 /// A few cores of different kinds, for the tests that read each many times.
 fn a_few() -> Vec<Fixture> {
     [

@@ -43,8 +43,8 @@ static UNUSED void need_unused(size_t size)
         need(arena_number(ALL_ARENAS, "bins.0.curregs", bin_of(size)) == 0, "the class is in use already");
 }
 
-/* CLASS for a class of which the program knows that `in_use` blocks are its own. What jemalloc counts beyond that, threads have
- * cached. */
+/* CLASS for a class of which the program knows that `in_use` blocks are its own. Those of its slabs that are not, are free, wherever
+ * they are held. */
 static UNUSED void say_bin(size_t size, uint64_t in_use)
 {
     struct line line = {{0}, 0};
@@ -54,8 +54,6 @@ static UNUSED void say_bin(size_t size, uint64_t in_use)
     if (has_stats() && size <= LARGEST_SMALL) {
         size_t bin = bin_of(size);
         refresh();
-        uint64_t regions = arena_number(ALL_ARENAS, "bins.0.curregs", bin);
-        put_count(&line, "cached", regions - in_use);
         put_count(&line, "free", arena_number(ALL_ARENAS, "bins.0.curslabs", bin) * bin_number("nregs", bin) - in_use);
     }
     put_end(&line);

@@ -63,6 +63,9 @@ int main(void)
 #elif defined SLAB || defined EXTENT
     flush();
     do_free(p);
+#ifdef EXTENT
+    block = NULL; /* where it began within its page is not known any more */
+#endif
 #elif defined RETURNED
     flush();
     do_free(p);

@@ -46,7 +46,7 @@ pub fn check(allocator: &str) -> Vec<Run> {
     let mut failed = 0;
     for run in &runs {
         let place = format!(
-            "{:<16}{:<34}{:<12}",
+            "{:<32}{:<34}{:<12}",
             run.fixture.release,
             run.fixture.name,
             run.way.name()
