@@ -79,24 +79,26 @@ fn parse() -> Result<Options, String> {
     Ok(Options { plan, pairs })
 }
 
+/// Alarms that are shown of an operation: the next ones say the same.
+const SHOWN: usize = 3;
+
 fn show(tally: &Tally) {
-    println!(
-        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>6} {:>8}{}{}",
+    print!(
+        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>7} {:>6} {:>8}",
         tally.operation,
         tally.boundaries,
         tally.read,
+        tally.windows.len(),
         tally.naive,
         tally.noted,
-        tally.windows.len(),
-        tally.alarms.iter().filter(|alarm| alarm.critical).count(),
-        if tally.unrecognised > 0 {
-            format!("  no heap at {}", tally.unrecognised)
-        } else {
-            String::new()
-        },
-        if tally.cut { "  not to its end" } else { "" },
+        tally.warned,
+        tally.critical,
     );
-    for alarm in &tally.alarms {
+    if tally.unrecognised > 0 {
+        print!("  no heap at {}", tally.unrecognised);
+    }
+    println!("{}", if tally.cut { "  not to its end" } else { "" });
+    for alarm in tally.alarms.iter().take(SHOWN) {
         let core = alarm
             .core
             .as_ref()
@@ -124,14 +126,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The number of alarms.
-fn run_all() -> Result<usize, String> {
+/// The number of boundaries with a critical finding.
+fn run_all() -> Result<u64, String> {
     let Options { plan, pairs } = parse()?;
     let say = |error: std::io::Error| format!("{}: {error}", plan.program.display());
-    println!(
-        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>6} {:>8}",
-        "operation", "boundaries", "read", "naive", "noted", "windows", "critical"
-    );
+    println!("operation          boundaries      read windows   naive   noted warned critical");
     let mut total = Tally {
         operation: "all".into(),
         ..Tally::default()
@@ -144,13 +143,7 @@ fn run_all() -> Result<usize, String> {
     if pairs > 0 {
         run::run_pairs(&plan, pairs, &mut done).map_err(say)?;
     }
-    let alarms = std::mem::take(&mut total.alarms);
-    total.alarms = alarms.into_iter().filter(|alarm| alarm.critical).collect();
-    let critical = total.alarms.len();
-    show(&Tally {
-        alarms: Vec::new(),
-        ..total
-    });
-    println!("{critical} boundaries with a critical finding");
-    Ok(critical)
+    total.alarms.clear();
+    show(&total);
+    Ok(total.critical)
 }

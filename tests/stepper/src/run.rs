@@ -57,7 +57,11 @@ pub struct Tally {
     pub unrecognised: u64,
     /// The first instruction of each run of boundaries at which a naive reader is wrong.
     pub windows: Vec<u64>,
-    /// Critical findings and warnings.
+    /// Boundaries with a warning, none critical.
+    pub warned: u64,
+    /// Boundaries with a critical finding.
+    pub critical: u64,
+    /// The first of both.
     pub alarms: Vec<Alarm>,
     /// The operation was not stepped to its end: `limit` instructions were reached, or it waits for
     /// a parked thread.
@@ -65,7 +69,7 @@ pub struct Tally {
 }
 
 /// Alarms that are remembered per operation.
-const MAX_ALARMS: usize = 50;
+const MAX_ALARMS: usize = 20;
 
 struct Stepper<'p> {
     plan: &'p Plan,
@@ -222,6 +226,8 @@ impl Stepper<'_> {
         tally.unrecognised += u64::from(judgement.heaps == 0);
         tally.naive += u64::from(judgement.naive > 0);
         tally.noted += u64::from(judgement.notes > 0);
+        tally.critical += u64::from(judgement.critical);
+        tally.warned += u64::from(!judgement.critical && !judgement.alarms.is_empty());
         let naive = judgement.naive > 0;
         if !judgement.alarms.is_empty() && tally.alarms.len() < MAX_ALARMS {
             let registers = self.process.registers(thread)?;
@@ -270,6 +276,8 @@ impl Tally {
         self.naive += other.naive;
         self.noted += other.noted;
         self.unrecognised += other.unrecognised;
+        self.warned += other.warned;
+        self.critical += other.critical;
         self.windows.extend_from_slice(&other.windows);
         self.alarms.extend_from_slice(&other.alarms);
     }
