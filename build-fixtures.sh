@@ -14,6 +14,7 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 . testdata/lib/table.sh
 . testdata/lib/stacks.sh
 . testdata/lib/stepped.sh
+. testdata/lib/guests.sh
 
 kernel_writes_cores
 mkdir -p "$FIXTURES"

@@ -3,8 +3,12 @@
 //! A new architecture is one `const` in its own file and one line in [`ARCHITECTURES`]. Registers are looked up by
 //! number, never by string in a loop; names are for reports only.
 
+mod aarch64;
 mod x86_64;
 
+use heaps::target::InstructionSet;
+
+pub use aarch64::AARCH64;
 pub use x86_64::X86_64;
 
 /// Everything that differs between architectures.
@@ -14,6 +18,8 @@ pub struct ArchInfo {
     pub name: &'static str,
     /// `e_machine` of its ELF files.
     pub elf_machine: u16,
+    /// What its code is written in.
+    pub instruction_set: InstructionSet,
     /// Bytes of a pointer.
     pub pointer_bytes: u8,
     /// Whether the lowest byte comes first.
@@ -34,6 +40,12 @@ pub struct ArchInfo {
     pub return_address: u16,
     /// DWARF numbers that a callee must preserve: what an unwinder may assume unchanged without a rule.
     pub callee_saved: &'static [u16],
+    /// How a call looks in code.
+    pub calls: CallRules,
+    /// The bits of an address of code; authenticated pointers have a signature in others.
+    pub code_mask: u64,
+    /// Type of the note whose second word says which bits of a pointer to code hold its signature.
+    pub code_mask_note: Option<u32>,
     /// Where the thread pointer is.
     pub thread_pointer: ThreadPointer,
     /// Layout of `NT_PRSTATUS`.
@@ -44,6 +56,8 @@ pub struct ArchInfo {
     pub signal_frame: SignalFrameLayout,
     /// The signals that processor traps are turned into: trap, signal. Empty where the kernel does not keep the trap.
     pub traps: &'static [(u64, i32)],
+    /// Where the number of the system call is that a thread is in.
+    pub system_call: SystemCall,
     /// Names of the system calls in which threads wait, and of those by which they die.
     pub system_calls: &'static [(u64, &'static str)],
     /// The trap with which the address of the access is kept.
@@ -61,9 +75,44 @@ pub struct Register {
     pub word: u16,
 }
 
+/// The instruction before a return address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A call of a fixed place; the target relative to the return address.
+    Direct(i64),
+    /// A call through a register or memory.
+    Indirect,
+}
+
+/// How a call looks in code.
+#[derive(Clone, Copy, Debug)]
+pub struct CallRules {
+    /// Most bytes of an instruction that calls.
+    pub bytes: usize,
+    /// Recognises a call that ends exactly at the end of these bytes.
+    pub before: fn(&[u8]) -> Option<Call>,
+    /// Alignment of the stack pointer at a call.
+    pub stack_align: u64,
+}
+
+/// Where the number of the system call is that a thread is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemCall {
+    /// In this word of the register block of `NT_PRSTATUS`; -1 outside of any.
+    Word(u16),
+    /// In the register with this DWARF number, if the instruction before the program counter has these bytes.
+    Behind(u16, [u8; 4]),
+}
+
 /// Parts of the kernel's `struct rt_sigframe`, in bytes from the stack pointer of the trampoline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalFrameLayout {
+    /// The code of the trampoline.
+    pub trampoline: &'static [u8],
+    /// The registers of the frame that was interrupted, in words of eight bytes.
+    pub registers: u64,
+    /// Their DWARF numbers, in order.
+    pub order: &'static [u16],
     /// `siginfo_t`; filled only for handlers that ask for it.
     pub siginfo: u64,
     /// The number of the trap, if it is kept.
@@ -90,9 +139,6 @@ pub struct PrStatusLayout {
     pub tid: u16,
     /// `pr_reg`: the register block.
     pub registers: u16,
-    /// The word of the register block with the number of the system call that the thread is in, or -1; `None` if there is
-    /// no such word.
-    pub system_call: Option<u16>,
 }
 
 /// The parts of the kernel's `struct elf_prpsinfo` (include/linux/elfcore.h), offsets in bytes.
@@ -113,7 +159,7 @@ pub struct PrPsInfoLayout {
 }
 
 /// All architectures whose cores are read.
-pub const ARCHITECTURES: &[&ArchInfo] = &[&X86_64];
+pub const ARCHITECTURES: &[&ArchInfo] = &[&X86_64, &AARCH64];
 
 impl ArchInfo {
     /// The architecture with this `e_machine`, if its cores are read.
@@ -157,6 +203,9 @@ mod tests {
             assert!(arch.registers.is_sorted_by_key(|register| register.dwarf));
             for register in arch.registers {
                 assert!(usize::from(register.dwarf) < RegisterSet::COUNT);
+            }
+            for needed in [arch.pc, arch.sp, arch.fp] {
+                assert!(arch.signal_frame.order.contains(&needed), "{}", arch.name);
             }
             for number in [arch.pc, arch.sp, arch.fp, arch.return_address] {
                 assert!(arch.register_name(number).is_some(), "{number}");

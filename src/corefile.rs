@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub use error::CoreError;
 pub use input::is_packed;
 pub use mapping::{FileView, Mapping};
-pub use process::{MappedFile, Process, SignalInfo};
+pub use process::{MappedFile, Process, SIGSEGV, SignalInfo};
 pub use space::{AddressSpace, Backing};
 
 use heaps::target::{Abi, Thread};
@@ -87,6 +87,7 @@ pub struct CoreFile {
     threads: Vec<Thread>,
     fp_registers: Vec<Option<Range<usize>>>,
     system_calls: HashMap<u32, u64>,
+    code_mask: Option<u64>,
     process: Process,
     signal: Option<SignalInfo>,
     auxv: Vec<(u64, u64)>,
@@ -140,6 +141,7 @@ impl CoreFile {
             threads: notes.threads,
             fp_registers: notes.fp_registers,
             system_calls: notes.system_calls,
+            code_mask: notes.code_mask,
             process: notes.process,
             signal: notes.signal,
             auxv: notes.auxv,
@@ -179,9 +181,14 @@ impl CoreFile {
         self.view.bytes().get(range)
     }
 
-    /// The number of the system call that a thread is in.
+    /// The number of the system call that a thread is in, where its status says.
     pub fn system_call(&self, tid: u32) -> Option<u64> {
         self.system_calls.get(&tid).copied()
+    }
+
+    /// The bits of an address of code; pointers that are authenticated have a signature in others.
+    pub fn code_mask(&self) -> u64 {
+        self.code_mask.unwrap_or(self.arch.code_mask)
     }
 
     /// What `NT_PRPSINFO` says about the process.

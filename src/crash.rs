@@ -21,7 +21,7 @@ pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords};
 
-use crate::corefile::SignalInfo;
+use crate::corefile::{SIGSEGV, SignalInfo};
 use crate::session::Session;
 
 /// How the process died.
@@ -101,10 +101,15 @@ fn first_fault(session: &Session, thread: &Thread) -> Option<(usize, SignalInfo)
         let word = |at: Option<u64>| -> Option<u64> {
             target.memory.read_u64(trampoline.sp.checked_add(at?)?).ok()
         };
-        let trap = word(layout.trap)?;
         let fault = word(layout.fault_address).map(Address::new);
-        let signal = arch.signal_of_trap(trap)?;
-        let address = fault.filter(|_| Some(trap) == arch.page_fault_trap);
+        let trap = word(layout.trap);
+        let (signal, address) = match trap {
+            Some(trap) => (
+                arch.signal_of_trap(trap)?,
+                fault.filter(|_| Some(trap) == arch.page_fault_trap),
+            ),
+            None => (SIGSEGV, Some(fault?)),
+        };
         let instruction = instruction::at_fault(
             arch,
             target.memory,

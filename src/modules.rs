@@ -62,7 +62,21 @@ impl ModuleSet {
             .as_ref()
             .and_then(|path| Image::open(path, core.arch()));
         let mut set = Self::default();
-        for found in discover::discover(core, memory) {
+        // The program, for a core that does not hold its headers.
+        let program = |path: &str| {
+            let wanted = Wanted {
+                path,
+                build_id: None,
+                head: None,
+                dynamic: None,
+                is_executable: true,
+            };
+            let found = search
+                .find_image(wanted, binary.as_ref(), core.arch())
+                .found;
+            found.map(|(image, _)| image)
+        };
+        for found in discover::discover(core, memory, &program) {
             set.add(found, core, memory, search, binary.as_ref());
         }
         if let Some(binary) = binary {
@@ -102,6 +116,7 @@ impl ModuleSet {
                 path: &found.path,
                 build_id: build_id.as_deref(),
                 head: found.head.as_ref(),
+                dynamic: found.dynamic,
                 is_executable: found.is_executable,
             };
             self.image(id, search.find_image(wanted, binary, core.arch()))

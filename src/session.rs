@@ -6,9 +6,9 @@ mod roles;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use heaps::target::{LocateLimit, Target, Threads};
+use heaps::target::{LocateLimit, MemoryExt, Target, Thread, Threads};
 
-use crate::arch::ArchInfo;
+use crate::arch::{ArchInfo, SystemCall};
 use crate::corefile::{AddressSpace, CoreError, CoreFile, OpenOptions, Process, SignalInfo};
 use crate::debuginfo::DebugInfo;
 use crate::modules::{ModuleSet, SearchPaths};
@@ -87,6 +87,15 @@ pub struct CoreInfo {
     pub truncated: bool,
 }
 
+/// What a thread was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadState {
+    /// It was on its own code.
+    Running,
+    /// It was in the system call with this number.
+    InSystemCall(u64),
+}
+
 /// An opened core with everything that belongs to it.
 pub struct Session {
     core: CoreFile,
@@ -137,6 +146,7 @@ impl Session {
             core.threads().to_vec(),
             core.arch(),
         )
+        .with_code_mask(core.code_mask())
         .with_debug_info(Arc::clone(&debug));
         Ok(Session {
             limits: limits::of_core(&core, &memory, &modules),
@@ -194,9 +204,17 @@ impl Session {
         self.core.signal()
     }
 
-    /// The number of the system call that a thread is in.
-    pub fn system_call(&self, tid: u32) -> Option<u64> {
-        self.core.system_call(tid)
+    /// What a thread was doing, where the core tells.
+    pub fn thread_state(&self, thread: &Thread) -> Option<ThreadState> {
+        let call = match self.arch().system_call {
+            SystemCall::Word(_) => self.core.system_call(thread.tid),
+            SystemCall::Behind(register, code) => {
+                let before = thread.pc.checked_sub(code.len() as u64)?;
+                let found: [u8; 4] = self.memory.read_bytes(before).ok()?;
+                thread.registers.get(register).filter(|_| found == code)
+            }
+        };
+        Some(call.map_or(ThreadState::Running, ThreadState::InSystemCall))
     }
 
     /// Its threads, the crashing one first.

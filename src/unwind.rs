@@ -18,7 +18,6 @@
 
 mod cfi;
 mod fallback;
-mod machine;
 mod sources;
 mod tables;
 #[cfg(test)]
@@ -96,6 +95,8 @@ pub struct Unwinder {
     stacks: Vec<OnceLock<Stack>>,
     tables: Vec<OnceLock<Tables>>,
     arch: &'static ArchInfo,
+    /// The bits of an address of code.
+    code_mask: u64,
 }
 
 /// The modules with their files, or bare ones in tests.
@@ -131,6 +132,7 @@ impl Unwinder {
             threads,
             tables: Vec::new(),
             arch,
+            code_mask: arch.code_mask,
         };
         unwinder.tables = slots(unwinder.modules().len());
         unwinder
@@ -140,6 +142,13 @@ impl Unwinder {
     #[must_use]
     pub fn with_debug_info(mut self, debug: Arc<DebugInfo>) -> Self {
         self.debug = Some(debug);
+        self
+    }
+
+    /// The bits of an address of code in this process.
+    #[must_use]
+    pub fn with_code_mask(mut self, mask: u64) -> Self {
+        self.code_mask = mask;
         self
     }
 
@@ -217,6 +226,7 @@ impl Unwinder {
             headers,
             image.as_ref(),
             debug.as_ref(),
+            self.arch.instruction_set,
         )
     }
 }
@@ -239,11 +249,7 @@ impl Threads for Unwinder {
     }
 
     fn instruction_set(&self) -> InstructionSet {
-        if self.arch.elf_machine == crate::arch::X86_64.elf_machine {
-            InstructionSet::X86_64
-        } else {
-            InstructionSet::Other
-        }
+        self.arch.instruction_set
     }
 
     fn register_name(&self, number: u16) -> &'static str {

@@ -9,7 +9,12 @@
 //!       4 rbp   9 r8   14 rdi  19 rsp       24 es
 //! ```
 
-use super::{ArchInfo, PrPsInfoLayout, PrStatusLayout, Register, SignalFrameLayout, ThreadPointer};
+use heaps::target::InstructionSet;
+
+use super::{
+    ArchInfo, Call, CallRules, PrPsInfoLayout, PrStatusLayout, Register, SignalFrameLayout,
+    SystemCall, ThreadPointer,
+};
 
 const fn register(name: &'static str, dwarf: u16, word: u16) -> Register {
     Register { name, dwarf, word }
@@ -19,6 +24,7 @@ const fn register(name: &'static str, dwarf: u16, word: u16) -> Register {
 pub const X86_64: ArchInfo = ArchInfo {
     name: "amd64",
     elf_machine: 62, // EM_X86_64
+    instruction_set: InstructionSet::X86_64,
     pointer_bytes: 8,
     little_endian: true,
     default_page_bytes: 4096,
@@ -47,12 +53,18 @@ pub const X86_64: ArchInfo = ArchInfo {
     link: None,
     return_address: 16,
     callee_saved: &[3, 6, 12, 13, 14, 15],
+    calls: CallRules {
+        bytes: 8,
+        before: call_before,
+        stack_align: 8,
+    },
+    code_mask: u64::MAX,
+    code_mask_note: None,
     thread_pointer: ThreadPointer::Word(21),
     prstatus: PrStatusLayout {
         signal: 12,
         tid: 32,
         registers: 112,
-        system_call: Some(15), // orig_rax
     },
     prpsinfo: PrPsInfoLayout {
         uid: 16,
@@ -65,6 +77,10 @@ pub const X86_64: ArchInfo = ArchInfo {
     // The stack pointer is at `struct ucontext`: flags, link, stack (40 bytes), `struct sigcontext` (256; trapno is its word 20,
     // cr2 its word 22), mask (8); then siginfo (arch/x86/include/asm/sigframe.h).
     signal_frame: SignalFrameLayout {
+        // mov $15, %rax (rt_sigreturn); syscall
+        trampoline: &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
+        registers: 40,
+        order: &[8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16],
         siginfo: 304,
         trap: Some(40 + 20 * 8),
         fault_address: Some(40 + 22 * 8),
@@ -85,6 +101,7 @@ pub const X86_64: ArchInfo = ArchInfo {
         (17, 7),
         (19, 8),
     ],
+    system_call: SystemCall::Word(15), // orig_rax
     // arch/x86/entry/syscalls/syscall_64.tbl
     system_calls: &[
         (0, "read"),
@@ -131,3 +148,69 @@ pub const X86_64: ArchInfo = ArchInfo {
     ],
     page_fault_trap: Some(14),
 };
+
+/// `e8 rel32`, or `ff /2` with any operand and an optional prefix.
+fn call_before(bytes: &[u8]) -> Option<Call> {
+    if let Some((&[0xe8, a, b, c, d], _)) = bytes
+        .split_last_chunk::<5>()
+        .map(|(rest, call)| (call, rest))
+    {
+        return Some(Call::Direct(i32::from_le_bytes([a, b, c, d]).into()));
+    }
+    (2..=7usize).find_map(|length| {
+        let at = bytes.len().checked_sub(length)?;
+        let (&opcode, operand) = bytes.get(at..)?.split_first()?;
+        let &modrm = operand.first()?;
+        let mode = modrm >> 6;
+        let base = modrm & 7;
+        if opcode != 0xff || modrm >> 3 & 7 != 2 {
+            return None;
+        }
+        let sib = (mode != 3 && base == 4).then(|| operand.get(1).copied());
+        let sib_base_none = matches!(sib, Some(Some(sib)) if sib & 7 == 5 && mode == 0);
+        let displacement = match mode {
+            0 if base == 5 || sib_base_none => 4,
+            1 => 1,
+            2 => 4,
+            _ => 0,
+        };
+        let wanted = 2 + usize::from(sib.is_some()) + displacement;
+        (wanted == length).then_some(Call::Indirect)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_told_from_other_code() {
+        let call = |bytes: &[u8]| call_before(bytes);
+        assert_eq!(
+            call(&[0xe8, 0xfb, 0xff, 0xff, 0xff]),
+            Some(Call::Direct(-5))
+        );
+        for indirect in [
+            &[0xff, 0xd0][..],                        // call *%rax
+            &[0x41, 0xff, 0xd4],                      // call *%r12
+            &[0xff, 0x10],                            // call *(%rax)
+            &[0xff, 0x50, 0x18],                      // call *0x18(%rax)
+            &[0xff, 0x15, 1, 2, 3, 0],                // call *x(%rip)
+            &[0xff, 0x14, 0xc7],                      // call *(%rdi,%rax,8)
+            &[0xff, 0x54, 0x24, 0x08],                // call *8(%rsp)
+            &[0xff, 0x94, 0xc3, 0x00, 0x01, 0x00, 0], // call *0x100(%rbx,%rax,8)
+            &[0xff, 0x14, 0xc5, 0x00, 0x01, 0x00, 0], // call *0x100(,%rax,8)
+        ] {
+            assert_eq!(call(indirect), Some(Call::Indirect), "{indirect:x?}");
+        }
+        for other in [
+            &[0x90, 0x90, 0x90][..],
+            &[0xff, 0xe0],
+            &[0xff, 0x30],
+            &[],
+            &[0xc3],
+        ] {
+            assert_eq!(call(other), None, "{other:x?}");
+        }
+    }
+}

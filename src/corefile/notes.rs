@@ -18,7 +18,7 @@ use object::read::elf::NoteIterator;
 
 use super::headers::{Headers, NoteSegment};
 use super::process::{MappedFile, Process, SignalInfo};
-use crate::arch::{ArchInfo, ThreadPointer};
+use crate::arch::{ArchInfo, SystemCall, ThreadPointer};
 
 /// What the notes say.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Notes {
     pub fp_registers: Vec<Option<Range<usize>>>,
     /// The system call that a thread is in, by thread id.
     pub system_calls: HashMap<u32, u64>,
+    /// The bits of a pointer to code that are address, where a note says.
+    pub code_mask: Option<u64>,
     pub process: Process,
     pub signal: Option<SignalInfo>,
     pub auxv: Vec<(u64, u64)>,
@@ -165,6 +167,10 @@ impl Notes {
                     *last = range;
                 }
             }
+            NoteType(other) if arch.code_mask_note == Some(other) => {
+                // A mask of pointers to data, a mask of pointers to code.
+                self.code_mask = words.u64(8).map(|signature| !signature);
+            }
             NoteType(other) => {
                 if arch.thread_pointer == ThreadPointer::Note(other)
                     && let (Some(thread), Some(value)) = (self.threads.last_mut(), words.u64(0))
@@ -195,7 +201,8 @@ impl Notes {
             ThreadPointer::Note(_) => None, // its note follows
         };
         // -1 outside of any.
-        if let Some(number) = layout.system_call.and_then(word)
+        if let SystemCall::Word(index) = arch.system_call
+            && let Some(number) = word(index)
             && number != u64::MAX
         {
             self.system_calls.insert(tid, number);

@@ -86,7 +86,8 @@ const SIGTRAP: i32 = 5;
 const SIGABRT: i32 = 6;
 const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
-const SIGSEGV: i32 = 11;
+/// Memory was not there.
+pub const SIGSEGV: i32 = 11;
 const SIGCONT: i32 = 18;
 const SIGTTOU: i32 = 22;
 const SIGSYS: i32 = 31;

@@ -1,10 +1,11 @@
 //! The instruction at fault: its text, the memory it works on, and the registers that made that address.
 
+mod arm64;
 mod x86;
 
-use heaps::target::{Address, MemoryExt, RegisterSet, TargetMemory};
+use heaps::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
 
-use crate::arch::{ArchInfo, X86_64};
+use crate::arch::ArchInfo;
 
 /// Most bytes of an instruction, of any machine.
 const MAX_BYTES: usize = 15;
@@ -82,11 +83,15 @@ pub struct Instruction {
 }
 
 impl Instruction {
-    /// Whether a processor can raise this trap of x86 at it, with this address.
-    pub(super) fn can_raise(&self, trap: u64, address: Option<Address>) -> bool {
+    /// Whether a processor can raise this trap of x86 at it, with this address; on one whose traps are not kept, a fault with
+    /// this address.
+    pub(super) fn can_raise(&self, trap: Option<u64>, address: Option<Address>) -> bool {
         let starts = |names: &[&str]| names.iter().any(|name| self.text.starts_with(name));
+        let Some(trap) = trap.filter(|&trap| trap != 14) else {
+            return address
+                .is_some_and(|at| self.operands.iter().any(|operand| operand.covers(at)));
+        };
         match trap {
-            14 => address.is_some_and(|at| self.operands.iter().any(|operand| operand.covers(at))),
             13 => !self.operands.is_empty() || starts(&["hlt", "in", "out", "cli", "sti"]),
             6 => starts(&["ud"]) || self.text.starts_with("(bad"),
             0 => starts(&["div", "idiv"]),
@@ -94,6 +99,19 @@ impl Instruction {
             _ => false,
         }
     }
+}
+
+/// Whether memory was not there for what an instruction does to it.
+fn is_denied(memory: &dyn TargetMemory, operand: &Operand) -> bool {
+    operand.address.is_some_and(|at| {
+        memory
+            .region_at(at)
+            .is_none_or(|region| match operand.access {
+                Access::Read => !region.readable,
+                Access::Write | Access::ReadWrite => !region.writable,
+                Access::Execute => !region.executable,
+            })
+    })
 }
 
 /// Decodes the instruction at the program counter. `fault`: the address that could not be accessed, which picks the operand
@@ -116,21 +134,17 @@ pub(super) fn at_fault(
     {
         code.push(byte);
     }
-    let mut instruction = if arch.elf_machine == X86_64.elf_machine {
-        x86::decode(arch, pc, &code, registers, thread_pointer, memory)?
-    } else {
-        return None;
+    let mut instruction = match arch.instruction_set {
+        InstructionSet::X86_64 => x86::decode(arch, pc, &code, registers, thread_pointer, memory)?,
+        InstructionSet::Aarch64 => arm64::decode(arch, pc, &code, registers)?,
     };
     let blamed = match fault {
         Some(fault) => instruction
             .operands
             .iter()
             .position(|operand| operand.covers(fault)),
-        // A general protection fault: the address that is none.
-        None => instruction.operands.iter().position(|operand| {
-            let address = operand.address.map(Address::get);
-            address.is_some_and(|address| (1 << 47..u64::MAX << 47).contains(&address))
-        }),
+        // A general protection fault, or a core that does not tell the address.
+        None => (instruction.operands.iter()).position(|operand| is_denied(memory, operand)),
     };
     if let Some(blamed) = blamed
         && let Some(first) = instruction.operands.get_mut(..=blamed)

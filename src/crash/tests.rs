@@ -116,10 +116,10 @@ fn what_cannot_be_decoded_is_said_to_be_bad() {
     assert_eq!(decode(&[0x06, 0, 0, 0], None).text, "(bad instruction)");
     assert!(decode(&[0x48], None).operands.is_empty());
     for trap in 0..20 {
-        assert!(!decode(&[0x90], None).can_raise(trap, None), "{trap}");
+        assert!(!decode(&[0x90], None).can_raise(Some(trap), None), "{trap}");
     }
-    assert!(decode(&[0x48, 0xf7, 0xf1], None).can_raise(0, None));
-    assert!(decode(&[0x0f, 0x0b], None).can_raise(6, None));
-    assert!(decode(&[0x55], None).can_raise(14, Some(Address::new(0x7ffe_fff8))));
-    assert!(!decode(&[0x55], None).can_raise(14, Some(Address::new(0x1000))));
+    assert!(decode(&[0x48, 0xf7, 0xf1], None).can_raise(Some(0), None));
+    assert!(decode(&[0x0f, 0x0b], None).can_raise(Some(6), None));
+    assert!(decode(&[0x55], None).can_raise(Some(14), Some(Address::new(0x7ffe_fff8))));
+    assert!(!decode(&[0x55], None).can_raise(Some(14), Some(Address::new(0x1000))));
 }

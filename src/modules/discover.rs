@@ -17,9 +17,9 @@ use std::ops::Range;
 use heaps::target::{Address, Fault, MemoryExt, TargetMemory};
 use object::elf::{PT_DYNAMIC, PT_INTERP, PT_PHDR};
 
-use super::image::{Head, program_headers_in_memory};
+use super::image::{Head, Image, program_headers_in_memory};
 use super::link_map::{self, LinkMap};
-use crate::corefile::auxv::{AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PHNUM, AT_SYSINFO_EHDR};
+use crate::corefile::auxv::{AT_BASE, AT_ENTRY, AT_EXECFN, AT_PHDR, AT_PHNUM, AT_SYSINFO_EHDR};
 use crate::corefile::{AddressSpace, CoreFile, MappedFile};
 
 /// The name of the vDSO in the dynamic linker's list and in `ldd`.
@@ -40,6 +40,8 @@ pub(super) struct Found {
     pub head: Option<Head>,
     /// Run-time minus link address, if something in the core tells it.
     pub bias: Option<u64>,
+    /// Link address of its dynamic section, if only the dynamic linker's list tells of it.
+    pub dynamic: Option<u64>,
     /// Addresses from the first to the last known byte.
     pub range: Range<u64>,
     pub is_executable: bool,
@@ -57,6 +59,7 @@ impl Found {
             base: head.first_byte().unwrap_or(0).wrapping_add(bias),
             head: Some(head),
             bias: Some(bias),
+            dynamic: None,
             range: start..end,
             is_executable: false,
             is_vdso: false,
@@ -64,11 +67,17 @@ impl Found {
     }
 }
 
-/// All modules that the core tells of, sorted by address.
-pub(super) fn discover(core: &CoreFile, memory: &AddressSpace) -> Vec<Found> {
+/// All modules that the core tells of, sorted by address. `program` finds the file of the executable by its path, for a core
+/// that does not hold its headers.
+pub(super) fn discover(
+    core: &CoreFile,
+    memory: &AddressSpace,
+    program: &dyn Fn(&str) -> Option<Image>,
+) -> Vec<Found> {
     let search = Discovery {
         core,
         memory,
+        program,
         page_bytes: core.abi().page_bytes,
     };
     let mut found = search.mapped_files();
@@ -94,6 +103,7 @@ pub(super) fn discover(core: &CoreFile, memory: &AddressSpace) -> Vec<Found> {
 struct Discovery<'c> {
     core: &'c CoreFile,
     memory: &'c AddressSpace,
+    program: &'c dyn Fn(&str) -> Option<Image>,
     page_bytes: u64,
 }
 
@@ -192,6 +202,7 @@ impl Discovery<'_> {
             base: start.start.get(),
             head: None,
             bias: None,
+            dynamic: None,
             range: start.start.get()..group.last()?.end.get(),
             is_executable: false,
             is_vdso: false,
@@ -218,9 +229,11 @@ impl Discovery<'_> {
             module.is_executable = true;
             return;
         }
-        let Some(mut module) = headers_at.and_then(|at| self.by_program_headers(at)) else {
-            return;
-        };
+        let module = headers_at.and_then(|at| {
+            let in_core = self.by_program_headers(at);
+            in_core.or_else(|| self.by_file(at))
+        });
+        let Some(mut module) = module else { return };
         module.is_executable = true;
         found.push(module);
     }
@@ -257,13 +270,38 @@ impl Discovery<'_> {
             Some(header) => header.address,
             None => head.first_byte()?.wrapping_add(64),
         };
-        let name = self
-            .core
-            .auxv(AT_EXECFN)
+        Found::with_head(self.executable_path(), head, at.wrapping_sub(link))
+    }
+
+    fn executable_path(&self) -> String {
+        let in_memory = self.core.auxv(AT_EXECFN);
+        in_memory
             .and_then(|at| link_map::text(self.memory, Address::new(at)))
             .filter(|name| !name.is_empty())
-            .or_else(|| self.core.process().name.clone());
-        Found::with_head(name.unwrap_or_default(), head, at.wrapping_sub(link))
+            .or_else(|| self.core.process().name.clone())
+            .unwrap_or_default()
+    }
+
+    /// The executable by its file, where its program headers were left out of the core (qemu's guests leave out all code).
+    /// The file must agree with what the kernel told of it: how many headers, and where it starts from them.
+    fn by_file(&self, at: u64) -> Option<Found> {
+        let absent = self.memory.window(Address::new(at)).err()?;
+        if !matches!(absent, Fault::NotDumped(_) | Fault::Truncated(_)) {
+            return None;
+        }
+        let path = self.executable_path();
+        let image = (self.program)(&path)?;
+        let link = match image.head.find(PT_PHDR) {
+            Some(header) => header.address,
+            None => image.head.first_byte()?.wrapping_add(64),
+        };
+        let bias = at.wrapping_sub(link);
+        let count = self.core.auxv(AT_PHNUM)?;
+        let entry = self.core.auxv(AT_ENTRY)?;
+        let agrees = image.head.headers.len() as u64 == count
+            && image.entry.wrapping_add(bias) == entry
+            && (bias == 0 || !image.head.is_fixed);
+        agrees.then(|| Found::with_head(path, image.head, bias))?
     }
 
     /// Modules by the dynamic linker's list: new ones, and the bias of those whose headers are not in the core.
@@ -275,7 +313,13 @@ impl Discovery<'_> {
         else {
             return;
         };
-        for entry in link_map::read(self.memory, &head, bias) {
+        for mut entry in link_map::read(self.memory, &head, bias) {
+            // The dynamic linker's own name is in the program's code, which may not be in the core.
+            if entry.name.is_empty() && self.core.auxv(AT_BASE) == Some(entry.bias) {
+                let image = (self.program)(&self.executable_path());
+                let name = image.and_then(|image| image.interpreter());
+                entry.name = name.unwrap_or_default();
+            }
             let at = entry.dynamic.get();
             let known = found.iter_mut().find(|module| module.range.contains(&at));
             match known {
@@ -324,6 +368,7 @@ impl Discovery<'_> {
             base,
             head: None,
             bias: Some(entry.bias),
+            dynamic: entry.dynamic.get().checked_sub(entry.bias),
             range: base..end,
             is_executable: false,
             is_vdso: false,

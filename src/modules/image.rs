@@ -6,8 +6,8 @@ use std::sync::Arc;
 use heaps::target::{Address, MemoryExt, TargetMemory};
 use object::Endianness;
 use object::elf::{
-    ELFMAG, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID, PT_LOAD, PT_NOTE, ProgramHeader64,
-    SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS,
+    ELFMAG, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_INTERP, PT_LOAD,
+    PT_NOTE, ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS,
 };
 use object::pod::{from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, NoteIterator, SectionHeader};
@@ -139,6 +139,12 @@ impl Head {
         self.loads().map(key).eq(other.loads().map(key))
     }
 
+    /// Whether its dynamic section is at this link address.
+    pub fn has_dynamic_at(&self, at: u64) -> bool {
+        self.find(PT_DYNAMIC)
+            .is_some_and(|header| header.address == at)
+    }
+
     /// The build ID in the notes of a loaded module.
     pub fn build_id_in_memory(&self, memory: &dyn TargetMemory, bias: u64) -> Option<Vec<u8>> {
         self.notes().find_map(|note| {
@@ -217,6 +223,8 @@ pub(super) struct Image {
     pub mapping: Arc<Mapping>,
     pub head: Head,
     pub build_id: Option<Vec<u8>>,
+    /// Link address of its entry point.
+    pub entry: u64,
     /// A separate debug file: it has the headers of the image but not its contents.
     pub is_debug_only: bool,
 }
@@ -228,6 +236,7 @@ impl Image {
         let head = Head::from_file(mapping.bytes(), arch)?;
         Some(Image {
             path: path.to_owned(),
+            entry: entry(mapping.bytes())?,
             build_id: head
                 .build_id_in_file(mapping.bytes())
                 .or_else(|| build_id_in_sections(mapping.bytes())),
@@ -237,10 +246,26 @@ impl Image {
         })
     }
 
+    /// The path of the dynamic linker that it asks for.
+    pub fn interpreter(&self) -> Option<String> {
+        let header = self.head.find(PT_INTERP)?;
+        let start = usize::try_from(header.offset).ok()?;
+        let bytes = usize::try_from(header.file_bytes.min(MAX_NOTE_BYTES)).ok()?;
+        let path = self.mapping.bytes().get(start..start.checked_add(bytes)?)?;
+        let path = path.split(|byte| *byte == 0).next()?;
+        Some(String::from_utf8_lossy(path).into_owned())
+    }
+
     /// The whole file.
     pub fn view(&self) -> FileView {
         FileView::whole(Arc::clone(&self.mapping))
     }
+}
+
+/// `e_entry`.
+fn entry(data: &[u8]) -> Option<u64> {
+    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+    Some(header.e_entry(header.endian().ok()?))
 }
 
 /// The build ID in a file's note sections: separate debug files of some tools have no usable program headers.

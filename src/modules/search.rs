@@ -66,6 +66,8 @@ pub(super) struct Wanted<'w> {
     pub build_id: Option<&'w [u8]>,
     /// Program headers in the core.
     pub head: Option<&'w Head>,
+    /// Link address of its dynamic section, as the dynamic linker in the core tells it.
+    pub dynamic: Option<u64>,
     /// The main executable: what the user means by `BINARY` if there is no build ID to go by.
     pub is_executable: bool,
 }
@@ -261,6 +263,11 @@ impl ImageSearch {
             .is_some_and(|head| !head.loads_like(&image.head))
         {
             "its segments are others than in the core"
+        } else if wanted
+            .dynamic
+            .is_some_and(|at| !image.head.has_dynamic_at(at))
+        {
+            "its dynamic section is elsewhere than in the core"
         } else {
             self.found = Some((image, wanted.build_id.is_some()));
             return true;

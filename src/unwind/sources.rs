@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gimli::BaseAddresses;
-use heaps::target::{Address, Module, TargetMemory};
+use gimli::{BaseAddresses, Vendor};
+use heaps::target::{Address, InstructionSet, Module, TargetMemory};
 
-use super::tables::{Kind, Source, Tables};
+use super::tables::{Kind, Source, Tables, vendor_of};
 use crate::debuginfo::FileBytes;
 use crate::debuginfo::image::SectionBytes;
 use crate::modules::ProgramHeader;
@@ -26,15 +26,17 @@ pub(super) fn tables(
     headers: &[ProgramHeader],
     image: Option<&FileBytes>,
     debug: Option<&FileBytes>,
+    instructions: InstructionSet,
 ) -> Tables {
+    let vendor = vendor_of(instructions);
     let eh_frame = image
-        .and_then(Source::eh_frame)
-        .or_else(|| from_memory(memory, module, headers));
+        .and_then(|image| Source::eh_frame(image, vendor))
+        .or_else(|| from_memory(memory, module, headers, vendor));
     let debug_frames = [image, debug].into_iter().flatten();
     Tables::new(
         eh_frame
             .into_iter()
-            .chain(debug_frames.filter_map(Source::debug_frame))
+            .chain(debug_frames.filter_map(|file| Source::debug_frame(file, vendor)))
             .collect(),
     )
 }
@@ -44,6 +46,7 @@ fn from_memory(
     memory: &dyn TargetMemory,
     module: &Module,
     headers: &[ProgramHeader],
+    vendor: Vendor,
 ) -> Option<Source> {
     let header = headers.iter().find(|header| header.kind == GNU_EH_FRAME)?;
     let at_run_time = |link: u64| Address::new(link.wrapping_add(module.bias));
@@ -80,6 +83,7 @@ fn from_memory(
         kind: Kind::EhFrame(Some((SectionBytes::File(table_at), header.address))),
         bases: BaseAddresses::default().set_eh_frame(start),
         address: start,
+        vendor,
     })
 }
 

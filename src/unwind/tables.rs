@@ -18,8 +18,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Encoding, EndianSlice, Expression,
     FrameDescriptionEntry, LittleEndian, RegisterRule, UnwindContext, UnwindExpression,
-    UnwindSection,
+    UnwindSection, Vendor,
 };
+use heaps::target::InstructionSet;
 
 use crate::debuginfo::FileBytes;
 use crate::debuginfo::image::{ElfImage, SectionBytes};
@@ -61,6 +62,16 @@ pub(super) struct Source {
     pub bases: BaseAddresses,
     /// Link address of `frames`.
     pub address: u64,
+    /// Whose meaning the instructions have that the standard leaves to each machine.
+    pub vendor: Vendor,
+}
+
+/// The vendor whose instructions code of this kind is described with.
+pub(super) fn vendor_of(instructions: InstructionSet) -> Vendor {
+    match instructions {
+        InstructionSet::X86_64 => Vendor::Default,
+        InstructionSet::Aarch64 => Vendor::AArch64,
+    }
 }
 
 /// Which of the two formats it is in.
@@ -97,7 +108,7 @@ pub(super) struct Tables {
 
 impl Source {
     /// `.eh_frame` of an image, by its section headers.
-    pub fn eh_frame(file: &FileBytes) -> Option<Self> {
+    pub fn eh_frame(file: &FileBytes, vendor: Vendor) -> Option<Self> {
         let image = ElfImage::parse(file.bytes()).ok()?;
         let frames = image.section(".eh_frame").ok()?;
         if frames.is_empty() {
@@ -125,11 +136,12 @@ impl Source {
             kind: Kind::EhFrame(header.map(|(bytes, range)| (bytes, range.start))),
             bases,
             address,
+            vendor,
         })
     }
 
     /// `.debug_frame` of an image or a debug file.
-    pub fn debug_frame(file: &FileBytes) -> Option<Self> {
+    pub fn debug_frame(file: &FileBytes, vendor: Vendor) -> Option<Self> {
         let image = ElfImage::parse(file.bytes()).ok()?;
         let frames = image.section(".debug_frame").ok()?;
         (!frames.is_empty()).then(|| Self {
@@ -138,6 +150,7 @@ impl Source {
             kind: Kind::DebugFrame,
             bases: BaseAddresses::default(),
             address: 0,
+            vendor,
         })
     }
 
@@ -150,11 +163,13 @@ impl Source {
             Kind::EhFrame(_) => {
                 let mut section = EhFrame::from(self.bytes());
                 section.set_address_size(8);
+                section.set_vendor(self.vendor);
                 reader(SectionReader::Eh(section))
             }
             Kind::DebugFrame => {
                 let mut section = DebugFrame::from(self.bytes());
                 section.set_address_size(8);
+                section.set_vendor(self.vendor);
                 reader(SectionReader::Debug(section))
             }
         }
@@ -249,6 +264,16 @@ impl Tables {
             true => Lookup::Damaged,
             false => Lookup::Nothing,
         }
+    }
+
+    /// Where the last function with rules ends below the link address `at`.
+    pub fn last_end(&self, at: u64) -> Option<u64> {
+        let ends = self.sources.iter().filter_map(|(source, index)| {
+            let index = index.get_or_init(|| source.index());
+            let after = index.partition_point(|fde| fde.end <= at);
+            Some(index.get(after.checked_sub(1)?)?.end)
+        });
+        ends.max()
     }
 
     /// Runs `reader` on the bytes of an expression in `row`.

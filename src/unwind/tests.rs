@@ -122,6 +122,7 @@ fn tables_of(frames: Vec<u8>) -> Tables {
         kind: Kind::DebugFrame,
         bases: gimli::BaseAddresses::default(),
         address: 0,
+        vendor: gimli::Vendor::Default,
     }])
 }
 

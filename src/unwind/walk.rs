@@ -7,7 +7,6 @@ use heaps::target::{Address, Frame, FrameTrust, MemoryExt, Module, RegisterSet, 
 
 use super::cfi::{Machinery, NoCaller};
 use super::fallback::{Guess, Guessed};
-use super::machine::{self, Machine};
 use super::tables::{Row, Tables};
 use super::{KEPT_INNER, KEPT_OUTER, MAX_FRAMES, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder};
 
@@ -53,18 +52,19 @@ impl Unwinder {
         let end = loop {
             let rules = self.rules(here.lookup());
             kept.push(frame_of(&here, rules.as_ref()));
-            nowhere |=
-                here.reached == Reached::Return && !self.is_code(Address::new(here.lookup()));
             if kept.total >= MAX_FRAMES || signals > MAX_SIGNALS {
                 break StackEnd::TooLong;
             }
             match self.outwards(&here, rules.as_ref()) {
                 Ok(next) => {
-                    let signal = next.reached != Reached::Return;
-                    signals += u32::from(signal);
+                    signals += u32::from(next.reached != Reached::Return);
+                    nowhere |= self.is_nowhere(&here, Some(&next));
                     here = next;
                 }
-                Err(end) => break end,
+                Err(end) => {
+                    nowhere |= self.is_nowhere(&here, None);
+                    break end;
+                }
             }
         };
         let damaged = matches!(
@@ -75,6 +75,22 @@ impl Unwinder {
             true => StackEnd::Overwritten,
             false => end,
         })
+    }
+
+    /// Whether a return went to a place without code: to this frame, whose caller is `next`.
+    fn is_nowhere(&self, here: &Here, next: Option<&Here>) -> bool {
+        if self.is_code(Address::new(here.lookup())) {
+            return false;
+        }
+        match here.reached {
+            // A handler returns to the trampoline's first byte, with nothing before it.
+            Reached::Return => next.is_none_or(|next| next.reached == Reached::Return),
+            // A call of a bad address leaves its return address where every call does.
+            Reached::Context { .. } => next.is_some_and(|next| {
+                let popped = if self.arch.link.is_some() { 0 } else { 8 };
+                next.trust != FrameTrust::Context && next.sp != here.sp.wrapping_add(popped)
+            }),
+        }
     }
 
     /// The module at an address, and the rules there.
@@ -89,13 +105,11 @@ impl Unwinder {
     }
 
     fn outwards(&self, here: &Here, rules: Option<&Rules<'_>>) -> Result<Here, StackEnd> {
-        let machine = machine::of(self.arch);
         let row = rules.and_then(|rules| Some((rules, rules.row.as_deref()?)));
         let by_signal = row.is_some_and(|(_, row)| row.signal);
         if !by_signal
             && here.reached == Reached::Return
-            && let Some(machine) = machine
-            && let Some(next) = self.saved_by_kernel(here, machine, row.map(|(_, row)| row), rules)
+            && let Some(next) = self.saved_by_kernel(here, row.map(|(_, row)| row), rules)
         {
             return Ok(next);
         }
@@ -111,7 +125,7 @@ impl Unwinder {
             match machinery.step(row, &here.registers) {
                 Err(NoCaller::Outermost) => return Err(StackEnd::Complete),
                 Ok(mut registers) => {
-                    self.strip(machine, &mut registers);
+                    self.strip(&mut registers);
                     match self.accept(here, registers, FrameTrust::Cfi, by_signal) {
                         Ok(next) => return Ok(next),
                         Err(StackEnd::Complete) => return Err(StackEnd::Complete),
@@ -126,27 +140,35 @@ impl Unwinder {
             return Err(StackEnd::Complete);
         }
 
-        let machine = machine.ok_or(end)?;
-        let guessed = self.guess(here, machine, row.is_some()).ok_or(end)?;
+        let guessed = self.guess(here, row.is_some()).ok_or(end)?;
         self.accept(here, guessed.registers, guessed.trust, false)
             .map_err(|_| end)
     }
 
     /// A guess; where rules were there but led nowhere, only what the stack itself shows.
-    fn guess(&self, here: &Here, machine: &Machine, had_rules: bool) -> Option<Guessed> {
+    fn guess(&self, here: &Here, had_rules: bool) -> Option<Guessed> {
         let guess = Guess {
             memory: self.memory.as_ref(),
             arch: self.arch,
-            machine,
+            code_mask: self.code_mask,
             is_code: &|at| self.is_code(at),
-            has_rules: &|at| {
-                self.rules(at.get())
-                    .is_some_and(|rules| rules.row.is_some())
+            starts_at: &|at| {
+                let (module, tables) = self.module_at(at)?;
+                let debug = self.debug.as_ref();
+                let named = debug.and_then(|debug| debug.function_at(module.id, at));
+                if let Some(start) = named.map(|function| function.start.get()) {
+                    return Some(start..start.checked_add(1)?);
+                }
+                let bare = tables.last_end(at.get().wrapping_sub(module.bias))?;
+                Some(bare.wrapping_add(module.bias)..at.get())
             },
+            rules_at: &|at| self.rules(at.get())?.row,
         };
         match here.reached {
-            Reached::Context { .. } if !had_rules => guess.caller_of_context(&here.registers),
-            _ => guess.caller(&here.registers),
+            Reached::Context { .. } if !had_rules => {
+                guess.caller_of_context(&here.registers, Address::new(here.pc))
+            }
+            _ => guess.caller(&here.registers, Address::new(here.lookup())),
         }
     }
 
@@ -186,11 +208,14 @@ impl Unwinder {
         })
     }
 
-    /// Removes pointer authentication from a return address.
-    fn strip(&self, machine: Option<&'static Machine>, registers: &mut RegisterSet) {
-        let mask = machine.map_or(u64::MAX, |machine| machine.code_mask);
-        if let Some(pc) = registers.get(self.arch.pc).filter(|pc| pc & !mask != 0) {
-            registers.set(self.arch.pc, pc & mask);
+    /// Removes the signature of an authenticated return address; one that is no address even so was overwritten.
+    fn strip(&self, registers: &mut RegisterSet) {
+        if let Some(pc) = registers.get(self.arch.pc)
+            && let bare = pc & self.code_mask
+            && bare != pc
+            && self.is_code(Address::new(bare))
+        {
+            registers.set(self.arch.pc, bare);
         }
     }
 
@@ -199,7 +224,6 @@ impl Unwinder {
     fn saved_by_kernel(
         &self,
         here: &Here,
-        machine: &Machine,
         row: Option<&Row>,
         rules: Option<&Rules<'_>>,
     ) -> Option<Here> {
@@ -210,14 +234,15 @@ impl Unwinder {
             return None;
         }
         let at = Address::new(here.pc);
-        for (offset, byte) in (0..).zip(machine.trampoline) {
+        let layout = &self.arch.signal_frame;
+        for (offset, byte) in (0..).zip(layout.trampoline) {
             if self.memory.read_u8(at.checked_add(offset)?).ok()? != *byte {
                 return None;
             }
         }
-        let saved = here.sp.checked_add(machine.saved_registers)?;
+        let saved = here.sp.checked_add(layout.registers)?;
         let mut registers = RegisterSet::empty();
-        for (word, number) in (0u64..).zip(machine.saved_order) {
+        for (word, number) in (0u64..).zip(layout.order) {
             let slot = saved.checked_add(word.checked_mul(8)?)?;
             registers.set(*number, self.memory.read_u64(Address::new(slot)).ok()?);
         }

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # The cores whose stacks are compared with gdb's: fixtures/stacks/<build>-<mode>/{core,binary}. To be sourced.
 
-stack_modes=(null wild smash nocfi leaf frame push plt store deep mutual overflow overflow-handled handler handler-informed free
+stack_modes=(null wild smash nocfi leaf frame push go plt store deep mutual overflow overflow-handled handler handler-informed free
     assert threads-1000 vdso)
 deep_modes=(lambda sort throw throw-own thread)
 
 # build_stacks: makes what is missing; done anew if a source or this file has changed.
 build_stacks() {
     local root=$FIXTURES/stacks build mode stamp name
-    stamp=$(cat "$TESTDATA"/stacks/* "$TESTDATA/lib/stacks.sh" "$TESTDATA/lib/kernel.sh" | sha256sum)
+    stamp=$(cat "$TESTDATA"/stacks/* "$TESTDATA/lib/stacks.sh" "$TESTDATA/lib/guests.sh" "$TESTDATA/lib/kernel.sh" | sha256sum)
     if [ "$(cat "$root/stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
     rm -rf "$root"
     mkdir -p "$root/build"
@@ -26,6 +26,7 @@ build_stacks() {
         for mode in "${deep_modes[@]}"; do stack_core $build "$mode"; done
     done
     for build in rust-O0 rust-O2; do stack_core $build closures; done
+    build_guests
     for name in "$root"/debuglink-*; do ln -f "$root/build/cases-O2.debug" "$name/"; done
     find "$root" -mindepth 2 -name core -printf '%h\n' | sed 's|.*/||' | sort >"$root/index"
     echo "$stamp" >"$root/stamp"
@@ -36,7 +37,7 @@ compile_stacks() {
     {
         gcc -std=gnu11 -g "-$level" -fno-asynchronous-unwind-tables -fno-exceptions -c -o "$out/nocfi-$level.o" "$source/nocfi.c" &&
             gcc -std=gnu11 -g "-$level" -fomit-frame-pointer -fno-stack-protector -U_FORTIFY_SOURCE -w -c -o "$out/cases-$level.o" "$source/cases.c" &&
-            gcc -pthread -Wl,-z,lazy -o "$out/cases-$level" "$out/cases-$level.o" "$out/nocfi-$level.o" &&
+            gcc -pthread -Wl,-z,lazy -o "$out/cases-$level" "$out/cases-$level.o" "$out/nocfi-$level.o" "$source/assembler-x86_64.S" &&
             g++ -std=gnu++17 -g "-$level" -pthread -o "$out/deep-$level" "$source/deep.cc" &&
             rustc --edition 2021 -g -C opt-level="${level#O}" -o "$out/rust-$level" "$source/closures.rs"
     } 2>"$out/log" || fail "the programs for stacks do not compile: $(tail -n 3 "$out/log")"

@@ -16,20 +16,13 @@
 #include <unistd.h>
 
 int without_cfi(int x); /* stacks/nocfi.c */
+
+/* Hand-written code without call-frame information (stacks/assembler-*.S): one that touches no stack, one with a frame pointer,
+ * one without, and one that makes frames as Go does, on a stack of its own. */
 int assembler_leaf(int x);
 int assembler_frame(int x);
 int assembler_push(int x);
-
-/* Hand-written code without call-frame information: one that touches no stack, one with a frame pointer, one without. */
-__asm__(".text\n"
-        ".globl assembler_leaf\n.type assembler_leaf,@function\n"
-        "assembler_leaf: movq $0, %rax\n movl 16(%rax), %eax\n ret\n.size assembler_leaf,.-assembler_leaf\n"
-        ".globl assembler_frame\n.type assembler_frame,@function\n"
-        "assembler_frame: push %rbp\n mov %rsp,%rbp\n sub $32,%rsp\n call callee\n leave\n ret\n"
-        ".size assembler_frame,.-assembler_frame\n"
-        ".globl assembler_push\n.type assembler_push,@function\n"
-        "assembler_push: push %rbx\n sub $48,%rsp\n call callee\n add $48,%rsp\n pop %rbx\n ret\n"
-        ".size assembler_push,.-assembler_push\n");
+int assembler_go(int x, void *stack);
 
 int callee(int x) {
     if (x > 0) abort();
@@ -99,7 +92,14 @@ extern char _GLOBAL_OFFSET_TABLE_[];
 __attribute__((noinline)) static int linkage(void) {
     uintptr_t page = (uintptr_t)_GLOBAL_OFFSET_TABLE_ & ~4095ul;
     long result;
+#ifdef __aarch64__
+    register long number __asm__("x8") = SYS_mprotect;
+    register long x0 __asm__("x0") = (long)page, x1 __asm__("x1") = 8192, x2 __asm__("x2") = PROT_NONE;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(number), "r"(x1), "r"(x2) : "memory");
+    result = x0;
+#else
     __asm__ volatile("syscall" : "=a"(result) : "0"(SYS_mprotect), "D"(page), "S"(8192), "d"(PROT_NONE) : "rcx", "r11", "memory");
+#endif
     return (int)(getppid() + result);
 }
 
@@ -138,7 +138,7 @@ static void *read_clock(void *argument) {
 static void threads(int count, void *(*run)(void *)) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 65536);
+    pthread_attr_setstacksize(&attributes, 131072); /* the least of aarch64 */
     for (long number = 0; number < count; number++) {
         pthread_t thread;
         if (pthread_create(&thread, &attributes, run, (void *)number) != 0) _exit(1);
@@ -183,7 +183,9 @@ int main(int count, char **arguments) {
         return 1;
     }
     MODE("assert") assert(count == 77 && "a reason");
+    MODE("go") return assembler_go(count, (char *)malloc(65536) + 65536) + 1;
     MODE("threads-1000") threads(1000, block);
+    MODE("threads-40") threads(40, block);
     MODE("vdso") threads(8, read_clock);
     return 0;
 }

@@ -129,8 +129,8 @@ pub struct Thread {
 pub enum InstructionSet {
     /// x86-64.
     X86_64,
-    /// One that walkers cannot decode.
-    Other,
+    /// aarch64.
+    Aarch64,
 }
 
 /// Threads, the crashing one first where the core tells.

@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use heaps::target::{Address, Frame, ModuleId};
+use heaps::target::{Address, Frame, ModuleId, Thread};
 use rayon::prelude::*;
 
 use super::Context;
 use crate::debuginfo::{FunctionName, SourceFrame};
 use crate::report::schema::{self, Hex, Limit, OmittedFrames};
-use crate::session::Session;
+use crate::session::{Session, ThreadState};
 use crate::unwind::StackEnd;
 
 /// The function of a frame that the kernel made to run a signal's handler, as gdb calls it.
@@ -57,7 +57,7 @@ pub fn threads(session: &Session, context: &Context<'_>) -> Vec<schema::Thread> 
             schema::Thread {
                 thread_id: thread.tid,
                 thread_name: thread.name.clone(),
-                state: state(session, thread.tid),
+                state: state(session, thread),
                 frame_count: frames.len(),
                 omitted_frames: omitted.map(|omitted| OmittedFrames {
                     before: omitted.before,
@@ -70,13 +70,12 @@ pub fn threads(session: &Session, context: &Context<'_>) -> Vec<schema::Thread> 
         .collect()
 }
 
-/// What a thread was doing, where the architecture's registers tell.
-fn state(session: &Session, tid: u32) -> Option<String> {
-    let arch = session.arch();
-    arch.prstatus.system_call?;
-    Some(match session.system_call(tid) {
-        None => "running".into(),
-        Some(number) => match arch.system_call_name(number) {
+/// What a thread was doing, where the core tells.
+fn state(session: &Session, thread: &Thread) -> Option<String> {
+    let name = |number| session.arch().system_call_name(number);
+    Some(match session.thread_state(thread)? {
+        ThreadState::Running => "running".into(),
+        ThreadState::InSystemCall(number) => match name(number) {
             Some(name) => format!("in {name}"),
             None => format!("in system call {number}"),
         },
