@@ -1,4 +1,4 @@
-//! The C++ exception that nobody caught: its type, where it can be told.
+//! The C++ exception that nobody caught: its type, where it can be told, and what it says.
 //!
 //! `std::terminate` is called with the exception already begun, so that its header is in registers and on the stack of the
 //! runtime's frames. The header is known by its class (libstdc++'s unwind-cxx.h; libc++abi's cxa_exception.h ends alike):
@@ -11,6 +11,8 @@
 //!                      +96  private (16 bytes)
 //! the object ────────> +112
 //! ```
+
+mod message;
 
 use heaps::target::{Address, MemoryExt, Target};
 
@@ -39,6 +41,8 @@ pub struct Exception {
     pub type_name: String,
     /// The object that was thrown.
     pub object: Address,
+    /// What it says (`what()`), for types whose layout is known.
+    pub message: Option<String>,
 }
 
 /// The exception for which the crashing thread terminates.
@@ -100,9 +104,12 @@ fn exception_near(target: Target<'_>, value: u64) -> Option<Exception> {
             return None;
         }
         let header = Address::new(class.checked_sub(CLASS_AT)?);
+        let info = target.memory.read_pointer(header).ok()?;
+        let object = Address::new(class.checked_add(OBJECT_AT)?);
         Some(Exception {
-            type_name: type_name(target, target.memory.read_pointer(header).ok()?)?,
-            object: Address::new(class.checked_add(OBJECT_AT)?),
+            type_name: type_name(target, info)?,
+            object,
+            message: message::find(target, info, object),
         })
     })
 }
@@ -110,17 +117,7 @@ fn exception_near(target: Target<'_>, value: u64) -> Option<Exception> {
 /// The name in a `std::type_info`.
 fn type_name(target: Target<'_>, info: Address) -> Option<String> {
     let name = target.memory.read_pointer(info.checked_add(8)?).ok()?;
-    let mut bytes = Vec::new();
-    while bytes.len() < MAX_NAME_BYTES {
-        let byte = target
-            .memory
-            .read_u8(name.checked_add(bytes.len() as u64)?)
-            .ok()?;
-        if byte == 0 {
-            break;
-        }
-        bytes.push(byte);
-    }
+    let bytes = text(target, name, MAX_NAME_BYTES)?;
     let name = std::str::from_utf8(&bytes).ok()?;
     // A star marks a name that is compared by address.
     let name = name.strip_prefix('*').unwrap_or(name);
@@ -128,4 +125,17 @@ fn type_name(target: Target<'_>, info: Address) -> Option<String> {
     let readable = demangle(&format!("_ZTI{name}"));
     let readable = readable.strip_prefix("typeinfo for ").unwrap_or(name);
     mangled.then(|| readable.to_owned())
+}
+
+/// The bytes at `at` up to a zero, at most `most`.
+fn text(target: Target<'_>, at: Address, most: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() < most {
+        let here = at.checked_add(bytes.len() as u64)?;
+        match target.memory.read_u8(here).ok()? {
+            0 => break,
+            byte => bytes.push(byte),
+        }
+    }
+    Some(bytes)
 }

@@ -75,6 +75,9 @@ int main(int count, char **arguments) {
         std::map<std::string, int> map;
         return map.at("x");
     }
+    if (mode == "throw-text") throw "a mere text";
+    if (mode == "throw-number") throw -42;
+    if (mode == "throw-class") throw deep::Box<int, 7>();
     if (mode == "throw-own") throw deep::Refused("no");
     if (mode == "thread") {
         std::thread thread([&] { call([&](int x) { return base->run(x); }); });

@@ -106,12 +106,17 @@ fn last_words_are_found_with_and_without_symbols() {
 #[test]
 fn an_exception_that_nobody_caught_has_its_type() {
     for build in ["deep-O0", "deep-O2", "arm64-deep-O0", "arm64-deep-O2"] {
-        for (mode, name) in [
-            ("throw", "std::out_of_range"),
-            ("throw-own", "deep::Refused"),
+        for (mode, name, says) in [
+            ("throw", "std::out_of_range", "map::at".into()),
+            ("throw-own", "deep::Refused", "no".into()),
+            ("throw-text", "char const*", "a mere text".into()),
+            ("throw-number", "int", "-42".into()),
+            ("throw-class", "deep::Box<int, 7>", Value::Null),
         ] {
             let (_, report) = report(&format!("{build}-{mode}"), &[]);
-            assert_eq!(report["crash_info"]["exception"]["type"], name, "{build}");
+            let exception = &report["crash_info"]["exception"];
+            assert_eq!(exception["type"], name, "{build}");
+            assert_eq!(exception["message"], says, "{build} {mode}");
         }
         let (_, report) = report(&format!("{build}-lambda"), &[]);
         assert_eq!(report["crash_info"]["exception"], Value::Null);

@@ -43,6 +43,7 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
     info.exception = crash.exception.as_ref().map(|exception| Exception {
         type_name: exception.type_name.clone(),
         address: exception.object.into(),
+        message: exception.message.clone(),
     });
     info
 }

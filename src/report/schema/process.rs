@@ -105,6 +105,8 @@ pub struct Exception {
     pub type_name: String,
     /// The object that was thrown.
     pub address: Hex,
+    /// What it says (`what()`), for types whose layout is known.
+    pub message: Option<String>,
 }
 
 /// The thread that crashed.

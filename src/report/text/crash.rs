@@ -23,8 +23,10 @@ pub fn write(report: &Report, page: &mut Page) {
         page.field(INDENT, "last words", Role::Plain, &text);
     }
     if let Some(exception) = &crash.exception {
+        let says = exception.message.as_ref();
+        let says = says.map_or_else(String::new, |says| format!(", which says \"{says}\""));
         let text = format!(
-            "{} at {}, which nobody caught",
+            "{} at {}{says}; nobody caught it",
             exception.type_name, exception.address
         );
         page.field(INDENT, "exception", Role::Plain, &text);
