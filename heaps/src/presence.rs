@@ -122,6 +122,16 @@ impl<'t> Presences<'t> {
         })
     }
 
+    /// Whether a signal interrupted the thread in the allocator's code, so that its handler ran on top of it.
+    pub fn was_interrupted(&self, thread: usize) -> bool {
+        let frames = self.target.threads.frames(thread);
+        let frames = frames.iter().take(Self::MAX_FRAMES);
+        matches!(self.of(thread), Presence::Inside { .. })
+            && frames
+                .filter(|frame| frame.interrupted)
+                .any(|frame| self.is_allocator_code(frame) == Some(true))
+    }
+
     /// Whether any thread is, or may be, inside the allocator.
     pub fn anyone(&self) -> Option<usize> {
         (0..self.count()).find(|&thread| self.of(thread) != Presence::Outside)
@@ -301,8 +311,12 @@ impl<'t> Presences<'t> {
         let tid = self.tid(thread).unwrap_or(0);
         match self.of(thread) {
             Presence::Inside { frame, pc } => {
+                let how = match self.was_interrupted(thread) {
+                    true => "; a signal interrupted it there",
+                    false => "",
+                };
                 format!(
-                    "thread {tid} is inside {}: frame {frame} at {pc}",
+                    "thread {tid} is inside {}: frame {frame} at {pc}{how}",
                     self.module.name
                 )
             }

@@ -18,6 +18,7 @@ build_guests() {
         for mode in "${guest_modes[@]}"; do guest_core $build "$mode"; done
     done
     for build in arm64-deep-O0 arm64-deep-O2; do
+        # shellcheck disable=SC2154 # of lib/stacks.sh
         for mode in "${deep_modes[@]}"; do guest_core $build "$mode"; done
     done
 }

@@ -3,7 +3,7 @@
 
 stack_modes=(null wild smash nocfi leaf frame push go plt store deep mutual overflow overflow-handled handler handler-informed free
     assert threads-1000 vdso)
-deep_modes=(lambda sort throw throw-own thread)
+deep_modes=(lambda sort throw throw-own throw-text throw-number throw-class thread)
 
 # build_stacks: makes what is missing; done anew if a source or this file has changed.
 build_stacks() {
@@ -15,6 +15,8 @@ build_stacks() {
     for level in O0 O2; do
         compile_stacks $level
     done
+    gcc -std=gnu11 -g -O2 -pthread -o "$root/build/inside" "$TESTDATA/stacks/inside.c" \
+        /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 2>"$root/build/log" || fail "stacks/inside does not compile"
     objcopy --only-keep-debug "$root/build/cases-O2" "$root/build/cases-O2.debug"
     strip -o "$root/build/stripped" "$root/build/cases-O2"
     strip -o "$root/build/debuglink" "$root/build/cases-O2"
@@ -26,6 +28,7 @@ build_stacks() {
         for mode in "${deep_modes[@]}"; do stack_core $build "$mode"; done
     done
     for build in rust-O0 rust-O2; do stack_core $build closures; done
+    stack_core inside tcmalloc
     build_guests
     for name in "$root"/debuglink-*; do ln -f "$root/build/cases-O2.debug" "$name/"; done
     find "$root" -mindepth 2 -name core -printf '%h\n' | sed 's|.*/||' | sort >"$root/index"

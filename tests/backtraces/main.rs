@@ -8,6 +8,7 @@ mod arm64;
 mod common;
 mod crash;
 mod debugger;
+mod inside;
 mod shape;
 
 use std::path::PathBuf;
