@@ -185,18 +185,26 @@ impl<'t> PtmallocHeap<'t> {
         if self.located.releases.high < 29 {
             return Key::None;
         }
+        /// Entries of a list that are asked.
+        const ENTRIES: u64 = 8;
         let (mut own, mut all) = (0usize, 0usize);
         let mut values: BTreeMap<u64, usize> = BTreeMap::new();
         for list in self.chunk_lists() {
             if list.kind != lists::Kind::Tcache || list.head.is_null() {
                 continue;
             }
-            let Some(word) = list.head.checked_add(8).and_then(|at| self.word(at)) else {
-                continue;
-            };
-            all += 1;
-            own += usize::from(word == list.at.get());
-            *values.entry(word).or_default() += 1;
+            let mut entry = list.head;
+            for _ in 0..list.recorded.unwrap_or(0).min(ENTRIES) {
+                let word = entry.checked_add(8).and_then(|at| self.word(at));
+                let Some(word) = word.filter(|_| self.arenas.region_of(entry).is_some()) else {
+                    break;
+                };
+                all += 1;
+                own += usize::from(word == list.at.get());
+                *values.entry(word).or_default() += 1;
+                let link = self.word(entry).unwrap_or(0);
+                entry = self.decode(entry, link);
+            }
         }
         if own > 0 && own * 2 >= all {
             return Key::Cache;

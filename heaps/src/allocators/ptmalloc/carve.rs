@@ -172,6 +172,23 @@ pub struct Walk {
     pub damaged: (u64, u64),
 }
 
+impl Walk {
+    /// Adds what the next part of the run showed.
+    fn merge(&mut self, part: Self) {
+        self.pieces.extend(part.pieces);
+        self.used.merge(&part.used);
+        self.free.merge(&part.free);
+        self.odd.extend(part.odd);
+        self.odd.truncate(MAX_ODD);
+        self.odd_count += part.odd_count;
+        self.caches.extend(part.caches);
+        self.missing += part.missing;
+        self.own_bytes += part.own_bytes;
+        self.damaged.0 += part.damaged.0;
+        self.damaged.1 += part.damaged.1;
+    }
+}
+
 /// What the walk must know of a run.
 pub struct Run<'a> {
     /// First chunk.
@@ -195,6 +212,8 @@ const ENOUGH: u32 = 6;
 
 struct Walker<'a, 'm> {
     run: &'a Run<'a>,
+    /// Where this part of the run ends; a chunk may reach beyond.
+    until: Address,
     cursor: Cursor<'m>,
     bad: u64,
     /// Probes that looking for a footing may still cost.
@@ -203,20 +222,42 @@ struct Walker<'a, 'm> {
     out: Walk,
 }
 
-/// Walks a run.
+/// Bytes of a run that are walked as one part.
+const PART: u64 = 32 << 20;
+/// Chunks that must lead on from a place for a part to begin there.
+const CERTAIN: u32 = 64;
+
+/// Walks a run: in parts, side by side. Where a part begins is a guess that the walk over the one
+/// before must confirm; a part whose guess was wrong is walked again.
 pub fn walk(memory: &dyn TargetMemory, run: &Run<'_>) -> Walk {
     let bytes = run.limit.offset_from(run.start).unwrap_or(0);
-    let foreign = if run.is_main { NON_MAIN } else { 0 };
-    let mut walker = Walker {
-        run,
-        cursor: Cursor::new(memory),
-        bad: 8 | IS_MMAPPED | foreign,
-        budget: (bytes / 4).saturating_add(1 << 20),
-        piece: None,
-        out: Walk::default(),
-    };
-    walker.go();
-    walker.out
+    let places: Vec<Address> = (1..bytes / PART)
+        .map(|part| run.start.saturating_add(part * PART))
+        .collect();
+    let guesses = crate::parallel::map(&places, |place| {
+        Walker::new(memory, run, *place).certain_footing(*place)
+    });
+    let mut starts = vec![run.start];
+    starts.extend(guesses.into_iter().flatten());
+    starts.dedup();
+    let ends = starts.iter().skip(1).copied().chain([run.limit]);
+    let parts: Vec<(Address, Address)> = starts.iter().copied().zip(ends).collect();
+    let walked = crate::parallel::map(&parts, |(from, until)| {
+        Walker::new(memory, run, *until).go(*from)
+    });
+    let mut out = Walk::default();
+    let mut at = run.start;
+    for ((from, until), (walk, end)) in parts.into_iter().zip(walked) {
+        if at == from {
+            out.merge(walk);
+            at = end;
+        } else if at < until {
+            let (walk, end) = Walker::new(memory, run, until).go(at);
+            out.merge(walk);
+            at = end;
+        }
+    }
+    out
 }
 
 /// The chunk last passed.
@@ -230,7 +271,34 @@ struct Passed {
     before: Option<Address>,
 }
 
-impl Walker<'_, '_> {
+impl<'a, 'm> Walker<'a, 'm> {
+    fn new(memory: &'m dyn TargetMemory, run: &'a Run<'a>, until: Address) -> Self {
+        let foreign = if run.is_main { NON_MAIN } else { 0 };
+        Self {
+            run,
+            until,
+            cursor: Cursor::new(memory),
+            bad: 8 | IS_MMAPPED | foreign,
+            budget: (run.limit.offset_from(run.start).unwrap_or(0) / 4).saturating_add(1 << 20),
+            piece: None,
+            out: Walk::default(),
+        }
+    }
+
+    /// A place from which so many chunks lead on that it must be one.
+    fn certain_footing(&mut self, from: Address) -> Option<Address> {
+        const MAX_SEARCH: u64 = 4 << 20;
+        let end = from.saturating_add(MAX_SEARCH).min(self.run.limit);
+        let mut at = Address::new(from.get() & !(ALIGNMENT - 1));
+        while at < end {
+            if self.follow(at, None, CERTAIN) {
+                return Some(at);
+            }
+            at = at.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+
     #[inline]
     fn word(&mut self, at: Address) -> Option<u64> {
         self.cursor.read_u64(at).ok()
@@ -243,11 +311,12 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn go(&mut self) {
+    /// Walks from `from`; where it ended.
+    fn go(mut self, from: Address) -> (Walk, Address) {
         let limit = self.run.limit;
-        let mut at = self.run.start;
+        let mut at = from;
         let mut last: Option<Passed> = None;
-        while at < limit {
+        while at < self.until {
             let Some(header) = self.word(at.saturating_add(8)) else {
                 self.settle(last, None, at);
                 last = None;
@@ -271,11 +340,12 @@ impl Walker<'_, '_> {
             at = at.saturating_add(size);
         }
         self.finish(last, at);
+        (self.out, at)
     }
 
-    /// The end of the run: at top, or where an older heap's memory ends.
+    /// The end of the run: at top, or where an older heap's memory ends; or of a part of it.
     fn finish(&mut self, last: Option<Passed>, at: Address) {
-        if self.run.has_top && at == self.run.limit {
+        if at < self.run.limit || self.run.has_top && at == self.run.limit {
             let header = self.word(at.saturating_add(8));
             self.settle(last, header, at);
         } else {
@@ -496,16 +566,16 @@ impl Walker<'_, '_> {
 
     /// Whether enough sane chunks follow each other from `at`, or lead to the end of the run.
     fn leads_on(&mut self, at: Address) -> bool {
-        self.follow(at, None)
+        self.follow(at, None, ENOUGH)
     }
 
-    /// The same, of chunks that pass over `not` (which is no chunk).
-    fn follow(&mut self, at: Address, not: Option<Address>) -> bool {
+    /// Whether `enough` do, passing over `not` (which is no chunk).
+    fn follow(&mut self, at: Address, not: Option<Address>, enough: u32) -> bool {
         let limit = self.run.limit;
         let mut at = at;
         let mut size_before = None;
         let mut steps = 0;
-        while steps < ENOUGH || not.is_some_and(|not| at <= not) {
+        while steps < enough || not.is_some_and(|not| at <= not) {
             if at == limit {
                 return steps > 0 || self.run.has_top;
             }
@@ -545,7 +615,7 @@ impl Walker<'_, '_> {
         let mut inner = last.at.saturating_add(MIN_CHUNK);
         while inner < end {
             self.budget = self.budget.checked_sub(1)?;
-            if self.follow(inner, Some(at)) {
+            if self.follow(inner, Some(at), ENOUGH) {
                 return Some(inner);
             }
             inner = inner.saturating_add(ALIGNMENT);

@@ -18,7 +18,7 @@ use super::layout::{FLAGS, HEADER};
 use super::lists::{ChunkList, Kind, Passed};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Stray, Transient};
 use crate::map::{Block, HeapMap, Owner};
-use crate::target::{Address, MemoryExt};
+use crate::target::{Address, Fault, MemoryExt};
 
 /// What looking closely found.
 #[derive(Default)]
@@ -52,6 +52,8 @@ struct Inquiry<'h, 't> {
     lost: BySize,
     /// Sizes that the walk took for true, and those that they were.
     resized: (BySize, BySize),
+    /// A list leads into memory that is not in the core.
+    incomplete: bool,
 }
 
 /// A list that is shorter than it should be.
@@ -84,10 +86,14 @@ pub fn describe(
         passed: Passed::default(),
         lost: BySize::default(),
         resized: Default::default(),
+        incomplete: false,
     };
     inquiry.headers();
     inquiry.state();
-    let again = passed.irregular;
+    // The quick pass believes the walk over chunks what it says of free ones.
+    let again = passed.irregular
+        || heap.odd().next().is_some()
+        || !inquiry.unbinned_arenas(passed).is_empty();
     if again {
         inquiry.follow_again();
     }
@@ -112,6 +118,18 @@ impl Inquiry<'_, '_> {
         anomaly.transient = transient;
         self.out.push(anomaly);
         self.out.len() - 1
+    }
+
+    /// Whether a chunk's header should be in the core and is not: nothing can be said of it.
+    fn is_absent(&mut self, chunk: Address) -> bool {
+        let at = chunk.saturating_add(8);
+        let absent = self.heap.arenas.region_of(chunk).is_some()
+            && matches!(
+                self.heap.target.memory.read_u64(at),
+                Err(Fault::NotDumped(_) | Fault::Truncated(_))
+            );
+        self.incomplete |= absent;
+        absent
     }
 
     /// The block of a chunk, as the map has it.

@@ -4,9 +4,7 @@
 use super::PtmallocHeap;
 use super::arenas::Arena;
 use super::carve::BySize;
-use super::layout::{
-    ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER, TcacheLayout, bin_of, fastbin_of,
-};
+use super::layout::{ArenaLayout, BINS, FLAGS, HEADER, TcacheLayout, bin_of, fastbin_of};
 use crate::anomaly::{HolderKind, ListRef};
 use crate::map::{BlockId, HeapMap};
 use crate::target::{Address, Cursor};
@@ -187,84 +185,145 @@ impl PtmallocHeap<'_> {
 
     /// Follows all lists once, and marks what is in them.
     pub(super) fn pass(&self, lists: &[ChunkList], map: &HeapMap) -> Passed {
-        let parts = crate::parallel::map(lists, |list| match list.kind {
-            Kind::Bin => self.pass_bin(list, map),
-            _ => self.pass_single(list, map),
-        });
+        // Kinds apart: the longest lists are fastbins and the unsorted bin.
+        let batches: Vec<&[ChunkList]> = lists
+            .chunk_by(|a, b| a.kind == b.kind)
+            .flat_map(|kind| kind.chunks(BATCH))
+            .collect();
+        let parts = crate::parallel::map(&batches, |batch| self.pass_batch(batch, map));
         let mut out = Passed {
             binned: vec![0; self.arenas.rows.len()],
             ..Passed::default()
         };
-        for (list, part) in lists.iter().zip(parts) {
+        for part in parts.into_iter().flatten() {
             out.irregular |= part.irregular;
             out.cached.merge(&part.cached);
-            let entries = part.entries;
-            match list.kind {
-                Kind::Tcache => out.in_tcaches += entries,
-                Kind::Fastbin => out.in_fastbins += entries,
-                Kind::Bin => {
-                    if let Some(count) = out.binned.get_mut(list.owner) {
-                        *count += entries;
-                    }
-                }
+            out.in_tcaches += part.in_tcaches;
+            out.in_fastbins += part.in_fastbins;
+            for (to, from) in out.binned.iter_mut().zip(part.binned) {
+                *to += from;
             }
         }
         out
     }
 
-    fn pass_single(&self, list: &ChunkList, map: &HeapMap) -> Part {
-        let mut cursor = Cursor::new(self.target.memory);
-        let mut part = Part::default();
-        let mut entry = list.head;
-        while part.entries < MAX_ENTRIES {
-            if entry.is_null() {
-                part.irregular |= list
-                    .recorded
-                    .is_some_and(|recorded| recorded != part.entries);
-                return part;
+    /// Follows some lists, several in turn so that their cache misses overlap.
+    fn pass_batch(&self, lists: &[ChunkList], map: &HeapMap) -> Option<Passed> {
+        let mut out = Passed {
+            binned: vec![0; self.arenas.rows.len()],
+            ..Passed::default()
+        };
+        let mut waiting = lists.iter();
+        let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(LANES);
+        let mut sizes = [None; LANES];
+        loop {
+            while lanes.len() < LANES
+                && let Some(list) = waiting.next()
+            {
+                let mut lane = Lane {
+                    list,
+                    cursor: Cursor::new(self.target.memory),
+                    entry: list.head,
+                    before: list.at,
+                    walked: 0,
+                };
+                if !lane.is_done(&mut out) {
+                    lanes.push(lane);
+                }
             }
-            let Some((chunk, size)) = self.admit(list, entry, map, &mut cursor) else {
-                break;
-            };
-            let block = chunk.1.saturating_add(HEADER);
-            let Ok(word) = cursor.read_u64(block) else {
-                break;
-            };
-            if self.key_is_wrong(list, block, &mut cursor) {
-                part.irregular = true;
+            if lanes.is_empty() {
+                return Some(out);
             }
-            if map.mark_listed(chunk.0) {
-                map.mark_disputed(chunk.0);
-                break;
+            // All loads first: they do not depend on each other.
+            for (lane, size) in lanes.iter_mut().zip(&mut sizes) {
+                *size = lane
+                    .list
+                    .chunk(lane.entry)
+                    .and_then(|chunk| lane.cursor.read_u64(chunk.checked_add(8)?).ok());
             }
-            part.entries += 1;
-            part.cached.add(size);
-            entry = self.decode(block, word);
+            let mut sizes = sizes.into_iter();
+            lanes.retain_mut(|lane| {
+                let size = sizes.next().flatten();
+                let goes_on = size.is_some_and(|size| self.step(lane, size, map, &mut out));
+                if !goes_on {
+                    out.irregular = true;
+                }
+                goes_on && !lane.is_done(&mut out)
+            });
         }
-        part.irregular = true;
-        part
     }
 
-    /// The chunk of an entry and its size, if it belongs into the list.
+    /// Looks at the lane's entry and goes on to the next one; whether all was as it should be so far
+    /// that there is a next one.
+    #[inline]
+    fn step(&self, lane: &mut Lane<'_>, header: u64, map: &HeapMap, out: &mut Passed) -> bool {
+        let list = lane.list;
+        let size = header & !FLAGS;
+        if lane.walked >= MAX_ENTRIES {
+            return false;
+        }
+        let Some((id, chunk)) = self.admit(list, lane.entry, size, map) else {
+            return false;
+        };
+        if map.mark_listed(id) {
+            map.mark_disputed(id);
+            return false;
+        }
+        lane.walked += 1;
+        let block = chunk.saturating_add(HEADER);
+        let Ok(word) = lane.cursor.read_u64(block) else {
+            return false;
+        };
+        match list.kind {
+            Kind::Bin => {
+                if let Some(count) = out.binned.get_mut(list.owner) {
+                    *count += 1;
+                }
+                let back = lane.cursor.read_u64(block.saturating_add(8));
+                if back != Ok(lane.before.get())
+                    || size >= 0x400 && !self.skip_links_fit(list, chunk, &mut lane.cursor)
+                {
+                    out.irregular = true;
+                }
+                lane.before = chunk;
+                lane.entry = Address::new(word);
+            }
+            Kind::Tcache | Kind::Fastbin => {
+                out.cached.add(size);
+                if list.kind == Kind::Fastbin {
+                    out.in_fastbins += 1;
+                } else {
+                    out.in_tcaches += 1;
+                    if self.key_is_wrong(list, block, &mut lane.cursor) {
+                        out.irregular = true;
+                    }
+                }
+                lane.entry = self.decode(block, word);
+            }
+        }
+        true
+    }
+
+    /// The chunk of an entry, if it belongs into the list.
+    #[inline]
     fn admit(
         &self,
         list: &ChunkList,
         entry: Address,
+        size: u64,
         map: &HeapMap,
-        cursor: &mut Cursor<'_>,
-    ) -> Option<((BlockId, Address), u64)> {
+    ) -> Option<(BlockId, Address)> {
         let chunk = list.chunk(entry)?;
         let id = match map.chunk_at(chunk) {
             Some(id) => id,
             None => self.mapped_at(map, chunk)?,
         };
-        let size = cursor.read_u64(chunk.checked_add(8)?).ok()? & !FLAGS;
         let own = list.kind == Kind::Tcache
             || self
                 .arenas
                 .region_of(chunk)
                 .is_some_and(|region| region.arena == list.owner);
-        (own && list.takes(size, self.tcaches.layout.as_ref())).then_some(((id, chunk), size))
+        (own && list.takes(size, self.tcaches.layout.as_ref())).then_some((id, chunk))
     }
 
     /// A chunk with a mapping of its own: from 2.43 on caches hold them.
@@ -287,45 +346,6 @@ impl PtmallocHeap<'_> {
                     .read_u64(block.saturating_add(8))
                     .is_ok_and(|word| word != key)
             })
-    }
-
-    fn pass_bin(&self, list: &ChunkList, map: &HeapMap) -> Part {
-        let mut cursor = Cursor::new(self.target.memory);
-        let mut part = Part::default();
-        let mut before = list.at;
-        let mut chunk = list.head;
-        while part.entries < MAX_ENTRIES {
-            if chunk == list.at {
-                part.irregular |= cursor.read_u64(list.at.saturating_add(24)) != Ok(before.get());
-                return part;
-            }
-            if !chunk.is_aligned(ALIGNMENT) {
-                break;
-            }
-            let Some(((id, _), size)) = self.admit(list, chunk, map, &mut cursor) else {
-                break;
-            };
-            let mut word = |offset| cursor.read_u64(chunk.saturating_add(offset)).ok();
-            let (forward, back) = (word(16), word(24));
-            let (foot, next) = (word(size), word(size.saturating_add(8)));
-            if map.mark_listed(id) {
-                map.mark_disputed(id);
-                break;
-            }
-            part.entries += 1;
-            let free = foot == Some(size) && next.is_some_and(|next| next & 1 == 0);
-            if !free || back != Some(before.get()) {
-                part.irregular = true;
-            }
-            if size >= 0x400 && !self.skip_links_fit(list, chunk, &mut cursor) {
-                part.irregular = true;
-            }
-            let Some(forward) = forward else { break };
-            before = chunk;
-            chunk = Address::new(forward);
-        }
-        part.irregular = true;
-        part
     }
 
     /// Whether a large chunk's links to the next smaller and larger size are answered.
@@ -376,10 +396,39 @@ impl PtmallocHeap<'_> {
     }
 }
 
-/// What one list gave.
-#[derive(Default)]
-struct Part {
-    entries: u64,
-    cached: BySize,
-    irregular: bool,
+/// Lists that are followed in turn.
+const LANES: usize = 16;
+/// Lists that one worker follows.
+const BATCH: usize = 128;
+
+/// A list that is being followed.
+struct Lane<'a> {
+    list: &'a ChunkList,
+    cursor: Cursor<'a>,
+    /// The entry to look at.
+    entry: Address,
+    /// In a bin, the one before it.
+    before: Address,
+    walked: u64,
+}
+
+impl Lane<'_> {
+    /// Whether the list has come to its end; says so if that is not where it should be.
+    fn is_done(&mut self, out: &mut Passed) -> bool {
+        let list = self.list;
+        match list.kind {
+            Kind::Bin if self.entry == list.at => {
+                let last = self.cursor.read_u64(list.at.saturating_add(24));
+                out.irregular |= last != Ok(self.before.get());
+                true
+            }
+            Kind::Tcache | Kind::Fastbin if self.entry.is_null() => {
+                out.irregular |= list
+                    .recorded
+                    .is_some_and(|recorded| recorded != self.walked);
+                true
+            }
+            _ => false,
+        }
+    }
 }

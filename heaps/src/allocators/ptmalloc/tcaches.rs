@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::arenas::Arenas;
 use super::layout::{ALIGNMENT, FLAGS, IS_MMAPPED, TcacheLayout};
 use super::locate::Located;
-use super::structure;
+use super::structure::{self, Shape};
 use crate::target::{Address, MemoryExt, Target, TargetMemory};
 
 /// One thread's cache.
@@ -52,6 +52,12 @@ impl Tcaches {
     pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Self {
         let memory = target.memory;
         let limit = tcache_limit(memory, located);
+        if located.shape == Shape::Untouched {
+            return Self {
+                limit,
+                ..Self::default()
+            };
+        }
         let layouts: Vec<TcacheLayout> = TcacheLayout::ALL
             .into_iter()
             .filter(|layout| {

@@ -59,6 +59,14 @@ impl Inquiry<'_, '_> {
     pub(super) fn follow_bin(&mut self, list: &ChunkList) {
         let forward = self.way(list, FORWARD);
         let back = self.way(list, BACK);
+        let ends = [forward.stray, back.stray];
+        if ends
+            .into_iter()
+            .flatten()
+            .any(|chunk| self.is_absent(chunk))
+        {
+            return;
+        }
         let mut before = list.at;
         for (position, chunk) in (0u64..).zip(&forward.chunks) {
             let from = (before != list.at).then(|| before.saturating_add(FORWARD));

@@ -238,7 +238,7 @@ impl Inquiry<'_, '_> {
             matches!(&anomaly.kind, AnomalyKind::BadEntry { edge, .. }
                 if edge.list.holder == crate::anomaly::HolderKind::Bin)
         });
-        if cut {
+        if cut || self.incomplete {
             return;
         }
         found.retain(|(_, _, arena)| self.heap.arena_busy(*arena).is_none());

@@ -34,6 +34,9 @@ impl Inquiry<'_, '_> {
                     self.split(chunk);
                     chunk
                 }
+                Entry::Bad(_) if list.chunk(entry).is_some_and(|chunk| self.is_absent(chunk)) => {
+                    return;
+                }
                 Entry::Bad(stray) => {
                     self.bad_entry(list, edge, entry, stray, walked);
                     return;
@@ -47,8 +50,7 @@ impl Inquiry<'_, '_> {
             walked += 1;
             let block = chunk.saturating_add(HEADER);
             let Some(word) = self.word(block) else {
-                self.bad_entry(list, edge, entry, Stray::Unmapped, walked);
-                return;
+                return; // not in the core
             };
             from = Some(block);
             entry = self.heap.decode(block, word);

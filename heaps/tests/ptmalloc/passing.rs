@@ -1,0 +1,79 @@
+//! States that malloc passes through while it works: nobody is to be accused of them.
+
+use heaps::anomaly::AnomalyKind;
+
+use crate::bench::{ARENA, Bench, LIBC, V2_31, V2_36, V2_43};
+use crate::healthy::furnished;
+use crate::{definite, walked};
+
+/// A heap with a chunk on its way (T2): free by its neighbour's header, in no bin.
+fn in_flight(threads: usize) -> (Bench, u64) {
+    let mut bench = Bench::new(V2_36, threads);
+    bench.used(0x30);
+    let block = bench.in_flight(0x120);
+    bench.used(0x30);
+    (bench.finish(), block)
+}
+
+#[test]
+fn a_chunk_on_its_way_is_excused_by_the_lock() {
+    let (mut bench, _) = in_flight(2);
+    bench.process.memory.write_u32(ARENA, 1);
+    assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+    bench.process.memory.write_u32(ARENA, 0);
+    assert_eq!(
+        definite(&walked(&bench)).len(),
+        1,
+        "without a lock it is damage"
+    );
+}
+
+#[test]
+fn a_process_of_one_thread_takes_no_lock() {
+    let (mut bench, _) = in_flight(1);
+    assert_eq!(definite(&walked(&bench)).len(), 1, "the thread is outside");
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    let inside = vec![
+        synth::frame(LIBC + 0x9100, &[]),
+        synth::frame(crate::bench::PROGRAM, &[]),
+    ];
+    bench.process.threads.set_frames(0, inside);
+    assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+}
+
+#[test]
+fn a_top_chunk_without_its_header_is_excused_by_the_lock() {
+    for release in [V2_31, V2_36, V2_43] {
+        let mut bench = furnished(release);
+        let top = bench.word(ARENA + release.bins - 16);
+        bench.write(top + 8, 0);
+        bench.process.memory.write_u32(ARENA, 2);
+        assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+        bench.process.memory.write_u32(ARENA, 0);
+        let kinds = walked(&bench);
+        assert!(
+            matches!(definite(&kinds)[..], [AnomalyKind::Header { .. }]),
+            "{:?}",
+            kinds.anomalies
+        );
+    }
+}
+
+#[test]
+fn a_cache_whose_thread_is_putting_a_block_in_counts_one_less() {
+    let mut bench = furnished(V2_36);
+    let (_, count) = bench.tcache_words(0, 0x30);
+    bench.process.memory.write(count, &4u16.to_le_bytes());
+    assert_eq!(definite(&walked(&bench)).len(), 1);
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    let inside = vec![
+        synth::frame(LIBC + 0x9100, &[]),
+        synth::frame(crate::bench::PROGRAM, &[]),
+    ];
+    bench.process.threads.set_frames(0, inside);
+    assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+}
