@@ -6,13 +6,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 count=${1:?how many}
-release=${2:-2.10}
 first=${FIRST:-1}
 export TESTDATA=$PWD/testdata LIBRARIES=$PWD/fixtures/libraries FIXTURES=$PWD/fixtures/storm
 . testdata/lib/kernel.sh
 . testdata/lib/libraries.sh
 . testdata/lib/table.sh
 kernel_writes_cores
+release=${2:-2.10} # after the tables, which use the name
 [ -e "$(library_of "$release")" ] || fail "no library of $release: run build-fixtures.sh first"
 recipe=healthy-threads how=
 case $release in *-rust*) recipe=rust-healthy-threads how=argument=healthy-threads, ;; esac

@@ -1,5 +1,6 @@
 /* With profiling on (CONF): allocations in `take_order` and `take_parcel`, every one of which jemalloc records with its call stack.
- * Some are freed again. SAMPLED address=.. size=.. function=..: what is in use at the end; size is what was asked for. */
+ * Some are freed again. SAMPLED address=.. size=.. function=..: what is in use at the end; size is what was asked for,
+ * which 5.2 does not record. */
 #include "jemalloc/jemalloc.h"
 
 enum { BLOCKS = 60 };
@@ -32,7 +33,8 @@ int main(void)
         struct line line = {{0}, 0};
         put_text(&line, "SAMPLED");
         put_address(&line, "address", blocks[i]);
-        put_count(&line, "size", i % 3 ? 200 : 30000);
+        if (!is_version("5.2"))
+            put_count(&line, "size", i % 3 ? 200 : 30000);
         put_text(&line, i % 3 ? " function=take_order" : " function=take_parcel");
         put_end(&line);
     }
