@@ -22,7 +22,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +85,6 @@ pub struct CoreFile {
     segments: Vec<Segment>,
     threads: Vec<Thread>,
     fp_registers: Vec<Option<Range<usize>>>,
-    system_calls: HashMap<u32, u64>,
     code_mask: Option<u64>,
     process: Process,
     signal: Option<SignalInfo>,
@@ -140,7 +138,6 @@ impl CoreFile {
             segments: headers.segments,
             threads: notes.threads,
             fp_registers: notes.fp_registers,
-            system_calls: notes.system_calls,
             code_mask: notes.code_mask,
             process: notes.process,
             signal: notes.signal,
@@ -183,7 +180,8 @@ impl CoreFile {
 
     /// The number of the system call that a thread is in, where its status says.
     pub fn system_call(&self, tid: u32) -> Option<u64> {
-        self.system_calls.get(&tid).copied()
+        let thread = self.threads.iter().find(|thread| thread.tid == tid)?;
+        thread.system_call
     }
 
     /// The bits of an address of code; pointers that are authenticated have a signature in others.

@@ -47,6 +47,7 @@ pub struct Presences<'t> {
     target: Target<'t>,
     module: &'t Module,
     code: Code,
+    own: Option<Vec<Range<Address>>>,
     known: Vec<OnceLock<Presence>>,
 }
 
@@ -72,8 +73,16 @@ impl<'t> Presences<'t> {
             target,
             module,
             code,
+            own: None,
             known,
         }
+    }
+
+    /// Tells where the allocator keeps memory of its own, its locks among it, beside its module's variables: who waits
+    /// for a lock elsewhere is not inside it.
+    pub fn with_own_memory(mut self, own: Vec<Range<Address>>) -> Self {
+        self.own = Some(own);
+        self
     }
 
     /// Number of threads.
@@ -157,11 +166,66 @@ impl<'t> Presences<'t> {
             }
         }
         let unwound = frames.len() < Self::MAX_FRAMES && self.target.threads.is_unwound(thread);
-        if unknown || !unwound && self.stack_names_allocator(thread) {
+        let may_be = unknown || !unwound && self.stack_names_allocator(thread);
+        if may_be && !self.rests_elsewhere(thread) {
             Presence::Unknown
         } else {
             Presence::Outside
         }
+    }
+
+    /// Whether the innermost thing that the thread does shows by itself, without its frames, that the allocator did
+    /// not call it: it waits in a system call that no allocator makes, it died by a signal that it sent itself, or of
+    /// an instruction of the program's.
+    fn rests_elsewhere(&self, thread: usize) -> bool {
+        /// x86-64: read, poll, select, pause, accept, recvfrom, recvmsg, wait4, rt_sigtimedwait, rt_sigsuspend,
+        /// epoll_wait, waitid, pselect6, ppoll, epoll_pwait, accept4, recvmmsg, epoll_pwait2.
+        const WAITS: [u64; 18] = [
+            0, 7, 23, 34, 43, 45, 47, 61, 128, 130, 232, 247, 270, 271, 281, 288, 299, 441,
+        ];
+        const FUTEX: u64 = 202;
+        const TGKILL: u64 = 234;
+        const RDX: u16 = 1;
+        const RCX: u16 = 2;
+        const RSI: u16 = 4;
+        const RDI: u16 = 5;
+        let Some(state) = self.target.threads.list().get(thread) else {
+            return false;
+        };
+        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
+            return false;
+        }
+        let register = |number| state.registers.get(number);
+        // The processor leaves the return address there.
+        let in_call = register(RCX) == Some(state.pc.get());
+        let rests = match state.system_call.filter(|_| in_call) {
+            Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
+            Some(TGKILL) => {
+                let sent = register(RDX).and_then(|signal| i32::try_from(signal).ok());
+                register(RSI) == Some(state.tid.into())
+                    && state.signal != 0
+                    && sent == Some(state.signal)
+            }
+            Some(call) => WAITS.contains(&call),
+            None => self.faulted(thread) && self.is_program_code(state.pc),
+        };
+        rests && self.contexts(thread, &|_| true).is_empty()
+    }
+
+    /// Whether a word is the allocator's, as far as was told; if nothing was told, it may be.
+    fn is_own(&self, at: Address) -> bool {
+        self.module.range.contains(&at)
+            || match &self.own {
+                Some(own) => own.iter().any(|range| range.contains(&at)),
+                None => true,
+            }
+    }
+
+    /// Whether code is the program's and cannot be the allocator's.
+    fn is_program_code(&self, at: Address) -> bool {
+        let mut modules = self.target.modules.iter();
+        !self.module.is_executable
+            && modules.any(|module| module.is_executable && module.has_code_at(at))
     }
 
     /// Whether any word of the thread's stack, from its stack pointer up, is an address in the
@@ -230,6 +294,11 @@ impl<'t> Presences<'t> {
     ///
     /// (Linux, `struct sigcontext_64`, x86-64.)
     fn signal_contexts(&self, thread: usize) -> Vec<[u64; 16]> {
+        self.contexts(thread, &|pc| self.module.has_code_at(pc))
+    }
+
+    /// Contexts on a thread's stack whose program counter `is_wanted`.
+    fn contexts(&self, thread: usize, is_wanted: &dyn Fn(Address) -> bool) -> Vec<[u64; 16]> {
         const USER_CODE_SEGMENT: u64 = 0x33;
         /// Interrupts enabled, and the bit that is always set.
         const FLAGS: u64 = 0x202;
@@ -246,10 +315,12 @@ impl<'t> Presences<'t> {
         let mut at = words.start;
         while at < words.end && found.len() < MAX_CONTEXTS {
             let flags = word(at.saturating_add(8));
-            if self.module.has_code_at(Address::new(word(at)))
-                && flags & FLAGS == FLAGS
+            let pc = Address::new(word(at));
+            if flags & FLAGS == FLAGS
                 && flags < 1 << 22
                 && word(at.saturating_add(16)) & 0xffff == USER_CODE_SEGMENT
+                && is_wanted(pc)
+                && self.is_code(pc)
                 && let Some(first) = at.checked_sub(16 * 8)
             {
                 let mut registers = [0; 16];
@@ -261,6 +332,12 @@ impl<'t> Presences<'t> {
             at = at.saturating_add(8);
         }
         found
+    }
+
+    /// Whether an address lies in code of any module.
+    fn is_code(&self, at: Address) -> bool {
+        let mut modules = self.target.modules.iter();
+        modules.any(|module| module.has_code_at(at))
     }
 
     /// The thread's stack from its stack pointer up, as far as it is searched.

@@ -138,7 +138,7 @@ impl Check for DoubleFree {
                     _ => "its span had gone back to the page heap",
                 };
                 let message = format!(
-                    "{found} was freed again after {owner}: {} bytes are free there",
+                    "{found}, a block of {} bytes, was freed again after {owner}",
                     block.bytes
                 );
                 let view = wording::view(subject, *block, *found);

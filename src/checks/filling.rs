@@ -1,6 +1,7 @@
 //! Bytes that the allocator filled with one value and that somebody else changed.
 
 use heaps::anomaly::AnomalyKind;
+use heaps::map::BlockState;
 use heaps::target::MemoryExt;
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
@@ -27,22 +28,43 @@ impl Check for Filling {
             return None;
         };
         let offset = at.offset_from(block.address).unwrap_or(0);
-        let (kind, message, next) = if *freed {
-            let message = format!(
-                "the free block {} of {} bytes was written {offset} bytes past its start: the allocator had filled it \
-                 with {fill:#04x}",
-                block.address, block.bytes
-            );
-            let next = "look for a pointer to this object that outlives it";
-            (FindingKind::UseAfterFreeWrite, message, next)
-        } else {
-            let message = format!(
-                "bytes behind what the program asked for in the block {} of {} bytes were written, {offset} bytes past \
-                 its start: the allocator had filled them with {fill:#04x}",
-                block.address, block.bytes
-            );
-            let next = "look for a write past the end of this object";
-            (FindingKind::HeapOverrun, message, next)
+        // A run of foreign bytes from a free block's first one on comes from the block before it.
+        let before = (*freed && offset == 0)
+            .then(|| subject.heap.map.block_before(*block))
+            .flatten()
+            .filter(|before| subject.heap.map.state(before.id) == BlockState::InUse);
+        let culprit = match before {
+            Some(before) => Some(before),
+            None => (!freed).then_some(*block),
+        };
+        let (kind, message, next) = match (before, *freed) {
+            (Some(before), _) => (
+                FindingKind::HeapOverrun,
+                format!(
+                    "the free block {} of {} bytes was written from its first byte on, most likely past the end of {} \
+                     before it: the allocator had filled it with {fill:#04x}",
+                    block.address, block.bytes, before.address
+                ),
+                "look for a write past the end of the object before it, or through a pointer to a freed one",
+            ),
+            (None, true) => (
+                FindingKind::UseAfterFreeWrite,
+                format!(
+                    "the free block {} of {} bytes was written {offset} bytes past its start: the allocator had filled \
+                     it with {fill:#04x}",
+                    block.address, block.bytes
+                ),
+                "look for a pointer to this object that outlives it",
+            ),
+            (None, false) => (
+                FindingKind::HeapOverrun,
+                format!(
+                    "bytes behind what the program asked for in the block {} of {} bytes were written, {offset} bytes \
+                     past its start: the allocator had filled them with {fill:#04x}",
+                    block.address, block.bytes
+                ),
+                "look for a write past the end of this object",
+            ),
         };
         let view = wording::view(subject, *block, block.address);
         let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
@@ -55,19 +77,20 @@ impl Check for Filling {
             expected: format!("{fill:#04x} in every byte"),
             found: format!("something else, over {bytes} bytes"),
         }];
-        finding.overwriter = subject
-            .target
-            .memory
-            .read_bytes::<8>(*at)
-            .ok()
-            .and_then(|word| overwriter_of(subject.target, &word, word));
-        if !freed {
-            finding.culprit = Some(Culprit {
-                block: *block,
-                state: view.state,
-                contents: None,
-            });
+        let mut whole = [0u8; 8];
+        let run = usize::try_from(*bytes).unwrap_or(8).min(8);
+        let read = whole
+            .get_mut(..run)
+            .map(|whole| subject.target.memory.read_into(*at, whole));
+        if read == Some(Ok(())) {
+            let written = whole.get(..run).unwrap_or_default();
+            finding.overwriter = overwriter_of(subject.target, written, whole);
         }
+        finding.culprit = culprit.map(|block| Culprit {
+            block,
+            state: subject.heap.map.state(block.id),
+            contents: None,
+        });
         finding.next_steps = vec![next.to_owned()];
         Some(finding)
     }

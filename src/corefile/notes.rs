@@ -5,7 +5,6 @@
 //! thread. gdb's gcore begins with the selected thread and gives each thread a `SIGINFO` of its own. qemu's guest cores have
 //! no `SIGINFO` and no `FILE`. Every note is optional here.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use heaps::target::{Address, RegisterSet, Thread};
@@ -27,8 +26,6 @@ pub(super) struct Notes {
     pub threads: Vec<Thread>,
     /// Where in the core each thread's `NT_FPREGSET` is; parallel to `threads`.
     pub fp_registers: Vec<Option<Range<usize>>>,
-    /// The system call that a thread is in, by thread id.
-    pub system_calls: HashMap<u32, u64>,
     /// The bits of a pointer to code that are address, where a note says.
     pub code_mask: Option<u64>,
     pub process: Process,
@@ -201,12 +198,11 @@ impl Notes {
             ThreadPointer::Note(_) => None, // its note follows
         };
         // -1 outside of any.
-        if let SystemCall::Word(index) = arch.system_call
-            && let Some(number) = word(index)
-            && number != u64::MAX
-        {
-            self.system_calls.insert(tid, number);
+        let system_call = match arch.system_call {
+            SystemCall::Word(index) => word(index),
+            _ => None,
         }
+        .filter(|number| *number != u64::MAX);
         self.threads.push(Thread {
             tid,
             name: None,
@@ -215,6 +211,7 @@ impl Notes {
             thread_pointer,
             registers,
             signal: words.u16(layout.signal).map_or(0, i32::from),
+            system_call,
         });
         self.fp_registers.push(None);
     }

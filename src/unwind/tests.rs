@@ -139,6 +139,7 @@ fn unwind(memory: Fake, frames: Vec<u8>, registers: &[(u16, u64)]) -> (Vec<Frame
         thread_pointer: None,
         registers: set,
         signal: 0,
+        system_call: None,
     };
     let range = Address::new(CODE)..Address::new(CODE + 4096);
     let module = Module {

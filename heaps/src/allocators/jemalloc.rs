@@ -14,13 +14,16 @@
 
 mod arenas;
 mod bins;
+mod books;
 mod caches;
 mod damage;
 mod extents;
 mod fatal;
+mod fillings;
 mod layout;
 mod locate;
 mod recognise;
+mod sampled;
 mod sizes;
 mod statistics;
 mod tree;
@@ -103,7 +106,8 @@ impl<'t> JemallocHeap<'t> {
         let mut heap = Self {
             target,
             module,
-            presences: Presences::new(target, module, code),
+            presences: Presences::new(target, module, code)
+                .with_own_memory(located.arenas.blocks().to_vec()),
             version: recognise::version(target, module),
             pad: large_pad(&located),
             located,
@@ -115,6 +119,11 @@ impl<'t> JemallocHeap<'t> {
             .iter()
             .flat_map(|cache| &cache.own)
             .filter_map(|at| heap.block_start(*at))
+            .chain(
+                heap.samples()
+                    .flat_map(|(_, sample)| sample.own)
+                    .filter_map(|at| heap.block_start(at)),
+            )
             .collect();
         heap
     }
@@ -167,6 +176,7 @@ impl<'t> JemallocHeap<'t> {
                 if self.own.contains(&row.address) {
                     return Extent::new(row.start(), row.bytes, Shape::Metadata, Owner::InUse, 0);
                 }
+                // Of the page that every large extent has to spare, a random part lies before the block.
                 Extent::new(
                     row.address,
                     self.usable(row),
@@ -233,7 +243,7 @@ fn large_pad(located: &Located) -> u64 {
         row.state == State::Active
             && !row.slab
             && (bins..located.layout.quantum.classes()).contains(&row.class)
-            && row.bytes > located.sizes.bytes(row.class)
+            && (row.bytes > located.sizes.bytes(row.class) || !row.address.is_aligned(PAGE))
     };
     if located.extents.rows.iter().any(|row| padded(&row)) {
         PAGE
@@ -340,19 +350,62 @@ impl Heap for JemallocHeap<'_> {
         damage::describe(self, lists, map)
     }
 
-    fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
+    fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled {
+        let anomalies = self.check_books(map, groups);
         let (statistics, details) = self.count(map);
-        let anomalies = self.fatal_free(map).into_iter().collect();
         Settled {
             anomalies,
             statistics,
             details,
-            limits: Vec::new(),
+            limits: self.limits(),
         }
+    }
+
+    fn recorded_stack(&self, block: Address) -> Option<Vec<Address>> {
+        let row = self.located.extents.at(block)?;
+        let sample = self.sample(row)?;
+        (row.address == block).then_some(sample.stack)
     }
 }
 
 impl JemallocHeap<'_> {
+    /// What cannot be seen, and what was not looked at.
+    fn limits(&self) -> Vec<Limit> {
+        let mut limits = vec![Limit {
+            what: "writes past the end of a block, and to free blocks, in jemalloc's heap".into(),
+            why: "jemalloc keeps its bookkeeping away from the blocks and links nothing through them: such a write \
+                  changes neighbours' data only. It is seen where free memory is filled (junk:true) or a sampled \
+                  block's size is known"
+                .into(),
+            incomplete: false,
+        }];
+        let vanished = self
+            .caches
+            .iter()
+            .filter(|cache| cache.user == caches::User::Vanished)
+            .count();
+        if vanished > 0 {
+            limits.push(Limit {
+                what: format!("{vanished} thread caches whose threads are not in the core"),
+                why: "a fork's child has its parent's caches but none of its other threads; their blocks count as \
+                      free, and what those threads were doing cannot be told"
+                    .into(),
+                incomplete: false,
+            });
+        }
+        if self.located.tree.missing > 0 {
+            limits.push(Limit {
+                what: format!(
+                    "{} nodes of the page map, and the extents behind them",
+                    self.located.tree.missing
+                ),
+                why: "their memory is not in the core".into(),
+                incomplete: true,
+            });
+        }
+        limits
+    }
+
     /// Marks the free regions of a slab; says whether it is as its count says.
     fn follow_slab(&self, list: &FreeList, walk: &mut ListWalk<'_>) -> bool {
         let map = walk.map();

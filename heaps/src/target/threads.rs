@@ -122,6 +122,8 @@ pub struct Thread {
     pub registers: RegisterSet,
     /// The signal that this thread's own status records; 0 for none.
     pub signal: i32,
+    /// Number of the system call that it was in, or had just left; `None` outside of any.
+    pub system_call: Option<u64>,
 }
 
 /// What a thread's code is written in.

@@ -88,6 +88,7 @@ pub fn thread(tid: u32, pc: u64, thread_pointer: u64) -> Thread {
         thread_pointer: Some(Address::new(thread_pointer)),
         registers: RegisterSet::empty(),
         signal: 0,
+        system_call: None,
     }
 }
 

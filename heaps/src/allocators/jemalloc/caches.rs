@@ -143,7 +143,8 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
 /// The halves of a cache whose fast one is at `cache`, if they point at each other.
 fn halves_at(cursor: &mut Cursor<'_>, cache: Address) -> Option<Halves> {
     const BACK: std::ops::Range<u64> = 0xa0..0x140;
-    const MAX_APART: u64 = 0x400;
+    /// Caches of `tcache.create` have the bins of all classes between them.
+    const MAX_APART: u64 = 0x1000;
     let slow = Address::new(cursor.read_u64(cache).ok()?);
     // Both halves are members of one structure, or of one allocation.
     if slow.get().abs_diff(cache.get()) > MAX_APART || !slow.is_aligned(8) || slow.is_null() {

@@ -61,8 +61,8 @@ pub(super) fn describe(heap: &JemallocHeap<'_>, lists: &[FreeList], map: &HeapMa
 struct Miscount {
     row: Row,
     ones: u64,
-    /// Its bits are written over: they look like something else, or marks stand where no region is.
-    foreign: bool,
+    /// The first word of its bits that looks like something else.
+    foreign: Option<(Address, u64)>,
 }
 
 struct Look<'a> {
@@ -93,7 +93,8 @@ impl Look<'_> {
             return;
         };
         let mut ones = 0;
-        let mut foreign = false;
+        let mut foreign = None;
+        let mut words: Vec<(u32, u64)> = Vec::new();
         for (first, word) in self.heap.bitmap(row, cut.regions) {
             let Some(word) = word else {
                 self.report.limits.push(Limit {
@@ -104,8 +105,19 @@ impl Look<'_> {
                 return;
             };
             ones += u64::from(word.count_ones());
-            foreign |= self.looks_foreign(word);
-            self.map.mark_listed_run(index, first, word);
+            if foreign.is_none() && self.looks_foreign(word) {
+                let at = row
+                    .at
+                    .saturating_add(self.heap.located.layout.extent.bitmap + u64::from(first / 8));
+                foreign = Some((at, word));
+            }
+            words.push((first, word));
+        }
+        // Bits that were written over say nothing of any block.
+        if ones == u64::from(row.free) || foreign.is_none() {
+            for (first, word) in words {
+                self.map.mark_listed_run(index, first, word);
+            }
         }
         if ones != u64::from(row.free) {
             self.miscounted.push(Miscount {
@@ -157,7 +169,7 @@ impl Look<'_> {
             if busy.is_some() && std::mem::replace(&mut noted, true) {
                 continue;
             }
-            let stray = list::stray(self.map, self.heap.target.memory, self.class, entry);
+            let stray = self.stray(entry);
             let edge = self.heap.cache_edge(&bin, user, position, word);
             let kind = AnomalyKind::BadEntry {
                 edge,
@@ -167,6 +179,23 @@ impl Look<'_> {
                 repair: None,
             };
             self.say(kind, busy.clone());
+        }
+    }
+
+    /// Why an entry is none. A block whose memory has gone back to the free pages was one of its class.
+    fn stray(&self, entry: Address) -> Stray {
+        let stray = list::stray(self.map, self.heap.target.memory, self.class, entry);
+        match stray {
+            Stray::FreeSpan { block, .. } => Stray::FreeSpan {
+                block: Block {
+                    address: entry,
+                    bytes: self.heap.located.sizes.bytes(self.class),
+                    class: self.class,
+                    ..block
+                },
+                offset: 0,
+            },
+            other => other,
         }
     }
 
@@ -246,7 +275,16 @@ impl Look<'_> {
             let expected = format!("{ones}, the regions that its bitmap has as free");
             let found = recorded.to_string();
             let too_many = recorded.saturating_sub(ones);
-            let kind = if foreign || too_many == 0 || too_many % 2 == 1 {
+            let kind = if let Some((at, word)) = foreign {
+                AnomalyKind::Metadata {
+                    of: row.at,
+                    at,
+                    what: self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
+                    expected: format!("marks of which {recorded} in all are set"),
+                    found: format!("{word:#x}, and {ones} set in all"),
+                    counts_only: false,
+                }
+            } else if too_many == 0 || too_many % 2 == 1 {
                 AnomalyKind::Metadata {
                     of: row.at,
                     at: row.at,

@@ -1,8 +1,11 @@
 //! All extents, from the page map.
 
+mod mend;
+
+use super::arenas::Arenas;
 use super::layout::Layout;
-use super::sizes::{PAGE, PAGE_SHIFT};
-use super::tree::Tree;
+use super::sizes::{PAGE, PAGE_SHIFT, Sizes};
+use super::tree::{Element, Tree};
 use crate::parallel;
 use crate::target::{Address, Cursor, TargetMemory};
 
@@ -34,6 +37,16 @@ impl State {
             _ => State::Impossible,
         }
     }
+
+    /// Place among an arena's page caches.
+    pub fn cache(self) -> Option<usize> {
+        match self {
+            State::Dirty => Some(0),
+            State::Muzzy => Some(1),
+            State::Retained => Some(2),
+            _ => None,
+        }
+    }
 }
 
 /// An extent.
@@ -57,8 +70,6 @@ pub struct Row {
     pub state: State,
     /// Cut into regions.
     pub slab: bool,
-    /// It comes from the huge page allocator.
-    pub huge_page: bool,
 }
 
 const _: () = assert!(size_of::<Row>() <= 40, "an extent costs 40 bytes");
@@ -67,6 +78,16 @@ impl Row {
     /// First byte of its first page.
     pub fn start(&self) -> Address {
         Address::new(self.address.get() & !(PAGE - 1))
+    }
+
+    /// Number of its first page.
+    pub fn first_page(&self) -> u64 {
+        self.address.get() >> PAGE_SHIFT
+    }
+
+    fn holds_page(&self, page: u64) -> bool {
+        page.checked_sub(self.first_page())
+            .is_some_and(|index| index < self.bytes >> PAGE_SHIFT)
     }
 
     /// First byte past its last page.
@@ -81,14 +102,18 @@ impl Row {
         let address = cursor.read_u64(at.checked_add(extent.address)?).ok()?;
         let bytes = cursor.read_u64(at.checked_add(extent.size)?).ok()? & !(PAGE - 1);
         let start = address & !(PAGE - 1);
-        if bytes == 0 || start == 0 || start.checked_add(bytes).is_none() {
-            return None;
-        }
+        let end = start.checked_add(bytes)?;
+        let sound = bytes != 0 && start != 0 && end < MAX_ADDRESS;
+        sound.then(|| Self::described(layout, at, bits, Address::new(address), bytes))
+    }
+
+    /// The extent of a descriptor at `at`, from its bits.
+    fn described(layout: &Layout, at: Address, bits: u64, address: Address, bytes: u64) -> Self {
+        let extent = &layout.extent;
         let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-        let flag = |bit: Option<super::layout::BitsAt>| bit.is_some_and(|bit| bit.of(bits) == 1);
-        Some(Self {
+        Self {
             at,
-            address: Address::new(address),
+            address,
             bytes,
             class: small(extent.class.of(bits)),
             free: small(extent.free.of(bits)),
@@ -96,20 +121,43 @@ impl Row {
             shard: u8::try_from(extent.shard.map_or(0, |shard| shard.of(bits))).unwrap_or(0),
             state: State::of(extent.state.of(bits)),
             slab: extent.slab.of(bits) == 1,
-            huge_page: flag(extent.huge_page),
-        })
+        }
     }
 }
 
-/// A leaf element that does not agree with the extent that it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stray {
-    /// The element.
+/// Addresses of a process end here (57 bits).
+const MAX_ADDRESS: u64 = 1 << 57;
+
+/// A word of a descriptor, or of the page map, that everything else contradicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The descriptor, or the element, that it belongs to.
+    pub of: Address,
+    /// The word.
     pub at: Address,
-    /// The page that it is of.
-    pub page: u64,
-    /// The descriptor that it names.
-    pub extent: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+    /// No work on the extent leaves this.
+    pub impossible: bool,
+}
+
+/// What extents are read with.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The dead process's memory.
+    pub memory: &'a dyn TargetMemory,
+    /// Layouts.
+    pub layout: &'a Layout,
+    /// Size classes.
+    pub sizes: &'a Sizes,
+    /// Arenas: who owns memory, and which of them exist.
+    pub arenas: &'a Arenas,
+    /// The page map.
+    pub tree: &'a Tree,
 }
 
 /// All extents.
@@ -117,35 +165,41 @@ pub struct Stray {
 pub struct Extents {
     /// By address, without overlap.
     pub rows: Vec<Row>,
-    /// Elements that name no extent, or one that does not hold their page.
-    pub strays: Vec<Stray>,
-    /// Their number.
-    pub stray_count: u64,
+    /// Words that are wrong, by what the others say.
+    pub repairs: Vec<Repair>,
+    /// Elements that name nothing, or an extent that does not hold their page.
+    pub strays: u64,
     /// Extents that overlap one before them, and are not among the rows.
     pub overlaps: Vec<Row>,
 }
 
 /// Elements that one worker looks at.
 const CHUNK: u64 = 1 << 15;
-/// Elements and overlaps that are remembered of each chunk.
+/// Elements and overlaps that are remembered of each chunk, and in all.
 const MAX_STRAYS: usize = 64;
+
+/// A leaf element and its page.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    at: Address,
+    page: u64,
+    element: Element,
+}
 
 #[derive(Default)]
 struct Found {
     rows: Vec<Row>,
-    strays: Vec<Stray>,
+    /// Elements that do not agree with the extent that they name, or name none.
+    strays: Vec<Named>,
     stray_count: u64,
+    /// Extents that contradict the element of their first page in what it repeats of them.
+    disputed: Vec<(Row, Named)>,
 }
 
 impl Extents {
-    /// Reads every leaf. Linear in the pages that the leaves map. `is_own`: whether memory is the
-    /// allocator's own, as all descriptors are.
-    pub fn read(
-        memory: &dyn TargetMemory,
-        layout: &Layout,
-        tree: &Tree,
-        is_own: &(dyn Fn(Address) -> bool + Sync),
-    ) -> Self {
+    /// Reads every leaf. Linear in the pages that the leaves map.
+    pub fn read(source: Source<'_>) -> Self {
+        let tree = source.tree;
         let elements = 1u64 << tree.geometry.level_bits();
         let chunks: Vec<(u64, Address)> = tree
             .leaves
@@ -161,16 +215,17 @@ impl Extents {
             })
             .collect();
         let count = elements.min(CHUNK);
-        let found = parallel::map(&chunks, |&(page, at)| {
-            read_chunk(memory, layout, tree, is_own, page, at, count)
-        });
+        let found = parallel::map(&chunks, |&(page, at)| source.read_chunk(page, at, count));
         let mut out = Self::default();
+        let mut strays = Vec::new();
+        let mut disputed = Vec::new();
         for chunk in found {
             out.rows.extend(chunk.rows);
-            out.stray_count += chunk.stray_count;
-            out.strays.extend(chunk.strays);
+            out.strays += chunk.stray_count;
+            strays.extend(chunk.strays);
+            disputed.extend(chunk.disputed);
         }
-        out.strays.truncate(MAX_STRAYS);
+        out.mend(source, &strays, &disputed);
         out.drop_overlaps();
         out
     }
@@ -214,47 +269,90 @@ impl Extents {
     }
 }
 
-fn read_chunk(
-    memory: &dyn TargetMemory,
-    layout: &Layout,
-    tree: &Tree,
-    is_own: &(dyn Fn(Address) -> bool + Sync),
-    first_page: u64,
-    at: Address,
-    count: u64,
-) -> Found {
-    let mut found = Found::default();
-    let mut elements = Cursor::new(memory);
-    let mut descriptors = Cursor::new(memory);
-    let mut before = Address::default();
-    for index in 0..count {
-        let here = at.saturating_add(index * tree.geometry.element_bytes());
-        let Some(element) = tree.element(&mut elements, here) else {
-            continue;
-        };
-        // An inner page of a slab repeats the one before.
-        if element.extent.is_null() || element.extent == before {
-            continue;
-        }
-        before = element.extent;
-        let page = first_page + index;
-        let row = (element.extent.is_aligned(layout.extent.alignment) && is_own(element.extent))
-            .then(|| Row::read(&mut descriptors, layout, element.extent))
-            .flatten();
-        match row {
-            Some(row) if row.start().get() >> PAGE_SHIFT == page => found.rows.push(row),
-            Some(row) if (row.start().get()..row.end().get()).contains(&(page << PAGE_SHIFT)) => {}
-            _ => {
+impl Source<'_> {
+    /// Whether a descriptor may lie at `at`.
+    fn may_be_extent(&self, at: Address) -> bool {
+        at.is_aligned(self.layout.extent.alignment) && self.arenas.is_own(at)
+    }
+
+    fn read_chunk(&self, first_page: u64, at: Address, count: u64) -> Found {
+        let tree = self.tree;
+        let mut found = Found::default();
+        let mut elements = Cursor::new(self.memory);
+        let mut firsts = Cursor::new(self.memory);
+        let mut descriptors = Cursor::new(self.memory);
+        let mut before = Address::default();
+        for index in 0..count {
+            let here = at.saturating_add(index * tree.geometry.element_bytes());
+            let Some(element) = tree.element(&mut elements, here) else {
+                continue;
+            };
+            // An inner page of a slab repeats the one before.
+            if element.extent.is_null() || element.extent == before {
+                continue;
+            }
+            before = element.extent;
+            let page = first_page + index;
+            let named = Named {
+                at: here,
+                page,
+                element,
+            };
+            let row = self
+                .may_be_extent(element.extent)
+                .then(|| Row::read(&mut descriptors, self.layout, element.extent))
+                .flatten();
+            let agrees = match row {
+                Some(row) if row.first_page() == page => {
+                    if self.agrees(&row, &element) {
+                        found.rows.push(row);
+                    } else {
+                        found.disputed.push((row, named));
+                    }
+                    self.ends_as_told(&mut firsts, &row)
+                }
+                // A last page: the first one must name the extent, too.
+                Some(row) if row.holds_page(page) => {
+                    tree.extent_of_page(&mut firsts, row.first_page()) == row.at
+                }
+                _ => false,
+            };
+            if !agrees {
                 found.stray_count += 1;
                 if found.strays.len() < MAX_STRAYS {
-                    found.strays.push(Stray {
-                        at: here,
-                        page,
-                        extent: element.extent,
-                    });
+                    found.strays.push(named);
                 }
             }
         }
+        found
     }
-    found
+
+    /// Whether the element of an extent's last page names it.
+    fn ends_as_told(&self, cursor: &mut Cursor<'_>, row: &Row) -> bool {
+        let last = row.first_page() + (row.bytes >> PAGE_SHIFT) - 1;
+        last == row.first_page() || self.tree.extent_of_page(cursor, last) == row.at
+    }
+
+    /// Whether an extent's own words agree with what its first page's element repeats of them, and make sense.
+    fn agrees(&self, row: &Row, element: &Element) -> bool {
+        let none = self.layout.quantum.classes();
+        let same_state = element
+            .state
+            .is_none_or(|state| State::of(state.into()) == row.state);
+        let active = row.state == State::Active && row.class < none;
+        self.makes_sense(row)
+            && same_state
+            && (!active || element.class == row.class && element.slab == row.slab)
+    }
+
+    /// Whether an extent's own words make sense by themselves.
+    fn makes_sense(&self, row: &Row) -> bool {
+        let cut = self.sizes.small(row.class);
+        let is_slab =
+            row.slab && row.state == State::Active && row.class < self.layout.quantum.classes();
+        self.arenas.get(row.arena).is_some()
+            && row.state != State::Impossible
+            && row.class <= self.layout.quantum.classes()
+            && (!is_slab || cut.is_some_and(|cut| cut.slab_bytes == row.bytes))
+    }
 }

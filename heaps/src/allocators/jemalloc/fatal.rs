@@ -74,7 +74,10 @@ fn failed_lookup(
             "rtree_leaf_elm_t of the pointer's page",
         ));
     }
-    let slot = tree.root_slot(page)?;
-    let below = tree.place_in_child(page);
-    (below >= MIN_PLACE).then_some((below, slot, "slot of the root of the page map"))
+    let (slot, place) = tree.dead_end(cursor, page)?;
+    (place >= MIN_PLACE).then_some((
+        place,
+        slot,
+        "slot of the page map that the pointer's page needs",
+    ))
 }

@@ -86,10 +86,6 @@ pub struct ExtentLayout {
     pub arena: BitsAt,
     /// Cut into regions.
     pub slab: BitsAt,
-    /// Guard pages lie around it (5.3).
-    pub guarded: Option<BitsAt>,
-    /// It comes from the huge page allocator (5.3).
-    pub huge_page: Option<BitsAt>,
     /// Active, dirty, muzzy, retained; 5.3 has two more, which pass.
     pub state: BitsAt,
     /// Size class.
@@ -254,8 +250,6 @@ fn extent(generation: Generation) -> ExtentLayout {
         alignment: 64,
         arena: BitsAt::new(0, 12),
         slab: one(12),
-        guarded: None,
-        huge_page: None,
         state: BitsAt::new(shift, 2),
         class: BitsAt::new(shift + 2, 8),
         free: BitsAt::new(shift + 10, 10),
@@ -277,8 +271,6 @@ fn extent(generation: Generation) -> ExtentLayout {
         },
         Generation::V5_3_0 | Generation::V5_3_1 => ExtentLayout {
             alignment: 128,
-            guarded: Some(one(16)),
-            huge_page: Some(one(14)),
             state: BitsAt::new(17, 3),
             class: BitsAt::new(20, 8),
             free: BitsAt::new(28, 10),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::arenas::{self, Arenas};
-use super::extents::{Extents, Row};
+use super::extents::{Extents, Row, Source};
 use super::layout::{Generation, Layout};
 use super::sizes::{self, Quantum, Sizes, Table};
 use super::tree::{Geometry, Tree};
@@ -119,7 +119,7 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
         false => "extents_rtree",
     };
     finder.part(name, map, by);
-    let (tree, extents) = read_tree(memory, &layout, &arenas, root)?;
+    let (tree, extents) = read_tree(memory, &layout, &sizes, &arenas, root)?;
     Ok(Located {
         layout,
         sizes,
@@ -315,6 +315,7 @@ fn own_row(cursor: &mut Cursor<'_>, layout: &Layout, arenas: &Arenas, at: Addres
 fn read_tree(
     memory: &dyn TargetMemory,
     layout: &Layout,
+    sizes: &Sizes,
     arenas: &Arenas,
     root: Address,
 ) -> Result<(Tree, Extents), Miss> {
@@ -322,7 +323,13 @@ fn read_tree(
     let mut best: Option<(Tree, Extents)> = None;
     for geometry in Geometry::ALL {
         let tree = Tree::read(memory, layout, root, geometry, &is_own);
-        let extents = Extents::read(memory, layout, &tree, &is_own);
+        let extents = Extents::read(Source {
+            memory,
+            layout,
+            sizes,
+            arenas,
+            tree: &tree,
+        });
         if best
             .as_ref()
             .is_none_or(|(_, known)| extents.rows.len() > known.rows.len())
@@ -338,7 +345,7 @@ fn read_tree(
         .iter()
         .filter(|row| arenas.get(row.arena).is_some())
         .count();
-    let wrong = (extents.rows.len() - known) as u64 + extents.stray_count;
+    let wrong = (extents.rows.len() - known) as u64 + extents.strays;
     const TOLERATED: u64 = 16;
     if known == 0 || wrong > TOLERATED.max(known as u64 / 2) {
         return Err(Miss::Incomplete(format!(

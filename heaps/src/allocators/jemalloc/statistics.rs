@@ -192,7 +192,23 @@ impl JemallocHeap<'_> {
             ("own_bytes", number(count.own.bytes)),
             ("arenas", self.arena_details(count)),
             ("thread_caches", self.cache_details()),
+            ("samples", self.sample_details()),
         ]
+    }
+
+    fn sample_details(&self) -> Detail {
+        const MAX_SAMPLES: usize = 1000;
+        let samples = self.samples().take(MAX_SAMPLES).map(|(row, sample)| {
+            Detail::Table(vec![
+                ("address", Detail::Address(row.address)),
+                (
+                    "requested_bytes",
+                    sample.requested.map_or(Detail::None, Detail::Number),
+                ),
+                ("stack", Detail::Code(sample.stack)),
+            ])
+        });
+        Detail::List(samples.collect())
     }
 
     fn arena_details(&self, count: &Count) -> Detail {

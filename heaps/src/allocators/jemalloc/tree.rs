@@ -193,23 +193,34 @@ impl Tree {
             .checked_add((page - first) * self.geometry.element_bytes())
     }
 
-    /// Address of the root's slot for a page.
-    pub fn root_slot(&self, page: u64) -> Option<Address> {
-        let below = self.geometry.level_bits() * (self.geometry.inner_levels() + 1);
-        let slot = page >> below;
-        (slot >> self.geometry.level_bits() == 0)
-            .then(|| self.root.checked_add(slot * 8))
-            .flatten()
+    /// The descriptor that a page's element names; null where there is none.
+    pub fn extent_of_page(&self, cursor: &mut Cursor<'_>, page: u64) -> Address {
+        self.element_at(page)
+            .and_then(|at| self.element(cursor, at))
+            .map_or(Address::default(), |element| element.extent)
     }
 
-    /// Offset in a child of the root at which the page is looked up.
-    pub fn place_in_child(&self, page: u64) -> u64 {
+    /// Where the lookup of a page that has no leaf ends: the slot that leads nowhere, and the offset at which the child
+    /// that is not there would be read next.
+    pub fn dead_end(&self, cursor: &mut Cursor<'_>, page: u64) -> Option<(Address, u64)> {
         let bits = self.geometry.level_bits();
-        let (index, bytes) = match self.geometry.inner_levels() {
-            0 => (page, self.geometry.element_bytes()),
-            _ => (page >> bits, 8),
-        };
-        (index & ((1 << bits) - 1)) * bytes
+        let levels = self.geometry.inner_levels() + 1;
+        let index = |level: u32| page >> (bits * level) & ((1 << bits) - 1);
+        let mut node = self.root;
+        for level in (1..=levels).rev() {
+            let slot = node.checked_add(index(level) * 8)?;
+            let child = cursor.read_u64(slot).ok()?;
+            if child == 0 {
+                let bytes = if level == 1 {
+                    self.geometry.element_bytes()
+                } else {
+                    8
+                };
+                return Some((slot, index(level - 1) * bytes));
+            }
+            node = Address::new(child);
+        }
+        None
     }
 
     /// The element at an address.

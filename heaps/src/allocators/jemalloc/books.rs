@@ -1,0 +1,163 @@
+//! Bookkeeping: what jemalloc counts or says twice, checked against each other.
+//!
+//! Words that nobody leaves in this state are damage at any time; identities and links that somebody may be changing carry
+//! the proof that somebody is; counters are compared only while nobody is inside, and only where nothing else is wrong
+//! already.
+
+mod arenas;
+mod bins;
+
+use std::collections::HashSet;
+
+use super::JemallocHeap;
+use crate::allocators::GroupReport;
+use crate::anomaly::{Anomaly, AnomalyKind, Transient};
+use crate::map::HeapMap;
+use crate::target::Address;
+
+/// Anomalies of bookkeeping per heap.
+const MAX_ANOMALIES: usize = 128;
+
+/// A word of bookkeeping that is not as it should be.
+pub(super) struct Word {
+    /// The structure that it belongs to.
+    pub of: Address,
+    /// Its address.
+    pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+}
+
+/// Anomalies on their way out: one per structure.
+#[derive(Default)]
+pub(super) struct Books {
+    out: Vec<Anomaly>,
+    said: HashSet<Address>,
+    /// Something is damaged for certain: counters are out of step because of it.
+    damaged: bool,
+}
+
+impl Books {
+    /// A link, an identity or a state that is impossible.
+    fn damage(&mut self, word: Word, busy: Option<Transient>) {
+        self.damaged |= busy.is_none();
+        self.say(word, false, busy);
+    }
+
+    /// A counter that disagrees with what it counts. To be asked for at rest only.
+    fn count(&mut self, word: Word) {
+        self.say(word, true, None);
+    }
+
+    fn say(&mut self, word: Word, counts_only: bool, transient: Option<Transient>) {
+        let of = word.of;
+        let kind = AnomalyKind::Metadata {
+            of,
+            at: word.at,
+            what: word.what,
+            expected: word.expected,
+            found: word.found,
+            counts_only,
+        };
+        self.push(of, kind, transient);
+    }
+
+    fn push(&mut self, of: Address, kind: AnomalyKind, transient: Option<Transient>) {
+        if self.out.len() < MAX_ANOMALIES && self.said.insert(of) {
+            let mut anomaly = Anomaly::new(kind);
+            anomaly.transient = transient;
+            self.out.push(anomaly);
+        }
+    }
+}
+
+impl JemallocHeap<'_> {
+    /// Checks all books once the caches and slabs are known.
+    pub(super) fn check_books(&self, map: &HeapMap, groups: &[GroupReport]) -> Vec<Anomaly> {
+        let mut books = Books::default();
+        let said = groups.iter().flat_map(|group| &group.anomalies);
+        for anomaly in said {
+            if let AnomalyKind::Metadata { of, .. } = &anomaly.kind {
+                books.said.insert(*of);
+            }
+            books.damaged |= anomaly.transient.is_none();
+        }
+        if let Some(fatal) = self.fatal_free(map) {
+            books.damaged = true;
+            books.out.push(fatal);
+        }
+        self.check_page_map(&mut books);
+        self.check_caches(&mut books);
+        self.check_bins(&mut books);
+        self.check_arenas(&mut books);
+        let mut anomalies = books.out;
+        anomalies.extend(self.changed_fillings(map));
+        anomalies
+    }
+
+    /// The page map against the extents (and `arenas` against the arenas).
+    fn check_page_map(&self, books: &mut Books) {
+        let located = &self.located;
+        for slot in &located.arenas.broken {
+            let word = Word {
+                of: slot.at,
+                at: slot.at,
+                what: "a word of arenas",
+                expected: "an arena in a block of its own base, or null".into(),
+                found: slot.found.to_string(),
+            };
+            books.damage(word, self.somebody_inside());
+        }
+        for (at, found) in &located.tree.strays {
+            let word = Word {
+                of: *at,
+                at: *at,
+                what: "rtree_node_elm_t",
+                expected: "a node in the allocator's own memory, or null".into(),
+                found: format!("{found:#x}"),
+            };
+            books.damage(word, None);
+        }
+        for repair in &located.extents.repairs {
+            let word = Word {
+                of: repair.of,
+                at: repair.at,
+                what: repair.what,
+                expected: repair.expected.clone(),
+                found: repair.found.clone(),
+            };
+            let busy = self.somebody_inside().filter(|_| !repair.impossible);
+            books.damage(word, busy);
+        }
+        for row in &located.extents.overlaps {
+            let word = Word {
+                of: row.at,
+                at: row.at.saturating_add(located.layout.extent.address),
+                what: self.name_of("extent_t.e_addr", "edata_t.e_addr"),
+                expected: "memory that no other extent has".into(),
+                found: format!("{} to {}", row.start(), row.end()),
+            };
+            books.damage(word, self.somebody_inside());
+        }
+    }
+
+    /// Marks of caches' bins.
+    fn check_caches(&self, books: &mut Books) {
+        for cache in &self.caches {
+            for broken in &cache.broken {
+                let word = Word {
+                    of: broken.at,
+                    at: broken.word,
+                    what: "marks of a cache_bin_t",
+                    expected: format!("at most {} entries", broken.capacity),
+                    found: format!("{} entries", broken.count),
+                };
+                books.damage(word, self.cache_busy(cache.user));
+            }
+        }
+    }
+}

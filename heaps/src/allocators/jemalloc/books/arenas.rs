@@ -1,0 +1,222 @@
+//! Arenas: pages in use, and the page caches.
+//!
+//! ```text
+//! page cache: list ──> extent ──> extent ──> ...   a ring without a head of its own
+//!             npages
+//! ```
+//!
+//! A large block that is freed again after it went back is entered into a page cache twice: its pages are counted twice,
+//! and the arena has fewer pages in use than extents.
+
+use std::collections::HashSet;
+
+use super::{Books, Word};
+use crate::allocators::jemalloc::JemallocHeap;
+use crate::allocators::jemalloc::arenas::Arena;
+use crate::allocators::jemalloc::extents::{Row, State};
+use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
+use crate::anomaly::AnomalyKind;
+use crate::target::{Address, MemoryExt};
+
+/// Pages of an arena by what the extents say.
+#[derive(Clone, Copy, Default)]
+struct Pages {
+    active: u64,
+    cached: [u64; 3],
+    extents: [u64; 3],
+}
+
+impl JemallocHeap<'_> {
+    pub(super) fn check_arenas(&self, books: &mut Books) {
+        let last = self.located.arenas.rows.last();
+        let mut pages =
+            vec![Pages::default(); last.map_or(0, |arena| usize::from(arena.index) + 1)];
+        for row in &self.located.extents.rows {
+            let Some(pages) = pages.get_mut(usize::from(row.arena)) else {
+                continue;
+            };
+            let count = row.bytes >> PAGE_SHIFT;
+            if self.holds_blocks(row) {
+                pages.active += count;
+            }
+            if let Some(cache) = row.state.cache()
+                && let (Some(cached), Some(extents)) =
+                    (pages.cached.get_mut(cache), pages.extents.get_mut(cache))
+            {
+                *cached += count;
+                *extents += 1;
+            }
+        }
+        for arena in &self.located.arenas.rows {
+            if let Some(pages) = pages.get(usize::from(arena.index)) {
+                self.check_arena(books, arena, *pages);
+            }
+        }
+    }
+
+    fn check_arena(&self, books: &mut Books, arena: &Arena, pages: Pages) {
+        let layout = &self.located.layout;
+        let states = [State::Dirty, State::Muzzy, State::Retained];
+        let cached = pages.cached.into_iter().zip(pages.extents);
+        for (((offset, state), (walked, extents)), index) in layout
+            .arena
+            .pages
+            .into_iter()
+            .zip(states)
+            .zip(cached)
+            .zip(1..)
+        {
+            let cache = arena.at.saturating_add(offset);
+            if self.lock_held(cache, "a page cache").is_some() {
+                continue;
+            }
+            self.check_state(books, cache, index);
+            self.check_pages(books, arena, cache, (state, walked, extents));
+        }
+        let at = arena.at.saturating_add(layout.arena.active);
+        let Ok(recorded) = self.target.memory.read_u64(at) else {
+            return;
+        };
+        if recorded != pages.active && !books.damaged && self.somebody_inside().is_none() {
+            books.count(Word {
+                of: arena.at,
+                at,
+                what: self.name_of("arena_t.nactive", "pa_shard_t.nactive"),
+                expected: format!("{}, the pages of its extents in use", pages.active),
+                found: recorded.to_string(),
+            });
+        }
+    }
+
+    /// A page cache knows the state of its extents.
+    fn check_state(&self, books: &mut Books, cache: Address, expected: u32) {
+        let at = cache.saturating_add(self.located.layout.pages.state);
+        let Ok(found) = self.target.memory.read_u32(at) else {
+            return;
+        };
+        if found != expected {
+            books.damage(
+                Word {
+                    of: cache,
+                    at,
+                    what: self.name_of("extents_t.state", "ecache_t.state"),
+                    expected: format!("{expected}, which never changes"),
+                    found: found.to_string(),
+                },
+                None,
+            );
+        }
+    }
+
+    /// Pages and list of a page cache.
+    fn check_pages(
+        &self,
+        books: &mut Books,
+        arena: &Arena,
+        cache: Address,
+        (state, walked, extents): (State, u64, u64),
+    ) {
+        let memory = self.target.memory;
+        let layout = &self.located.layout.pages;
+        let recorded: u64 = layout
+            .counts
+            .iter()
+            .filter_map(|offset| memory.read_u64(cache.saturating_add(*offset)).ok())
+            .fold(0, u64::wrapping_add);
+        let at = cache.saturating_add(layout.counts.first().copied().unwrap_or(0));
+        let what = self.name_of("extents_t.npages", "eset_t.npages");
+        let damaged = books.damaged;
+        let at_rest = || !damaged && self.somebody_inside().is_none();
+        if recorded > walked
+            && at_rest()
+            && let Some(row) = self.entered_twice(arena, state, recorded - walked)
+        {
+            let kind = AnomalyKind::FreedAgain {
+                start: row.start(),
+                block: None,
+                times: (recorded - walked) / (row.bytes >> PAGE_SHIFT).max(1),
+                at,
+                what,
+                expected: format!("{walked}, the pages of its extents"),
+                found: recorded.to_string(),
+            };
+            books.damaged = true;
+            books.push(cache, kind, None);
+            return;
+        }
+        for list in layout.lists {
+            if !self.check_list(books, cache, *list) {
+                return;
+            }
+        }
+        if recorded != walked && !books.damaged && at_rest() {
+            books.count(Word {
+                of: cache,
+                at,
+                what,
+                expected: format!("{walked}, the pages of its {extents} extents"),
+                found: recorded.to_string(),
+            });
+        }
+    }
+
+    /// The extent of an arena in this state whose pages are counted once too often, or several times: the only one that
+    /// explains so many pages.
+    fn entered_twice(&self, arena: &Arena, state: State, pages: u64) -> Option<Row> {
+        let mut fitting = self.located.extents.rows.iter().filter(|row| {
+            row.arena == arena.index && row.state == state && row.bytes >> PAGE_SHIFT == pages
+        });
+        let first = fitting.next()?;
+        fitting.next().is_none().then_some(*first)
+    }
+
+    /// Follows the ring of a page cache's extents; says whether it is sound.
+    fn check_list(&self, books: &mut Books, cache: Address, head: u64) -> bool {
+        let memory = self.target.memory;
+        let link = self.located.layout.extent.list_link;
+        let head = cache.saturating_add(head);
+        let Ok(first) = memory.read_pointer(head) else {
+            return true;
+        };
+        let mut say = |at, expected: String, found: Address| {
+            let what = "link of a page cache's list";
+            books.damage(
+                Word {
+                    of: cache,
+                    at,
+                    what,
+                    expected,
+                    found: found.to_string(),
+                },
+                None,
+            );
+            false
+        };
+        let mut seen = HashSet::new();
+        let (mut at, mut here) = (head, first);
+        while !here.is_null() {
+            if !self.located.arenas.is_own(here) {
+                return say(at, "an extent in the allocator's own memory".into(), here);
+            }
+            if !seen.insert(here) {
+                return say(at, format!("{first}, the first of the ring"), here);
+            }
+            at = here.saturating_add(link);
+            let Ok(next) = memory.read_pointer(at) else {
+                return true;
+            };
+            let back = next.saturating_add(link + 8);
+            if self.located.arenas.is_own(next)
+                && let Ok(before) = memory.read_pointer(back)
+                && before != here
+            {
+                return say(back, format!("{here}, which leads here"), before);
+            }
+            if next == first {
+                break;
+            }
+            here = next;
+        }
+        true
+    }
+}

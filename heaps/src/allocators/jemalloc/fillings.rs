@@ -1,0 +1,232 @@
+//! Memory that jemalloc filled, where an option made it do so: whoever changed it since did not own it.
+//!
+//! | option | filled with | where |
+//! |---|---|---|
+//! | `junk:true` | 0x5a | a block that is free |
+//! | | 0xa5 | a block that is handed out: what the program did not ask for keeps it |
+//! | `--enable-opt-safety-checks` | 0xbc | 32 bytes behind a sampled small block |
+//!
+//! Nothing records the options, so what most blocks show decides. A block that moved in `realloc` is not filled when it
+//! becomes free, and memory that was never handed out holds anything: only blocks that are filled for the most part, and
+//! were handed out before, are looked at.
+
+use super::JemallocHeap;
+use super::extents::Row;
+use super::sizes::SmallClass;
+use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::map::{Block, BlockId, BlockState, HeapMap};
+use crate::parallel;
+use crate::target::{Address, Cursor, MemoryExt};
+
+const FREED: u8 = 0x5a;
+const HANDED_OUT: u8 = 0xa5;
+const RED_ZONE: u8 = 0xbc;
+/// Bytes of a red zone.
+const RED_ZONE_BYTES: u64 = 32;
+/// Bytes of a block that are looked at.
+const MAX_BYTES: u64 = 1 << 16;
+/// Cached blocks that are looked at to tell whether free ones are filled.
+const SAMPLES: usize = 2048;
+/// Changed fillings that are said.
+const MAX_ANOMALIES: usize = 64;
+
+/// What a piece of memory that should hold one value holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// That value, or the core does not have it.
+    Filled,
+    /// It was never filled, or hardly anything is left of it.
+    Other,
+    /// Another value from here on, over so many bytes.
+    Changed(Address, u64),
+}
+
+impl JemallocHeap<'_> {
+    /// Free blocks, ends of blocks and red zones that somebody wrote to.
+    pub(super) fn changed_fillings(&self, map: &HeapMap) -> Vec<Anomaly> {
+        let mut found = self.changed_red_zones(map);
+        if self.fills_free_blocks(map) {
+            found.extend(self.changed_tails(map));
+            found.extend(self.changed_cached(map));
+            found.extend(self.changed_in_slabs(map));
+        }
+        found.sort_by_key(|kind| match kind {
+            AnomalyKind::Filling { block, .. } => block.address,
+            _ => Address::default(),
+        });
+        found.dedup();
+        found.truncate(MAX_ANOMALIES);
+        found.into_iter().map(Anomaly::new).collect()
+    }
+
+    /// Whether most blocks that caches hold are filled, whole.
+    fn fills_free_blocks(&self, map: &HeapMap) -> bool {
+        const MIN_FILLED: usize = 4;
+        let blocks: Vec<Block> = self.cached_blocks(map).take(SAMPLES).collect();
+        let filled = blocks
+            .iter()
+            .filter(|block| self.content(block.address, block.bytes, FREED) == Content::Filled)
+            .count();
+        filled >= MIN_FILLED && filled * 2 > blocks.len()
+    }
+
+    /// Blocks that caches of threads outside the allocator hold.
+    fn cached_blocks<'m>(&'m self, map: &'m HeapMap) -> impl Iterator<Item = Block> + 'm {
+        let bins = self.caches.iter().flat_map(|cache| &cache.bins);
+        bins.flat_map(move |bin| {
+            self.entries(bin).filter_map(move |(_, entry)| {
+                let id = super::admit(map, bin.class, entry?)?;
+                map.block(id)
+            })
+        })
+    }
+
+    fn changed_cached(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+        let mut found = Vec::new();
+        for cache in &self.caches {
+            let mut changed = Vec::new();
+            for bin in &cache.bins {
+                let blocks = self
+                    .entries(bin)
+                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?));
+                changed.extend(blocks.filter_map(|block| self.changed_block(block)));
+            }
+            // A block on its way in is filled before it is entered, one on its way out is not free any more.
+            if !changed.is_empty() && self.cache_busy(cache.user).is_none() {
+                found.extend(changed);
+            }
+        }
+        found
+    }
+
+    fn changed_block(&self, block: Block) -> Option<AnomalyKind> {
+        match self.content(block.address, block.bytes, FREED) {
+            Content::Changed(at, bytes) => Some(AnomalyKind::Filling {
+                block,
+                at,
+                bytes,
+                fill: FREED,
+                freed: true,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Free blocks of slabs, below the highest one that is not: regions are handed out lowest first, so these were.
+    fn changed_in_slabs(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+        let rows = &self.located.extents.rows;
+        let found = parallel::map(rows, |row| match self.slab_class(row) {
+            Some(cut) => self.changed_in_slab(map, row, cut),
+            None => Vec::new(),
+        });
+        let found: Vec<AnomalyKind> = found.into_iter().flatten().collect();
+        if found.is_empty() || self.somebody_inside().is_some() {
+            return Vec::new();
+        }
+        found
+    }
+
+    fn changed_in_slab(&self, map: &HeapMap, row: &Row, cut: &SmallClass) -> Vec<AnomalyKind> {
+        let Some(extent) = map.row_at(row.start()) else {
+            return Vec::new();
+        };
+        let words: Vec<(u32, u64)> = self
+            .bitmap(row, cut.regions)
+            .filter_map(|(first, word)| Some((first, word?)))
+            .collect();
+        let is_free = |slot: u32| {
+            let word = words.get((slot / 64) as usize);
+            word.is_some_and(|(_, word)| word >> (slot % 64) & 1 == 1)
+        };
+        let Some(highest) = (0..cut.regions).rev().find(|slot| !is_free(*slot)) else {
+            return Vec::new();
+        };
+        (0..highest)
+            .filter(|slot| is_free(*slot))
+            .filter_map(|slot| map.block(BlockId { extent, slot }))
+            .filter_map(|block| self.changed_block(block))
+            .collect()
+    }
+
+    /// Ends of sampled blocks behind what the program asked for.
+    fn changed_tails(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+        let samples = self.samples().filter_map(|(row, sample)| {
+            let block = self.sampled_block(map, row)?;
+            let asked = sample.requested?;
+            let at = block.address.checked_add(asked)?;
+            match self.content(at, block.bytes.checked_sub(asked)?, HANDED_OUT) {
+                // A write past the end begins there.
+                Content::Changed(first, bytes) if first == at => Some(AnomalyKind::Filling {
+                    block,
+                    at,
+                    bytes,
+                    fill: HANDED_OUT,
+                    freed: false,
+                }),
+                _ => None,
+            }
+        });
+        samples.collect()
+    }
+
+    /// Red zones behind sampled small blocks.
+    fn changed_red_zones(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+        let samples = self.samples().filter_map(|(row, _)| {
+            self.located.sizes.small(row.class)?;
+            let block = self.sampled_block(map, row)?;
+            let at = block.address.checked_add(block.bytes)?;
+            match self.content(at, RED_ZONE_BYTES, RED_ZONE) {
+                Content::Changed(first, bytes) => Some(AnomalyKind::Filling {
+                    block,
+                    at: first,
+                    bytes,
+                    fill: RED_ZONE,
+                    freed: false,
+                }),
+                _ => None,
+            }
+        });
+        samples.collect()
+    }
+
+    fn sampled_block(&self, map: &HeapMap, row: &Row) -> Option<Block> {
+        let (block, offset) = map.block_at(row.address)?;
+        (offset == 0 && map.state(block.id) == BlockState::InUse).then_some(block)
+    }
+
+    /// What memory holds that should hold `fill` in every byte.
+    fn content(&self, at: Address, bytes: u64, fill: u8) -> Content {
+        /// Bytes that must be left of the filling.
+        const MIN_LEFT: u64 = 8;
+        let bytes = bytes.min(MAX_BYTES);
+        let mut cursor = Cursor::new(self.target.memory);
+        let (mut left, mut first, mut last) = (0u64, None, 0u64);
+        let mut index = 0;
+        while index < bytes {
+            let here = at.saturating_add(index);
+            let whole = u64::from_ne_bytes([fill; 8]);
+            if bytes - index >= 8 && cursor.read_u64(here) == Ok(whole) {
+                left += 8;
+                index += 8;
+                continue;
+            }
+            let Ok(byte) = self.target.memory.read_u8(here) else {
+                return Content::Filled;
+            };
+            if byte == fill {
+                left += 1;
+            } else {
+                first.get_or_insert(index);
+                last = index;
+            }
+            index += 1;
+        }
+        match first {
+            None => Content::Filled,
+            Some(first) if left >= MIN_LEFT && left >= bytes / 4 => {
+                Content::Changed(at.saturating_add(first), last - first + 1)
+            }
+            Some(_) => Content::Other,
+        }
+    }
+}
