@@ -198,7 +198,7 @@ fn freed_again(subject: Subject<'_>) -> Option<Finding> {
         bytes: 8,
         what: (*what).into(),
         expected: expected.clone(),
-        found: found.clone(),
+        found: wording::literal(subject, *at, found.clone()),
     }];
     finding.next_steps = next_steps(block.map_or(0, |block| block.bytes));
     Some(finding)

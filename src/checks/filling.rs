@@ -69,23 +69,19 @@ impl Check for Filling {
         let view = wording::view(subject, *block, block.address);
         let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        let length = u32::try_from(*bytes).unwrap_or(u32::MAX).clamp(1, 32);
+        let mut whole = [0u8; 8];
+        let run = usize::try_from(*bytes).unwrap_or(8).clamp(1, 8);
+        let written = whole.get_mut(..run)?;
+        subject.target.memory.read_into(*at, written).ok()?;
+        finding.overwriter = overwriter_of(subject.target, whole.get(..run)?, whole);
+        let found = u64::from_le_bytes(whole);
         finding.evidence = vec![Evidence {
             at: *at,
-            bytes: length,
+            bytes: u32::try_from(run).unwrap_or(8),
             what: "filling".into(),
             expected: format!("{fill:#04x} in every byte"),
-            found: format!("something else, over {bytes} bytes"),
+            found: format!("{found:#x}: what was written, the first of {bytes} bytes"),
         }];
-        let mut whole = [0u8; 8];
-        let run = usize::try_from(*bytes).unwrap_or(8).min(8);
-        let read = whole
-            .get_mut(..run)
-            .map(|whole| subject.target.memory.read_into(*at, whole));
-        if read == Some(Ok(())) {
-            let written = whole.get(..run).unwrap_or_default();
-            finding.overwriter = overwriter_of(subject.target, written, whole);
-        }
         finding.culprit = culprit.map(|block| Culprit {
             block,
             state: subject.heap.map.state(block.id),

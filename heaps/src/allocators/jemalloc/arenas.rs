@@ -80,6 +80,20 @@ impl Arenas {
         out
     }
 
+    /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index.
+    pub fn strangers(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> u64 {
+        let is_stranger = |index: u64| {
+            let word = slots
+                .checked_add(index * 8)
+                .and_then(|at| memory.read_pointer(at).ok())
+                .unwrap_or_default();
+            !word.is_null()
+                && arena_at(memory, layout, word)
+                    .is_none_or(|arena| u64::from(arena.index) != index)
+        };
+        (0..MAX_ARENAS).filter(|index| is_stranger(*index)).count() as u64
+    }
+
     /// The arena with this index.
     pub fn get(&self, index: u16) -> Option<&Arena> {
         let place = self

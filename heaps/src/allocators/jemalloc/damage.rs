@@ -51,6 +51,7 @@ pub(super) fn describe(heap: &JemallocHeap<'_>, lists: &[FreeList], map: &HeapMa
     for list in lists.iter().filter(|list| !is_slab(list)) {
         look.cache(list);
     }
+    look.mark_miscounted();
     look.gather_edges(lists);
     look.say_disputes();
     look.say_miscounts();
@@ -61,8 +62,18 @@ pub(super) fn describe(heap: &JemallocHeap<'_>, lists: &[FreeList], map: &HeapMa
 struct Miscount {
     row: Row,
     ones: u64,
+    /// Its bits: the first slot of each word, and the word.
+    words: Vec<(u32, u64)>,
     /// The first word of its bits that looks like something else.
     foreign: Option<(Address, u64)>,
+}
+
+impl Miscount {
+    /// Frees too many, if blocks that were freed again explain the count: each turned its bit back.
+    fn freed_again(&self) -> Option<u64> {
+        let too_many = u64::from(self.row.free).checked_sub(self.ones)?;
+        (self.foreign.is_none() && too_many > 0 && too_many % 2 == 0).then_some(too_many / 2)
+    }
 }
 
 struct Look<'a> {
@@ -113,27 +124,59 @@ impl Look<'_> {
             }
             words.push((first, word));
         }
-        // Bits that were written over say nothing of any block.
-        if ones == u64::from(row.free) || foreign.is_none() {
-            for (first, word) in words {
-                self.map.mark_listed_run(index, first, word);
-            }
-        }
         if ones != u64::from(row.free) {
             self.miscounted.push(Miscount {
                 row: *row,
                 ones,
+                words,
                 foreign,
             });
+            return;
+        }
+        for (first, word) in words {
+            self.map.mark_listed_run(index, first, word);
+        }
+    }
+
+    /// Marks what slabs whose counts are wrong have as free. Bits that were written over say nothing of any block.
+    fn mark_miscounted(&mut self) {
+        for miscount in &self.miscounted {
+            let Some(index) = self.map.row_at(miscount.row.start()) else {
+                continue;
+            };
+            if miscount.foreign.is_some() {
+                continue;
+            }
+            for (first, word) in &miscount.words {
+                let twice = self.map.mark_listed_run(index, *first, *word);
+                if miscount.freed_again().is_some() {
+                    let slots = (0..64).filter(|bit| twice >> bit & 1 == 1);
+                    self.disputed.extend(slots.map(|bit| {
+                        let id = BlockId {
+                            extent: index,
+                            slot: first + bit,
+                        };
+                        (id, Vec::new())
+                    }));
+                }
+            }
         }
     }
 
     /// Whether a word of marks looks like text or like a pointer.
     fn looks_foreign(&self, word: u64) -> bool {
-        let text = word
-            .to_le_bytes()
+        /// Characters that do not stand together by chance.
+        const MIN_TEXT: usize = 5;
+        let bytes = word.to_le_bytes();
+        let end = bytes
             .iter()
-            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        let text = end >= MIN_TEXT
+            && bytes
+                .iter()
+                .take(end)
+                .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
         let pointer = word > 1 << 16
             && self
                 .heap
@@ -268,41 +311,40 @@ impl Look<'_> {
     }
 
     fn say_miscounts(&mut self) {
-        for Miscount { row, ones, foreign } in std::mem::take(&mut self.miscounted) {
+        for miscount in std::mem::take(&mut self.miscounted) {
+            let Miscount {
+                row, ones, foreign, ..
+            } = &miscount;
             let recorded = u64::from(row.free);
-            let busy = self.heap.slab_busy(&row);
+            let busy = self.heap.slab_busy(row);
             let what = self.heap.name_of("extent_t.nfree", "edata_t.nfree");
             let expected = format!("{ones}, the regions that its bitmap has as free");
-            let found = recorded.to_string();
-            let too_many = recorded.saturating_sub(ones);
-            let kind = if let Some((at, word)) = foreign {
-                AnomalyKind::Metadata {
-                    of: row.at,
-                    at,
-                    what: self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
-                    expected: format!("marks of which {recorded} in all are set"),
-                    found: format!("{word:#x}, and {ones} set in all"),
-                    counts_only: false,
-                }
-            } else if too_many == 0 || too_many % 2 == 1 {
-                AnomalyKind::Metadata {
-                    of: row.at,
-                    at: row.at,
-                    what,
-                    expected,
-                    found,
-                    counts_only: false,
-                }
-            } else {
-                AnomalyKind::FreedAgain {
+            let found = format!("a count of {recorded}");
+            let metadata = |at, what, expected, found| AnomalyKind::Metadata {
+                of: row.at,
+                at,
+                what,
+                expected,
+                found,
+                counts_only: false,
+            };
+            let kind = match (foreign, miscount.freed_again()) {
+                (Some((at, word)), _) => metadata(
+                    *at,
+                    self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
+                    format!("marks of which {recorded} in all are set"),
+                    format!("{word:#x}, and {ones} set in all"),
+                ),
+                (None, Some(times)) => AnomalyKind::FreedAgain {
                     start: row.start(),
-                    block: self.only_block_in_use(&row),
-                    times: too_many / 2,
+                    block: self.only_block_in_use(row),
+                    times,
                     at: row.at,
                     what,
                     expected,
                     found,
-                }
+                },
+                (None, None) => metadata(row.at, what, expected, found),
             };
             self.say(kind, busy);
         }

@@ -13,6 +13,9 @@ use crate::list;
 use crate::map::HeapMap;
 use crate::target::{Address, Cursor};
 
+/// Words of the stack that are searched for the pointer.
+const STACK_WORDS: u64 = 64;
+
 impl JemallocHeap<'_> {
     /// What the thread that died was freeing, if that is what it died of.
     pub(super) fn fatal_free(&self, map: &HeapMap) -> Option<Anomaly> {
@@ -21,18 +24,26 @@ impl JemallocHeap<'_> {
             return None;
         }
         let values: Vec<(u16, u64)> = thread.registers.iter().collect();
+        let named = values
+            .iter()
+            .map(|(register, value)| (self.target.threads.register_name(*register), *value));
+        let mut stack = Cursor::new(self.target.memory);
+        // The pointer may have been put aside on the stack already.
+        let saved = (0..STACK_WORDS)
+            .filter_map(|index| stack.read_u64(thread.sp.checked_add(index * 8)?).ok())
+            .map(|value| ("a word of its stack", value));
         let tree = &self.located.tree;
         let mut cursor = Cursor::new(self.target.memory);
-        let (register, found, at, what) = values.iter().find_map(|&(register, value)| {
+        let (register, found, at, what) = named.chain(saved).find_map(|(register, value)| {
             let found = Address::new(value);
-            // Neighbours of an extent are looked up, too.
-            if is_border(&self.located.extents, found) {
+            // Neighbours of an extent are looked up, too, and keys of cached leaves stand beside the leaves.
+            if is_border(&self.located.extents, found) || tree.is_leaf_key(found) {
                 return None;
             }
             let (place, at, what) = failed_lookup(tree, &mut cursor, found)?;
             let looked_up = values
                 .iter()
-                .any(|&(other, word)| other != register && word == place);
+                .any(|&(_, word)| word == place && word != value);
             looked_up.then_some((register, found, at, what))
         })?;
         let stray = match self.located.extents.at(found) {
@@ -44,7 +55,7 @@ impl JemallocHeap<'_> {
             thread: thread.tid,
             found,
             stray,
-            register: self.target.threads.register_name(register),
+            register,
             at,
             what,
         }))

@@ -27,6 +27,8 @@ const RED_ZONE_BYTES: u64 = 32;
 const MAX_BYTES: u64 = 1 << 16;
 /// Cached blocks that are looked at to tell whether free ones are filled.
 const SAMPLES: usize = 2048;
+/// Filled ones among them that show the option.
+const MIN_FILLED: usize = 2;
 /// Changed fillings that are said.
 const MAX_ANOMALIES: usize = 64;
 
@@ -45,8 +47,8 @@ impl JemallocHeap<'_> {
     /// Free blocks, ends of blocks and red zones that somebody wrote to.
     pub(super) fn changed_fillings(&self, map: &HeapMap) -> Vec<Anomaly> {
         let mut found = self.changed_red_zones(map);
+        found.extend(self.changed_tails(map));
         if self.fills_free_blocks(map) {
-            found.extend(self.changed_tails(map));
             found.extend(self.changed_cached(map));
             found.extend(self.changed_in_slabs(map));
         }
@@ -61,13 +63,18 @@ impl JemallocHeap<'_> {
 
     /// Whether most blocks that caches hold are filled, whole.
     fn fills_free_blocks(&self, map: &HeapMap) -> bool {
-        const MIN_FILLED: usize = 4;
-        let blocks: Vec<Block> = self.cached_blocks(map).take(SAMPLES).collect();
-        let filled = blocks
-            .iter()
-            .filter(|block| self.content(block.address, block.bytes, FREED) == Content::Filled)
-            .count();
-        filled >= MIN_FILLED && filled * 2 > blocks.len()
+        // Blocks that were never handed out hold zeros, as the system gave them.
+        let blocks = self.cached_blocks(map).take(SAMPLES);
+        let (mut filled, mut other) = (0, 0);
+        for block in blocks {
+            match self.content(block.address, block.bytes, FREED) {
+                Content::Filled | Content::Changed(..) => filled += 1,
+                Content::Other
+                    if self.content(block.address, block.bytes, 0) == Content::Filled => {}
+                Content::Other => other += 1,
+            }
+        }
+        filled >= MIN_FILLED && filled > other
     }
 
     /// Blocks that caches of threads outside the allocator hold.
@@ -138,13 +145,24 @@ impl JemallocHeap<'_> {
             let word = words.get((slot / 64) as usize);
             word.is_some_and(|(_, word)| word >> (slot % 64) & 1 == 1)
         };
-        let Some(highest) = (0..cut.regions).rev().find(|slot| !is_free(*slot)) else {
-            return Vec::new();
+        let highest = (0..cut.regions).rev().find(|slot| !is_free(*slot));
+        let block = |slot| map.block(BlockId { extent, slot });
+        let filled = |slot: u32| {
+            is_free(slot)
+                && block(slot).is_some_and(|block| {
+                    self.content(block.address, block.bytes, FREED) == Content::Filled
+                })
         };
-        (0..highest)
+        (0..cut.regions)
             .filter(|slot| is_free(*slot))
-            .filter_map(|slot| map.block(BlockId { extent, slot }))
-            .filter_map(|block| self.changed_block(block))
+            .filter_map(|slot| {
+                let changed = self.changed_block(block(slot)?)?;
+                let was_handed_out = highest.is_some_and(|highest| slot < highest);
+                // Above it, a small change between neighbours that are filled whole says the same.
+                let is_small = matches!(changed, AnomalyKind::Filling { bytes, .. } if bytes <= 16);
+                let stands_out = is_small && filled(slot + 1) && (slot == 0 || filled(slot - 1));
+                (was_handed_out || stands_out).then_some(changed)
+            })
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! Finding jemalloc's state: by symbols where there are any, else by structure.
+//! Finding jemalloc's state: by debug information, else by symbols, else by structure.
 //!
 //! Nothing is believed alone: an arena and its base prove each other, the array of arenas holds each at its own index,
 //! the page map's leaves lead to extents that name the leaf's own pages and existing arenas.
@@ -49,16 +49,29 @@ struct Finder<'a, 't> {
 }
 
 impl Finder<'_, '_> {
-    /// The variable's address, if symbols may be used and have it.
-    fn symbol(&self, name: &str) -> Option<Address> {
-        let Target { limit, symbols, .. } = self.target;
+    /// The variable's address by the best permitted way.
+    fn named(&self, name: &str) -> Option<(Address, LocatedBy)> {
+        let Target {
+            limit,
+            symbols,
+            types,
+            ..
+        } = self.target;
+        let names = PREFIXES.map(|prefix| format!("{prefix}{name}"));
+        if limit.permits(LocatedBy::DebugInfo)
+            && let Some(variable) = names
+                .iter()
+                .find_map(|name| types.variable(self.module.id, name))
+        {
+            return Some((variable.address, LocatedBy::DebugInfo));
+        }
         if !limit.permits(LocatedBy::Symbols) {
             return None;
         }
-        PREFIXES.iter().find_map(|prefix| {
-            let symbol = symbols.symbol(self.module.id, &format!("{prefix}{name}"))?;
-            Some(symbol.address)
-        })
+        let symbol = names
+            .iter()
+            .find_map(|name| symbols.symbol(self.module.id, name))?;
+        Some((symbol.address, LocatedBy::Symbols))
     }
 
     fn part(&mut self, part: &'static str, at: Address, by: LocatedBy) {
@@ -82,7 +95,15 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
         module,
         parts: Vec::new(),
     };
-    let table = find_table(&mut finder);
+    // A pass over the module's variables decides whether anything else of it is looked at.
+    let by_structure = sizes::find_table(memory, module);
+    let candidates: Vec<(Address, u64)> = nonzero_words(memory, module)
+        .filter(|(_, word)| arenas::may_be_arena(memory, *word))
+        .collect();
+    if by_structure.is_none() && candidates.is_empty() && !is_named(module) {
+        return Err(Miss::NotHere);
+    }
+    let table = find_table(&mut finder, by_structure);
     if let Some(Table::OtherPage(_, bytes)) = table {
         return Err(Miss::Incomplete(format!(
             "it was built for pages of {bytes} bytes; only builds for 4096 are read"
@@ -92,7 +113,7 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
         Table::Found(_, sizes) => Some(sizes),
         Table::OtherPage(..) => None,
     });
-    let Some((layout, slots, by)) = find_arenas(&finder, table.as_ref()) else {
+    let Some((layout, slots, by)) = find_arenas(&finder, &candidates, table.as_ref()) else {
         if table.is_none() && !is_named(module) {
             return Err(Miss::NotHere);
         }
@@ -130,30 +151,31 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
     })
 }
 
-fn find_table(finder: &mut Finder<'_, '_>) -> Option<Table> {
-    let Finder { target, module, .. } = *finder;
+fn find_table(finder: &mut Finder<'_, '_>, by_structure: Option<Table>) -> Option<Table> {
+    let memory = finder.target.memory;
     let named = ["bin_infos", "arena_bin_info"]
         .into_iter()
         .find_map(|name| {
-            let at = finder.symbol(name)?;
+            let (at, by) = finder.named(name)?;
             let sizes = Quantum::ALL
                 .into_iter()
-                .find_map(|quantum| sizes::read_table(target.memory, at, quantum))?;
-            Some((Table::Found(at, sizes), LocatedBy::Symbols))
+                .find_map(|quantum| sizes::read_table(memory, at, quantum))?;
+            Some((Table::Found(at, sizes), by))
         });
-    let (table, by) = named.or_else(|| {
-        let table = sizes::find_table(target.memory, module)?;
-        Some((table, LocatedBy::Structure))
-    })?;
+    let (table, by) = named.or(by_structure.map(|table| (table, LocatedBy::Structure)))?;
     if let Table::Found(at, _) = &table {
         finder.part("bin_infos", *at, by);
     }
     Some(table)
 }
 
+/// Words that speak for an array of arenas, and words that speak against it.
+type Votes = (usize, std::cmp::Reverse<u64>);
+
 /// `arenas`, and the layout with which most of its words are arenas.
 fn find_arenas(
     finder: &Finder<'_, '_>,
+    candidates: &[(Address, u64)],
     table: Option<&Sizes>,
 ) -> Option<(Layout, Address, LocatedBy)> {
     let memory = finder.target.memory;
@@ -166,14 +188,11 @@ fn find_arenas(
                 .map(move |quantum| Layout::built_in(generation, quantum))
         })
         .collect();
-    let candidates: Vec<(Address, u64)> = nonzero_words(memory, finder.module)
-        .filter(|(_, word)| arenas::may_be_arena(memory, *word))
-        .collect();
-    let mut best: Option<(usize, Layout, Address)> = None;
+    let mut best: Option<(Votes, Layout, Address)> = None;
     for layout in layouts {
         // address of the array -> words that stand where it has them
         let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
-        for (slot, word) in &candidates {
+        for (slot, word) in candidates {
             if let Some(arena) = arenas::arena_at(memory, &layout, Address::new(*word))
                 && let Some(start) = slot.checked_sub(u64::from(arena.index) * 8)
             {
@@ -181,22 +200,22 @@ fn find_arenas(
             }
         }
         for (start, count) in votes {
-            if best.is_none_or(|(most, ..)| count > most) {
-                best = Some((count, layout, start));
+            // Other variables name arena 0, too: what follows them is something else.
+            let strangers = Arenas::strangers(memory, &layout, start);
+            let votes = (count, std::cmp::Reverse(strangers));
+            if best.is_none_or(|(most, ..)| votes > most) {
+                best = Some((votes, layout, start));
             }
         }
     }
     let (_, layout, start) = best?;
-    // A second variable names arena 0, too: of a single arena the symbol tells which is the array.
-    let named = finder.symbol("arenas").filter(|named| {
+    let named = finder.named("arenas").filter(|(named, _)| {
         let first = memory.read_pointer(*named).ok();
         *named == start
             || first.is_some_and(|first| arenas::arena_at(memory, &layout, first).is_some())
     });
-    Some(match named {
-        Some(named) => (layout, named, LocatedBy::Symbols),
-        None => (layout, start, LocatedBy::Structure),
-    })
+    let (at, by) = named.unwrap_or((start, LocatedBy::Structure));
+    Some((layout, at, by))
 }
 
 /// The object that holds the page map, and the address of its root.
@@ -207,8 +226,8 @@ fn find_root(
 ) -> Option<(Address, Address, LocatedBy)> {
     let memory = finder.target.memory;
     let named = |name| {
-        let at = finder.symbol(name)?;
-        Some((at, at.checked_add(layout.root)?, LocatedBy::Symbols))
+        let (at, by) = finder.named(name)?;
+        Some((at, at.checked_add(layout.root)?, by))
     };
     let Some(offset) = layout.arena.map else {
         return named("extents_rtree").or_else(|| {
@@ -330,9 +349,13 @@ fn read_tree(
             arenas,
             tree: &tree,
         });
+        let fits = |extents: &Extents| {
+            let rows = i64::try_from(extents.rows.len()).unwrap_or(i64::MAX);
+            rows.saturating_sub_unsigned(extents.strays)
+        };
         if best
             .as_ref()
-            .is_none_or(|(_, known)| extents.rows.len() > known.rows.len())
+            .is_none_or(|(_, known)| fits(&extents) > fits(known))
         {
             best = Some((tree, extents));
         }

@@ -46,12 +46,12 @@ pub fn refused(target: Target<'_>, module: &Module) -> Option<Limit> {
     let symbol = |name| {
         target.limit.permits(LocatedBy::Symbols) && target.symbols.symbol(module.id, name).is_some()
     };
-    let (what, why) = if module.name.starts_with("libmozglue") || symbol("moz_arena_malloc") {
+    let (what, why) = if module.name.starts_with("libmozglue") {
         (
             "mozjemalloc",
             "Firefox' allocator is a descendant of jemalloc 2 with chunks and runs of its own",
         )
-    } else if module.name.starts_with("libc.so.") && symbol("__je_arenas") {
+    } else if module.name == "libc.so.7" && symbol("__je_arenas") {
         (
             "FreeBSD's jemalloc",
             "the copy inside FreeBSD's libc is built with other options than those that were checked",

@@ -3,13 +3,13 @@
 use super::JemallocHeap;
 use super::caches::User;
 use super::extents::{Row, State};
-use super::sizes::PAGE;
+use super::sizes::{PAGE, SmallClass};
 use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
 use crate::map::HeapMap;
 use crate::target::MemoryExt;
 
 /// What one arena holds, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ArenaCount {
     /// Regions and large blocks that are not free in the arena's own books: cached ones included.
     allocated: u64,
@@ -22,46 +22,66 @@ struct ArenaCount {
     retained: u64,
     slabs: u64,
     large: u64,
+    /// Blocks by size class: allocated, and of these cached.
+    classes: Vec<(u64, u64)>,
 }
 
 /// Everything that is counted extent by extent.
 struct Count {
     classes: Vec<SizeClassRow>,
     arenas: Vec<ArenaCount>,
-    free_extents: Tally,
+    in_use: Tally,
+    free: Tally,
     /// Blocks of the allocator's own among those handed out.
     own: Tally,
     tails: u64,
-    passing: u64,
+}
+
+impl Count {
+    /// Counts blocks of one class, `bytes` in each: those that the program has, and those that are free.
+    fn blocks(&mut self, class: u16, bytes: u64, in_use: u64, free: u64) {
+        self.in_use.add(in_use, in_use * bytes);
+        self.free.add(free, free * bytes);
+        if let Some(row) = self.classes.get_mut(usize::from(class)) {
+            row.in_use += in_use;
+            row.free += free;
+        }
+    }
+}
+
+impl ArenaCount {
+    /// Counts blocks of one class that are not free in the arena's books, and those of them that caches hold.
+    fn blocks(&mut self, class: u16, bytes: u64, allocated: u64, cached: u64) {
+        self.allocated += allocated * bytes;
+        self.cached += cached * bytes;
+        if let Some((all, some)) = self.classes.get_mut(usize::from(class)) {
+            *all += allocated;
+            *some += cached;
+        }
+    }
 }
 
 impl JemallocHeap<'_> {
     /// Counts everything.
     pub(super) fn count(&self, map: &HeapMap) -> (Statistics, Vec<(&'static str, Detail)>) {
         let count = self.count_extents(map);
-        let mut statistics = Statistics::default();
-        for row in &count.classes {
-            statistics
-                .in_use
-                .add(row.in_use, row.in_use * row.block_bytes);
-            statistics.free.add(row.free, row.free * row.block_bytes);
-            statistics.lost.add(row.lost, row.lost * row.block_bytes);
-        }
-        statistics
-            .free
-            .add(count.free_extents.blocks, count.free_extents.bytes);
         let blocks = self.located.arenas.blocks();
         let base: u64 = blocks
             .iter()
             .map(|block| block.end.get() - block.start.get())
             .sum();
-        statistics.mapped_bytes = self.located.extents.rows.iter().map(|row| row.bytes).sum();
-        statistics.coverage = Coverage {
-            in_use: statistics.in_use.bytes,
-            free: statistics.free.bytes + statistics.lost.bytes,
-            metadata: base + count.own.bytes,
-            tails: count.tails,
-            unknown: 0,
+        let mut statistics = Statistics {
+            in_use: count.in_use,
+            free: count.free,
+            mapped_bytes: self.located.extents.rows.iter().map(|row| row.bytes).sum(),
+            coverage: Coverage {
+                in_use: count.in_use.bytes,
+                free: count.free.bytes,
+                metadata: base + count.own.bytes,
+                tails: count.tails,
+                unknown: 0,
+            },
+            ..Statistics::default()
         };
         let details = self.details(&count, base);
         statistics.size_classes = count.classes;
@@ -73,56 +93,66 @@ impl JemallocHeap<'_> {
 
     fn count_extents(&self, map: &HeapMap) -> Count {
         let sizes = &self.located.sizes;
-        let arenas = self.located.arenas.rows.last();
+        let classes = self.located.layout.quantum.classes();
+        let last = self.located.arenas.rows.last();
+        let arena = ArenaCount {
+            classes: vec![(0, 0); classes.into()],
+            ..ArenaCount::default()
+        };
         let mut count = Count {
-            classes: (0..self.located.layout.quantum.classes())
+            classes: (0..classes)
                 .map(|class| SizeClassRow {
                     block_bytes: sizes.bytes(class),
                     ..SizeClassRow::default()
                 })
                 .collect(),
-            arenas: vec![
-                ArenaCount::default();
-                arenas.map_or(0, |arena| usize::from(arena.index) + 1)
-            ],
-            free_extents: Tally::default(),
+            arenas: Vec::new(),
+            in_use: Tally::default(),
+            free: Tally::default(),
             own: Tally::default(),
             tails: 0,
-            passing: 0,
         };
+        let mut arenas = vec![arena.clone(); last.map_or(0, |last| usize::from(last.index) + 1)];
+        let mut nobody = arena;
         for row in &self.located.extents.rows {
-            self.count_extent(map, row, &mut count);
+            let arena = arenas
+                .get_mut(usize::from(row.arena))
+                .unwrap_or(&mut nobody);
+            self.count_extent(map, row, &mut count, arena);
         }
+        count.arenas = arenas;
         count
     }
 
-    fn count_extent(&self, map: &HeapMap, row: &Row, count: &mut Count) {
-        let mut nobody = ArenaCount::default();
-        let arena = count
-            .arenas
-            .get_mut(usize::from(row.arena))
-            .unwrap_or(&mut nobody);
-        match row.state {
-            State::Active if self.holds_blocks(row) => {}
-            State::Dirty => arena.dirty += row.bytes,
-            State::Muzzy => arena.muzzy += row.bytes,
-            State::Retained => arena.retained += row.bytes,
-            State::Active | State::Passing | State::Impossible => count.passing += row.bytes,
-        }
+    fn count_extent(&self, map: &HeapMap, row: &Row, count: &mut Count, arena: &mut ArenaCount) {
         if !self.holds_blocks(row) {
-            count.free_extents.add(1, row.bytes);
+            match row.state {
+                State::Dirty => arena.dirty += row.bytes,
+                State::Muzzy => arena.muzzy += row.bytes,
+                State::Retained => arena.retained += row.bytes,
+                State::Active | State::Passing | State::Impossible => {}
+            }
+            count.free.add(1, row.bytes);
             return;
         }
         arena.active += row.bytes;
-        let Some(class) = count.classes.get_mut(usize::from(row.class)) else {
-            return;
-        };
-        let Some(cut) = self.slab_class(row) else {
-            self.count_large(map, row, class, arena, &mut count.own, &mut count.tails);
-            return;
-        };
+        match self.slab_class(row) {
+            Some(cut) => self.count_slab(map, row, cut, count, arena),
+            None => self.count_large(map, row, count, arena),
+        }
+    }
+
+    fn count_slab(
+        &self,
+        map: &HeapMap,
+        row: &Row,
+        cut: &SmallClass,
+        count: &mut Count,
+        arena: &mut ArenaCount,
+    ) {
         arena.slabs += 1;
         let bytes = u64::from(cut.bytes);
+        let regions = u64::from(cut.regions);
         let in_slab: u64 = self
             .bitmap(row, cut.regions)
             .filter_map(|(_, word)| Some(u64::from(word?.count_ones())))
@@ -130,41 +160,36 @@ impl JemallocHeap<'_> {
         let listed = map
             .row_at(row.start())
             .map_or(in_slab, |index| map.listed_in(index));
-        let regions = u64::from(cut.regions);
         let own = self.own.range(row.start()..row.end()).count() as u64;
-        class.free += listed;
-        class.in_use += regions.saturating_sub(listed + own);
+        let own = own.min(regions.saturating_sub(listed));
         count.own.add(own, own * bytes);
-        arena.allocated += (regions - in_slab.min(regions)) * bytes;
-        arena.cached += listed.saturating_sub(in_slab) * bytes;
-        count.tails += row.bytes - regions * bytes;
+        count.blocks(
+            row.class,
+            bytes,
+            regions.saturating_sub(listed + own),
+            listed,
+        );
+        arena.blocks(
+            row.class,
+            bytes,
+            regions.saturating_sub(in_slab),
+            listed.saturating_sub(in_slab),
+        );
+        count.tails += row.bytes.saturating_sub(regions * bytes);
     }
 
-    fn count_large(
-        &self,
-        map: &HeapMap,
-        row: &Row,
-        class: &mut SizeClassRow,
-        arena: &mut ArenaCount,
-        own: &mut Tally,
-        tails: &mut u64,
-    ) {
+    fn count_large(&self, map: &HeapMap, row: &Row, count: &mut Count, arena: &mut ArenaCount) {
         let usable = self.usable(row);
         arena.large += 1;
-        arena.allocated += usable;
-        *tails += row.bytes.saturating_sub(usable);
-        if self.own.contains(&row.address) {
-            own.add(1, usable);
-            return;
-        }
-        let cached = map
+        count.tails += row.bytes.saturating_sub(usable);
+        let listed = map
             .row_at(row.address)
             .is_some_and(|index| map.listed_in(index) > 0);
-        if cached {
-            arena.cached += usable;
-            class.free += 1;
+        arena.blocks(row.class, usable, 1, listed.into());
+        if self.own.contains(&row.address) {
+            count.own.add(1, usable);
         } else {
-            class.in_use += 1;
+            count.blocks(row.class, usable, (!listed).into(), listed.into());
         }
     }
 
@@ -228,9 +253,26 @@ impl JemallocHeap<'_> {
                 ("retained_bytes", Detail::Number(held.retained)),
                 ("slabs", Detail::Number(held.slabs)),
                 ("large", Detail::Number(held.large)),
+                ("size_classes", self.class_details(held)),
             ]))
         });
         Detail::List(arenas.collect())
+    }
+
+    /// Blocks of one arena by size class, as `malloc_stats_print` counts them: cached ones are allocated.
+    fn class_details(&self, held: &ArenaCount) -> Detail {
+        let classes = (0u16..).zip(&held.classes);
+        let used = classes.filter(|(_, (allocated, _))| *allocated > 0);
+        Detail::List(
+            used.map(|(class, (allocated, cached))| {
+                Detail::Table(vec![
+                    ("size", Detail::Number(self.located.sizes.bytes(class))),
+                    ("allocated", Detail::Number(*allocated)),
+                    ("cached", Detail::Number(*cached)),
+                ])
+            })
+            .collect(),
+        )
     }
 
     fn cache_details(&self) -> Detail {

@@ -200,6 +200,11 @@ impl Tree {
             .map_or(Address::default(), |element| element.extent)
     }
 
+    /// Whether an address is the first that a leaf maps: what threads keep beside the leaves that they have cached.
+    pub fn is_leaf_key(&self, at: Address) -> bool {
+        at.is_aligned(1 << (PAGE_SHIFT + self.geometry.level_bits()))
+    }
+
     /// Where the lookup of a page that has no leaf ends: the slot that leads nowhere, and the offset at which the child
     /// that is not there would be read next.
     pub fn dead_end(&self, cursor: &mut Cursor<'_>, page: u64) -> Option<(Address, u64)> {

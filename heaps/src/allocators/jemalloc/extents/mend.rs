@@ -50,6 +50,29 @@ impl Extents {
     /// Whom to believe: the descriptor, or the element of its first page.
     fn settle_dispute(&mut self, source: Source<'_>, mut row: Row, named: &Named) -> Row {
         let element = &named.element;
+        let is_new = source.layout.generation.is_5_3();
+        let same =
+            row.state == State::Active && row.slab && element.slab && element.class == row.class;
+        if same
+            && let Some(cut) = source.sizes.small(row.class)
+            && cut.slab_bytes != row.bytes
+        {
+            // Both say that it is a slab of this class: then its size is known.
+            let found = std::mem::replace(&mut row.bytes, cut.slab_bytes);
+            self.say(Repair {
+                of: row.at,
+                at: row.at.saturating_add(source.layout.extent.size),
+                what: if is_new {
+                    "edata_t.e_size"
+                } else {
+                    "extent_t.e_size"
+                },
+                expected: format!("{} bytes, those of a slab of its class", cut.slab_bytes),
+                found: format!("{found} bytes"),
+                impossible: false,
+            });
+            return row;
+        }
         let told = Row {
             class: element.class,
             slab: element.slab,
@@ -76,7 +99,6 @@ impl Extents {
             )
         };
         let (expected, found) = (bits(&told), bits(&row));
-        let is_new = source.layout.generation.is_5_3();
         match (sense, element_sense) {
             (false, true) => {
                 row = told;

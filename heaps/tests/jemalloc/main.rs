@@ -1,0 +1,191 @@
+//! jemalloc, walked in a process whose words were set one by one.
+
+mod hostile;
+mod scene;
+
+use heaps::allocators::jemalloc::Jemalloc;
+use heaps::allocators::{Allocator, Detection, Heap};
+use heaps::anomaly::{AnomalyKind, Stray};
+use heaps::target::{Address, Target};
+use heaps::walk::{Walked, walk};
+use scene::{CODE, EDATA, LARGE, SLAB, SLAB_2, Scene};
+
+/// Finds the only heap, walks it, and lets `look` look at both.
+fn with_heap<R>(target: Target<'_>, look: impl FnOnce(&dyn Heap, Walked) -> R) -> R {
+    match Jemalloc.detect(target) {
+        Detection::Found { heaps, limits } => {
+            assert_eq!(limits, []);
+            let [heap] = &heaps[..] else {
+                panic!("{} heaps", heaps.len());
+            };
+            let walked = walk(heap.as_ref(), target.memory);
+            look(heap.as_ref(), walked)
+        }
+        Detection::Absent { looked_for } => panic!("absent: {looked_for}"),
+        Detection::Unusable(limit) => panic!("unusable: {limit:?}"),
+    }
+}
+
+/// The only anomaly of a scene, and whether it may be passing.
+fn only(scene: &Scene) -> (AnomalyKind, bool) {
+    with_heap(scene.process.target(), |_, walked| {
+        let [anomaly] = &walked.anomalies[..] else {
+            panic!("not one anomaly: {:#?}", walked.anomalies);
+        };
+        (anomaly.kind.clone(), anomaly.transient.is_some())
+    })
+}
+
+fn at(address: u64) -> Address {
+    Address::new(address)
+}
+
+#[test]
+fn a_healthy_heap_is_silent_and_counted_to_the_byte() {
+    with_heap(Scene::healthy().process.target(), |heap, walked| {
+        assert_eq!(walked.anomalies, []);
+        let identity = heap.identity();
+        assert_eq!(identity.version.as_deref(), Some("5.3.0"));
+        // Of 128 regions the slabs have 4 + 60 as free, the cache 3; one large block; the cache's own is not the program's.
+        assert_eq!(walked.statistics.in_use.blocks, 128 - 64 - 3 + 1);
+        assert_eq!(walked.statistics.in_use.bytes, 61 * 64 + 16384);
+        let free = 67 * 64 + 8 * 4096;
+        assert_eq!(walked.statistics.free.bytes, free);
+        assert_eq!(walked.statistics.mapped_bytes, (1 + 1 + 5 + 8 + 8) * 4096);
+        let (block, offset) = walked.map.block_at(at(LARGE + 100)).unwrap();
+        assert_eq!(
+            (block.address, block.bytes, offset),
+            (at(LARGE), 16384, 100)
+        );
+    });
+}
+
+#[test]
+fn a_pointer_that_a_cache_holds_twice() {
+    let mut scene = Scene::healthy();
+    scene.cache(&[SLAB, SLAB + 64, SLAB]);
+    let (AnomalyKind::Shared { block, edges, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!(block.address, at(SLAB));
+    let positions: Vec<u64> = edges.iter().map(|edge| edge.position).collect();
+    assert_eq!(positions, [0, 2]);
+    assert!(edges.iter().all(|edge| edge.list.thread == Some(7)));
+}
+
+#[test]
+fn entries_of_a_thread_inside_prove_nothing() {
+    let mut scene = Scene::healthy();
+    scene.cache(&[SLAB, SLAB + 64, SLAB]);
+    scene.stop_at(CODE + 0x10);
+    assert!(matches!(only(&scene), (AnomalyKind::Shared { .. }, true)));
+}
+
+#[test]
+fn a_cached_pointer_that_its_slab_has_as_free() {
+    let mut scene = Scene::healthy();
+    // The last regions of the first slab are free.
+    scene.cache(&[SLAB + 63 * 64, SLAB, SLAB + 64]);
+    let (AnomalyKind::Shared { block, edges, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!(block.address, at(SLAB + 63 * 64));
+    assert_eq!(edges.len(), 2);
+}
+
+#[test]
+fn an_inner_pointer_and_one_of_another_class() {
+    let mut scene = Scene::healthy();
+    scene.cache(&[SLAB + 8, SLAB + 64, SLAB + 128]);
+    let (AnomalyKind::BadEntry { found, stray, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!(found, at(SLAB + 8));
+    assert!(matches!(stray, Stray::Misaligned { offset: 8, .. }));
+
+    scene.cache(&[LARGE, SLAB + 64, SLAB + 128]);
+    let (AnomalyKind::BadEntry { stray, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert!(matches!(stray, Stray::OtherClass { offset: 0, .. }));
+}
+
+#[test]
+fn a_slab_that_counts_a_free_too_many() {
+    let mut scene = Scene::healthy();
+    scene.set_free_count(0, 4 + 2);
+    let (AnomalyKind::FreedAgain { start, times, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!((start, times), (at(SLAB), 1));
+    // A thread that holds the bin's lock may have changed one of the two only.
+    scene.hold_bin_lock();
+    assert!(matches!(
+        only(&scene),
+        (AnomalyKind::FreedAgain { .. }, true)
+    ));
+}
+
+#[test]
+fn a_smashed_size_or_address_hides_nothing() {
+    for (offset, what) in [(8, "edata_t.e_addr"), (16, "edata_t.e_size")] {
+        let mut scene = Scene::healthy();
+        scene.process.memory.write(EDATA + offset, b"surname\0");
+        let (AnomalyKind::Metadata { of, what: said, .. }, false) = only(&scene) else {
+            panic!("{:?}", only(&scene));
+        };
+        assert_eq!((of, said), (at(EDATA), what));
+        with_heap(scene.process.target(), |_, walked| {
+            assert_eq!(walked.statistics.in_use.blocks, 128 - 64 - 3 + 1);
+        });
+    }
+}
+
+#[test]
+fn marks_that_were_written_over_are_one_anomaly() {
+    let mut scene = Scene::healthy();
+    scene.process.memory.write(EDATA + 64, b"surname\0");
+    let (AnomalyKind::Metadata { of, at: word, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!((of, word), (at(EDATA), at(EDATA + 64)));
+}
+
+#[test]
+fn a_bin_that_names_no_slab() {
+    let mut scene = Scene::healthy();
+    scene.set_current(0x4141_4141_4141);
+    let (AnomalyKind::Metadata { what, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!(what, "bin_t.slabcur");
+}
+
+#[test]
+fn a_count_of_regions_that_lags_is_a_count() {
+    let mut scene = Scene::healthy();
+    scene.set_regions(60);
+    let (AnomalyKind::Metadata { counts_only, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert!(counts_only);
+    scene.stop_at(CODE + 0x10);
+    with_heap(scene.process.target(), |_, walked| {
+        assert_eq!(
+            walked.anomalies,
+            [],
+            "counters lag while somebody is inside"
+        );
+    });
+}
+
+#[test]
+fn a_build_for_other_pages_is_refused() {
+    let mut scene = Scene::healthy();
+    scene.say_pages_of_64k();
+    match Jemalloc.detect(scene.process.target()) {
+        Detection::Unusable(limit) => assert!(limit.why.contains("65536"), "{limit:?}"),
+        _ => panic!("not refused"),
+    }
+    assert_eq!(SLAB_2, SLAB + 0x1000);
+}
