@@ -27,8 +27,8 @@ const RED_ZONE_BYTES: u64 = 32;
 const MAX_BYTES: u64 = 1 << 16;
 /// Cached blocks that are looked at to tell whether free ones are filled.
 const SAMPLES: usize = 2048;
-/// Filled ones among them that show the option.
-const MIN_FILLED: usize = 2;
+/// Bytes that must be left of a filling.
+const MIN_LEFT: u64 = 8;
 /// Changed fillings that are said.
 const MAX_ANOMALIES: usize = 64;
 
@@ -61,20 +61,54 @@ impl JemallocHeap<'_> {
         found.into_iter().map(Anomaly::new).collect()
     }
 
-    /// Whether most blocks that caches hold are filled, whole.
+    /// Whether most free blocks that were handed out before are filled.
     fn fills_free_blocks(&self, map: &HeapMap) -> bool {
         // Blocks that were never handed out hold zeros, as the system gave them.
-        let blocks = self.cached_blocks(map).take(SAMPLES);
         let (mut filled, mut other) = (0, 0);
-        for block in blocks {
-            match self.content(block.address, block.bytes, FREED) {
+        let in_slabs = self.located.extents.rows.iter().flat_map(|row| {
+            let slots = self.slab_class(row).map(|cut| self.freed_slots(row, cut));
+            let extent = map.row_at(row.start());
+            let ids = slots.into_iter().flatten().zip(std::iter::repeat(extent));
+            ids.filter_map(|(slot, extent)| {
+                map.block(BlockId {
+                    extent: extent?,
+                    slot,
+                })
+            })
+        });
+        let cached = self.cached_blocks(map).take(SAMPLES);
+        for block in cached.chain(in_slabs.take(SAMPLES)) {
+            match self.content(block.address, block.bytes, FREED, MIN_LEFT) {
                 Content::Filled | Content::Changed(..) => filled += 1,
                 Content::Other
-                    if self.content(block.address, block.bytes, 0) == Content::Filled => {}
+                    if self.content(block.address, block.bytes, 0, MIN_LEFT) == Content::Filled => {
+                }
                 Content::Other => other += 1,
             }
         }
-        filled >= MIN_FILLED && filled > other
+        filled > other
+    }
+
+    /// Slots of a slab that are free, below the highest one that is not: regions are handed out lowest first, so these
+    /// were.
+    fn freed_slots(&self, row: &Row, cut: &SmallClass) -> Vec<u32> {
+        let mut free = Vec::new();
+        let mut highest = 0;
+        for (first, word) in self.bitmap(row, cut.regions) {
+            let Some(word) = word else {
+                return Vec::new();
+            };
+            let left = (cut.regions - first).min(64);
+            for bit in 0..left {
+                if word >> bit & 1 == 1 {
+                    free.push(first + bit);
+                } else {
+                    highest = first + bit;
+                }
+            }
+        }
+        free.retain(|slot| *slot < highest);
+        free
     }
 
     /// Blocks that caches of threads outside the allocator hold.
@@ -107,7 +141,7 @@ impl JemallocHeap<'_> {
     }
 
     fn changed_block(&self, block: Block) -> Option<AnomalyKind> {
-        match self.content(block.address, block.bytes, FREED) {
+        match self.content(block.address, block.bytes, FREED, MIN_LEFT) {
             Content::Changed(at, bytes) => Some(AnomalyKind::Filling {
                 block,
                 at,
@@ -119,7 +153,7 @@ impl JemallocHeap<'_> {
         }
     }
 
-    /// Free blocks of slabs, below the highest one that is not: regions are handed out lowest first, so these were.
+    /// Free blocks of slabs that were handed out before.
     fn changed_in_slabs(&self, map: &HeapMap) -> Vec<AnomalyKind> {
         let rows = &self.located.extents.rows;
         let found = parallel::map(rows, |row| match self.slab_class(row) {
@@ -137,32 +171,9 @@ impl JemallocHeap<'_> {
         let Some(extent) = map.row_at(row.start()) else {
             return Vec::new();
         };
-        let words: Vec<(u32, u64)> = self
-            .bitmap(row, cut.regions)
-            .filter_map(|(first, word)| Some((first, word?)))
-            .collect();
-        let is_free = |slot: u32| {
-            let word = words.get((slot / 64) as usize);
-            word.is_some_and(|(_, word)| word >> (slot % 64) & 1 == 1)
-        };
-        let highest = (0..cut.regions).rev().find(|slot| !is_free(*slot));
-        let block = |slot| map.block(BlockId { extent, slot });
-        let filled = |slot: u32| {
-            is_free(slot)
-                && block(slot).is_some_and(|block| {
-                    self.content(block.address, block.bytes, FREED) == Content::Filled
-                })
-        };
-        (0..cut.regions)
-            .filter(|slot| is_free(*slot))
-            .filter_map(|slot| {
-                let changed = self.changed_block(block(slot)?)?;
-                let was_handed_out = highest.is_some_and(|highest| slot < highest);
-                // Above it, a small change between neighbours that are filled whole says the same.
-                let is_small = matches!(changed, AnomalyKind::Filling { bytes, .. } if bytes <= 16);
-                let stands_out = is_small && filled(slot + 1) && (slot == 0 || filled(slot - 1));
-                (was_handed_out || stands_out).then_some(changed)
-            })
+        self.freed_slots(row, cut)
+            .into_iter()
+            .filter_map(|slot| self.changed_block(map.block(BlockId { extent, slot })?))
             .collect()
     }
 
@@ -172,15 +183,20 @@ impl JemallocHeap<'_> {
             let block = self.sampled_block(map, row)?;
             let asked = sample.requested?;
             let at = block.address.checked_add(asked)?;
-            match self.content(at, block.bytes.checked_sub(asked)?, HANDED_OUT) {
+            /// Ends are short; what is left must be all that follows.
+            const MIN_LEFT: u64 = 4;
+            let length = block.bytes.checked_sub(asked)?;
+            match self.content(at, length, HANDED_OUT, MIN_LEFT) {
                 // A write past the end begins there.
-                Content::Changed(first, bytes) if first == at => Some(AnomalyKind::Filling {
-                    block,
-                    at,
-                    bytes,
-                    fill: HANDED_OUT,
-                    freed: false,
-                }),
+                Content::Changed(first, bytes) if first == at && length - bytes >= MIN_LEFT => {
+                    Some(AnomalyKind::Filling {
+                        block,
+                        at,
+                        bytes,
+                        fill: HANDED_OUT,
+                        freed: false,
+                    })
+                }
                 _ => None,
             }
         });
@@ -193,7 +209,7 @@ impl JemallocHeap<'_> {
             self.located.sizes.small(row.class)?;
             let block = self.sampled_block(map, row)?;
             let at = block.address.checked_add(block.bytes)?;
-            match self.content(at, RED_ZONE_BYTES, RED_ZONE) {
+            match self.content(at, RED_ZONE_BYTES, RED_ZONE, MIN_LEFT) {
                 Content::Changed(first, bytes) => Some(AnomalyKind::Filling {
                     block,
                     at: first,
@@ -213,16 +229,27 @@ impl JemallocHeap<'_> {
     }
 
     /// What memory holds that should hold `fill` in every byte.
-    fn content(&self, at: Address, bytes: u64, fill: u8) -> Content {
-        /// Bytes that must be left of the filling.
-        const MIN_LEFT: u64 = 8;
+    fn content(&self, at: Address, bytes: u64, fill: u8, min_left: u64) -> Content {
         let bytes = bytes.min(MAX_BYTES);
         let mut cursor = Cursor::new(self.target.memory);
+        // Most memory was never filled: the last bytes tell, or those in the middle.
+        let whole = u64::from_ne_bytes([fill; 8]);
+        let mut is_left = |offset: u64| {
+            let at = at.saturating_add(offset);
+            cursor.read_u64(at).map_or(true, |word| word == whole)
+        };
+        if bytes >= 64
+            && !is_left(bytes - 8)
+            && !is_left(bytes / 2)
+            && !is_left(bytes / 4)
+            && !is_left(0)
+        {
+            return Content::Other;
+        }
         let (mut left, mut first, mut last) = (0u64, None, 0u64);
         let mut index = 0;
         while index < bytes {
             let here = at.saturating_add(index);
-            let whole = u64::from_ne_bytes([fill; 8]);
             if bytes - index >= 8 && cursor.read_u64(here) == Ok(whole) {
                 left += 8;
                 index += 8;
@@ -241,7 +268,7 @@ impl JemallocHeap<'_> {
         }
         match first {
             None => Content::Filled,
-            Some(first) if left >= MIN_LEFT && left >= bytes / 4 => {
+            Some(first) if left >= min_left && left >= bytes / 4 => {
                 Content::Changed(at.saturating_add(first), last - first + 1)
             }
             Some(_) => Content::Other,
