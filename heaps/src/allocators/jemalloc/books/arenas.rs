@@ -14,6 +14,7 @@ use super::{Books, Word};
 use crate::allocators::jemalloc::JemallocHeap;
 use crate::allocators::jemalloc::arenas::Arena;
 use crate::allocators::jemalloc::extents::{Row, State};
+use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
 use crate::anomaly::AnomalyKind;
 use crate::target::{Address, MemoryExt};
@@ -28,6 +29,10 @@ struct Pages {
 
 impl JemallocHeap<'_> {
     pub(super) fn check_arenas(&self, books: &mut Books) {
+        // Of 5.0 and 5.1 these members were read in the sources only, on no core: no verdict rests on them.
+        if self.located.layout.generation < Generation::V5_2 {
+            return;
+        }
         let last = self.located.arenas.rows.last();
         let mut pages =
             vec![Pages::default(); last.map_or(0, |arena| usize::from(arena.index) + 1)];
