@@ -13,6 +13,7 @@ mod fingerprint;
 mod free_entry;
 mod free_word;
 mod header;
+pub mod last_words;
 mod link_damage;
 mod metadata;
 mod wording;

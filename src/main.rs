@@ -12,7 +12,7 @@ use heapcheck::report::text::{self, TextOptions};
 use heapcheck::report::{json, status};
 use heapcheck::session::{Session, SessionOptions};
 use heapcheck::terminal::{self, TerminalProgress};
-use heapcheck::{analysis, checks};
+use heapcheck::{analysis, checks, crash};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -69,12 +69,17 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
     }
     let analysis = analysis::analyse(session.target(), options.allocator.as_deref(), progress)?;
     progress.phase("checking", None);
-    let verdict = checks::run(session.target(), &analysis);
+    let mut verdict = checks::run(session.target(), &analysis);
+    let crash = crash::read(&session);
+    if let Some(said) = crash.as_ref().and_then(|crash| crash.last_words.as_ref()) {
+        checks::last_words::explain(session.target(), &analysis, said, &mut verdict);
+    }
     progress.phase("writing the report", None);
     Ok(build::heap_report(
         &session,
         &analysis,
         &verdict,
+        crash.as_ref(),
         &build_options,
     ))
 }

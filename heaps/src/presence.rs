@@ -185,6 +185,9 @@ impl<'t> Presences<'t> {
         ];
         const FUTEX: u64 = 202;
         const TGKILL: u64 = 234;
+        /// Up to glibc 2.33, raise blocks all signals meanwhile: SIGABRT comes when they are let through again.
+        const RT_SIGPROCMASK: u64 = 14;
+        const SIGABRT: i32 = 6;
         const RDX: u16 = 1;
         const RCX: u16 = 2;
         const RSI: u16 = 4;
@@ -200,6 +203,7 @@ impl<'t> Presences<'t> {
         let in_call = register(RCX) == Some(state.pc.get());
         let rests = match state.system_call.filter(|_| in_call) {
             Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
+            Some(RT_SIGPROCMASK) => state.signal == SIGABRT,
             Some(TGKILL) => {
                 let sent = register(RDX).and_then(|signal| i32::try_from(signal).ok());
                 register(RSI) == Some(state.tid.into())

@@ -19,6 +19,7 @@ use crate::analysis::Analysis;
 use crate::analysis::census::Census;
 use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
+use crate::crash::Crash;
 use crate::debuginfo::DebugInfo;
 use crate::session::Session;
 
@@ -58,6 +59,7 @@ pub fn heap_report(
     session: &Session,
     analysis: &Analysis<'_>,
     verdict: &Verdict,
+    crash: Option<&Crash>,
     options: &BuildOptions,
 ) -> Report {
     let context = Context {
@@ -65,7 +67,7 @@ pub fn heap_report(
         names: session.debug_info(),
         include_bytes: options.include_bytes,
     };
-    let mut report = stacks(session, &context, options);
+    let mut report = stacks(session, &context, crash, options);
     report.allocators = allocators(session, analysis, &context);
     report.findings = (1..)
         .zip(&verdict.findings)
@@ -130,7 +132,8 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
         names: session.debug_info(),
         include_bytes: 0,
     };
-    let mut report = stacks(session, &context, options);
+    let crash = crate::crash::read(session);
+    let mut report = stacks(session, &context, crash.as_ref(), options);
     for limit in &mut report.limits {
         limit.incomplete = false;
     }
@@ -157,9 +160,13 @@ fn finish(report: &mut Report, session: &Session) {
 }
 
 /// Everything but the heap.
-fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> Report {
+fn stacks(
+    session: &Session,
+    context: &Context<'_>,
+    crash: Option<&Crash>,
+    options: &BuildOptions,
+) -> Report {
     let core = session.core_info();
-    let crash = crate::crash::read(session);
     let refused = session.modules().refused();
     Report {
         schema_version: SCHEMA_VERSION,
@@ -186,7 +193,7 @@ fn stacks(session: &Session, context: &Context<'_>, options: &BuildOptions) -> R
         pid: session.process().pid,
         attributes: options.attributes.clone(),
         process: process::process(session),
-        crash_info: crash::crash_info(session, crash.as_ref()),
+        crash_info: crash::crash_info(session, crash),
         crashing_thread: crash
             .as_ref()
             .and_then(|crash| crash::crashing_thread(session, crash)),

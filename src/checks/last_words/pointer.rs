@@ -1,0 +1,182 @@
+//! The pointer that a refused call was given: in the registers of glibc's own frames, as far as its functions kept it, or in what
+//! they put on the stack.
+
+use std::ops::Range;
+
+use heaps::allocators::Detail;
+use heaps::map::BlockState;
+use heaps::target::{Address, Frame, MemoryExt};
+
+use super::sayings::Refusal;
+use crate::checks::Subject;
+
+/// Bytes from a chunk to the pointer that the program knows, on 64-bit machines.
+const HEADER_BYTES: u64 = 16;
+/// Blocks are aligned to this.
+const ALIGNMENT: u64 = 16;
+/// Smallest chunk.
+const MIN_CHUNK_BYTES: u64 = 32;
+/// More than any chunk has.
+const MAX_CHUNK_BYTES: u64 = 1 << 47;
+/// Frames from the innermost one that may be glibc's.
+const MAX_FRAMES: usize = 24;
+/// Bytes of stack of those frames that are searched.
+const MAX_STACK_BYTES: u64 = 16 << 10;
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// Why it was refused: what it must be.
+    pub refusal: Refusal,
+    /// The message itself names it (up to glibc 2.26), as block or as chunk.
+    pub written: Option<Address>,
+}
+
+/// The pointer, if one value alone can be it.
+pub fn find(subject: Subject<'_>, wanted: Wanted) -> Option<Address> {
+    if let Some(written) = wanted.written {
+        let block = written.checked_add(HEADER_BYTES);
+        return [Some(written), block]
+            .into_iter()
+            .flatten()
+            .find(|at| fits(subject, wanted.refusal, *at))
+            .or(Some(written));
+    }
+    let frames = subject.target.threads.frames(0);
+    let caller = caller(subject).and_then(|index| frames.get(index));
+    let own = frames
+        .iter()
+        .take(MAX_FRAMES)
+        .filter(|frame| frame.module == Some(subject.heap.identity.module));
+    own.filter_map(|frame| in_frame(subject, wanted.refusal, frame, caller))
+        .next()
+        .or_else(|| on_stack(subject, wanted.refusal))
+}
+
+/// The addresses of glibc's frames on the stack.
+fn stack(subject: Subject<'_>) -> Option<Range<u64>> {
+    let frames = subject.target.threads.frames(0);
+    let start = frames.first()?.sp.get();
+    let end = frames.get(caller(subject)?)?.sp.get();
+    let end = end.min(start.saturating_add(MAX_STACK_BYTES));
+    (start < end).then_some(start..end)
+}
+
+/// The one word of glibc's frames that can be the pointer. Only where the pointer is something that hardly any word can be:
+/// among the words are old ones.
+fn on_stack(subject: Subject<'_>, refusal: Refusal) -> Option<Address> {
+    if matches!(refusal, Refusal::Misaligned | Refusal::BadSize) {
+        return None;
+    }
+    let stack = stack(subject)?;
+    let mut found = Vec::new();
+    for at in stack.step_by(8) {
+        let Ok(word) = subject.target.memory.read_u64(Address::new(at)) else {
+            break;
+        };
+        let forms = [Some(word), word.checked_add(HEADER_BYTES)];
+        let forms = forms.into_iter().flatten().map(Address::new);
+        found.extend(forms.filter(|block| fits(subject, refusal, *block)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [one] => Some(*one),
+        _ => None,
+    }
+}
+
+/// Index of the frame that called glibc: the first beyond its own.
+pub fn caller(subject: Subject<'_>) -> Option<usize> {
+    let module = Some(subject.heap.identity.module);
+    let frames = subject.target.threads.frames(0);
+    let first = frames.iter().position(|frame| frame.module == module)?;
+    frames
+        .iter()
+        .enumerate()
+        .skip(first)
+        .take(MAX_FRAMES)
+        .find(|(_, frame)| frame.module != module)
+        .map(|(index, _)| index)
+}
+
+/// The one value in a frame's registers that can be the pointer, as chunk or as block. What its caller had in the same
+/// register is the caller's own.
+fn in_frame(
+    subject: Subject<'_>,
+    refusal: Refusal,
+    frame: &Frame,
+    caller: Option<&Frame>,
+) -> Option<Address> {
+    let is_callers = |number: u16, value: u64| {
+        caller.is_some_and(|caller| caller.registers.get(number) == Some(value))
+    };
+    let values: Vec<u64> = frame
+        .registers
+        .iter()
+        .filter(|(number, value)| !is_callers(*number, *value))
+        .map(|(_, value)| value)
+        .collect();
+    let mut found: Vec<Address> = values
+        .iter()
+        .filter_map(|chunk| Address::new(*chunk).checked_add(HEADER_BYTES))
+        .filter(|block| fits(subject, refusal, *block))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [one] => Some(*one),
+        // realloc keeps both forms.
+        _ => {
+            let mut both = found.iter().filter(|block| values.contains(&block.get()));
+            let one = both.next()?;
+            both.next().is_none().then_some(*one)
+        }
+    }
+}
+
+/// Whether a pointer is what glibc said of it.
+fn fits(subject: Subject<'_>, refusal: Refusal, block: Address) -> bool {
+    let map = &subject.heap.map;
+    let place = map.block_at(block);
+    let size = || -> Option<u64> {
+        let word = block.get().checked_sub(8)?;
+        subject.target.memory.read_u64(Address::new(word)).ok()
+    };
+    let is_in_heap = place.is_some();
+    match refusal {
+        Refusal::Free => place
+            .is_some_and(|(found, offset)| offset == 0 && map.state(found.id) != BlockState::InUse),
+        Refusal::Top => tops(subject).any(|top| top.checked_add(HEADER_BYTES) == Some(block)),
+        Refusal::Misaligned => is_in_heap && !block.get().is_multiple_of(ALIGNMENT),
+        Refusal::BadSize => {
+            let is_bad = |size: u64| size & !7 < MIN_CHUNK_BYTES || size & 8 != 0;
+            is_in_heap && block.get().is_multiple_of(ALIGNMENT) && size().is_some_and(is_bad)
+        }
+        Refusal::NotMapped => {
+            let is_marked = |size: u64| size & 7 == 2 && size < MAX_CHUNK_BYTES;
+            let is_own = stack(subject).is_some_and(|stack| stack.contains(&block.get()));
+            block.get().is_multiple_of(ALIGNMENT) && !is_own && size().is_some_and(is_marked)
+        }
+    }
+}
+
+/// The top chunk of each arena, as the walker's own facts name them.
+fn tops(subject: Subject<'_>) -> impl Iterator<Item = Address> {
+    let arenas = subject
+        .heap
+        .details
+        .iter()
+        .find(|(name, _)| *name == "arenas");
+    let arenas = match arenas {
+        Some((_, Detail::List(arenas))) => arenas.as_slice(),
+        _ => &[],
+    };
+    arenas.iter().filter_map(|arena| match arena {
+        Detail::Table(rows) => rows.iter().find_map(|(name, value)| match (*name, value) {
+            ("top", Detail::Address(top)) => Some(*top),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
