@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::compare::short;
 use common::suite::check;
-use common::table::{by_way, keep_readme_table};
+use common::table::{by_kind, by_way, keep_readme_table};
 use common::way::{Way, run};
 use common::{Fixture, fixture, heapcheck, in_parallel, items, text};
 use serde_json::Value;
@@ -23,6 +23,13 @@ fn every_fixture_shows_what_it_must_and_nothing_else() {
 fn every_fixture_of_jemalloc_shows_what_it_must_and_nothing_else() {
     let runs = check("jemalloc");
     keep_readme_table("jemalloc", &by_way("jemalloc", &runs));
+}
+
+#[test]
+fn every_fixture_of_glibc_shows_what_it_must_and_nothing_else() {
+    let runs = check("ptmalloc");
+    let table = format!("{}\n{}", by_way("glibc", &runs), by_kind(&runs));
+    keep_readme_table("ptmalloc", &table);
 }
 
 /// A few cores of different kinds, for the tests that read each many times.

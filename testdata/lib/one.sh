@@ -3,7 +3,8 @@
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
 # HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE (also several), argument=WORD,
-# static=-static, module (SOURCE has a shared object of its own, SOURCE-module.c).
+# static=-static, module (SOURCE has a shared object of its own, SOURCE-module.c), plugin (the same, but the program itself loads it,
+# from PLUGIN).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -47,6 +48,11 @@ compile() {
     read -ra words <<<"$flags"
     link_words "$build"
     has static && LINK_WORDS+=("$(what_of static)")
+    if has plugin; then
+        gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$module" "$TESTDATA/${source%.c}-module.c" ||
+            wrong "the plug-in does not compile"
+        words+=("-DPLUGIN=\"$module\"")
+    fi
     if has module; then
         # Linked where the program is, which cannot be moved, so the module is; with gaps that the file does not have.
         gcc -std=gnu11 -Wall -Wextra -Werror -g "${words[0]}" -fPIC -shared -o "$module" \
@@ -162,5 +168,5 @@ case $release in *-static* | *-redis* | *-rust*) link=static ;; esac
 mv "$work/core" "$target/core"
 ln -f "$program" "$target/binary"
 grep -v 'lib/kernel.sh: line' "$work/log" >"$target/stderr" || rm "$target/stderr"
-if has module; then ln -f "$module" "$target/"; fi
+if has module || has plugin; then ln -f "$module" "$target/"; fi
 echo "$stamp" >"$target/stamp"

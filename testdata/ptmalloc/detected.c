@@ -5,6 +5,9 @@
  *   met:      NEXT_SIZE NEXT_SIZE_FAST CONSOLIDATE DOUBLE_LINKED UNSORTED SMALLBIN TCACHE_LINK TOP */
 #include "ptmalloc.h"
 
+/* Where glibc's functions keep the refused pointer in no register or on the stack, only the message tells of it. */
+#define KEPT (GLIBC == 41 ? NULL : "or=invalid-free-entry")
+
 static UNUSED char *blocks[8];
 static char variable[128] __attribute__((aligned(16)));
 
@@ -32,7 +35,12 @@ static void scene(void)
     fill_cache();
     do_free(blocks[1]);
     expect_block("double-free", blocks[1], 280, NULL);
+#ifdef THREADED
+    /* The first free has taken away the mark of the arena: the second one looks at the main arena's end. */
+    dies_saying("double_free_or_corruption_(out)");
+#else
     dies_saying("double_free_or_corruption_(!prev)");
+#endif
     do_free(blocks[1]);
 #elif defined TOP_FREED
     take(blocks, 2, 2000);
@@ -42,13 +50,14 @@ static void scene(void)
     do_free(blocks[1]);
 #elif defined UNALIGNED
     take(blocks, 4, 72);
-    expect_entry("misaligned-free-entry", blocks[1] + 8, blocks[1], NULL);
+    expect_entry("misaligned-free-entry", blocks[1] + 8, blocks[1], KEPT);
     dies_saying("free():_invalid_pointer");
     do_free(blocks[1] + 8);
 #elif defined SMALL_SIZE
     take(blocks, 4, 72);
-    memset(blocks[1], 0, 72);
-    expect_entry("misaligned-free-entry", blocks[1] + 32, blocks[1], NULL);
+    memset(blocks[1], 0x11, 72);
+    *size_word(blocks[1] + 32) = 0x11;
+    expect_entry("misaligned-free-entry", blocks[1] + 32, blocks[1], KEPT);
     dies_saying("free():_invalid_size");
     do_free(blocks[1] + 32);
 #elif defined MUNMAP

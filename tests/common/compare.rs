@@ -177,6 +177,38 @@ pub fn process_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<S
     errors
 }
 
+/// Who serves whom: what the truth says; and where it says nothing, all other heaps than the fixture's own are idle.
+fn service_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<String> {
+    if way == Way::Bare {
+        return Vec::new(); // the tables of most modules are in their files
+    }
+    let mut errors = Vec::new();
+    let heaps = items(&report["allocators"]);
+    for serves in fixture.facts("SERVES") {
+        let known = heaps.iter().any(|heap| {
+            heap["name"].as_str() == serves.get("allocator")
+                && items(&heap["serves"])
+                    .iter()
+                    .any(|module| module.as_str() == serves.get("module"))
+        });
+        if !known {
+            errors.push(format!("{serves:?}, but {:?}", service(heaps)));
+        }
+    }
+    let others_are_idle = heaps
+        .iter()
+        .all(|heap| text(heap, "name") == fixture.allocator() || heap["idle"] == true);
+    if fixture.allocator() == "tcmalloc" && !fixture.is("SERVES") && !others_are_idle {
+        errors.push(format!("another heap is in use: {:?}", service(heaps)));
+    }
+    errors
+}
+
+fn service(heaps: &[Value]) -> Vec<String> {
+    let line = |heap: &Value| format!("{} {} {}", heap["name"], heap["serves"], heap["idle"]);
+    heaps.iter().map(line).collect()
+}
+
 /// The heap that a fixture is about: the fullest of its allocator, where there are several.
 pub fn heap_of<'r>(fixture: &Fixture, report: &'r Value) -> Option<&'r Value> {
     items(&report["allocators"])
@@ -203,6 +235,7 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
         }
         return errors;
     }
+    errors.extend(service_differences(fixture, way, report));
     let Some(heap) = heap_of(fixture, report) else {
         errors.push(format!("no heap of {} is found", fixture.allocator()));
         return errors;

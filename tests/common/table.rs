@@ -1,6 +1,6 @@
 //! The tables in the README, which the tests of the fixtures write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
@@ -35,6 +35,50 @@ pub fn by_way(title: &str, runs: &[Run]) -> String {
             let _ = match ways.get(&way) {
                 None | Some((0, _)) => write!(text, " n/a |"),
                 Some((found, all)) => write!(text, " {found} of {all} |"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Kinds by releases: in how many fixtures the finding was made, in each way of finding, of how many. Builds of a release
+/// count with it.
+pub fn by_kind(runs: &[Run]) -> String {
+    /// Found, of how many, by way.
+    type Cell = BTreeMap<Way, (usize, usize)>;
+    let mut releases = BTreeSet::new();
+    let mut rows: BTreeMap<String, BTreeMap<Vec<u32>, Cell>> = BTreeMap::new();
+    for run in runs {
+        let expected = run.fixture.facts("EXPECT").next();
+        let kind = match expected.and_then(|fact| fact.get("kind")) {
+            Some(kind) => format!("`{kind}`"),
+            None => "healthy, and silent".to_owned(),
+        };
+        let release = order(&run.fixture.release);
+        releases.insert(release.clone());
+        let cell = rows.entry(kind).or_default().entry(release).or_default();
+        let (found, all) = cell.entry(run.way).or_default();
+        *all += 1;
+        *found += usize::from(run.differences.is_empty());
+    }
+    let mut text = String::from("| debug info, symbols, structure, no files |");
+    for release in &releases {
+        let numbers: Vec<String> = release.iter().map(u32::to_string).collect();
+        let _ = write!(text, " {} |", numbers.join("."));
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(releases.len()));
+    for (kind, cells) in rows {
+        let _ = write!(text, "| {kind} |");
+        for release in &releases {
+            let found = |way| cells.get(release).and_then(|cell| cell.get(&way)).copied();
+            let ways: Vec<String> = Way::ALL
+                .into_iter()
+                .filter_map(|way| Some(found(way)?.0.to_string()))
+                .collect();
+            let _ = match found(Way::Bare) {
+                Some((_, all)) => write!(text, " {} of {all} |", ways.join(", ")),
+                None => write!(text, " n/a |"),
             };
         }
         text.push('\n');

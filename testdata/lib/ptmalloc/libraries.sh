@@ -36,6 +36,7 @@ ptmalloc_link_words() {
     [ -z "$root" ] || LINK_WORDS+=("--sysroot=$root" "-B$root/usr/lib/x86_64-linux-gnu" -isystem /usr/include/x86_64-linux-gnu -isystem /usr/include)
     case $1 in
     *-static*)
+        LINK_WORDS+=(-DSTATIC)
         # gcc's own archive asks for what 2.31 did not have yet, to unwind with: no program here does.
         [[ $1 != glibc-2.31* ]] || LINK_WORDS+=(-Wl,--defsym=_dl_find_object=0)
         case $1 in

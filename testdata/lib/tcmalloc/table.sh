@@ -33,6 +33,7 @@ recipe wrong-size-delete tcmalloc/wrong-size-delete.c
 recipe length-smashed tcmalloc/metadata.c -DLENGTH
 recipe span-smashed tcmalloc/metadata.c -DSPAN
 recipe link-bases tcmalloc/link-bases.c
+recipe two-heaps tcmalloc/two-heaps.c
 recipe healthy-stats tcmalloc/healthy-stats.c
 recipe healthy-threads healthy-threads.c
 recipe healthy-gcore tcmalloc/healthy-stats.c -DGCORE
@@ -75,6 +76,7 @@ tcmalloc_table() {
     cell 2.10 double-free O2 double-free-stripped strip
     cell 2.10 double-free-gcore O2 double-free-gcore gcore
     cell 2.10 healthy-gcore O2 healthy-gcore gcore
+    cell 2.10 two-heaps O2 two-heaps plugin
     cell 2.10 link-bases O0 link-bases-O0 module
     cell 2.10 link-bases O2 link-bases-O2 module
     for number in 1 2 3; do
