@@ -82,7 +82,8 @@ fn say_unclaimed(target: Target<'_>, analysis: &mut Analysis<'_>) {
                 "{} bytes of anonymous memory, the first at {}",
                 unclaimed.bytes, first.start
             ),
-            why: "they look like a heap of glibc's malloc, which this version of heapcheck does not read".into(),
+            why: "they look like chunks of glibc's malloc, and no heap that was found claims them"
+                .into(),
             incomplete: unclaimed.is_significant(),
         });
     }
