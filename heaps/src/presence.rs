@@ -124,6 +124,28 @@ impl<'t> Presences<'t> {
                 .is_some_and(|thread| matches!(thread.signal, SIGILL | SIGBUS | SIGFPE | SIGSEGV))
     }
 
+    /// Whether this is the thread that died, by a signal that it sent itself (as `abort` does), and
+    /// not on top of anything that a signal had interrupted inside the module: told by the registers
+    /// of the system call, `syscall` leaving the program counter in `rcx`. So it is known without the
+    /// library's file, too.
+    pub fn raised(&self, thread: usize) -> bool {
+        const RDX: u16 = 1;
+        const RCX: u16 = 2;
+        const RSI: u16 = 4;
+        let Some(state) = self.target.threads.list().first().filter(|_| thread == 0) else {
+            return false;
+        };
+        let register = |number| state.registers.get(number);
+        self.target.threads.instruction_set() == InstructionSet::X86_64
+            && register(RCX) == Some(state.pc.get())
+            && register(RSI) == Some(state.tid.into())
+            && register(RDX)
+                == u64::try_from(state.signal)
+                    .ok()
+                    .filter(|signal| *signal > 0)
+            && self.signal_contexts(thread).is_empty()
+    }
+
     /// Whether the thread is inside the allocator.
     pub fn of(&self, thread: usize) -> Presence {
         self.known.get(thread).map_or(Presence::Unknown, |known| {

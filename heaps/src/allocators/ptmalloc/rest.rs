@@ -81,9 +81,10 @@ impl PtmallocHeap<'_> {
         })
     }
 
-    /// A thread that died of its own fault, or by malloc's own verdict, stopped there and nowhere else.
+    /// A thread that died of its own fault, by malloc's own verdict or by any other call of `abort`,
+    /// stopped there and nowhere else.
     fn excuses_nothing(&self, thread: usize) -> bool {
-        self.gave_up(thread) || self.presences.faulted(thread)
+        self.gave_up(thread) || self.presences.faulted(thread) || self.presences.raised(thread)
     }
 
     /// Whether malloc itself ended the process here: it checks before it changes anything, so what
