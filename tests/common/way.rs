@@ -37,6 +37,7 @@ impl Way {
         match fixture.release.as_str() {
             "2.10-debugfile" | "2.10-dwz" => Some("debugroot".to_owned()),
             "2.10-debuglink" => Some("debuglinkroot".to_owned()),
+            "glibc-2.36" if self != Way::Structure => Some("/usr/lib/debug".to_owned()),
             release if fixture.allocator() == "ptmalloc" && self != Way::Structure => {
                 Some(format!("libraries/{release}/root/usr/lib/debug"))
             }
