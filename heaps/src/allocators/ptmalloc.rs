@@ -13,6 +13,7 @@
 //! free although their neighbours call them in use.
 
 mod arenas;
+mod by_size;
 mod carve;
 mod damage;
 mod layout;

@@ -13,7 +13,7 @@ mod state;
 use std::collections::{BTreeMap, HashSet};
 
 use super::PtmallocHeap;
-use super::carve::BySize;
+use super::by_size::BySize;
 use super::layout::{FLAGS, HEADER};
 use super::lists::{ChunkList, Kind, Passed};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Stray, Transient};

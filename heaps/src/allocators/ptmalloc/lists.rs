@@ -3,7 +3,7 @@
 
 use super::PtmallocHeap;
 use super::arenas::Arena;
-use super::carve::BySize;
+use super::by_size::BySize;
 use super::layout::{ArenaLayout, BINS, FLAGS, HEADER, TcacheLayout, bin_of, fastbin_of};
 use crate::anomaly::{HolderKind, ListRef};
 use crate::map::{BlockId, HeapMap};

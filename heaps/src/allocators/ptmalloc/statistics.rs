@@ -1,7 +1,7 @@
 //! Counts: blocks by state, bytes by owner.
 
 use super::PtmallocHeap;
-use super::carve::BySize;
+use super::by_size::BySize;
 use super::damage::Report;
 use super::layout::usable;
 use super::lists::Passed;
