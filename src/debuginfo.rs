@@ -335,6 +335,10 @@ impl SymbolTable for DebugInfo {
         if !self.limit.permits(LocatedBy::Symbols) {
             return None;
         }
+        self.function(module, name)
+    }
+
+    fn function(&self, module: ModuleId, name: &str) -> Option<Symbol> {
         let (module, symbols) = self.symbols(module)?;
         let found = symbols.find(name)?;
         let bias = match found.kind {

@@ -79,6 +79,12 @@ pub struct Symbol {
 pub trait SymbolTable: Sync {
     /// The symbol `name` of a module.
     fn symbol(&self, module: ModuleId, name: &str) -> Option<Symbol>;
+
+    /// The same for a function whose code is to be told from other code, which locates no state: not subject to the run's
+    /// limit. Every stripped library keeps the functions that it exports.
+    fn function(&self, module: ModuleId, name: &str) -> Option<Symbol> {
+        self.symbol(module, name)
+    }
 }
 
 /// A member of a struct, inherited members and those of anonymous unions included.

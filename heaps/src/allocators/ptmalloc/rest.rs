@@ -14,8 +14,8 @@ use crate::target::{Address, Module, Target};
 pub fn code(target: Target<'_>, module: &Module, located: &Located) -> Code {
     const HELPERS: u64 = 0x5000;
     let range = || -> Option<Range<Address>> {
-        let first = target.symbols.symbol(module.id, "malloc")?;
-        let last = target.symbols.symbol(module.id, "malloc_info")?;
+        let first = target.symbols.function(module.id, "malloc")?;
+        let last = target.symbols.function(module.id, "malloc_info")?;
         let start = first.address.checked_sub(HELPERS)?;
         let end = last.address.checked_add(last.size.max(1))?;
         (start < end && end.offset_from(start)? < 1 << 20).then_some(start..end)
