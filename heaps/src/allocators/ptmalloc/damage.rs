@@ -114,10 +114,22 @@ impl Inquiry<'_, '_> {
     }
 
     fn push(&mut self, kind: AnomalyKind, transient: Option<Transient>) -> usize {
+        let transient = transient.or_else(|| self.being_cut(&kind));
         let mut anomaly = Anomaly::new(kind);
         anomaly.transient = transient;
         self.out.push(anomaly);
         self.out.len() - 1
+    }
+
+    /// Where a chunk is being cut in two, the second half has no header yet, and what stands in its place may be
+    /// an old one: the walk then doubts headers around it. Proof that a thread works between the two blocks of such a header.
+    fn being_cut(&self, kind: &AnomalyKind) -> Option<Transient> {
+        let AnomalyKind::Header { block, before, .. } = kind else {
+            return None;
+        };
+        let start = before.map_or(block.address, |before| before.address);
+        let end = block.address.saturating_add(block.bytes);
+        self.heap.held(start.checked_sub(HEADER)?..end)
     }
 
     /// Whether a chunk's header should be in the core and is not: nothing can be said of it.

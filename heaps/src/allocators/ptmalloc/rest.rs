@@ -112,13 +112,21 @@ impl PtmallocHeap<'_> {
     /// Proof that a thread inside the allocator is working on a chunk right now: one of its
     /// registers holds it.
     pub(super) fn in_flight(&self, chunk: Address) -> Option<Transient> {
+        self.held(chunk..chunk.saturating_add(1))
+            .or_else(|| self.held(chunk.saturating_add(16)..chunk.saturating_add(17)))
+    }
+
+    /// Proof that a thread inside the allocator is working on a piece of memory right now: one of
+    /// its registers holds an address in it.
+    pub(super) fn held(&self, range: Range<Address>) -> Option<Transient> {
         (0..self.presences.count()).find_map(|thread| {
             if self.excuses_nothing(thread) || self.presences.of(thread) == Presence::Outside {
                 return None;
             }
-            let held = [chunk.get(), chunk.get().wrapping_add(16)];
             let registers = self.presences.registers(thread);
-            let (register, _) = registers.iter().find(|(_, value)| held.contains(value))?;
+            let (register, _) = registers
+                .iter()
+                .find(|(_, value)| range.contains(&Address::new(*value)))?;
             Some(Transient {
                 thread: self.presences.tid(thread),
                 proof: format!(
