@@ -80,7 +80,8 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
                 heap,
                 anomaly,
             };
-            if let Some(finding) = CHECKS.iter().find_map(|check| check.run(subject)) {
+            if let Some(mut finding) = CHECKS.iter().find_map(|check| check.run(subject)) {
+                wording::values_first(target, &mut finding.evidence);
                 findings.push(finding);
             }
         }

@@ -41,6 +41,12 @@ fn unhex(hex: &str) -> Option<Vec<u8>> {
     (0..hex.len()).step_by(2).map(byte).collect()
 }
 
+fn is_text(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+}
+
 /// What a finding claims of the core. Every finding has a word whose value can be compared.
 fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
     let mut claims = Vec::new();
@@ -57,6 +63,17 @@ fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
                 what: what.clone(),
             });
         }
+        // Words that are text are shown as what they are.
+        let found = text(evidence, "found");
+        if bytes > 8 && found.len() as u64 == bytes {
+            claims.push(Claim {
+                at,
+                bytes,
+                dump: Some(found.as_bytes().to_vec()),
+                value: None,
+                what: what.clone(),
+            });
+        }
         let dump = &evidence["dump"];
         if let Some(at) = address(dump, "address") {
             let bytes = unhex(text(dump, "bytes")).ok_or_else(|| format!("no hex: {what}"))?;
@@ -69,7 +86,10 @@ fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
             });
         }
     }
-    if claims.iter().any(|claim| claim.value.is_some()) {
+    let compared = |claim: &Claim| {
+        claim.value.is_some() || claim.dump.as_ref().is_some_and(|dump| is_text(dump))
+    };
+    if claims.iter().any(compared) {
         Ok(claims)
     } else {
         Err(format!("no word of {finding} has a value to compare"))

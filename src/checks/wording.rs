@@ -2,7 +2,7 @@
 
 use heaps::anomaly::{Edge, HolderKind, ListRef, Transient};
 use heaps::map::Block;
-use heaps::target::{Address, MemoryExt};
+use heaps::target::{Address, MemoryExt, Target};
 
 use super::Subject;
 use super::finding::{
@@ -81,6 +81,33 @@ pub fn stored(subject: Subject<'_>, of: &Edge, found: Address) -> String {
     match subject.target.memory.read_u64(of.word()) {
         Ok(raw) if raw != found.get() => format!("{raw:#x}: it stands for {found}"),
         _ => found.to_string(),
+    }
+}
+
+/// Puts a word's value before a number that stands for something else: what a mark means, a count that is kept as what is left.
+pub fn values_first(target: Target<'_>, evidence: &mut [Evidence]) {
+    for piece in evidence {
+        let mut bytes = [0; 8];
+        let kept = usize::try_from(piece.bytes).ok();
+        let Some(read) = kept.and_then(|kept| bytes.get_mut(..kept)) else {
+            continue;
+        };
+        if read.is_empty() || target.memory.read_into(piece.at, read).is_err() {
+            continue;
+        }
+        let word = u64::from_le_bytes(bytes);
+        if leading_number(&piece.found).is_some_and(|number| number != word) {
+            piece.found = format!("{word:#x}: {}", piece.found);
+        }
+    }
+}
+
+/// The number that a text begins with.
+fn leading_number(text: &str) -> Option<u64> {
+    let word = text.split([' ', ',', ':', ';']).next()?;
+    match word.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => word.parse().ok(),
     }
 }
 
