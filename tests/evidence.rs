@@ -65,11 +65,12 @@ fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
         }
         // Words that are text are shown as what they are.
         let found = text(evidence, "found");
-        if bytes > 8 && found.len() as u64 == bytes {
+        let shown = found.as_bytes().get(..bytes as usize);
+        if let Some(shown) = shown.filter(|_| bytes > 8) {
             claims.push(Claim {
                 at,
                 bytes,
-                dump: Some(found.as_bytes().to_vec()),
+                dump: Some(shown.to_vec()),
                 value: None,
                 what: what.clone(),
             });

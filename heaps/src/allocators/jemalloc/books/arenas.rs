@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use super::{Books, Word};
 use crate::allocators::jemalloc::JemallocHeap;
 use crate::allocators::jemalloc::arenas::Arena;
-use crate::allocators::jemalloc::caches::User;
 use crate::allocators::jemalloc::extents::{Row, State};
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
@@ -83,10 +82,10 @@ impl JemallocHeap<'_> {
         let Ok(recorded) = self.target.memory.read_u64(at) else {
             return;
         };
-        // A fork waits for locks, and this counter has none: a thread that did not follow may have been at it.
-        let vanished = self.caches.iter().any(|cache| cache.user == User::Vanished);
-        let at_rest = !vanished && self.somebody_inside().is_none();
-        if recorded != pages.active && !books.damaged && at_rest {
+        // A fork waits for locks, and this counter has none: a thread that did not follow into the child may have counted
+        // pages that it never got. Too few, or far too many after a wrap, is another matter.
+        let lags = (pages.active..pages.active.saturating_add(1 << 20)).contains(&recorded);
+        if !lags && !books.damaged && self.somebody_inside().is_none() {
             books.count(Word {
                 of: arena.at,
                 at,
