@@ -18,6 +18,7 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 
 kernel_writes_cores
 mkdir -p "$FIXTURES"
+room_for_fixtures
 install_packages
 mkdir -p "$LIBRARIES"
 fetch_releases

@@ -28,6 +28,15 @@ kernel_writes_cores() {
     export core_directory
 }
 
+# Stops at once if the disk is too full for the fixtures: compilers in the middle would each say so in their own words.
+room_for_fixtures() {
+    local needed=9000 present free # MiB, all of them and what they are made with
+    present=$(du -sm "$FIXTURES" | cut -f1)
+    free=$(df -m --output=avail "$FIXTURES" | tail -n 1)
+    ((present + free >= needed)) ||
+        fail "the fixtures take $needed MiB, of which $present are there, and the disk has only $((free)) MiB left"
+}
+
 # core_of DIRECTORY OUT COMMAND...: runs COMMAND in the empty DIRECTORY and moves the core that it leaves there to OUT.
 # Returns the command's own status (128 + signal). The program is the process $BASHPID of the subshell: it is exec'ed.
 core_of() {
