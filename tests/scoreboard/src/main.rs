@@ -1,15 +1,19 @@
-//! `scoreboard [--fixtures DIR] [--release R] [--plants N] [--first N]`, or `--core CORE --seed N` for one plant again.
+//! `scoreboard [--fixtures DIR] [--allocator A] [--release R] [--plants N] [--first N] [--sort NAME]`, or
+//! `--core CORE --seed N` for one plant again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use scoreboard::ALLOCATORS;
 use scoreboard::plant::Sort;
-use scoreboard::run::{self, Core, Trial};
+use scoreboard::run::{self, Core, Trial, Trials};
 use scoreboard::table::Table;
 
 /// What was asked for.
 struct Options {
     fixtures: PathBuf,
+    allocator: Option<String>,
     releases: Vec<String>,
     cores: Vec<PathBuf>,
     seeds: Vec<u64>,
@@ -21,16 +25,14 @@ struct Options {
 fn parse() -> Result<Options, String> {
     let mut options = Options {
         fixtures: "fixtures".into(),
-        releases: ["2.8.1", "2.10", "2.16", "2.18.1"]
-            .map(str::to_owned)
-            .to_vec(),
+        allocator: None,
+        releases: Vec::new(),
         cores: Vec::new(),
         seeds: Vec::new(),
         plants: 170,
         first: 0,
         sort: None,
     };
-    let mut named = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or(format!("{name} needs a value"))?;
@@ -41,7 +43,8 @@ fn parse() -> Result<Options, String> {
         };
         match name.as_str() {
             "--fixtures" => options.fixtures = value.into(),
-            "--release" => named.push(value),
+            "--allocator" => options.allocator = Some(value),
+            "--release" => options.releases.push(value),
             "--core" => options.cores.push(value.into()),
             "--seed" => options.seeds.push(number()?),
             "--plants" => options.plants = number()?,
@@ -50,10 +53,34 @@ fn parse() -> Result<Options, String> {
             _ => return Err(format!("unknown option {name}")),
         }
     }
-    if !named.is_empty() {
-        options.releases = named;
-    }
     Ok(options)
+}
+
+/// The cores to plant in, with their places among those of their allocator: those named, or the healthy ones of each
+/// release.
+fn cores(options: &Options) -> Vec<(u64, Core)> {
+    if !options.cores.is_empty() {
+        let named = options.cores.iter().map(|core| Core::at(core));
+        return (0..).zip(named).collect();
+    }
+    let mut all = Vec::new();
+    for allocator in ALLOCATORS {
+        if options
+            .allocator
+            .as_ref()
+            .is_some_and(|name| name != allocator.name())
+        {
+            continue;
+        }
+        let mut cores = Vec::new();
+        for release in allocator.releases() {
+            if options.releases.is_empty() || options.releases.iter().any(|name| name == release) {
+                cores.extend(Core::healthy(&options.fixtures, *allocator, release));
+            }
+        }
+        all.extend((0..).zip(cores));
+    }
+    all
 }
 
 fn show(core: &Path, trial: &Trial) {
@@ -63,7 +90,7 @@ fn show(core: &Path, trial: &Trial) {
         plant,
         outcome,
     } = trial;
-    println!("--core {} --seed {seed}: {}", core.display(), sort.name());
+    println!("--core {} --seed {seed}: {}", core.display(), sort.name);
     println!("    planted  {}", plant.story);
     println!(
         "    truth    {:?} {:?} {:x?} culprit {:x?} lost {:?}",
@@ -91,27 +118,25 @@ fn main() -> ExitCode {
         }
     };
     let alone = !options.seeds.is_empty();
-    let cores: Vec<Core> = if options.cores.is_empty() {
-        let all = options.releases.iter();
-        all.flat_map(|release| Core::healthy(&options.fixtures, release))
-            .collect()
-    } else {
-        options.cores.iter().map(|core| Core::at(core)).collect()
-    };
-    let mut table = Table::default();
+    let cores = cores(&options);
+    let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
     let mut failed = cores.is_empty();
-    for (index, core) in (0..).zip(&cores) {
+    for (index, core) in &cores {
         // Each core gets seeds of its own: the same ones would choose alike.
         let first = options.first + index * options.plants;
         let mut seeds: Vec<u64> = (first..first + options.plants).collect();
         if alone {
             seeds.clone_from(&options.seeds);
         }
-        if let Some(sort) = &options.sort {
-            seeds.retain(|seed| Sort::of_seed(*seed).name().contains(sort.as_str()));
-        }
-        match run::run(core, &seeds) {
-            Ok(trials) => {
+        let chosen = |sort: Sort| {
+            options
+                .sort
+                .as_ref()
+                .is_none_or(|part| sort.name.contains(part))
+        };
+        match run::run(core, options.allocator.as_deref(), &seeds, chosen) {
+            Ok(Trials { allocator, trials }) => {
+                let table = tables.entry(allocator.name()).or_default();
                 for trial in &trials {
                     table.add(&core.release, trial.sort, &trial.outcome);
                     if alone || !trial.outcome.is_fine() {
@@ -125,11 +150,12 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{table}");
-    let total = table.total();
-    println!(
-        "panics: {}, slower than a second: {}",
-        total.panics, total.slow
-    );
+    for (allocator, table) in &tables {
+        let total = table.total();
+        println!(
+            "{allocator}\n{table}\npanics: {}, slower than a second: {}",
+            total.panics, total.slow
+        );
+    }
     ExitCode::from(u8::from(failed))
 }

@@ -1,93 +1,25 @@
 //! What is planted, and what is true of it.
 
+use heapcheck::analysis::HeapAnalysis;
 use heapcheck::checks::finding::FindingKind;
+use heaps::target::Target;
 
-/// What is planted. One row of the table each.
+/// What is planted: a row of its allocator's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sort {
-    /// A block in a thread's cache is freed again into the same list.
-    DoubleFreeSameList,
-    /// A block in one thread's cache is freed again by another thread.
-    DoubleFreeOtherThread,
-    /// A block in its span's chain is freed again.
-    DoubleFreeCentral,
-    /// A block in a transfer cache is freed again.
-    DoubleFreeTransfer,
-    /// A pointer into a block is freed.
-    InnerPointerFreed,
-    /// A block is freed with the size of another class.
-    WrongClassFreed,
-    /// One NUL past the end of a block.
-    OverrunNul,
-    /// One other byte past the end of a block.
-    OverrunByte,
-    /// Text past the end of a block.
-    OverrunText,
-    /// A write to a block after it was freed.
-    WriteAfterFree,
-    /// Bytes before a block.
-    Underrun,
-    /// One bit of a link flipped.
-    FlippedBit,
-    /// Eight bytes anywhere in blocks and spans.
-    StrayInHeap,
-    /// Eight bytes in the description of a span.
-    StrayInSpan,
-    /// Eight bytes in a central list.
-    StrayInCentral,
-    /// Eight bytes in a thread's cache.
-    StrayInCache,
-    /// Eight bytes in the page map.
-    StrayInPageMap,
+pub struct Sort {
+    /// Its place among its allocator's sorts.
+    pub index: usize,
+    /// The name of its row.
+    pub name: &'static str,
 }
 
 impl Sort {
-    /// All, in the order of the table. A seed's sort is its remainder.
-    pub const ALL: [Sort; 17] = [
-        Sort::DoubleFreeSameList,
-        Sort::DoubleFreeOtherThread,
-        Sort::DoubleFreeCentral,
-        Sort::DoubleFreeTransfer,
-        Sort::InnerPointerFreed,
-        Sort::WrongClassFreed,
-        Sort::OverrunNul,
-        Sort::OverrunByte,
-        Sort::OverrunText,
-        Sort::WriteAfterFree,
-        Sort::Underrun,
-        Sort::FlippedBit,
-        Sort::StrayInHeap,
-        Sort::StrayInSpan,
-        Sort::StrayInCentral,
-        Sort::StrayInCache,
-        Sort::StrayInPageMap,
-    ];
-
-    /// The sort that a seed plants.
-    pub fn of_seed(seed: u64) -> Self {
-        Self::ALL[(seed % Self::ALL.len() as u64) as usize]
-    }
-
-    /// The name of its row.
-    pub fn name(self) -> &'static str {
-        match self {
-            Sort::DoubleFreeSameList => "double free, same list",
-            Sort::DoubleFreeOtherThread => "double free, other thread",
-            Sort::DoubleFreeCentral => "double free, central chain",
-            Sort::DoubleFreeTransfer => "double free, transfer cache",
-            Sort::InnerPointerFreed => "inner pointer freed",
-            Sort::WrongClassFreed => "freed with a wrong size",
-            Sort::OverrunNul => "overrun, one NUL",
-            Sort::OverrunByte => "overrun, one byte",
-            Sort::OverrunText => "overrun, text",
-            Sort::WriteAfterFree => "write after free",
-            Sort::Underrun => "bytes before a block",
-            Sort::FlippedBit => "flipped bit in a link",
-            Sort::StrayInHeap => "stray write, heap",
-            Sort::StrayInSpan => "stray write, span",
-            Sort::StrayInCentral => "stray write, central list",
-            Sort::StrayInCache => "stray write, thread cache",
-            Sort::StrayInPageMap => "stray write, page map",
+    /// The sort that a seed plants: its remainder.
+    pub fn of_seed(sorts: &[&'static str], seed: u64) -> Self {
+        let index = (seed % sorts.len() as u64) as usize;
+        Self {
+            index,
+            name: sorts[index],
         }
     }
 }
@@ -153,8 +85,31 @@ pub struct Plant {
     pub truth: Truth,
 }
 
-/// Plants damage in one heap: the seam at which further allocators come in.
+/// An allocator that damage can be planted in: one file or folder each, one line each in
+/// [`ALLOCATORS`](crate::ALLOCATORS).
+pub trait Allocator: Sync {
+    /// The name that heapcheck gives its heaps.
+    fn name(&self) -> &'static str;
+
+    /// Folders of the fixtures whose healthy cores are planted in.
+    fn releases(&self) -> &'static [&'static str];
+
+    /// How the names of those cores begin, behind `healthy-`.
+    fn cores(&self) -> &'static [&'static str];
+
+    /// Names of what is planted, in the order of the table. A seed's sort is its remainder by their number.
+    fn sorts(&self) -> &'static [&'static str];
+
+    /// Surveys a healthy heap of this allocator. `None` if nothing can be planted in it.
+    fn survey<'a>(
+        &self,
+        target: Target<'a>,
+        heap: &'a HeapAnalysis<'a>,
+    ) -> Option<Box<dyn Planter + 'a>>;
+}
+
+/// Plants damage in one heap.
 pub trait Planter {
-    /// A plant of this sort, or `None` where the heap has no place for it.
-    fn plant(&self, sort: Sort, rng: &mut fastrand::Rng) -> Option<Plant>;
+    /// A plant of the sort of this index, or `None` where the heap has no place for it.
+    fn plant(&self, sort: usize, rng: &mut fastrand::Rng) -> Option<Plant>;
 }

@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use heapcheck::analysis;
+use heapcheck::analysis::{self, HeapAnalysis};
 use heapcheck::modules::SearchPaths;
 use heapcheck::progress::Silent;
 use heapcheck::session::{Session, SessionOptions};
 use heaps::parallel;
 use heaps::target::{LocateLimit, LocatedBy};
 
-use crate::ground::Ground;
+use crate::ALLOCATORS;
 use crate::judge::{self, Outcome};
-use crate::plant::{Plant, Planter, Sort};
-use crate::tcmalloc::Tcmalloc;
+use crate::plant::{Allocator, Plant, Sort};
 
 /// A healthy core with its program.
 #[derive(Clone, Debug)]
@@ -36,10 +35,8 @@ impl Core {
         }
     }
 
-    /// The healthy cores of a release in a directory of fixtures, by name.
-    pub fn healthy(fixtures: &Path, release: &str) -> Vec<Self> {
-        // Cores of the state that a handler or a fork leaves are other tests' business.
-        const NAMES: [&str; 5] = ["stats", "large", "exited-threads", "threads-", "released"];
+    /// The healthy cores of an allocator's release in a directory of fixtures, by name.
+    pub fn healthy(fixtures: &Path, allocator: &dyn Allocator, release: &str) -> Vec<Self> {
         let mut cores: Vec<Self> = std::fs::read_dir(fixtures.join(release))
             .into_iter()
             .flatten()
@@ -48,7 +45,9 @@ impl Core {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
                 let kind = name.strip_prefix("healthy-");
-                kind.is_some_and(|kind| NAMES.iter().any(|name| kind.starts_with(name)))
+                let wanted =
+                    |kind: &str| allocator.cores().iter().any(|name| kind.starts_with(name));
+                kind.is_some_and(wanted)
             })
             .map(|entry| Self::at(&entry.path().join("core")))
             .collect();
@@ -69,11 +68,26 @@ pub struct Trial {
     pub outcome: Outcome,
 }
 
-/// Plants each seed in a core of its own. Seeds that the heap has no place for are left out.
+/// What came of some plants in one core.
+pub struct Trials {
+    /// The allocator that was planted in.
+    pub allocator: &'static dyn Allocator,
+    /// In the order of the seeds.
+    pub trials: Vec<Trial>,
+}
+
+/// Plants each seed in a core of its own, in the heap of `only` or of the first allocator that the core has and
+/// that can be planted in. `chosen` says which seeds: those whose sort it likes. Seeds that the heap has no place for
+/// are left out.
 ///
 /// # Errors
 /// If the core is not to be read, holds no heap that can be planted in, or is not healthy.
-pub fn run(core: &Core, seeds: &[u64]) -> Result<Vec<Trial>, String> {
+pub fn run(
+    core: &Core,
+    only: Option<&str>,
+    seeds: &[u64],
+    chosen: impl Fn(Sort) -> bool,
+) -> Result<Trials, String> {
     let say = |what: &str| format!("{}: {what}", core.core.display());
     let session = Session::open(&SessionOptions {
         files: vec![core.core.clone(), core.core.with_file_name("binary")],
@@ -89,14 +103,23 @@ pub fn run(core: &Core, seeds: &[u64]) -> Result<Vec<Trial>, String> {
     }
     let analysis =
         analysis::analyse(target, None, &Silent).map_err(|error| say(&error.to_string()))?;
-    let heap = analysis.heaps.first().ok_or_else(|| say("no heap"))?;
-    let ground = Ground::survey(target, heap);
-    let planter = Tcmalloc::new(&ground).ok_or_else(|| say("no heap to plant in"))?;
+    let survey = |allocator: &&'static dyn Allocator| {
+        let wanted = |heap: &&_| is_of(heap, *allocator);
+        let heap = analysis.heaps.iter().find(wanted)?;
+        Some((*allocator, allocator.survey(target, heap)?))
+    };
+    let (allocator, planter) = ALLOCATORS
+        .iter()
+        .filter(|allocator| only.is_none_or(|only| only == allocator.name()))
+        .find_map(survey)
+        .ok_or_else(|| say("no heap to plant in"))?;
     let mut plants = Vec::new();
     for &seed in seeds {
-        let sort = Sort::of_seed(seed);
+        let sort = Sort::of_seed(allocator.sorts(), seed);
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        if let Some(plant) = planter.plant(sort, &mut rng) {
+        if chosen(sort)
+            && let Some(plant) = planter.plant(sort.index, &mut rng)
+        {
             plants.push((seed, sort, plant));
         }
     }
@@ -108,5 +131,12 @@ pub fn run(core: &Core, seeds: &[u64]) -> Result<Vec<Trial>, String> {
             outcome: judge::judge(target, plant)?,
         })
     });
-    Ok(trials.into_iter().flatten().collect())
+    Ok(Trials {
+        allocator,
+        trials: trials.into_iter().flatten().collect(),
+    })
+}
+
+fn is_of(heap: &HeapAnalysis<'_>, allocator: &dyn Allocator) -> bool {
+    heap.identity.name == allocator.name()
 }

@@ -1,6 +1,6 @@
 //! The score: outcomes, added up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::judge::{Outcome, SLOW};
@@ -93,7 +93,7 @@ impl Score {
     }
 }
 
-/// Scores by release and sort.
+/// Scores of one allocator by release and sort.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: BTreeMap<(String, Sort), Score>,
@@ -142,21 +142,22 @@ impl fmt::Display for Table {
             .map(|(release, _)| release.as_str())
             .collect();
         releases.dedup();
+        let sorts: BTreeSet<Sort> = self.rows.keys().map(|(_, sort)| *sort).collect();
         for release in &releases {
-            for sort in Sort::ALL {
-                let score = self.sum(|other, row| other == *release && row == sort);
+            for sort in &sorts {
+                let score = self.sum(|other, row| other == *release && row == *sort);
                 if score.planted > 0 {
-                    line(f, release, sort.name(), &score)?;
+                    line(f, release, sort.name, &score)?;
                 }
             }
             let score = self.sum(|other, _| other == *release);
             line(f, release, "**all**", &score)?;
         }
         if releases.len() > 1 {
-            for sort in Sort::ALL {
-                let score = self.sum(|_, row| row == sort);
+            for sort in &sorts {
+                let score = self.sum(|_, row| row == *sort);
                 if score.planted > 0 {
-                    line(f, "all", sort.name(), &score)?;
+                    line(f, "all", sort.name, &score)?;
                 }
             }
         }

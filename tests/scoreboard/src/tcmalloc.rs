@@ -4,15 +4,21 @@
 //! `pagemap.h`), 64-bit, pages of 8 KiB. They are written down here a second time on purpose: a wrong
 //! layout in the walker must not agree with itself.
 
+mod ground;
+mod sort;
+mod writes;
+
 use std::collections::BTreeSet;
 
+use heapcheck::analysis::HeapAnalysis;
 use heapcheck::checks::finding::FindingKind;
 use heaps::anomaly::HolderKind;
 use heaps::map::{Extent, Owner, Shape};
+use heaps::target::Target;
 
-use crate::ground::Ground;
-use crate::plant::{Evidence, Plant, Planter, Sort, Truth};
-use crate::writes;
+use self::ground::Ground;
+use self::sort::Sort;
+use crate::plant::{Allocator, Evidence, Plant, Planter, Truth};
 
 const PAGE_SHIFT: u64 = 13;
 const LEAF_BITS: u64 = 18;
@@ -29,9 +35,39 @@ const CENTRAL_USED: u64 = 1152;
 /// Spans of more pages than this are in a set, not in a list.
 const MAX_PAGES: u64 = 128;
 
+/// gperftools' tcmalloc.
+pub struct Tcmalloc;
+
+impl Allocator for Tcmalloc {
+    fn name(&self) -> &'static str {
+        "tcmalloc"
+    }
+
+    fn releases(&self) -> &'static [&'static str] {
+        &["2.8.1", "2.10", "2.16", "2.18.1"]
+    }
+
+    fn cores(&self) -> &'static [&'static str] {
+        // Cores of the state that a handler or a fork leaves are other tests' business.
+        &["stats", "large", "exited-threads", "threads-", "released"]
+    }
+
+    fn sorts(&self) -> &'static [&'static str] {
+        &Sort::NAMES
+    }
+
+    fn survey<'a>(
+        &self,
+        target: Target<'a>,
+        heap: &'a HeapAnalysis<'a>,
+    ) -> Option<Box<dyn Planter + 'a>> {
+        Some(Box::new(Plants::new(Ground::survey(target, heap))?))
+    }
+}
+
 /// Plants in one tcmalloc heap.
-pub struct Tcmalloc<'a> {
-    ground: &'a Ground<'a>,
+struct Plants<'a> {
+    ground: Ground<'a>,
     caches: Vec<u64>,
     page_map: u64,
     central: u64,
@@ -40,13 +76,9 @@ pub struct Tcmalloc<'a> {
     threads: usize,
 }
 
-impl<'a> Tcmalloc<'a> {
-    /// `None` for a heap of another allocator.
-    pub fn new(ground: &'a Ground<'a>) -> Option<Self> {
+impl<'a> Plants<'a> {
+    fn new(ground: Ground<'a>) -> Option<Self> {
         let identity = &ground.heap.identity;
-        if identity.name != "tcmalloc" {
-            return None;
-        }
         let part = |name: &str| {
             let part = identity
                 .located
@@ -67,11 +99,12 @@ impl<'a> Tcmalloc<'a> {
             .filter(|chain| chain.list.holder == HolderKind::ThreadCache)
             .map(|chain| chain.list.at.get() - u64::from(chain.list.class) * FREE_LIST)
             .collect();
+        let page_map = part("pageheap_")? + if minor >= 11 { 524_304 } else { 524_288 };
+        let central = part("central_cache_")?;
         Some(Self {
-            ground,
             caches: caches.into_iter().collect(),
-            page_map: part("pageheap_")? + if minor >= 11 { 524_304 } else { 524_288 },
-            central: part("central_cache_")?,
+            page_map,
+            central,
             cache_links: if minor >= 16 {
                 [4128, 4136]
             } else {
@@ -79,6 +112,7 @@ impl<'a> Tcmalloc<'a> {
             },
             classes: ground.heap.heap.groups(),
             threads: ground.target.threads.list().len(),
+            ground,
         })
     }
 
@@ -219,7 +253,7 @@ impl<'a> Tcmalloc<'a> {
         evidence: impl Fn(u64, u64) -> Evidence,
     ) -> Option<Plant> {
         let old = self.ground.word(at)?;
-        let (value, new) = writes::word(self.ground, rng);
+        let (value, new) = writes::word(&self.ground, rng);
         let mut truth = Truth::silence();
         truth.evidence = if old == new {
             Evidence::Absent
@@ -425,8 +459,9 @@ impl<'a> Tcmalloc<'a> {
     }
 }
 
-impl Planter for Tcmalloc<'_> {
-    fn plant(&self, sort: Sort, rng: &mut fastrand::Rng) -> Option<Plant> {
+impl Planter for Plants<'_> {
+    fn plant(&self, sort: usize, rng: &mut fastrand::Rng) -> Option<Plant> {
+        let sort = *Sort::ALL.get(sort)?;
         match sort {
             Sort::DoubleFreeSameList
             | Sort::DoubleFreeOtherThread
@@ -438,7 +473,7 @@ impl Planter for Tcmalloc<'_> {
             Sort::StrayInCentral => self.stray_in_central(rng),
             Sort::StrayInCache => self.stray_in_cache(rng),
             Sort::StrayInPageMap => self.stray_in_page_map(rng),
-            _ => writes::plant(self.ground, sort, rng),
+            _ => writes::plant(&self.ground, sort, rng),
         }
     }
 }

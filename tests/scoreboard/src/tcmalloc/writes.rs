@@ -1,9 +1,11 @@
-//! Writes of a program that went wrong: the same for every allocator.
+//! Writes of a program that went wrong.
 
 use heapcheck::checks::finding::FindingKind;
 
-use crate::ground::{ChangedLink, Ground};
-use crate::plant::{Evidence, Plant, Sort, Truth};
+use super::Sort;
+use super::ground::{ChangedLink, Ground};
+use crate::plant::{Evidence, Plant, Truth};
+use crate::words::{self, text};
 
 /// A plant made of writes to blocks.
 pub fn plant(ground: &Ground<'_>, sort: Sort, rng: &mut fastrand::Rng) -> Option<Plant> {
@@ -17,46 +19,11 @@ pub fn plant(ground: &Ground<'_>, sort: Sort, rng: &mut fastrand::Rng) -> Option
     }
 }
 
-/// Text that a program may hold.
-fn text(length: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
-    const TEXT: &[u8] =
-        b"GET /index.html HTTP/1.1 Host: example.org user=Alice;path=/tmp/data.txt;name=Smith ";
-    let from = rng.usize(..TEXT.len());
-    TEXT.iter()
-        .copied()
-        .cycle()
-        .skip(from)
-        .take(length)
-        .collect()
-}
-
 /// Eight bytes as programs store them, with their name.
 pub fn word(ground: &Ground<'_>, rng: &mut fastrand::Rng) -> (&'static str, u64) {
-    match rng.u8(..7) {
-        0 => (
-            "text",
-            u64::from_le_bytes(text(8, rng).try_into().unwrap_or_default()),
-        ),
-        1 => (
-            "a heap pointer",
-            ground.some_used(rng).map_or(0, |block| block.address.get()),
-        ),
-        2 => {
-            let modules = ground.target.modules;
-            let module = &modules[rng.usize(..modules.len())];
-            (
-                "a static pointer",
-                module.range.start.get() + rng.u64(..0x1000) * 8,
-            )
-        }
-        3 => ("a small number", rng.u64(1..5000)),
-        4 => ("zero", 0),
-        5 => (
-            "a double",
-            f64::from(rng.u32(1..1_000_000) as f32 / 64.0).to_bits(),
-        ),
-        _ => ("random bytes", rng.u64(..)),
-    }
+    words::word(ground.target, rng, |rng| {
+        ground.some_used(rng).map_or(0, |block| block.address.get())
+    })
 }
 
 /// What is true of writes: nothing to be seen if no link changed.

@@ -1,7 +1,6 @@
-//! A healthy heap, as heapcheck reads it: where damage is planted.
+//! A healthy heap of tcmalloc, as heapcheck reads it: where damage is planted.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use heapcheck::analysis::HeapAnalysis;
 use heaps::list::FreeList;
@@ -121,15 +120,6 @@ impl<'a> Ground<'a> {
         let before = self.heap.map.block_before(self.block_at(at)?)?;
         let touches = before.address.get() + before.bytes == at;
         (touches && self.heap.map.state(before.id) == BlockState::InUse).then_some(before)
-    }
-
-    /// Whether the healthy core holds this memory.
-    pub fn holds(&self, range: Range<u64>) -> bool {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        self.target
-            .memory
-            .read_into(Address::new(range.start), &mut bytes)
-            .is_ok()
     }
 
     /// Links that writes change, by address.
