@@ -192,13 +192,24 @@ impl DebugInfo {
     /// The functions and lines at the run-time address `lookup` (of a caller's frame: the return address less one), the
     /// innermost inlined one first; the last is the one that has a frame. Empty if nothing is known.
     pub fn source_at(&self, module: ModuleId, lookup: Address) -> Arc<SourceFrames> {
-        let Some(opened) = self.dwarf(module) else {
+        let Some((opened, lines)) = self.line_index(module) else {
             return Arc::default();
         };
-        let build = || LineIndex::build(&opened.dwarf, opened.units);
-        let lines = opened.state.lines.get_or_init(build);
         let at = lookup.get().wrapping_sub(opened.module.bias);
         lines.at(&opened.dwarf, opened.units, at)
+    }
+
+    /// Reads what [`source_at`](Self::source_at) needs of a module, with all threads; to be called before threads ask in
+    /// parallel, who would each read it.
+    pub fn prepare_sources(&self, module: ModuleId) {
+        self.line_index(module);
+    }
+
+    fn line_index(&self, module: ModuleId) -> Option<(Opened<'_>, &LineIndex)> {
+        let opened = self.dwarf(module)?;
+        let build = || LineIndex::build(&opened.dwarf, opened.units);
+        let lines = once(&opened.state.lines, build);
+        Some((opened, lines))
     }
 
     /// What could not be used of the modules asked so far, one sentence each, in order of modules.
@@ -239,7 +250,7 @@ impl DebugInfo {
 
     fn dwarf(&self, module: ModuleId) -> Option<Opened<'_>> {
         let (module, state) = self.module(module)?;
-        let dwarf = state.dwarf.get_or_init(|| self.read_dwarf(module, state));
+        let dwarf = once(&state.dwarf, || self.read_dwarf(module, state));
         let dwarf = dwarf.as_ref()?.borrow();
         let units = state.units.get_or_init(|| {
             let units = Units::read(&dwarf);
@@ -296,12 +307,14 @@ impl DebugInfo {
             ));
             return None;
         };
+        let known = self.supplementary.lock().ok()?.get(&found.path).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        let file = FileBytes::Mapped(found.mapping);
+        let loaded = DwarfFile::load(&file).ok().flatten().map(Arc::new);
         let mut known = self.supplementary.lock().ok()?;
-        let shared = known.entry(found.path).or_insert_with(|| {
-            let file = FileBytes::Mapped(found.mapping);
-            DwarfFile::load(&file).ok().flatten().map(Arc::new)
-        });
-        shared.clone()
+        known.entry(found.path).or_insert(loaded).clone()
     }
 
     fn with_types<T>(
@@ -314,12 +327,22 @@ impl DebugInfo {
         }
         let mut opened = self.dwarf(module)?;
         let build = || Index::build(&mut opened.dwarf, opened.units);
-        let index = opened.state.index.get_or_init(build);
+        let index = once(&opened.state.index, build);
         ask(
             opened.module,
             &Types::new(&opened.dwarf, opened.units, index),
         )
     }
+}
+
+/// What `cell` holds, built if need be without a lock: `build` waits for other threads of rayon's pool, which lets the waiting
+/// thread begin other work meanwhile, and that may ask for the same.
+fn once<T>(cell: &OnceLock<T>, build: impl FnOnce() -> T) -> &T {
+    if let Some(there) = cell.get() {
+        return there;
+    }
+    let built = build();
+    cell.get_or_init(|| built)
 }
 
 /// A module's debug information, borrowed for a question.

@@ -6,10 +6,11 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gimli::{
-    AttributeValue, DebugInfoOffset, DebugTypes, DebuggingInformationEntry, EndianSlice,
-    LittleEndian, Section, UnitHeader, UnitOffset, UnitType, constants as dw,
+    Abbreviations, AttributeValue, DebugInfoOffset, DebugTypes, DebuggingInformationEntry,
+    EndianSlice, LittleEndian, Section, UnitHeader, UnitOffset, UnitType, constants as dw,
 };
 
 use super::dwarf::{self, Bytes, Dwarf, Unit};
@@ -18,6 +19,8 @@ use super::scan::{self, Item, Visitor};
 
 /// Units of one module; browsers have about 50,000.
 const MAX_UNITS: usize = 4 << 20;
+/// Units whose abbreviations are kept.
+const MAX_KEPT: usize = 4096;
 /// References followed from a definition to its declarations.
 const MAX_SPECIFICATIONS: usize = 8;
 /// Scopes in a qualified name.
@@ -55,6 +58,8 @@ pub struct Units {
     signatures: HashMap<u64, Place>,
     /// Units whose contents are in a `.dwo` file, which is not read.
     pub split: usize,
+    /// Abbreviations of the units that questions were asked about: most questions are about few units.
+    abbreviations: RwLock<HashMap<Place, Arc<Abbreviations>>>,
 }
 
 impl Units {
@@ -129,31 +134,51 @@ impl Units {
         let after = starts.partition_point(|&start| start <= place.offset);
         starts.get(after.checked_sub(1)?).copied()
     }
+
+    /// Parses the unit that starts at `start`; its abbreviations are kept.
+    fn parse<'a>(&self, dwarf: &Dwarf<'a>, start: Place) -> Option<Unit<'a>> {
+        let (dwarf, header) = header_at(dwarf, start)?;
+        let kept = self.abbreviations.read();
+        let kept = kept.unwrap_or_else(PoisonError::into_inner);
+        let abbreviations = kept.get(&start).map(Arc::clone);
+        drop(kept);
+        if let Some(abbreviations) = abbreviations {
+            return Unit::new_with_abbreviations(dwarf, header, abbreviations).ok();
+        }
+        let abbreviations = dwarf.abbreviations(&header).ok()?;
+        let mut kept = self.abbreviations.write();
+        if let Ok(kept) = &mut kept
+            && kept.len() < MAX_KEPT
+        {
+            kept.insert(start, Arc::clone(&abbreviations));
+        }
+        drop(kept);
+        Unit::new_with_abbreviations(dwarf, header, abbreviations).ok()
+    }
 }
 
 /// Parses the unit that starts at `start`.
 pub fn unit_at<'a>(dwarf: &Dwarf<'a>, start: Place) -> Option<Unit<'a>> {
-    match start.area {
-        Area::Info => {
-            let header = dwarf
-                .debug_info
-                .header_from_offset(DebugInfoOffset(start.offset));
-            dwarf.unit(header.ok()?).ok()
-        }
+    let (dwarf, header) = header_at(dwarf, start)?;
+    dwarf.unit(header).ok()
+}
+
+/// The header of the unit that starts at `start`, and the DWARF that it belongs to.
+fn header_at<'a, 'd>(
+    dwarf: &'d Dwarf<'a>,
+    start: Place,
+) -> Option<(&'d Dwarf<'a>, UnitHeader<Bytes<'a>>)> {
+    let dwarf = match start.area {
+        Area::Info => dwarf,
         Area::Types => {
             let section = dwarf.debug_types.reader().slice().get(start.offset..)?;
             let section = DebugTypes::from(EndianSlice::new(section, LittleEndian));
-            let header = section.units().next().ok()??;
-            dwarf.unit(header).ok()
+            return Some((dwarf, section.units().next().ok()??));
         }
-        Area::Supplementary => {
-            let dwarf = dwarf.sup()?;
-            let header = dwarf
-                .debug_info
-                .header_from_offset(DebugInfoOffset(start.offset));
-            dwarf.unit(header.ok()?).ok()
-        }
-    }
+        Area::Supplementary => dwarf.sup()?,
+    };
+    let offset = DebugInfoOffset(start.offset);
+    Some((dwarf, dwarf.debug_info.header_from_offset(offset).ok()?))
 }
 
 /// A unit and where it starts.
@@ -187,7 +212,8 @@ impl<'a> Dies<'a> {
         }
     }
 
-    fn unit(&self, place: Place) -> Option<Rc<PlacedUnit<'a>>> {
+    /// The unit that a place lies in.
+    pub fn unit(&self, place: Place) -> Option<Rc<PlacedUnit<'a>>> {
         let start = Place {
             area: place.area,
             offset: self.units.start_of(place)?,
@@ -197,7 +223,7 @@ impl<'a> Dies<'a> {
             .entry(start)
             .or_insert_with(|| {
                 Some(Rc::new(PlacedUnit {
-                    unit: unit_at(self.dwarf, start)?,
+                    unit: self.units.parse(self.dwarf, start)?,
                     start,
                     scopes: OnceCell::new(),
                 }))

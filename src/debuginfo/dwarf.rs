@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, Section, SectionId};
+use rayon::prelude::*;
 
 use super::FileBytes;
 use super::image::{ElfImage, ImageError, SectionBytes};
@@ -19,6 +20,19 @@ pub type Dwarf<'a> = gimli::Dwarf<Bytes<'a>>;
 /// A unit of it.
 pub type Unit<'a> = gimli::Unit<Bytes<'a>>;
 
+/// The sections that are read: not the places of variables, macros and the compilers' own indexes, which nothing here asks for.
+const READ: [SectionId; 10] = [
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugAbbrev,
+    SectionId::DebugStr,
+    SectionId::DebugRngLists,
+    SectionId::DebugRanges,
+    SectionId::DebugTypes,
+    SectionId::DebugLineStr,
+    SectionId::DebugStrOffsets,
+    SectionId::DebugAddr,
+];
 /// Longer names (of types made of types) are cut.
 const MAX_NAME_BYTES: usize = 16 << 10;
 
@@ -65,7 +79,15 @@ impl DwarfFile {
         if !image.has_section(".debug_info") && !image.has_section(".debug_types") {
             return Ok(None);
         }
-        let sections = DwarfSections::load(|id: SectionId| image.section(id.name()))?;
+        // Inflating them takes longer than what is then asked.
+        let mut read: Vec<_> = READ
+            .par_iter()
+            .map(|&id| (id, image.section(id.name())))
+            .collect();
+        let sections = DwarfSections::load(|id: SectionId| {
+            let found = read.iter().position(|(read, _)| *read == id);
+            found.map_or(Ok(SectionBytes::Absent), |found| read.swap_remove(found).1)
+        })?;
         Ok(Some(Self {
             file: file.clone(),
             sections,

@@ -123,11 +123,12 @@ impl LineIndex {
 
 impl UnitLines {
     fn source(&self, dies: &Dies<'_>, at: u64) -> Option<SourceFrames> {
-        let unit = unit_at(dies.dwarf, self.start)?;
-        let rows = self.rows.get_or_init(|| Rows::read(&unit));
+        let unit = dies.unit(self.start)?;
+        let unit = &unit.unit;
+        let rows = self.rows.get_or_init(|| Rows::read(unit));
         let functions = self
             .functions
-            .get_or_init(|| functions::read(dies.dwarf, &unit));
+            .get_or_init(|| functions::read(dies.dwarf, unit));
         let row = rows.at(at);
         let function = functions.at(at).next();
         if row.is_none() && function.is_none() {
@@ -135,8 +136,8 @@ impl UnitLines {
         }
         let place = |file: Option<u64>, line: Option<u32>| SourceFrame {
             function: None,
-            file: file.and_then(|file| rows::file_name(dies.dwarf, &unit, file)),
-            directory: directory(&unit),
+            file: file.and_then(|file| rows::file_name(dies.dwarf, unit, file)),
+            directory: directory(unit),
             line,
         };
 
@@ -144,7 +145,7 @@ impl UnitLines {
         let mut frames = Vec::new();
         let mut here = place(row.map(|row| row.file), row.and_then(|row| row.line));
         let inlined = function.map_or_else(Vec::new, |(_, function)| {
-            functions::inlined_at(dies.dwarf, &unit, function, at)
+            functions::inlined_at(dies.dwarf, unit, function, at)
         });
         for Inlined { die, file, line } in inlined.iter().rev() {
             here.function = functions::name(dies, self.start, *die);

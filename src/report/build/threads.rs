@@ -167,6 +167,10 @@ impl Places {
         context: &Context<'_>,
     ) -> Self {
         let distinct: Vec<_> = addresses.collect::<HashSet<_>>().into_iter().collect();
+        let modules: HashSet<_> = distinct.iter().map(|&(module, _)| module).collect();
+        for module in modules {
+            context.names.prepare_sources(module);
+        }
         let look_up = |&(module, lookup): &(ModuleId, Address)| {
             let function = context.names.function_at(module, lookup);
             let source = context.names.source_at(module, lookup);
