@@ -37,7 +37,7 @@ impl Check for CyclicList {
             message,
         );
         finding.confidence = finding.confidence.min(Confidence::Certain);
-        finding.evidence = double_free::edge_evidence(subject, edges, block.address);
+        finding.evidence = double_free::edge_evidence(edges, block.address);
         finding.locations = edges
             .iter()
             .take(double_free::MAX_EDGES)

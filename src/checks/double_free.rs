@@ -72,7 +72,7 @@ impl Check for DoubleFree {
                     Some(view),
                     message,
                 );
-                finding.evidence = edge_evidence(subject, edges, block.address);
+                finding.evidence = edge_evidence(edges, block.address);
                 finding.locations = edges
                     .iter()
                     .take(MAX_EDGES)
@@ -115,7 +115,6 @@ impl Check for DoubleFree {
                         format!("{}, which malloc handed out since", block.address),
                     )
                 };
-                let found = wording::literal(subject, edge.word(), found);
                 finding.evidence = vec![wording::edge_evidence(edge, expected, found)];
                 finding.locations = vec![wording::location(edge)];
                 finding.next_steps = next_steps(block.bytes);
@@ -198,7 +197,7 @@ fn freed_again(subject: Subject<'_>) -> Option<Finding> {
         bytes: 8,
         what: (*what).into(),
         expected: expected.clone(),
-        found: wording::literal(subject, *at, found.clone()),
+        found: found.clone(),
     }];
     finding.next_steps = next_steps(block.map_or(0, |block| block.bytes));
     Some(finding)
@@ -240,7 +239,7 @@ pub fn next_steps(bytes: u64) -> Vec<String> {
 }
 
 /// The words that lead to a shared block.
-pub fn edge_evidence(subject: Subject<'_>, edges: &[Edge], block: Address) -> Vec<Evidence> {
+pub fn edge_evidence(edges: &[Edge], block: Address) -> Vec<Evidence> {
     edges
         .iter()
         .take(MAX_EDGES)
@@ -250,7 +249,7 @@ pub fn edge_evidence(subject: Subject<'_>, edges: &[Edge], block: Address) -> Ve
                 0 => "a free block",
                 _ => "another block: this one is listed already",
             };
-            let found = wording::literal(subject, edge.word(), block.to_string());
+            let found = block.to_string();
             wording::edge_evidence(edge, expected, found)
         })
         .collect()

@@ -68,7 +68,7 @@ impl Check for FatalFree {
             bytes: 8,
             what: (*what).into(),
             expected: format!("what the allocator knows of {found}, which {register} holds"),
-            found: wording::literal(subject, *at, "nothing".to_owned()),
+            found: "nothing".to_owned(),
         }];
         finding.next_steps = vec![next];
         Some(finding)

@@ -66,7 +66,7 @@ impl Check for Metadata {
             bytes: 8,
             what,
             expected,
-            found: wording::literal(subject, at, found),
+            found,
         }];
         finding.next_steps = vec![
             format!("look at the bytes around {at}: what they hold says who wrote there"),

@@ -60,17 +60,6 @@ pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<St
     }
 }
 
-/// What stands at a word, its value first: a reader compares that with a dump. `meaning` is left as it is if it already is the value,
-/// or if the word is not in the core.
-pub fn literal(subject: Subject<'_>, at: Address, meaning: String) -> String {
-    match subject.target.memory.read_u64(at) {
-        Ok(word) if !meaning.starts_with(&format!("{word:#x}")) && meaning != word.to_string() => {
-            format!("{word:#x}: {meaning}")
-        }
-        _ => meaning,
-    }
-}
-
 /// The block that an edge names: some lists name the header in front of it.
 pub fn entry(of: &Edge, found: Address) -> Address {
     found.saturating_add(of.list.holder.lead())
@@ -84,7 +73,7 @@ pub fn stored(subject: Subject<'_>, of: &Edge, found: Address) -> String {
     }
 }
 
-/// Puts a word's value before a number that stands for something else: what a mark means, a count that is kept as what is left.
+/// Puts the value of a word before what it means, where the words do not begin with it: a reader compares it with a dump.
 pub fn values_first(target: Target<'_>, evidence: &mut [Evidence]) {
     for piece in evidence {
         let mut bytes = [0; 8];
@@ -96,17 +85,18 @@ pub fn values_first(target: Target<'_>, evidence: &mut [Evidence]) {
             continue;
         }
         let word = u64::from_le_bytes(bytes);
-        if leading_number(&piece.found).is_some_and(|number| number != word) {
+        if leading_number(&piece.found) != Some(word) {
             piece.found = format!("{word:#x}: {}", piece.found);
         }
     }
 }
 
-/// The number that a text begins with.
+/// The number that a text begins with; `null` is one.
 fn leading_number(text: &str) -> Option<u64> {
     let word = text.split([' ', ',', ':', ';']).next()?;
     match word.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None if word == "null" => Some(0),
         None => word.parse().ok(),
     }
 }

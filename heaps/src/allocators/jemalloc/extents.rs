@@ -38,6 +38,18 @@ impl State {
         }
     }
 
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::Dirty => "dirty",
+            State::Muzzy => "muzzy",
+            State::Retained => "retained",
+            State::Passing => "between two states",
+            State::Impossible => "in no state that there is",
+        }
+    }
+
     /// Place among an arena's page caches.
     pub fn cache(self) -> Option<usize> {
         match self {

@@ -90,13 +90,8 @@ impl Extents {
             && element.class < source.layout.quantum.classes()
             && source.makes_sense(&told);
         let bits = |row: &Row| {
-            format!(
-                "arena {}, class {}, {}, state {:?}",
-                row.arena,
-                row.class,
-                if row.slab { "a slab" } else { "no slab" },
-                row.state
-            )
+            let kept = kept(row.class, row.slab, Some(row.state));
+            format!("arena {}, {kept}", row.arena)
         };
         let (expected, found) = (bits(&told), bits(&row));
         match (sense, element_sense) {
@@ -120,11 +115,10 @@ impl Extents {
                 at: named.at,
                 what: "rtree_leaf_elm_t of the extent's first page",
                 expected: found,
-                found: format!(
-                    "class {}, {}, state {:?}",
+                found: kept(
                     element.class,
-                    if element.slab { "a slab" } else { "no slab" },
-                    element.state
+                    element.slab,
+                    element.state.map(|state| State::of(state.into())),
                 ),
                 impossible: false,
             }),
@@ -246,6 +240,15 @@ impl Extents {
             found: format!("{found:#x}"),
             impossible,
         });
+    }
+}
+
+/// What an extent's descriptor and the page map both keep of it, in words.
+fn kept(class: u16, slab: bool, state: Option<State>) -> String {
+    let slab = if slab { "a slab" } else { "no slab" };
+    match state {
+        Some(state) => format!("class {class}, {slab}, {}", state.name()),
+        None => format!("class {class}, {slab}"),
     }
 }
 
