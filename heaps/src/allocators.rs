@@ -7,7 +7,7 @@ pub mod tcmalloc;
 use crate::anomaly::Anomaly;
 use crate::list::{FreeList, ListWalk};
 use crate::map::{HeapMap, MapBuilder};
-use crate::target::{Address, LocatedBy, ModuleId, Target};
+use crate::target::{Address, LocatedBy, Module, ModuleId, Target};
 
 /// Who an allocator is and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +154,56 @@ pub enum Detection<'t> {
         /// Copies that could not be read.
         limits: Vec<Limit>,
     },
+}
+
+/// Why a module's copy of an allocator could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is none in this module.
+    NotHere,
+    /// There is one, or should be one by its name, but a part was not found.
+    Incomplete(String),
+}
+
+/// A module's copy of an allocator, or what stands against it.
+enum Copy<'t> {
+    Read(Box<dyn Heap + 't>),
+    Missed(Miss),
+    /// Another build than those that are known.
+    Refused(Limit),
+}
+
+impl<'t> Detection<'t> {
+    /// Looks at every module of the process with `look`; `allocator` and `looked_for` are for the user.
+    fn in_modules(
+        target: Target<'t>,
+        allocator: &str,
+        looked_for: &str,
+        look: impl Fn(&'t Module) -> Copy<'t>,
+    ) -> Self {
+        let (mut heaps, mut limits) = (Vec::new(), Vec::new());
+        for module in target.modules {
+            match look(module) {
+                Copy::Read(heap) => heaps.push(heap),
+                Copy::Refused(limit) => limits.push(limit),
+                Copy::Missed(Miss::NotHere) => {}
+                Copy::Missed(Miss::Incomplete(why)) => limits.push(Limit {
+                    what: format!("the {allocator} heap of {}", module.name),
+                    why,
+                    incomplete: true,
+                }),
+            }
+        }
+        if !heaps.is_empty() {
+            return Detection::Found { heaps, limits };
+        }
+        match limits.into_iter().next() {
+            Some(limit) => Detection::Unusable(limit),
+            None => Detection::Absent {
+                looked_for: looked_for.into(),
+            },
+        }
+    }
 }
 
 /// An allocator that heapcheck knows.

@@ -30,7 +30,9 @@ mod tree;
 
 use std::collections::BTreeSet;
 
-use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
+use crate::allocators::{
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled,
+};
 use crate::anomaly::HolderKind;
 use crate::list::{FreeList, ListWalk};
 use crate::map::{BlockId, Extent, HeapMap, MapBuilder, Owner, Shape};
@@ -38,7 +40,7 @@ use crate::presence::{Code, Presences};
 use crate::target::{Address, Cursor, Module, Target};
 use caches::Cache;
 use extents::{Row, State};
-use locate::{Located, Miss};
+use locate::Located;
 use sizes::{PAGE, PAGE_SHIFT};
 
 /// jemalloc.
@@ -50,34 +52,17 @@ impl Allocator for Jemalloc {
     }
 
     fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
-        let mut heaps: Vec<Box<dyn Heap + 't>> = Vec::new();
-        let mut limits = Vec::new();
-        for module in target.modules {
+        let looked_for = "no module's writable memory holds jemalloc's array of arenas or its table of size \
+                          classes (rows of 40 bytes: 8, 4096, 512 ...), and no module is named libjemalloc";
+        Detection::in_modules(target, self.name(), looked_for, |module| {
             if let Some(limit) = recognise::refused(target, module) {
-                limits.push(limit);
-                continue;
+                return Copy::Refused(limit);
             }
             match locate::locate(target, module) {
-                Ok(located) => heaps.push(Box::new(JemallocHeap::read(target, module, located))),
-                Err(Miss::NotHere) => {}
-                Err(Miss::Incomplete(why)) => limits.push(Limit {
-                    what: format!("the jemalloc heap of {}", module.name),
-                    why,
-                    incomplete: true,
-                }),
+                Ok(located) => Copy::Read(Box::new(JemallocHeap::read(target, module, located))),
+                Err(miss) => Copy::Missed(miss),
             }
-        }
-        if !heaps.is_empty() {
-            return Detection::Found { heaps, limits };
-        }
-        match limits.into_iter().next() {
-            Some(limit) => Detection::Unusable(limit),
-            None => Detection::Absent {
-                looked_for: "no module's writable memory holds jemalloc's array of arenas or its table of size \
-                             classes (rows of 40 bytes: 8, 4096, 512 ...), and no module is named libjemalloc"
-                    .into(),
-            },
-        }
+        })
     }
 }
 

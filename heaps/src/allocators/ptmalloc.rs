@@ -28,7 +28,9 @@ mod tcaches;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
+use crate::allocators::{
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
+};
 use crate::list::{FreeList, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
@@ -49,27 +51,17 @@ impl Allocator for Ptmalloc {
     }
 
     fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
-        let heaps: Vec<Box<dyn Heap + 't>> = target
-            .modules
-            .iter()
-            .filter_map(|module| {
-                let located = locate::locate(target, module)?;
-                let heap: Box<dyn Heap + 't> =
-                    Box::new(PtmallocHeap::read(target, module, located));
-                Some(heap)
-            })
-            .collect();
-        if heaps.is_empty() {
-            return Detection::Absent {
-                looked_for: "no module's writable memory holds glibc's main_arena (127 bin headers in a row that \
-                             point at themselves, and a list of arenas that closes)"
-                    .into(),
-            };
-        }
-        Detection::Found {
-            heaps,
-            limits: Vec::new(),
-        }
+        let looked_for = "no module's writable memory holds glibc's main_arena (127 bin headers in a row that point \
+                          at themselves, and a list of arenas that closes)";
+        Detection::in_modules(
+            target,
+            self.name(),
+            looked_for,
+            |module| match locate::locate(target, module) {
+                Some(located) => Copy::Read(Box::new(PtmallocHeap::read(target, module, located))),
+                None => Copy::Missed(Miss::NotHere),
+            },
+        )
     }
 }
 

@@ -27,7 +27,9 @@ mod structure;
 
 use std::ops::Range;
 
-use crate::allocators::{Allocator, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled};
+use crate::allocators::{
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
+};
 use crate::anomaly::{AnomalyKind, HolderKind};
 use crate::list::{FreeList, Links, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
@@ -35,7 +37,7 @@ use crate::presence::{Code, Presences};
 use crate::target::{Address, Module, Target};
 use books::CentralBooks;
 use caches::{Caches, Central};
-use locate::{Located, Miss};
+use locate::Located;
 use pagemap::{Span, SpanLocation, Spans};
 use structure::Traces;
 
@@ -48,40 +50,22 @@ impl Allocator for Tcmalloc {
     }
 
     fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
-        let mut heaps: Vec<Box<dyn Heap + 't>> = Vec::new();
-        let mut limits = Vec::new();
-        for module in target.modules {
+        let looked_for = "no module's writable memory holds gperftools' size map (a table of class sizes 0, 8, 16, \
+                          32, 48 ... with its reverse table), and no module is named libtcmalloc";
+        Detection::in_modules(target, self.name(), looked_for, |module| {
             // A pass over the module's variables decides whether anything else of it is looked at.
             let traces = structure::look(target.memory, module);
             if traces == Traces::default() && !locate::is_named(module) {
-                continue;
+                return Copy::Missed(Miss::NotHere);
             }
             if let Some(limit) = recognise::refused(target, module, traces) {
-                limits.push(limit);
-                continue;
+                return Copy::Refused(limit);
             }
             match locate::locate(target, module) {
-                Ok(located) => heaps.push(Box::new(TcmallocHeap::read(target, module, located))),
-                Err(Miss::NotHere) => {}
-                Err(Miss::Incomplete(why)) => limits.push(Limit {
-                    what: format!("the tcmalloc heap of {}", module.name),
-                    why,
-                    incomplete: true,
-                }),
+                Ok(located) => Copy::Read(Box::new(TcmallocHeap::read(target, module, located))),
+                Err(miss) => Copy::Missed(miss),
             }
-        }
-        if !heaps.is_empty() {
-            return Detection::Found { heaps, limits };
-        }
-        match limits.into_iter().next() {
-            Some(limit) => Detection::Unusable(limit),
-            None => Detection::Absent {
-                looked_for: "no module's writable memory holds gperftools' size map (a table of class \
-                             sizes 0, 8, 16, 32, 48 ... with its reverse table), and no module is named \
-                             libtcmalloc"
-                    .into(),
-            },
-        }
+        })
     }
 }
 

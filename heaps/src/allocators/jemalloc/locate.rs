@@ -11,6 +11,7 @@ use super::layout::{Generation, Layout};
 use super::sizes::{self, Quantum, Sizes, Table};
 use super::tree::{Geometry, Tree};
 use crate::allocators::LocatedPart;
+use crate::allocators::Miss;
 use crate::scan::nonzero_words;
 use crate::target::{Address, Cursor, LocatedBy, MemoryExt, Module, Target, TargetMemory};
 
@@ -28,15 +29,6 @@ pub struct Located {
     pub extents: Extents,
     /// Each part with the way it was found.
     pub parts: Vec<LocatedPart>,
-}
-
-/// Why a module's jemalloc could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// There is none in this module.
-    NotHere,
-    /// There is one, but a part was not found.
-    Incomplete(String),
 }
 
 /// What its own names begin with: as configured by itself, by Rust's crate, by FreeBSD's libc.

@@ -4,6 +4,7 @@ use super::layout::{Generation, Layout, PageHeapLayout};
 use super::size_map::SizeMap;
 use super::structure;
 use crate::allocators::LocatedPart;
+use crate::allocators::Miss;
 use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
 
 /// Where the state of one tcmalloc is.
@@ -29,15 +30,6 @@ pub struct Located {
     pub sampled: Option<Address>,
     /// Each part with the way it was found.
     pub parts: Vec<LocatedPart>,
-}
-
-/// Why a module's tcmalloc could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// There is none in this module.
-    NotHere,
-    /// There is one, or should be one by its name, but a part was not found.
-    Incomplete(String),
 }
 
 /// A named variable: its name in debug information and its mangled name.
