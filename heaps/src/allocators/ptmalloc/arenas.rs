@@ -106,7 +106,7 @@ impl Arenas {
                 // 2.42 went back to a constant.
                 let uses_it = layout.releases.low == 35 && located.releases.low < 42;
                 (uses_it && huge.is_power_of_two() && (1 << 20..=1 << 34).contains(&huge))
-                    .then_some(huge * 4)
+                    .then(|| huge * 4)
             })
             .unwrap_or(HEAP_MAX);
         let mut reader = Reader {
