@@ -229,3 +229,21 @@ pub fn items(value: &Value) -> &[Value] {
 pub fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or("")
 }
+
+/// A few cores of different kinds, for the tests that read each many times.
+pub fn a_few() -> Vec<Fixture> {
+    [
+        ("2.10", "double-free-O0"),
+        ("2.10", "cross-thread-O2"),
+        ("2.10", "overrun-text-O0"),
+        ("2.10", "healthy-threads-01"),
+        ("2.18.1", "double-free-central-O2"),
+        ("glibc-2.31", "write-after-free-cache-text-O2"),
+        ("glibc-2.36", "overrun-nul-O2"),
+        ("glibc-2.43", "healthy-threads-01"),
+        ("jemalloc-5.2.1", "double-free-O2"),
+        ("jemalloc-5.3.0", "bitmap-smashed-O2"),
+    ]
+    .map(|(release, name)| fixture(release, name))
+    .into()
+}
