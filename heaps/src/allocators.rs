@@ -206,6 +206,11 @@ impl<'t> Detection<'t> {
     }
 }
 
+/// The sum of numbers that a core states: a damaged one may state any.
+pub(crate) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 /// An allocator that heapcheck knows.
 pub trait Allocator: Sync {
     /// Its name in reports and on the command line.

@@ -4,7 +4,7 @@ use super::JemallocHeap;
 use super::caches::User;
 use super::extents::{Row, State};
 use super::sizes::{PAGE, SmallClass};
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
+use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, sum};
 use crate::map::HeapMap;
 use crate::target::MemoryExt;
 
@@ -61,6 +61,11 @@ impl ArenaCount {
     }
 }
 
+/// Adds what a descriptor states, which may be anything.
+fn add(total: &mut u64, more: u64) {
+    *total = total.saturating_add(more);
+}
+
 impl JemallocHeap<'_> {
     /// Counts everything.
     pub(super) fn count(&self, map: &HeapMap) -> (Statistics, Vec<(&'static str, Detail)>) {
@@ -73,7 +78,7 @@ impl JemallocHeap<'_> {
         let mut statistics = Statistics {
             in_use: count.in_use,
             free: count.free,
-            mapped_bytes: self.located.extents.rows.iter().map(|row| row.bytes).sum(),
+            mapped_bytes: sum(self.located.extents.rows.iter().map(|row| row.bytes)),
             coverage: Coverage {
                 in_use: count.in_use.bytes,
                 free: count.free.bytes,
@@ -127,15 +132,15 @@ impl JemallocHeap<'_> {
     fn count_extent(&self, map: &HeapMap, row: &Row, count: &mut Count, arena: &mut ArenaCount) {
         if !self.holds_blocks(row) {
             match row.state {
-                State::Dirty => arena.dirty += row.bytes,
-                State::Muzzy => arena.muzzy += row.bytes,
-                State::Retained => arena.retained += row.bytes,
+                State::Dirty => add(&mut arena.dirty, row.bytes),
+                State::Muzzy => add(&mut arena.muzzy, row.bytes),
+                State::Retained => add(&mut arena.retained, row.bytes),
                 State::Active | State::Passing | State::Impossible => {}
             }
             count.free.add(1, row.bytes);
             return;
         }
-        arena.active += row.bytes;
+        add(&mut arena.active, row.bytes);
         match self.slab_class(row) {
             Some(cut) => self.count_slab(map, row, cut, count, arena),
             None => self.count_large(map, row, count, arena),

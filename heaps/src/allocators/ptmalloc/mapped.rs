@@ -5,7 +5,7 @@ use super::PtmallocHeap;
 use super::arenas::Arenas;
 use super::layout::{FLAGS, HEADER, IS_MMAPPED};
 use super::locate::Located;
-use crate::allocators::Limit;
+use crate::allocators::{Limit, sum};
 use crate::target::{Address, Cursor, MemoryExt, RegionKind, Target};
 
 /// A chunk with a mapping of its own.
@@ -106,7 +106,7 @@ impl PtmallocHeap<'_> {
     pub(super) fn mapped_limit(&self) -> Option<Limit> {
         let (count, bytes) = recorded(self.target, &self.located)?;
         let found = self.mapped.len() as u64;
-        let total: u64 = self.mapped.iter().map(|mapped| mapped.total).sum();
+        let total = sum(self.mapped.iter().map(|mapped| mapped.total));
         // 2.43 counts 16 bytes too many for each chunk that mremap moved.
         let drift = bytes.wrapping_sub(total);
         let drifts = self.located.arena.fastbins.is_none() && drift % 16 == 0 && drift < 1 << 20;

@@ -6,7 +6,7 @@ use super::damage::Report;
 use super::layout::usable;
 use super::lists::Passed;
 use super::structure::Shape;
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
+use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, sum};
 
 impl PtmallocHeap<'_> {
     /// Counts everything.
@@ -66,9 +66,9 @@ impl PtmallocHeap<'_> {
                 region.end.offset_from(arena.top)
             })
             .collect();
-        let top_bytes: u64 = tops.iter().sum();
-        let mmapped: u64 = self.mapped.iter().map(|chunk| chunk.total).sum();
-        let system: u64 = self.arenas.rows.iter().map(|arena| arena.system_mem).sum();
+        let top_bytes = sum(tops.iter().copied());
+        let mmapped = sum(self.mapped.iter().map(|chunk| chunk.total));
+        let system = sum(self.arenas.rows.iter().map(|arena| arena.system_mem));
         let headers = 8 * (used.total().0 + free.total().0 + lost.total().0);
         statistics.mapped_bytes = system.saturating_add(mmapped);
         statistics.coverage = Coverage {
