@@ -147,6 +147,7 @@ impl Session {
             core.arch(),
         )
         .with_code_mask(core.code_mask())
+        .with_signal(core.signal())
         .with_debug_info(Arc::clone(&debug));
         Ok(Session {
             limits: limits::of_core(&core, &memory, &modules),

@@ -27,11 +27,12 @@ mod walk;
 use std::sync::{Arc, OnceLock};
 
 use heaps::target::{
-    Address, Fault, Frame, FrameTrust, InstructionSet, Module, TargetMemory, Thread, Threads,
+    Address, Fault, Frame, FrameTrust, InstructionSet, MemoryExt, Module, TargetMemory, Thread,
+    Threads, is_fault,
 };
 
 use crate::arch::ArchInfo;
-use crate::corefile::AddressSpace;
+use crate::corefile::{AddressSpace, SignalInfo};
 use crate::debuginfo::{DebugInfo, FileBytes};
 use crate::modules::ModuleSet;
 use tables::Tables;
@@ -97,6 +98,8 @@ pub struct Unwinder {
     arch: &'static ArchInfo,
     /// The bits of an address of code.
     code_mask: u64,
+    /// What killed the process.
+    signal: Option<SignalInfo>,
 }
 
 /// The modules with their files, or bare ones in tests.
@@ -133,6 +136,7 @@ impl Unwinder {
             tables: Vec::new(),
             arch,
             code_mask: arch.code_mask,
+            signal: None,
         };
         unwinder.tables = slots(unwinder.modules().len());
         unwinder
@@ -149,6 +153,13 @@ impl Unwinder {
     #[must_use]
     pub fn with_code_mask(mut self, mask: u64) -> Self {
         self.code_mask = mask;
+        self
+    }
+
+    /// What killed the process: the number alone, which the threads hold, does not tell who sent it.
+    #[must_use]
+    pub fn with_signal(mut self, signal: Option<SignalInfo>) -> Self {
+        self.signal = signal;
         self
     }
 
@@ -231,6 +242,42 @@ impl Unwinder {
     }
 }
 
+impl Unwinder {
+    /// Whether the first thread died in a handler of a fault of its own: handlers that report a crash raise the signal again, or
+    /// abort.
+    fn handled_fault(&self) -> bool {
+        let frames = self.frames(0);
+        let pairs = frames.iter().zip(frames.iter().skip(1));
+        pairs
+            .filter(|(inner, outer)| outer.interrupted && inner.trust != FrameTrust::Scan)
+            .any(|(trampoline, _)| self.is_frame_of_fault(trampoline.sp))
+    }
+
+    /// Whether the kernel put this signal frame there for a fault: its `siginfo_t` says so, or, as a handler may not have asked
+    /// for that, the number of the trap.
+    fn is_frame_of_fault(&self, frame: Address) -> bool {
+        let layout = &self.arch.signal_frame;
+        let info = frame.checked_add(layout.siginfo);
+        let mut bytes = [0; 32];
+        let info = info
+            .filter(|info| self.memory.read_into(*info, &mut bytes).is_ok())
+            .and_then(|_| SignalInfo::parse(&bytes, self.arch.little_endian))
+            .filter(|signal| is_fault(signal.signal) && signal.code_name().is_some());
+        match info {
+            Some(signal) => signal.is_fault(),
+            None => {
+                let at = layout.trap.and_then(|trap| frame.checked_add(trap));
+                let trap = at.and_then(|at| self.memory.read_u64(at).ok());
+                // Zero, a division, stands there as well if there never was a trap.
+                let signal = trap
+                    .filter(|trap| *trap != 0)
+                    .and_then(|trap| self.arch.signal_of_trap(trap));
+                signal.is_some_and(is_fault)
+            }
+        }
+    }
+}
+
 impl Threads for Unwinder {
     fn list(&self) -> &[Thread] {
         &self.threads
@@ -246,6 +293,17 @@ impl Threads for Unwinder {
                 |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
             stack.end.is_complete() && stack.omitted.is_none() && stack.frames.iter().all(by_rules)
         })
+    }
+
+    fn faulted(&self, index: usize) -> bool {
+        let Some(thread) = self.threads.get(index).filter(|_| index == 0) else {
+            return false;
+        };
+        let own = match self.signal {
+            Some(signal) => is_fault(signal.signal) && signal.is_fault(),
+            None => is_fault(thread.signal),
+        };
+        own || self.handled_fault()
     }
 
     fn instruction_set(&self) -> InstructionSet {

@@ -6,13 +6,15 @@
 //! the program it is a function that refers to the allocator's variables; where that cannot be
 //! told, because the code is not to be had, the answer is [`Presence::Unknown`].
 
+mod fault;
+
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use iced_x86::{Decoder, DecoderOptions, Register};
 
 use crate::target::{
-    Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target,
+    Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target, is_fault,
 };
 
 /// Where the allocator's code is.
@@ -111,17 +113,14 @@ impl<'t> Presences<'t> {
     /// Whether this is the thread that died, and by a fault of its own: it stopped at the faulting
     /// instruction and nowhere else.
     pub fn faulted(&self, thread: usize) -> bool {
-        const SIGILL: i32 = 4;
-        const SIGBUS: i32 = 7;
-        const SIGFPE: i32 = 8;
-        const SIGSEGV: i32 = 11;
-        thread == 0
-            && self
-                .target
-                .threads
-                .list()
-                .first()
-                .is_some_and(|thread| matches!(thread.signal, SIGILL | SIGBUS | SIGFPE | SIGSEGV))
+        let threads = self.target.threads;
+        let stands_there = || {
+            let first = threads.list().first();
+            first.is_some_and(|first| {
+                is_fault(first.signal) && fault::stands_at_fault(self.target, first)
+            })
+        };
+        thread == 0 && (threads.faulted(thread) || stands_there())
     }
 
     /// Whether this is the thread that died, by a signal that it sent itself (as `abort` does), and
@@ -206,6 +205,7 @@ impl<'t> Presences<'t> {
             0, 7, 23, 34, 43, 45, 47, 61, 128, 130, 232, 247, 270, 271, 281, 288, 299, 441,
         ];
         const FUTEX: u64 = 202;
+        const KILL: u64 = 62;
         const TGKILL: u64 = 234;
         /// Up to glibc 2.33, raise blocks all signals meanwhile: SIGABRT comes when they are let through again.
         const RT_SIGPROCMASK: u64 = 14;
@@ -221,21 +221,36 @@ impl<'t> Presences<'t> {
             return false;
         }
         let register = |number| state.registers.get(number);
+        let sent = |number| register(number).and_then(|signal| i32::try_from(signal).ok());
         // The processor leaves the return address there.
         let in_call = register(RCX) == Some(state.pc.get());
         let rests = match state.system_call.filter(|_| in_call) {
             Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
             Some(RT_SIGPROCMASK) => state.signal == SIGABRT,
+            Some(KILL) => state.signal != 0 && sent(RSI) == Some(state.signal),
             Some(TGKILL) => {
-                let sent = register(RDX).and_then(|signal| i32::try_from(signal).ok());
                 register(RSI) == Some(state.tid.into())
                     && state.signal != 0
-                    && sent == Some(state.signal)
+                    && sent(RDX) == Some(state.signal)
             }
             Some(call) => WAITS.contains(&call),
             None => self.faulted(thread) && self.is_program_code(state.pc),
         };
         rests && self.contexts(thread, &|_| true).is_empty()
+    }
+
+    /// Whether the thread is in one of these system calls, and not on top of anything that a signal had interrupted.
+    pub fn rests_in(&self, thread: usize, calls: &[u64]) -> bool {
+        const RCX: u16 = 2;
+        let Some(state) = self.target.threads.list().get(thread) else {
+            return false;
+        };
+        // The processor leaves the return address there.
+        let in_call = state.registers.get(RCX) == Some(state.pc.get());
+        self.target.threads.instruction_set() == InstructionSet::X86_64
+            && in_call
+            && state.system_call.is_some_and(|call| calls.contains(&call))
+            && self.contexts(thread, &|_| true).is_empty()
     }
 
     /// Whether a word is the allocator's, as far as was told; if nothing was told, it may be.

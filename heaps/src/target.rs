@@ -10,7 +10,7 @@ mod types;
 
 pub use address::Address;
 pub use memory::{Abi, Cursor, Fault, MemoryExt, Region, RegionKind, Source, TargetMemory, Window};
-pub use threads::{Frame, FrameTrust, InstructionSet, RegisterSet, Thread, Threads};
+pub use threads::{Frame, FrameTrust, InstructionSet, RegisterSet, Thread, Threads, is_fault};
 pub use types::{
     Field, LocateLimit, LocatedBy, Module, ModuleId, ModuleSegment, StructLayout, Symbol,
     SymbolKind, SymbolTable, TypeCatalog, Variable,

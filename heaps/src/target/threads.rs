@@ -135,6 +135,11 @@ pub enum InstructionSet {
     Aarch64,
 }
 
+/// Whether instructions raise this signal: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
+pub const fn is_fault(signal: i32) -> bool {
+    matches!(signal, 4 | 7 | 8 | 11)
+}
+
 /// Threads, the crashing one first where the core tells.
 pub trait Threads: Sync {
     /// All threads.
@@ -149,6 +154,16 @@ pub trait Threads: Sync {
     fn is_unwound(&self, index: usize) -> bool {
         let by_rules = |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
         self.frames(index).iter().all(by_rules)
+    }
+
+    /// Whether the thread at this index stopped at an instruction that raised a fatal signal, and nowhere else. A signal that
+    /// somebody sent (`kill -SEGV`) stops a thread anywhere. What only the signal's number is known of counts as its own.
+    fn faulted(&self, index: usize) -> bool {
+        index == 0
+            && self
+                .list()
+                .first()
+                .is_some_and(|thread| is_fault(thread.signal))
     }
 
     /// What their code is written in.
