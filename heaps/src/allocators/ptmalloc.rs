@@ -20,6 +20,7 @@ mod layout;
 mod lists;
 mod locate;
 mod mapped;
+mod parameters;
 mod rest;
 mod statistics;
 mod structure;

@@ -84,6 +84,11 @@ pub struct Arenas {
     pub oddities: Vec<Oddity>,
 }
 
+/// Where the first chunk at or behind a place can begin.
+fn aligned(at: Address) -> Address {
+    Address::new(at.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1))
+}
+
 /// Heaps of one arena that are followed.
 const MAX_HEAPS: usize = 1 << 16;
 
@@ -289,22 +294,24 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// `mp_.sbrk_base`: where the main arena began to grow in place, if it ever did.
+    fn recorded_base(&self) -> Option<Address> {
+        let (at, layout) = self.located.parameters?;
+        self.word(at.checked_add(layout.sbrk_base)?)
+            .map(Address::new)
+    }
+
     fn find_main(&mut self, main: &Arena) {
         let by_top = main
             .top_size
             .and_then(|size| main.top.checked_add(size)?.checked_sub(main.system_mem));
-        let recorded = self.located.parameters.and_then(|(at, layout)| {
-            self.word(at.checked_add(layout.sbrk_base)?)
-                .map(Address::new)
-        });
+        let recorded = self.recorded_base();
         let starts_chunk = |at: &Address| {
             *at <= main.top
                 && self
                     .word(at.saturating_add(8))
                     .is_some_and(|header| header & 1 == 1 || header == 0)
         };
-        let aligned =
-            |at: Address| Address::new(at.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1));
         let start = recorded
             .map(aligned)
             .filter(starts_chunk)
@@ -354,8 +361,7 @@ impl Reader<'_, '_> {
             }
             let bytes = self.word(heap.saturating_add(16)).unwrap_or(0).min(max);
             let first = if heap == own {
-                let end = arena.at.saturating_add(self.located.arena.bytes);
-                Address::new(end.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1))
+                aligned(arena.at.saturating_add(self.located.arena.bytes))
             } else {
                 heap.saturating_add(info)
             };
@@ -383,7 +389,10 @@ impl Reader<'_, '_> {
     /// A main arena without `brk`: any page of anonymous memory from which chunks lead to top or to
     /// a fencepost.
     fn find_scattered(&mut self, main: &Arena) {
+        /// Places that are no pages which are tried.
+        const MAX_PROBES: u64 = 1 << 20;
         let heaps: Vec<Region> = self.out.regions.clone();
+        let base = self.recorded_base().map(aligned);
         let max = self.out.heap_max;
         let taken = |at: Address| {
             heaps
@@ -395,24 +404,33 @@ impl Reader<'_, '_> {
                 continue;
             }
             let end = area.range.start.saturating_add(area.present_bytes);
-            let mut page = area.range.start;
-            while page < end {
-                let stop = if taken(page) {
+            // What grew in place before need not begin a page: others took memory from `brk`, too.
+            let old = base.filter(|base| area.range.contains(base));
+            let mut probes = MAX_PROBES;
+            let mut at = area.range.start;
+            while at < end {
+                let stop = if taken(at) {
                     None
                 } else {
-                    self.chunks_end(page, end, main)
+                    self.chunks_end(at, end, main)
                 };
-                page = match stop {
-                    Some((stop, has_top)) => {
-                        self.out.regions.push(Region {
-                            start: page,
-                            end: stop,
-                            arena: 0,
-                            has_top,
-                        });
-                        Address::new(stop.get().saturating_add(4095) & !4095)
+                if let Some((stop, has_top)) = stop {
+                    self.out.regions.push(Region {
+                        start: at,
+                        end: stop,
+                        arena: 0,
+                        has_top,
+                    });
+                }
+                let next = stop.map_or(at.saturating_add(ALIGNMENT), |(stop, _)| stop);
+                let page = Address::new(next.get().saturating_add(4095) & !4095);
+                at = match old {
+                    Some(old) if next <= old => page.min(old),
+                    Some(_) if probes > 0 => {
+                        probes -= 1;
+                        next
                     }
-                    None => page.saturating_add(4096),
+                    _ => page,
                 };
             }
         }

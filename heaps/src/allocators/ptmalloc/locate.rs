@@ -1,6 +1,7 @@
 //! Finding `main_arena` and `mp_` of a module, by the best way that is permitted.
 
 use super::layout::{ArenaLayout, FLAGS, ParametersLayout, Releases};
+use super::parameters;
 use super::structure::{self, Shape};
 use crate::allocators::LocatedPart;
 use crate::scan;
@@ -98,7 +99,7 @@ fn find_parameters(
         let size = memory.read_u64(top.checked_add(8)?).ok()? & !FLAGS;
         top.checked_add(size)?.checked_sub(word(layout.system_mem)?)
     });
-    let by_structure = structure::find_parameters(memory, module, layout, expected_base);
+    let by_structure = parameters::find(memory, module, main, layout, expected_base);
     let named = by_name(target, module, "mp_");
     let debug = named.filter(|(_, by)| *by == LocatedBy::DebugInfo);
     let resolved = debug.and_then(|(at, _)| {

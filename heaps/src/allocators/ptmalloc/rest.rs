@@ -38,10 +38,7 @@ impl PtmallocHeap<'_> {
     pub(super) fn arena_busy(&self, arena: usize) -> Option<Transient> {
         let row = self.arenas.rows.get(arena)?;
         if (1..=2).contains(&row.mutex) {
-            // Whoever gives up in malloc_printerr holds the lock of an arena that is at rest.
-            let others_outside = (1..self.presences.count())
-                .all(|thread| self.presences.of(thread) == Presence::Outside);
-            if self.excuses_nothing(0) && others_outside {
+            if self.is_held_by_the_dead(row.mutex) {
                 return None;
             }
             return Some(Transient {
@@ -53,6 +50,18 @@ impl PtmallocHeap<'_> {
             return self.thread_busy(0);
         }
         None
+    }
+
+    /// Whether the lock is the crashing thread's: whoever gives up in malloc_printerr holds that of an arena that is at rest. A lock
+    /// that nobody can hold is one that fork copied, with the arena as it was then.
+    fn is_held_by_the_dead(&self, mutex: u32) -> bool {
+        const WAITED_FOR: u32 = 2;
+        let threads = self.presences.count();
+        let others_outside = (1..threads).all(|thread| self.is_outside(thread));
+        let is_elsewhere =
+            self.presences.of(0) == Presence::Outside && self.target.threads.is_unwound(0);
+        let is_copied = is_elsewhere || mutex == WAITED_FOR && threads == 1;
+        self.excuses_nothing(0) && others_outside && !is_copied
     }
 
     /// Proof that a cache may be half changed: only its own thread works on it.
@@ -72,13 +81,25 @@ impl PtmallocHeap<'_> {
     }
 
     fn thread_busy(&self, thread: usize) -> Option<Transient> {
-        if self.excuses_nothing(thread) || self.presences.of(thread) == Presence::Outside {
+        if self.excuses_nothing(thread) || self.is_outside(thread) {
             return None;
         }
         Some(Transient {
             thread: self.presences.tid(thread),
             proof: self.presences.proof(thread),
         })
+    }
+
+    /// Whether a thread is certainly not inside malloc. One that starts another one cannot be unwound by rules, and malloc
+    /// starts none.
+    fn is_outside(&self, thread: usize) -> bool {
+        /// clone, fork, vfork, clone3 (x86-64).
+        const STARTS: [u64; 4] = [56, 57, 58, 435];
+        match self.presences.of(thread) {
+            Presence::Outside => true,
+            Presence::Inside { .. } => false,
+            Presence::Unknown => self.presences.rests_in(thread, &STARTS),
+        }
     }
 
     /// A thread that died of its own fault, by malloc's own verdict or by any other call of `abort`,
@@ -120,7 +141,7 @@ impl PtmallocHeap<'_> {
     /// its registers holds an address in it.
     pub(super) fn held(&self, range: Range<Address>) -> Option<Transient> {
         (0..self.presences.count()).find_map(|thread| {
-            if self.excuses_nothing(thread) || self.presences.of(thread) == Presence::Outside {
+            if self.excuses_nothing(thread) || self.is_outside(thread) {
                 return None;
             }
             let registers = self.presences.registers(thread);

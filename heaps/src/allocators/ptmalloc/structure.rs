@@ -2,9 +2,9 @@
 //!
 //! `main_arena` proves itself: the list of arenas closes on it, every other arena on the list lies
 //! at the start of an aligned heap, and its 127 bin headers point at themselves or at chunks that
-//! point back. `mp_` is told by the defaults of its tunables and by where the heap begins.
+//! point back.
 
-use super::layout::{ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER, ParametersLayout};
+use super::layout::{ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER};
 use crate::scan::nonzero_words;
 use crate::target::{Address, MemoryExt, Module, TargetMemory};
 
@@ -185,66 +185,6 @@ fn find_by_bins(
             && good_bins(memory, arena, &layout) >= GOOD_BINS / 2;
         plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))
     })
-}
-
-/// `mp_`, by the defaults of its tunables and `sbrk_base`, where the main heap should begin.
-pub fn find_parameters(
-    memory: &dyn TargetMemory,
-    module: &Module,
-    arena: &ArenaLayout,
-    expected_base: Option<Address>,
-) -> Option<(Address, ParametersLayout)> {
-    const ENOUGH: u32 = 6;
-    let layouts: Vec<ParametersLayout> = ParametersLayout::ALL
-        .into_iter()
-        .filter(|layout| {
-            layout.releases.low <= arena.releases.high && arena.releases.low <= layout.releases.high
-        })
-        .collect();
-    let mut best: Option<(u32, Address, ParametersLayout)> = None;
-    for (at, word) in nonzero_words(memory, module) {
-        for layout in &layouts {
-            let offset = match word {
-                8 => ParametersLayout::ARENA_TEST,
-                0x20000 => ParametersLayout::TOP_PAD,
-                word if expected_base.is_some_and(|base| base.get() == word) => layout.sbrk_base,
-                _ => continue,
-            };
-            let Some(base) = at.checked_sub(offset) else {
-                continue;
-            };
-            let score = score(memory, base, layout, expected_base);
-            if score >= ENOUGH && best.is_none_or(|(most, ..)| score > most) {
-                best = Some((score, base, *layout));
-            }
-        }
-    }
-    best.map(|(_, at, layout)| (at, layout))
-}
-
-fn score(
-    memory: &dyn TargetMemory,
-    at: Address,
-    layout: &ParametersLayout,
-    expected_base: Option<Address>,
-) -> u32 {
-    let word = |offset| memory.read_u64(at.saturating_add(offset)).ok();
-    let int = |offset| memory.read_u32(at.saturating_add(offset)).ok();
-    let points = |hit: bool, worth: u32| if hit { worth } else { 0 };
-    let mut score = points(word(ParametersLayout::TOP_PAD) == Some(0x20000), 1)
-        + points(word(ParametersLayout::ARENA_TEST) == Some(8), 2)
-        + points(word(ParametersLayout::ARENA_TEST + 8) == Some(0), 1)
-        + points(int(layout.n_mmaps + 4) == Some(0x10000), 2)
-        + points(
-            expected_base.is_some_and(|base| word(layout.sbrk_base) == Some(base.get())),
-            2,
-        );
-    if let Some(tcache) = layout.tcache {
-        score += points(word(tcache) == Some(64), 2)
-            + points(matches!(word(tcache + 8), Some(1032 | 1040 | 1041)), 1)
-            + points(matches!(word(tcache + 16), Some(7 | 16)), 1);
-    }
-    score
 }
 
 /// A chunk header that can be one: its size, if that is possible.

@@ -229,11 +229,12 @@ fn is_cache(
         return false;
     };
     let mapped = || {
-        memory
-            .read_u64(chunk.saturating_add(8))
-            .is_ok_and(|header| {
-                header & FLAGS == IS_MMAPPED && (size % 4096 == 0 || (size + 16) % 4096 == 0)
-            })
+        chunk.is_aligned(4096)
+            && memory
+                .read_u64(chunk.saturating_add(8))
+                .is_ok_and(|header| {
+                    header & FLAGS == IS_MMAPPED && (size % 4096 == 0 || (size + 16) % 4096 == 0)
+                })
     };
     if !layout.chunks.contains(&size) && !mapped() {
         return false;
