@@ -1,5 +1,6 @@
 /* Damage that kills the program later and elsewhere, by a fault.
  *   WILD     off by one onto B's size; freeing B makes glibc look for the block before it, by text
+ *   RAISED   the same, and a handler of the fault raises the signal again: when it returns, or at once with NODEFER
  *   RETURNED a link in the cache is overwritten with the address of a constant; malloc gives it out, and the program dies writing to
  *            it (before 2.32, where links are not encoded) */
 #include "ptmalloc.h"
@@ -7,10 +8,22 @@
 static UNUSED char *blocks[8];
 static const uint64_t constants[32] __attribute__((aligned(16))) = {1, 2, 3};
 
+static UNUSED void report(int signal, siginfo_t *info, void *context)
+{
+    (void)info, (void)context;
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signal, &action, NULL);
+    raise(signal);
+}
+
 static void scene(void)
 {
     (void)constants;
 #if defined WILD
+#ifdef RAISED
+    struct sigaction action = {.sa_sigaction = report, .sa_flags = RAISED};
+    sigaction(SIGSEGV, &action, NULL);
+#endif
     enum { SIZE = 0xf8 };
     take_fillers(SIZE);
     take(blocks, 4, SIZE);

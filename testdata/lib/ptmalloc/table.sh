@@ -39,12 +39,16 @@ for what in tcache2 fasttop prev top_freed unaligned small_size munmap realloc n
     recipe detected-${what//_/-} ptmalloc/detected.c "-D${what^^}"
 done
 recipe later-wild ptmalloc/later.c -DWILD
+recipe later-wild-raised ptmalloc/later.c -DWILD -DRAISED=0
+recipe later-wild-raised-at-once ptmalloc/later.c -DWILD -DRAISED=SA_NODEFER
+recipe later-wild-raised-informed ptmalloc/later.c '-DWILD -DRAISED=SA_NODEFER|SA_SIGINFO'
 recipe later-returned ptmalloc/later.c -DRETURNED
 for what in stats large aligned never trimmed exited arenas cached_lists enomem sbrk no_brk handler fork fork_storm; do
     recipe healthy-${what//_/-} ptmalloc/healthy.c "-D${what^^}"
 done
 recipe healthy-altstack ptmalloc/healthy.c -DHANDLER -DALTSTACK
 recipe healthy-without-cache ptmalloc/healthy.c -DSTATS -DWITHOUT_CACHE
+recipe healthy-killed ptmalloc/killed.c
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
 
@@ -61,7 +65,8 @@ ptmalloc_threaded=(double-free-cycle double-free-fastbin double-free-cache-and-b
     overrun-text overrun-text-cached overrun-text-binned overrun-force-top overrun-wrong-size underrun
     write-after-free-{cache,fastbin,bin,large}-text detected-{tcache2,fasttop,prev,next-size,top})
 ptmalloc_healthy=(healthy-stats healthy-large healthy-aligned healthy-never healthy-trimmed healthy-exited healthy-arenas
-    healthy-cached-lists healthy-enomem healthy-sbrk healthy-no-brk healthy-fork healthy-cxx)
+    healthy-cached-lists healthy-enomem healthy-sbrk healthy-no-brk healthy-fork healthy-killed
+    healthy-cxx)
 # What programs linked with the archive show.
 ptmalloc_static=(double-free-cycle cross-thread overrun-text write-after-free-cache-text detected-tcache2)
 
@@ -84,8 +89,39 @@ threaded_cells() {
     done
 }
 
+# tuned RELEASE RECIPE NAME TUNABLES: a healthy program whose malloc is tuned
+tuned() {
+    cell "$1" "$2" O2 "$3" "env=GLIBC_TUNABLES=glibc.malloc.${4//:/:glibc.malloc.}"
+}
+
+# What differs between releases in how they are tuned; a mechanism that releases share is shown on one or two.
+ptmalloc_tuned() {
+    local all=hugetlb=2:perturb=7:arena_max=2:tcache_count=3:top_pad=65536:mmap_max=3 release
+    local checked=env=MALLOC_CHECK_=3,env=LD_PRELOAD=libc_malloc_debug.so.0
+    for release in glibc-2.36 glibc-2.43; do
+        tuned "$release" healthy-stats healthy-hugetlb-pages hugetlb=2
+        tuned "$release" healthy-arenas healthy-hugetlb-arenas hugetlb=2
+        tuned "$release" healthy-arenas healthy-tuned "$all"
+        tuned "$release" healthy-sbrk healthy-tuned-sbrk "$all"
+    done
+    # The copy of its tunables is taken from brk, so the heap does not begin a page.
+    tuned glibc-2.31 healthy-no-brk healthy-tuned-no-brk arena_max=1
+    tuned glibc-2.41 healthy-arenas healthy-perturbed-arenas perturb=255
+    tuned glibc-2.41 healthy-large healthy-small-mappings mmap_threshold=4096:top_pad=0:trim_threshold=1000
+    tuned glibc-2.41 healthy-cached-lists healthy-fast mxfast=160:tcache_unsorted_limit=3
+    # Caches of blocks with mappings of their own.
+    tuned glibc-2.43 healthy-large healthy-huge-cache tcache_count=60000:tcache_max=4194304
+    # The debugging library's arena is not made whole for fork's child.
+    cell glibc-2.36 healthy-fork O2 healthy-malloc-check-fork "$checked"
+    cell glibc-2.43 healthy-fork-storm O2 healthy-malloc-check-fork-storm "$checked"
+}
+
 ptmalloc_table() {
     local release number debug
+    ptmalloc_tuned
+    for release in glibc-2.36 glibc-2.43; do
+        cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
+    done
     for release in "${ptmalloc_releases[@]}"; do
         cells "$release" O2 "${ptmalloc_damaged[@]}"
         threaded_cells "$release" "${ptmalloc_threaded[@]}"

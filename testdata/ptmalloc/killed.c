@@ -1,0 +1,38 @@
+/* Healthy heaps of programs that die in the middle of malloc or free of a signal that is a fault's as a rule.
+ * Another process sends it. */
+#include "ptmalloc.h"
+#include <sys/prctl.h>
+
+enum { BLOCKS = 2000 };
+static char *blocks[BLOCKS];
+
+static uint32_t next(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+static void work(uint32_t seed)
+{
+    for (;;) {
+        uint32_t at = next(&seed) % BLOCKS;
+        do_free(blocks[at]);
+        blocks[at] = (char *)do_malloc(1 + next(&seed) % 3000);
+    }
+}
+
+static void scene(void)
+{
+    say("HEALTHY");
+    say("DIES signal=SIGSEGV");
+    pid_t self = getpid();
+    if (fork() == 0) {
+        prctl(PR_SET_DUMPABLE, 0);
+        usleep(150000);
+        kill(self, SIGSEGV);
+        _exit(0);
+    }
+    work(7);
+}
