@@ -251,6 +251,17 @@ pub enum AnomalyKind {
         /// The block is free; otherwise the bytes lie behind what the program asked for.
         freed: bool,
     },
+    /// The mark that the allocator put behind what the program asked for, inside the block, is gone.
+    EndMark {
+        /// The block.
+        block: Block,
+        /// Where it should be, or where a length should lead to it.
+        at: Address,
+        /// The mark.
+        mark: u8,
+        /// What stands there.
+        found: u8,
+    },
     /// The header in front of a block is not as the allocator left it.
     Header {
         /// The block, as far as its bounds can be told.

@@ -1,8 +1,8 @@
 //! Bytes that the allocator filled with one value and that somebody else changed.
 
 use heaps::anomaly::AnomalyKind;
-use heaps::map::BlockState;
-use heaps::target::MemoryExt;
+use heaps::map::{Block, BlockState};
+use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;
@@ -17,6 +17,15 @@ impl Check for Filling {
     }
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
+        if let AnomalyKind::EndMark {
+            block,
+            at,
+            mark,
+            found,
+        } = subject.anomaly.kind
+        {
+            return Some(end_mark(subject, block, at, mark, found));
+        }
         let AnomalyKind::Filling {
             block,
             at,
@@ -90,4 +99,33 @@ impl Check for Filling {
         finding.next_steps = vec![next.to_owned()];
         Some(finding)
     }
+}
+
+/// The program wrote behind what it asked for, inside the block.
+fn end_mark(subject: Subject<'_>, block: Block, at: Address, mark: u8, found: u8) -> Finding {
+    let offset = at.offset_from(block.address).unwrap_or(0);
+    let message = format!(
+        "the block {} of {} bytes was written past what the program asked for: {offset} bytes past its start stood the \
+         allocator's mark {mark:#04x}, or led to it",
+        block.address, block.bytes
+    );
+    let view = wording::view(subject, block, block.address);
+    let kind = FindingKind::HeapOverrun;
+    let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    finding.overwriter = overwriter_of(subject.target, &[found], u64::from(found).to_le_bytes());
+    finding.evidence = vec![Evidence {
+        at,
+        bytes: 1,
+        what: "mark behind what the program asked for (MALLOC_CHECK_)".into(),
+        expected: format!("{mark:#04x}, or the distance back to it"),
+        found: format!("{found:#x}"),
+    }];
+    finding.culprit = Some(Culprit {
+        block,
+        state: subject.heap.map.state(block.id),
+        contents: None,
+    });
+    finding.next_steps = vec!["look for a write past the end of this object".to_owned()];
+    finding
 }

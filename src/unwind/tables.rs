@@ -219,6 +219,11 @@ impl Tables {
         }
     }
 
+    /// Whether there are rules for any code of the module.
+    pub fn is_known(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// The rules at the link address `at`, if some function with rules covers it.
     pub fn row(&self, at: u64) -> Option<Arc<Row>> {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);

@@ -135,8 +135,13 @@ impl Unwinder {
                 Err(NoCaller::Unreadable(fault)) => end = StackEnd::Unreadable(fault),
                 Err(NoCaller::Nonsense) => {}
             }
-        } else if here.reached == Reached::Return && here.registers.get(self.arch.fp) == Some(0) {
-            // The ABI's mark of the outermost frame, set by start-up code that has no rules.
+        } else if here.reached == Reached::Return
+            && here.registers.get(self.arch.fp) == Some(0)
+            && (here.trust == FrameTrust::FramePointer
+                || rules.is_some_and(|rules| rules.tables.is_known()))
+        {
+            // The ABI's mark of the outermost frame, set by start-up code that has no rules. Where nothing is known of the code, as
+            // its file is missing, the register may hold a zero of the program's.
             return Err(StackEnd::Complete);
         }
 

@@ -105,7 +105,10 @@ impl<'t> PtmallocHeap<'t> {
         let arenas = Arenas::read(target, &located);
         let tcaches = Tcaches::find(target, &located, &arenas);
         let mapped = mapped::find(target, &located, &arenas);
-        let presences = Presences::new(target, module, rest::code(target, module, &located));
+        let own = arenas.rows.iter();
+        let own = own.map(|arena| arena.at..arena.at.saturating_add(located.arena.bytes));
+        let presences = Presences::new(target, module, rest::code(target, module, &located))
+            .with_own_memory(own.collect());
         let mut heap = Self {
             target,
             module,
@@ -361,6 +364,7 @@ impl Heap for PtmallocHeap<'_> {
                 incomplete: true,
             });
         }
+        limits.extend(self.odd_limit());
         if let Some(limit) = self.mapped_limit() {
             limits.push(limit);
         }
@@ -376,6 +380,19 @@ impl Heap for PtmallocHeap<'_> {
 impl PtmallocHeap<'_> {
     fn walks(&self) -> &[Walk] {
         self.walked.get().map_or(&[], |walked| &walked.walks)
+    }
+
+    /// What is said if the walk met more than it keeps.
+    fn odd_limit(&self) -> Option<Limit> {
+        let walks = self.walks().iter();
+        let dropped: u64 = walks
+            .map(|walk| walk.odd_count - walk.odd.len() as u64)
+            .sum();
+        (dropped > 0).then(|| Limit {
+            what: format!("{dropped} more headers that are out of order"),
+            why: "of each run of chunks the first few hundred are looked at".into(),
+            incomplete: true,
+        })
     }
 
     /// Everything odd that the walk over chunks met, with the index of its arena.

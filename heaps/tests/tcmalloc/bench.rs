@@ -305,6 +305,7 @@ impl Bench {
             | AnomalyKind::FreeWord { .. }
             | AnomalyKind::FreedAgain { .. }
             | AnomalyKind::FatalFree { .. }
+            | AnomalyKind::EndMark { .. }
             | AnomalyKind::Filling { .. } => {
                 format!("{:?}, which tcmalloc never shows", anomaly.kind)
             }

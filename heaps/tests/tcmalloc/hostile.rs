@@ -37,6 +37,7 @@ fn survive(target: Target<'_>) -> String {
                 | AnomalyKind::Metadata { at, .. }
                 | AnomalyKind::FreedAgain { at, .. }
                 | AnomalyKind::FatalFree { at, .. }
+                | AnomalyKind::EndMark { at, .. }
                 | AnomalyKind::Filling { at, .. } => *at,
                 AnomalyKind::Header { .. } | AnomalyKind::FreeWord { .. } => {
                     panic!("tcmalloc has no headers: {anomaly:?}")

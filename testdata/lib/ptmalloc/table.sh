@@ -48,6 +48,10 @@ for what in stats large aligned never trimmed exited arenas cached_lists enomem 
 done
 recipe healthy-altstack ptmalloc/healthy.c -DHANDLER -DALTSTACK
 recipe healthy-without-cache ptmalloc/healthy.c -DSTATS -DWITHOUT_CACHE
+recipe perturbed ptmalloc/contents.c -DPERTURBED
+recipe checked ptmalloc/contents.c -DCHECKED
+recipe large-freed-twice ptmalloc/large.c -DTWICE
+recipe top-smashed ptmalloc/large.c -DTOP
 recipe healthy-killed ptmalloc/killed.c
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
@@ -59,7 +63,7 @@ ptmalloc_damaged=(double-free-self double-free-cycle cyclic-list double-free-fas
     write-after-free-{cache,fastbin,bin,large}-text write-after-free-cache-{zero,pointer,float,second,whole}
     write-after-free-fastbin-pointer write-after-free-bin-{zero,pointer,second,whole} write-after-free-large-{second,third,whole}
     detected-{tcache2,fasttop,prev,top-freed,unaligned,small-size,munmap,realloc,next-size,next-size-fast,consolidate}
-    detected-{double-linked,unsorted,smallbin,tcache-link,top} later-wild later-returned)
+    detected-{double-linked,unsorted,smallbin,tcache-link,top} later-wild later-returned large-freed-twice top-smashed perturbed)
 # In a second thread's arena as well.
 ptmalloc_threaded=(double-free-cycle double-free-fastbin double-free-cache-and-bin cross-thread inner-free stack-free overrun-nul
     overrun-text overrun-text-cached overrun-text-binned overrun-force-top overrun-wrong-size underrun
@@ -136,6 +140,7 @@ ptmalloc_table() {
         *) debug=env=MALLOC_CHECK_=3,env=LD_PRELOAD=libc_malloc_debug.so.0 ;;
         esac
         cell "$release" healthy-exited O2 healthy-malloc-check "$debug"
+        cell "$release" checked O2 checked-O2 "$debug"
         for number in 1 2; do
             cell "$release" healthy-handler O2 "healthy-handler-0$number"
             cell "$release" healthy-altstack O2 "healthy-altstack-0$number"

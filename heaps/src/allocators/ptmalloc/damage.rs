@@ -5,8 +5,10 @@
 //! list that runs into another one breaks behind the chunk that both hold.
 
 mod bins;
+mod end_marks;
 mod headers;
 mod lost;
+mod perturbed;
 mod singles;
 mod state;
 
@@ -89,6 +91,7 @@ pub fn describe(
         incomplete: false,
     };
     inquiry.headers();
+    inquiry.mapped_headers();
     inquiry.state();
     // The quick pass believes the walk over chunks what it says of free ones.
     let again = passed.irregular
@@ -100,6 +103,8 @@ pub fn describe(
     let current = if again { &inquiry.passed } else { passed };
     let unbinned = inquiry.unbinned_arenas(current);
     inquiry.unbinned(&unbinned);
+    inquiry.end_marks();
+    inquiry.perturbed();
     Report {
         anomalies: inquiry.out,
         passed: again.then_some(inquiry.passed),

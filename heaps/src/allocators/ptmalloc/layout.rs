@@ -158,6 +158,11 @@ impl ArenaLayout {
         })
     }
 
+    /// `next_free`, right behind `next` in every release.
+    pub const fn next_free(&self) -> u64 {
+        self.next + 8
+    }
+
     /// Offset of the pseudo-chunk of bin `number` (1 to 127).
     pub const fn bin(&self, number: u64) -> u64 {
         self.bins + 16 * number - 16 - HEADER

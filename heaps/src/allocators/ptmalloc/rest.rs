@@ -7,7 +7,7 @@ use super::PtmallocHeap;
 use super::locate::Located;
 use crate::anomaly::Transient;
 use crate::presence::{Code, Presence};
-use crate::target::{Address, Module, Target};
+use crate::target::{Address, Frame, FrameTrust, MemoryExt, Module, Target};
 
 /// Where the allocator's code is: glibc keeps all of it between its static helpers, which stand
 /// before `malloc`, and `malloc_info`. Without symbols, in functions that refer to its variables.
@@ -56,12 +56,16 @@ impl PtmallocHeap<'_> {
     /// that nobody can hold is one that fork copied, with the arena as it was then.
     fn is_held_by_the_dead(&self, mutex: u32) -> bool {
         const WAITED_FOR: u32 = 2;
+        /// rt_sigprocmask (x86-64): up to glibc 2.33 the signal of raise comes when signals are let through again.
+        const RAISE: [u64; 1] = [14];
         let threads = self.presences.count();
         let others_outside = (1..threads).all(|thread| self.is_outside(thread));
         let is_elsewhere =
             self.presences.of(0) == Presence::Outside && self.target.threads.is_unwound(0);
         let is_copied = is_elsewhere || mutex == WAITED_FOR && threads == 1;
-        self.excuses_nothing(0) && others_outside && !is_copied
+        let gave_up =
+            self.excuses_nothing(0) || self.aborts() && self.presences.rests_in(0, &RAISE);
+        gave_up && others_outside && !is_copied
     }
 
     /// Proof that a cache may be half changed: only its own thread works on it.
@@ -78,6 +82,21 @@ impl PtmallocHeap<'_> {
     /// Proof that any thread may be inside: fastbins are filled without a lock.
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
         (0..self.presences.count()).find_map(|thread| self.thread_busy(thread))
+    }
+
+    /// Proof that threads which the core does not have may have been inside: one is left of several, as in fork's child.
+    pub(super) fn vanished(&self) -> Option<Transient> {
+        /// `tcbhead_t.multiple_threads` (x86-64), set by the first `pthread_create`.
+        const MULTIPLE_THREADS: u64 = 24;
+        let [thread] = self.target.threads.list() else {
+            return None;
+        };
+        let at = thread.thread_pointer?.checked_add(MULTIPLE_THREADS)?;
+        let is_left = self.target.memory.read_u32(at) != Ok(0);
+        is_left.then(|| Transient {
+            thread: None,
+            proof: "there were other threads, which are not in the core".into(),
+        })
     }
 
     fn thread_busy(&self, thread: usize) -> Option<Transient> {
@@ -111,23 +130,24 @@ impl PtmallocHeap<'_> {
     /// Whether malloc itself ended the process here: it checks before it changes anything, so what
     /// it was working on is at rest. A handler that ran on top of malloc and aborted is another case.
     fn gave_up(&self, thread: usize) -> bool {
-        const SIGABRT: i32 = 6;
         let threads = &self.target.threads;
-        let aborted = thread == 0
-            && threads
-                .list()
-                .first()
-                .is_some_and(|thread| thread.signal == SIGABRT);
+        let aborted = thread == 0 && self.aborts();
         let Presence::Inside { frame, .. } = self.presences.of(thread) else {
             return false;
         };
         let frames = threads.frames(thread);
-        aborted
-            && frame > 0
-            && frames
-                .iter()
-                .take(frame + 1)
-                .all(|frame| !frame.interrupted)
+        // Behind a frame that was guessed nothing is certain.
+        let by_rules = |frame: &Frame| {
+            !frame.interrupted && matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi)
+        };
+        aborted && frame > 0 && frames.iter().take(frame + 1).all(by_rules)
+    }
+
+    /// Whether the crashing thread died of `abort`'s signal.
+    fn aborts(&self) -> bool {
+        const SIGABRT: i32 = 6;
+        let first = self.target.threads.list().first();
+        first.is_some_and(|thread| thread.signal == SIGABRT)
     }
 
     /// Proof that a thread inside the allocator is working on a chunk right now: one of its

@@ -2,7 +2,7 @@
 
 use super::Inquiry;
 use crate::allocators::ptmalloc::carve::Odd;
-use crate::allocators::ptmalloc::layout::{HEADER, NON_MAIN, PREV_INUSE};
+use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, NON_MAIN, PREV_INUSE};
 use crate::anomaly::AnomalyKind;
 use crate::target::Address;
 
@@ -32,6 +32,35 @@ impl Inquiry<'_, '_> {
                 Odd::First { chunk } => self.first(arena, chunk),
                 Odd::Adjacent { .. } => {} // the lists say which of them is not free
             }
+        }
+    }
+
+    /// Headers of chunks with mappings of their own, which nothing but a count knows of.
+    pub(super) fn mapped_headers(&mut self) {
+        let heap = self.heap;
+        let trailer = if heap.located.arena.fastbins.is_none() {
+            HEADER
+        } else {
+            0
+        };
+        for mapped in heap.mapped.iter().filter(|mapped| mapped.smashed) {
+            let at = mapped.size_word();
+            let block = self.map.block_at(mapped.block).map(|(block, _)| block);
+            let (Some(block), Some(found)) = (block, self.word(at)) else {
+                continue;
+            };
+            let transient = heap.somebody_inside();
+            self.push(
+                AnomalyKind::Header {
+                    block,
+                    at,
+                    what: "size and flags of the chunk with a mapping of its own",
+                    expected: Some((mapped.total - trailer) | IS_MMAPPED),
+                    found,
+                    before: None,
+                },
+                transient,
+            );
         }
     }
 

@@ -2,7 +2,9 @@
 
 use super::Inquiry;
 use crate::allocators::ptmalloc::layout::HEADER;
+use crate::allocators::ptmalloc::lists::Kind;
 use crate::anomaly::AnomalyKind;
+use crate::target::{Address, MemoryExt};
 
 impl Inquiry<'_, '_> {
     /// Says what is wrong with the arenas themselves.
@@ -22,6 +24,8 @@ impl Inquiry<'_, '_> {
             );
         }
         self.flags_of_arenas();
+        self.books_of_arenas();
+        self.maps_of_bins();
         self.tops();
     }
 
@@ -52,6 +56,87 @@ impl Inquiry<'_, '_> {
                 transient,
             );
         }
+    }
+
+    /// What every arena's words beside its lists must be.
+    fn books_of_arenas(&mut self) {
+        /// More threads than any system has.
+        const MAX_THREADS: u64 = 1 << 22;
+        let heap = self.heap;
+        let layout = &heap.located.arena;
+        for (index, arena) in heap.arenas.rows.iter().enumerate() {
+            let word = |offset| heap.word(arena.at.saturating_add(offset)).unwrap_or(0);
+            let next = Address::new(word(layout.next_free()));
+            if !next.is_null() && heap.arenas.rows.iter().all(|row| row.at != next) {
+                let expected = "null or an arena".to_owned();
+                let what = "malloc_state.next_free";
+                let at = layout.next_free();
+                self.book(index, at, what, expected, next.to_string(), false);
+            }
+            let most = word(layout.max_system_mem);
+            if most < arena.system_mem {
+                let expected = format!("{} at least, what the arena has", arena.system_mem);
+                let what = "malloc_state.max_system_mem";
+                let at = layout.max_system_mem;
+                self.book(index, at, what, expected, most.to_string(), true);
+            }
+            if let (Some(at), Some(attached)) = (layout.attached, arena.attached)
+                && attached > MAX_THREADS
+            {
+                let expected = "a number of threads".to_owned();
+                let what = "malloc_state.attached_threads";
+                self.book(index, at, what, expected, attached.to_string(), true);
+            }
+        }
+    }
+
+    /// A bin that holds chunks is marked so in its arena's map, or nothing would be taken from it.
+    fn maps_of_bins(&mut self) {
+        let heap = self.heap;
+        let layout = &heap.located.arena;
+        for list in self.lists.iter().filter(|list| list.kind == Kind::Bin) {
+            let Some(arena) = heap.arenas.rows.get(list.owner) else {
+                continue;
+            };
+            let number = u64::from(list.index);
+            let offset = layout.binmap + number / 32 * 4;
+            let map = heap.target.memory.read_u32(arena.at.saturating_add(offset));
+            let marked = map.map_or(true, |map| map >> (number % 32) & 1 == 1);
+            // A bin whose own words were written over is another matter.
+            let holds_chunks = self.map.chunk_at(list.head).is_some()
+                && self.word(list.head.saturating_add(24)) == Some(list.at.get());
+            if number < 2 || marked || !holds_chunks {
+                continue;
+            }
+            let expected = format!("with the bit of bin {number}, which holds chunks");
+            let found = format!("{:#x}", map.unwrap_or(0));
+            let what = "malloc_state.binmap";
+            self.book(list.owner, offset, what, expected, found, false);
+        }
+    }
+
+    fn book(
+        &mut self,
+        arena: usize,
+        offset: u64,
+        what: &'static str,
+        expected: String,
+        found: String,
+        counts_only: bool,
+    ) {
+        let Some(row) = self.heap.arenas.rows.get(arena) else {
+            return;
+        };
+        let transient = self.heap.arena_busy(arena);
+        let kind = AnomalyKind::Metadata {
+            of: row.at,
+            at: row.at.saturating_add(offset),
+            what,
+            expected,
+            found,
+            counts_only,
+        };
+        self.push(kind, transient);
     }
 
     /// Top chunks: their size must lead to the end of the arena's newest memory.
