@@ -300,6 +300,9 @@ impl Bench {
         self.write(chunk + 24, last);
         self.write(last + 16, chunk);
         self.write(bin + 24, chunk);
+        let map = ARENA + self.release.bins + 254 * 8;
+        let marked = self.word(map + number / 64 * 8) | 1 << (number % 64);
+        self.write(map + number / 64 * 8, marked);
         if size >= 0x400 {
             assert_eq!(last, bin, "one chunk of a large bin is enough");
             self.write(chunk + 32, chunk);

@@ -232,6 +232,20 @@ fn a_bin_is_followed_from_both_ends() {
 }
 
 #[test]
+fn an_arenas_own_words_are_held_against_each_other() {
+    // binmap, next_free, max_system_mem
+    for (offset, word) in [(2144, 0), (2168, 0x6161_6161), (2192, 4096)] {
+        let mut bench = furnished(V2_36);
+        bench.write(ARENA + offset, word);
+        let walked = walked(&bench);
+        let [AnomalyKind::Metadata { at, .. }] = definite(&walked)[..] else {
+            panic!("{offset}: {:?}", walked.anomalies);
+        };
+        assert_eq!(at.get(), ARENA + offset);
+    }
+}
+
+#[test]
 fn a_broken_list_of_arenas_does_not_hide_the_heap() {
     let mut bench = furnished(V2_36);
     let in_use = walked(&bench).statistics.in_use;
