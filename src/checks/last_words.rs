@@ -120,7 +120,7 @@ fn from_words(subject: Subject<'_>, saying: &Saying, said: &LastWords) -> Findin
     let pointer = wanted.and_then(|wanted| pointer::find(subject, wanted));
     let inside = pointer.and_then(|at| subject.heap.map.block_at(at));
     let kind = match (saying.refusal, inside) {
-        (Some(Refusal::Free | Refusal::Top), _) => FindingKind::DoubleFree,
+        (Some(Refusal::Cached | Refusal::Free | Refusal::Top), _) => FindingKind::DoubleFree,
         (Some(Refusal::Misaligned | Refusal::BadSize | Refusal::NotMapped), Some((_, offset)))
             if offset != 0 =>
         {
@@ -134,7 +134,11 @@ fn from_words(subject: Subject<'_>, saying: &Saying, said: &LastWords) -> Findin
     let view = inside.map(|(block, _)| wording::view(subject, block, at));
     let mut finding = wording::finding(subject, kind, at, view, message);
     finding.confidence = match (saying.refusal, pointer) {
-        (Some(Refusal::Free), Some(_)) => Confidence::Certain,
+        (Some(Refusal::Cached | Refusal::Free), Some(_))
+            if pointer::known_caller(subject).is_some() =>
+        {
+            Confidence::Certain
+        }
         _ => Confidence::Likely,
     };
     finding.evidence = vec![evidence(said)];
@@ -144,7 +148,7 @@ fn from_words(subject: Subject<'_>, saying: &Saying, said: &LastWords) -> Findin
 
 fn message(saying: &Saying, pointer: Option<Address>, text: &str) -> String {
     let what = match saying.refusal {
-        Some(Refusal::Free) => "a block was freed that is free already",
+        Some(Refusal::Cached | Refusal::Free) => "a block was freed that is free already",
         Some(Refusal::Top) => "a block was freed that is part of the unused rest of the heap",
         Some(Refusal::Misaligned) => "a pointer was freed that is no block's: it is not aligned",
         Some(Refusal::BadSize) => {

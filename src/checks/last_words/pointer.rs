@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use heaps::allocators::Detail;
 use heaps::map::BlockState;
-use heaps::target::{Address, Frame, MemoryExt};
+use heaps::target::{Address, Frame, FrameTrust, MemoryExt};
 
 use super::sayings::Refusal;
 use crate::checks::Subject;
@@ -22,6 +22,8 @@ const MAX_CHUNK_BYTES: u64 = 1 << 47;
 const MAX_FRAMES: usize = 24;
 /// Bytes of stack of those frames that are searched.
 const MAX_STACK_BYTES: u64 = 16 << 10;
+/// The same where the frames are not known: as far as malloc's own lie above those of raise and abort in any release.
+const GUESSED_STACK_BYTES: u64 = 1 << 10;
 
 /// What is looked for.
 #[derive(Clone, Copy)]
@@ -57,33 +59,49 @@ pub fn find(subject: Subject<'_>, wanted: Wanted) -> Option<Address> {
 fn stack(subject: Subject<'_>) -> Option<Range<u64>> {
     let frames = subject.target.threads.frames(0);
     let start = frames.first()?.sp.get();
-    let end = frames.get(caller(subject)?)?.sp.get();
-    let end = end.min(start.saturating_add(MAX_STACK_BYTES));
+    let caller = known_caller(subject);
+    let end = match caller.and_then(|caller| frames.get(caller)) {
+        Some(caller) => caller.sp.get().min(start.saturating_add(MAX_STACK_BYTES)),
+        None => start.saturating_add(GUESSED_STACK_BYTES),
+    };
     (start < end).then_some(start..end)
 }
 
 /// The one word of glibc's frames that can be the pointer. Only where the pointer is something that hardly any word can be:
-/// among the words are old ones.
+/// among the words are old ones. A misaligned pointer is told by standing there as chunk, too, which realloc makes of it.
 fn on_stack(subject: Subject<'_>, refusal: Refusal) -> Option<Address> {
-    if matches!(refusal, Refusal::Misaligned | Refusal::BadSize) {
+    if refusal == Refusal::BadSize {
         return None;
     }
-    let stack = stack(subject)?;
-    let mut found = Vec::new();
-    for at in stack.step_by(8) {
-        let Ok(word) = subject.target.memory.read_u64(Address::new(at)) else {
-            break;
-        };
-        let forms = [Some(word), word.checked_add(HEADER_BYTES)];
-        let forms = forms.into_iter().flatten().map(Address::new);
-        found.extend(forms.filter(|block| fits(subject, refusal, *block)));
-    }
+    let words: Vec<u64> = stack(subject)?
+        .step_by(8)
+        .map_while(|at| subject.target.memory.read_u64(Address::new(at)).ok())
+        .collect();
+    let is_twofold = |block: &Address| {
+        let chunk = block.checked_sub(HEADER_BYTES);
+        words.contains(&block.get()) && chunk.is_some_and(|chunk| words.contains(&chunk.get()))
+    };
+    let mut found: Vec<Address> = words
+        .iter()
+        .flat_map(|word| [Some(*word), word.checked_add(HEADER_BYTES)])
+        .flatten()
+        .map(Address::new)
+        .filter(|block| refusal != Refusal::Misaligned || is_twofold(block))
+        .filter(|block| fits(subject, refusal, *block))
+        .collect();
     found.sort_unstable();
     found.dedup();
     match found.as_slice() {
         [one] => Some(*one),
         _ => None,
     }
+}
+
+/// [`caller`], if the way there is by rules and not guessed.
+pub fn known_caller(subject: Subject<'_>) -> Option<usize> {
+    let by_rules = |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
+    let frames = subject.target.threads.frames(0);
+    caller(subject).filter(|caller| frames.iter().take(*caller + 1).all(by_rules))
 }
 
 /// Index of the frame that called glibc: the first beyond its own.
@@ -145,8 +163,16 @@ fn fits(subject: Subject<'_>, refusal: Refusal, block: Address) -> bool {
     };
     let is_in_heap = place.is_some();
     match refusal {
-        Refusal::Free => place
-            .is_some_and(|(found, offset)| offset == 0 && map.state(found.id) != BlockState::InUse),
+        Refusal::Cached | Refusal::Free => {
+            let is_free = place.is_some_and(|(found, offset)| {
+                offset == 0 && map.state(found.id) != BlockState::InUse
+            });
+            // Neighbours know of chunks in bins that they are free, of those in caches they do not.
+            let next = size().and_then(|size| block.checked_add(size & !7)?.checked_sub(8));
+            let known = next.and_then(|next| subject.target.memory.read_u64(next).ok());
+            let is_cached = known.is_none_or(|header| header & 1 == 1);
+            is_free && is_cached == (refusal == Refusal::Cached)
+        }
         Refusal::Top => tops(subject).any(|top| top.checked_add(HEADER_BYTES) == Some(block)),
         Refusal::Misaligned => is_in_heap && !block.get().is_multiple_of(ALIGNMENT),
         Refusal::BadSize => {

@@ -12,7 +12,9 @@ use crate::checks::finding::FindingKind::{
 /// Why a call was refused: what the pointer that was given is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A block that is free.
+    /// A block that is free, in a cache or a fastbin.
+    Cached,
+    /// A block that is free, as its neighbour knows.
     Free,
     /// The top chunk.
     Top,
@@ -67,10 +69,14 @@ const ENTRY: &[FindingKind] = &[
 static SAYINGS: &[Saying] = &[
     refused(
         "free(): double free detected in tcache 2",
-        Refusal::Free,
+        Refusal::Cached,
         TWICE,
     ),
-    refused("double free or corruption (fasttop)", Refusal::Free, TWICE),
+    refused(
+        "double free or corruption (fasttop)",
+        Refusal::Cached,
+        TWICE,
+    ),
     refused(
         "double free or corruption (!prev)",
         Refusal::Free,
@@ -165,7 +171,7 @@ mod tests {
     #[test]
     fn messages_of_old_and_new_releases_are_known() {
         let new = of("free(): double free detected in tcache 2").unwrap();
-        assert_eq!(new.refusal, Some(Refusal::Free));
+        assert_eq!(new.refusal, Some(Refusal::Cached));
         let old =
             "*** Error in `./chat': double free or corruption (!prev): 0x000055a0c3a2a010 ***";
         assert_eq!(of(old).unwrap().refusal, Some(Refusal::Free));
