@@ -386,8 +386,8 @@ impl PtmallocHeap<'_> {
     fn odd_limit(&self) -> Option<Limit> {
         let walks = self.walks().iter();
         let dropped: u64 = walks
-            .map(|walk| walk.odd_count - walk.odd.len() as u64)
-            .sum();
+            .map(|walk| walk.odd_count.saturating_sub(walk.odd.len() as u64))
+            .fold(0, u64::saturating_add);
         (dropped > 0).then(|| Limit {
             what: format!("{dropped} more headers that are out of order"),
             why: "of each run of chunks the first few hundred are looked at".into(),

@@ -424,13 +424,14 @@ impl Reader<'_, '_> {
                 }
                 let next = stop.map_or(at.saturating_add(ALIGNMENT), |(stop, _)| stop);
                 let page = Address::new(next.get().saturating_add(4095) & !4095);
+                // At the end of the address space a page ends where it began.
                 at = match old {
-                    Some(old) if next <= old => page.min(old),
+                    Some(old) if next <= old => page.min(old).max(next),
                     Some(_) if probes > 0 => {
                         probes -= 1;
                         next
                     }
-                    _ => page,
+                    _ => page.max(next),
                 };
             }
         }

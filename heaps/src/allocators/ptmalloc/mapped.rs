@@ -92,7 +92,9 @@ fn smashed(
     found: &[Mapped],
 ) -> Option<Mapped> {
     let (count, bytes) = recorded(target, located)?;
-    let known: u64 = found.iter().map(|mapped| mapped.total).sum();
+    let known = found
+        .iter()
+        .fold(0u64, |sum, mapped| sum.saturating_add(mapped.total));
     let newest = located.arena.fastbins.is_none();
     let missing = bytes.checked_sub(known)?;
     // 2.43 counts some bytes too many for chunks that mremap moved.
