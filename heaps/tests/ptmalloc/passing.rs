@@ -44,6 +44,24 @@ fn a_process_of_one_thread_takes_no_lock() {
 }
 
 #[test]
+fn a_signal_that_somebody_sent_stops_malloc_anywhere() {
+    const SIGSEGV: i32 = 11;
+    let (mut bench, _) = in_flight(1);
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    let inside = vec![
+        synth::frame(LIBC + 0x9100, &[]),
+        synth::frame(crate::bench::PROGRAM, &[]),
+    ];
+    bench.process.threads.set_frames(0, inside);
+    bench.process.threads.thread_mut(0).signal = SIGSEGV;
+    assert_eq!(definite(&walked(&bench)).len(), 1, "a fault of its own");
+    bench.process.threads.killed_from_outside();
+    assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+}
+
+#[test]
 fn a_top_chunk_without_its_header_is_excused_by_the_lock() {
     for release in [V2_31, V2_36, V2_43] {
         let mut bench = furnished(release);

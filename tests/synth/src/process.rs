@@ -6,7 +6,7 @@ use std::ops::Range;
 use heaps::target::{
     Address, Frame, FrameTrust, LocateLimit, LocatedBy, Module, ModuleId, ModuleSegment,
     RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target, Thread, Threads,
-    TypeCatalog, Variable,
+    TypeCatalog, Variable, is_fault,
 };
 
 use crate::FakeMemory;
@@ -115,6 +115,7 @@ pub fn frame(pc: u64, registers: &[(u16, u64)]) -> Frame {
 pub struct FakeThreads {
     threads: Vec<Thread>,
     frames: Vec<Vec<Frame>>,
+    sent: bool,
 }
 
 impl FakeThreads {
@@ -127,6 +128,11 @@ impl FakeThreads {
     /// Sets the frames of a thread, innermost first.
     pub fn set_frames(&mut self, index: usize, frames: Vec<Frame>) {
         self.frames[index] = frames;
+    }
+
+    /// The fatal signal was sent by another process.
+    pub fn killed_from_outside(&mut self) {
+        self.sent = true;
     }
 
     /// The thread at an index.
@@ -142,6 +148,11 @@ impl Threads for FakeThreads {
 
     fn frames(&self, index: usize) -> &[Frame] {
         self.frames.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    fn faulted(&self, index: usize) -> bool {
+        let thread = self.threads.get(index);
+        index == 0 && !self.sent && thread.is_some_and(|thread| is_fault(thread.signal))
     }
 }
 
