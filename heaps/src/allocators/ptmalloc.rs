@@ -12,6 +12,7 @@
 //! chunk by its neighbour's header and by the list that holds it. Chunks in caches and fastbins are
 //! free although their neighbours call them in use.
 
+mod anchors;
 mod arenas;
 mod by_size;
 mod carve;
@@ -36,6 +37,7 @@ use crate::list::{FreeList, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
 use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
+use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
 use lists::ChunkList;
@@ -248,43 +250,54 @@ impl<'t> PtmallocHeap<'t> {
                         .tcaches
                         .is_orphan(self.target.memory, &self.arenas, block)
         };
-        let mut walks = crate::parallel::map(&self.arenas.regions, |region| {
-            let arena = self.arenas.rows.get(region.arena);
-            let limit = match arena {
-                Some(arena) if region.has_top => arena.top.min(region.end),
-                _ => region.end,
-            };
-            carve::walk(
-                self.target.memory,
-                &Run {
-                    start: region.start,
-                    limit,
-                    has_top: region.has_top,
-                    is_main: arena.is_some_and(|arena| arena.is_main),
-                    is_cache: &is_cache,
-                },
-            )
-        });
-        let mut orphans = Vec::new();
-        for walk in &mut walks {
-            for piece in std::mem::take(&mut walk.pieces) {
-                match piece {
-                    Piece::Chunks(start, bytes, chunks) => out.add_chunks(start, bytes, chunks),
-                    Piece::Own(start, bytes) => {
-                        out.add(whole(start, bytes, Shape::Metadata, Owner::InUse));
-                    }
+        let walk_all = |anchors: &[Anchor]| {
+            crate::parallel::map(&self.arenas.regions, |region| {
+                let arena = self.arenas.rows.get(region.arena);
+                let limit = match arena {
+                    Some(arena) if region.has_top => arena.top.min(region.end),
+                    _ => region.end,
+                };
+                carve::walk(
+                    self.target.memory,
+                    &Run {
+                        start: region.start,
+                        limit,
+                        has_top: region.has_top,
+                        is_main: arena.is_some_and(|arena| arena.is_main),
+                        is_cache: &is_cache,
+                        anchors,
+                    },
+                )
+            })
+        };
+        let mut walks = walk_all(&[]);
+        // Where a header is doubtful, the lists are asked which chunks there certainly are.
+        if walks.iter().any(|walk| walk.odd_count > 0) {
+            walks = walk_all(&self.anchors(&self.strangers(&walks)));
+        }
+        let orphans = self.strangers(&walks);
+        for piece in walks
+            .iter_mut()
+            .flat_map(|walk| std::mem::take(&mut walk.pieces))
+        {
+            match piece {
+                Piece::Chunks(start, bytes, chunks) => out.add_chunks(start, bytes, chunks),
+                Piece::Own(start, bytes) => {
+                    out.add(whole(start, bytes, Shape::Metadata, Owner::InUse));
                 }
             }
-            let strangers = walk
-                .caches
-                .iter()
-                .filter(|at| self.tcaches.rows.iter().all(|cache| cache.at != **at));
-            orphans.extend(strangers.map(|at| Tcache {
-                at: *at,
-                owner: None,
-            }));
         }
         Walked { walks, orphans }
+    }
+
+    /// Caches that no thread of the core has.
+    fn strangers(&self, walks: &[Walk]) -> Vec<Tcache> {
+        let known = |at: &Address| self.tcaches.rows.iter().any(|cache| cache.at == *at);
+        let caches = walks.iter().flat_map(|walk| walk.caches.iter().copied());
+        caches
+            .filter(|at| !known(at))
+            .map(|at| Tcache { at, owner: None })
+            .collect()
     }
 }
 

@@ -7,10 +7,15 @@ mod jemalloc;
 pub mod judge;
 pub mod overlay;
 pub mod plant;
+mod ptmalloc;
 pub mod run;
 pub mod table;
 mod tcmalloc;
 mod words;
 
 /// Every allocator that damage can be planted in, in the order in which a core is asked for them.
-pub static ALLOCATORS: &[&dyn plant::Allocator] = &[&tcmalloc::Tcmalloc, &jemalloc::Jemalloc];
+pub static ALLOCATORS: &[&dyn plant::Allocator] = &[
+    &tcmalloc::Tcmalloc,
+    &jemalloc::Jemalloc,
+    &ptmalloc::Ptmalloc,
+];

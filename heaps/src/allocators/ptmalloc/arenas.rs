@@ -6,6 +6,10 @@
 //! arena      ── heap (64 MiB aligned) ── prev ── prev  the newest ends in top, others in fenceposts
 //! ```
 
+mod newest;
+
+use std::collections::BTreeMap;
+
 use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
@@ -35,7 +39,8 @@ pub struct Arena {
 impl Arena {
     /// Whether nothing was ever allocated from it.
     pub fn is_virgin(&self, layout: &ArenaLayout) -> bool {
-        self.top.is_null() || self.top == self.at.saturating_add(layout.bin(1))
+        self.top.is_null() && self.system_mem == 0
+            || self.top == self.at.saturating_add(layout.bin(1))
     }
 }
 
@@ -95,6 +100,8 @@ const MAX_HEAPS: usize = 1 << 16;
 struct Reader<'a, 't> {
     target: Target<'t>,
     located: &'a Located,
+    /// Bytes of heaps whose own word of it was written over.
+    heap_bytes: BTreeMap<Address, u64>,
     out: Arenas,
 }
 
@@ -117,6 +124,7 @@ impl Arenas {
         let mut reader = Reader {
             target,
             located,
+            heap_bytes: BTreeMap::new(),
             out: Self {
                 heap_max,
                 ..Self::default()
@@ -124,6 +132,7 @@ impl Arenas {
         };
         reader.read_arenas();
         if located.shape == Shape::Live {
+            reader.mend();
             reader.find_regions();
         }
         reader.out
@@ -348,7 +357,7 @@ impl Reader<'_, '_> {
             heap = own; // top was written over
         }
         for count in 0..MAX_HEAPS {
-            if !is_own(heap, self.word(heap)) {
+            if self.word(heap) != Some(arena.at.get()) {
                 self.out.oddities.push(Oddity {
                     of: heap,
                     at: heap,
@@ -357,9 +366,13 @@ impl Reader<'_, '_> {
                     found: format!("{:#x}", self.word(heap).unwrap_or(0)),
                     arena: index,
                 });
-                break;
+                if !is_own(heap, self.word(heap)) && !self.is_heap(heap, own) {
+                    break;
+                }
             }
-            let bytes = self.word(heap.saturating_add(16)).unwrap_or(0).min(max);
+            let recorded = || self.word(heap.saturating_add(16)).unwrap_or(0);
+            let known = self.heap_bytes.get(&heap).copied();
+            let bytes = known.unwrap_or_else(recorded).min(max);
             let first = if heap == own {
                 aligned(arena.at.saturating_add(self.located.arena.bytes))
             } else {
@@ -384,6 +397,17 @@ impl Reader<'_, '_> {
             }
             heap = previous;
         }
+    }
+
+    /// Whether a heap lies here for all that can be seen beside the arena that it names: its sizes, and an older heap
+    /// before it.
+    fn is_heap(&self, heap: Address, own: Address) -> bool {
+        let word = |offset: u64| self.word(heap.saturating_add(offset)).unwrap_or(0);
+        let [previous, bytes, writable] = [8, 16, 24].map(word);
+        let max = self.out.heap_max;
+        let sizes = [bytes, writable].map(|bytes| bytes >= 4096 && bytes.is_multiple_of(4096));
+        let older = previous == own.get() || self.word(Address::new(previous)) == self.word(own);
+        heap.is_aligned(max) && sizes == [true; 2] && bytes <= writable && writable <= max && older
     }
 
     /// A main arena without `brk`: any page of anonymous memory from which chunks lead to top or to
@@ -444,7 +468,10 @@ impl Reader<'_, '_> {
         if word(at)? != 0 || word(at.checked_add(8)?)? & FLAGS != 1 {
             return None;
         }
+        /// Headers in a row that must be possible for one that is not to be stepped over.
+        const FOOTING: u32 = 16;
         let mut at = at;
+        let mut passed = 0;
         while at < limit {
             if at == main.top {
                 let end = at.checked_add(main.top_size.unwrap_or(16))?;
@@ -456,10 +483,37 @@ impl Reader<'_, '_> {
                 let after = word(at.checked_add(24)?)? & !FLAGS;
                 return (after == 16 || after == 0).then_some((at.checked_add(32)?, false));
             }
-            if size < 32 || header & 0xe != 0 {
-                return None;
+            if size < 32 || header & 0xe != 0 || at.checked_add(size)? > limit {
+                if passed < FOOTING {
+                    return None;
+                }
+                // Written over: the walk over the chunks says so, once this is known to be memory of theirs.
+                at = self.footing(at, limit, FOOTING)?;
+                passed = 0;
+                continue;
             }
             at = at.checked_add(size)?;
+            passed += 1;
+        }
+        None
+    }
+
+    /// The first place behind a damaged header from which possible ones follow each other.
+    fn footing(&self, from: Address, limit: Address, enough: u32) -> Option<Address> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut place = from.checked_add(32)?;
+        while place < limit && place.offset_from(from)? < MAX_SEARCH {
+            let mut at = place;
+            let leads = (0..enough).all(|_| {
+                let header = cursor.read_u64(at.saturating_add(8)).unwrap_or(0);
+                at = at.saturating_add(header & !FLAGS);
+                header & !FLAGS >= 32 && header & 0xe == 0 && at < limit
+            });
+            if leads {
+                return Some(place);
+            }
+            place = place.saturating_add(ALIGNMENT);
         }
         None
     }

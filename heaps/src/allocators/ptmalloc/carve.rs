@@ -9,6 +9,9 @@
 //!
 //! A header that cannot be one is damage: the walk goes on where chunks lead on again.
 
+mod doubt;
+
+use super::anchors::Anchor;
 use super::by_size::BySize;
 use super::layout::{ALIGNMENT, CHUNKS, FLAGS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE};
 use crate::map::Chunks;
@@ -53,6 +56,8 @@ pub enum Odd {
         at: Address,
         /// Where chunks lead on; the end of the run if nowhere.
         resync: Address,
+        /// The header is a possible one, but nothing agrees with it.
+        possible: bool,
     },
     /// A chunk's size leads into the middle of another one.
     Resized {
@@ -119,6 +124,8 @@ pub struct Run<'a> {
     pub is_main: bool,
     /// Whether a block of this size is a cache's structure.
     pub is_cache: &'a (dyn Fn(Address, u64) -> bool + Sync),
+    /// Chunks that lists vouch for, by address; none at the first look.
+    pub anchors: &'a [Anchor],
 }
 
 /// Oddities of one run that are kept.
@@ -243,8 +250,9 @@ impl<'a, 'm> Walker<'a, 'm> {
             };
             let size = header & !FLAGS;
             let room = limit.get() - at.get();
-            if header & self.bad != 0 || size < MIN_CHUNK || size > room {
-                (at, last) = self.trouble(at, header, last);
+            let impossible = header & self.bad != 0 || size < MIN_CHUNK || size > room;
+            if impossible || self.is_contradicted(at, header, last) {
+                (at, last) = self.trouble(at, header, last, !impossible);
                 continue;
             }
             let free_before = self.settle(last, Some(header), at);
@@ -352,79 +360,6 @@ impl<'a, 'm> Walker<'a, 'm> {
         next
     }
 
-    /// A header that cannot be one. Where to go on, and what was passed last.
-    fn trouble(
-        &mut self,
-        at: Address,
-        header: u64,
-        last: Option<Passed>,
-    ) -> (Address, Option<Passed>) {
-        if let Some(next) = self.fencepost(at, header, last) {
-            return (next, None);
-        }
-        if self.out.damaged.1 >= MAX_BROKEN {
-            self.settle(last, None, at);
-            self.out.damaged.0 += self.run.limit.offset_from(at).unwrap_or(0);
-            self.end_piece(at);
-            return (self.run.limit, None);
-        }
-        if let Some(last) = last
-            && let Some(inner) = self.swallowed(last, at)
-        {
-            let size = inner.get() - last.at.get();
-            self.odd(Odd::Resized {
-                chunk: last.at,
-                before: last.before,
-                size,
-                led_to: at,
-            });
-            return (inner, Some(Passed { size, ..last }));
-        }
-        if let Some(last) = last
-            && let Some(size) = self.cut_by_nul(last)
-        {
-            let resync = last.at.saturating_add(size);
-            self.odd(Odd::Resized {
-                chunk: last.at,
-                before: last.before,
-                size,
-                led_to: at,
-            });
-            return (resync, Some(Passed { size, ..last }));
-        }
-        let resync = self
-            .footing(at.saturating_add(MIN_CHUNK))
-            .unwrap_or(self.run.limit);
-        self.settle(last, None, at);
-        self.odd(Odd::Broken {
-            before: last.map(|last| last.at),
-            at,
-            resync,
-        });
-        // One chunk, as far as anybody can tell.
-        let size = resync.get() - at.get();
-        self.out.damaged.0 += size;
-        self.out.damaged.1 += 1;
-        self.start_chunk(at, 0);
-        let passed = Passed {
-            at,
-            size,
-            after_free: false,
-            before: last.map(|last| last.at),
-        };
-        (resync, Some(passed))
-    }
-
-    /// What the size of the chunk last passed was, if a NUL over its lowest byte made it smaller.
-    fn cut_by_nul(&mut self, last: Passed) -> Option<u64> {
-        let header = self.word(last.at.saturating_add(8))?;
-        if header != last.size || header & 0xff != 0 {
-            return None;
-        }
-        let mut sizes = (last.size..last.size + 0x100).step_by(16).skip(1);
-        sizes.find(|size| self.leads_on(last.at.saturating_add(*size)))
-    }
-
     /// The two headers that close a region of memory; where chunks go on behind them.
     fn fencepost(&mut self, at: Address, header: u64, last: Option<Passed>) -> Option<Address> {
         const POST: u64 = 16;
@@ -467,77 +402,5 @@ impl<'a, 'm> Walker<'a, 'm> {
         let bytes = end.offset_from(at).unwrap_or(0);
         self.out.own_bytes += bytes;
         self.out.pieces.push(Piece::Own(at, bytes));
-    }
-
-    /// The first place from `from` on, from where chunks lead on.
-    fn footing(&mut self, from: Address) -> Option<Address> {
-        let mut at = Address::new(from.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1));
-        while at < self.run.limit {
-            self.budget = self.budget.checked_sub(1)?;
-            if self.leads_on(at) {
-                return Some(at);
-            }
-            at = at.saturating_add(ALIGNMENT);
-        }
-        None
-    }
-
-    /// Whether enough sane chunks follow each other from `at`, or lead to the end of the run.
-    fn leads_on(&mut self, at: Address) -> bool {
-        self.follow(at, None, ENOUGH)
-    }
-
-    /// Whether `enough` do, passing over `not` (which is no chunk).
-    fn follow(&mut self, at: Address, not: Option<Address>, enough: u32) -> bool {
-        let limit = self.run.limit;
-        let mut at = at;
-        let mut size_before = None;
-        let mut steps = 0;
-        while steps < enough || not.is_some_and(|not| at <= not) {
-            if at == limit {
-                return steps > 0 || self.run.has_top;
-            }
-            if not == Some(at) {
-                return false;
-            }
-            let Some(header) = self.word(at.saturating_add(8)) else {
-                return false;
-            };
-            let size = header & !FLAGS;
-            let room = limit.get().saturating_sub(at.get());
-            if header & PREV_INUSE == 0
-                && size_before.is_some_and(|before| self.word(at) != Some(before))
-            {
-                return false;
-            }
-            if steps > 0 && size == 16 && header & self.bad & !NON_MAIN == 0 {
-                return self
-                    .word(at.saturating_add(24))
-                    .is_some_and(|second| second & !FLAGS == 16 || second & !FLAGS == 0);
-            }
-            if header & self.bad != 0 || size < MIN_CHUNK || size > room {
-                return false;
-            }
-            at = at.saturating_add(size);
-            size_before = Some(size);
-            steps += 1;
-        }
-        true
-    }
-
-    /// A chunk inside the one passed last from which chunks lead on over `at`: the size of the last
-    /// one is too large.
-    fn swallowed(&mut self, last: Passed, at: Address) -> Option<Address> {
-        const MAX_SEARCH: u64 = 1 << 20;
-        let end = at.min(last.at.saturating_add(MAX_SEARCH));
-        let mut inner = last.at.saturating_add(MIN_CHUNK);
-        while inner < end {
-            self.budget = self.budget.checked_sub(1)?;
-            if self.follow(inner, Some(at), ENOUGH) {
-                return Some(inner);
-            }
-            inner = inner.saturating_add(ALIGNMENT);
-        }
-        None
     }
 }

@@ -5,6 +5,7 @@
 //! list that runs into another one breaks behind the chunk that both hold.
 
 mod bins;
+mod counts;
 mod end_marks;
 mod headers;
 mod lost;
@@ -244,6 +245,7 @@ impl Inquiry<'_, '_> {
         self.shared();
         self.find_lost();
         self.drop_keys_of_shared();
+        self.merge_counts();
     }
 
     /// Notes an entry; whether its list goes on behind it.

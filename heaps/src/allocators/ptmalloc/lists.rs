@@ -5,6 +5,7 @@ use super::PtmallocHeap;
 use super::arenas::Arena;
 use super::by_size::BySize;
 use super::layout::{ArenaLayout, BINS, FLAGS, HEADER, TcacheLayout, bin_of, fastbin_of};
+use super::tcaches::Tcache;
 use crate::anomaly::{HolderKind, ListRef};
 use crate::map::{BlockId, HeapMap};
 use crate::target::{Address, Cursor};
@@ -89,7 +90,7 @@ impl ChunkList {
 impl PtmallocHeap<'_> {
     /// All lists that hold anything: caches first, then fastbins, then bins.
     pub(super) fn chunk_lists(&self) -> Vec<ChunkList> {
-        let mut lists = self.tcache_lists();
+        let mut lists = self.tcache_lists(&self.all_caches());
         for (index, arena) in self.arenas.rows.iter().enumerate() {
             if !arena.is_virgin(&self.located.arena) {
                 self.fastbins(index, arena, &mut lists);
@@ -100,12 +101,13 @@ impl PtmallocHeap<'_> {
         lists
     }
 
-    fn tcache_lists(&self) -> Vec<ChunkList> {
+    /// The lists of some caches.
+    pub(super) fn tcache_lists(&self, caches: &[Tcache]) -> Vec<ChunkList> {
         let Some(layout) = &self.tcaches.layout else {
             return Vec::new();
         };
         let mut lists = Vec::new();
-        for (owner, cache) in self.all_caches().into_iter().enumerate() {
+        for (owner, cache) in caches.iter().enumerate() {
             for bin in 0..layout.bins {
                 let Some(found) = self.tcaches.bin(self.target.memory, cache.at, bin) else {
                     continue;

@@ -96,7 +96,10 @@ pub fn ring(
     while arena != main {
         let info = heap_info_bytes(arena.get())?;
         let heap = arena.checked_sub(info)?;
-        if arenas.len() >= MAX_ARENAS || memory.read_pointer(heap) != Ok(arena) {
+        // A heap whose word that names the arena was written over holds the arena all the same.
+        let is_arena =
+            memory.read_pointer(heap) == Ok(arena) || good_bins(memory, arena, layout) >= GOOD_BINS;
+        if arenas.len() >= MAX_ARENAS || !is_arena {
             return None;
         }
         // A list that closes elsewhere than at its start would be followed for ever.
@@ -175,16 +178,28 @@ fn find_by_bins(
         return None;
     }
     let first_bin = best.last()?.checked_sub(16 * (BINS - 1))?;
-    ArenaLayout::ALL.into_iter().find_map(|layout| {
-        let arena = Address::new(first_bin.checked_sub(layout.bins)?);
-        let top = memory.read_pointer(arena.checked_add(layout.top)?).ok()?;
-        let size = memory.read_u64(top.checked_add(8)?).ok()?;
-        let plausible = top.is_aligned(ALIGNMENT)
-            && size & 7 == 1
-            && top.get().wrapping_add(size & !FLAGS).is_multiple_of(4096)
-            && good_bins(memory, arena, &layout) >= GOOD_BINS / 2;
-        plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))
-    })
+    // Top and bins lie the same in all releases; what stands before them does not.
+    let text = crate::scan::version_after(memory, module, b"stable release version ");
+    let release = text
+        .as_deref()
+        .and_then(|text| text.strip_prefix("2.")?.split('.').next()?.parse().ok());
+    let fits = |layout: &ArenaLayout| {
+        release
+            .is_none_or(|number: u8| (layout.releases.low..=layout.releases.high).contains(&number))
+    };
+    ArenaLayout::ALL
+        .into_iter()
+        .filter(fits)
+        .find_map(|layout| {
+            let arena = Address::new(first_bin.checked_sub(layout.bins)?);
+            let top = memory.read_pointer(arena.checked_add(layout.top)?).ok()?;
+            let size = memory.read_u64(top.checked_add(8)?).ok()?;
+            let plausible = top.is_aligned(ALIGNMENT)
+                && size & 7 == 1
+                && top.get().wrapping_add(size & !FLAGS).is_multiple_of(4096)
+                && good_bins(memory, arena, &layout) >= GOOD_BINS / 2;
+            plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))
+        })
 }
 
 /// A chunk header that can be one: its size, if that is possible.

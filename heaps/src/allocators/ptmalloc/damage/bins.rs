@@ -71,8 +71,9 @@ impl Inquiry<'_, '_> {
         for (position, chunk) in (0u64..).zip(&forward.chunks) {
             let from = (before != list.at).then(|| before.saturating_add(FORWARD));
             let edge = self.edge(list, position, from);
-            let fresh = self.enter(list, *chunk, edge);
-            if !fresh {
+            if !self.enter(list, *chunk, edge) {
+                // Another list holds it, too: the other way around leads to those behind it.
+                self.enter_back(list, &back);
                 return;
             }
             self.check_chunk(list, *chunk, before, edge);
@@ -95,7 +96,11 @@ impl Inquiry<'_, '_> {
                 self.check_sizes(list, &forward.chunks);
             }
         }
-        // What only the other direction reaches.
+        self.enter_back(list, &back);
+    }
+
+    /// What only the other direction reaches.
+    fn enter_back(&mut self, list: &ChunkList, back: &Way) {
         for (position, chunk) in (0u64..).zip(back.chunks.iter().rev()) {
             let id = self.map.chunk_at(*chunk);
             if id.is_some_and(|id| !self.map.is_listed(id)) {

@@ -21,7 +21,12 @@ impl Inquiry<'_, '_> {
         }
         for (arena, odd) in odd {
             match odd {
-                Odd::Broken { before, at, resync } => self.broken_header(arena, before, at, resync),
+                Odd::Broken {
+                    before,
+                    at,
+                    resync,
+                    possible,
+                } => self.broken_header(arena, before, at, resync, possible),
                 Odd::Resized {
                     chunk,
                     before,
@@ -62,6 +67,12 @@ impl Inquiry<'_, '_> {
                 transient,
             );
         }
+    }
+
+    /// The flags of a chunk in use behind another.
+    pub(super) fn flags_of(&self, chunk: Address) -> u64 {
+        let region = self.heap.arenas.region_of(chunk);
+        self.flags(region.map_or(0, |region| region.arena))
     }
 
     fn flags(&self, arena: usize) -> u64 {
@@ -105,6 +116,7 @@ impl Inquiry<'_, '_> {
         before: Option<Address>,
         at: Address,
         resync: Address,
+        possible: bool,
     ) {
         let size = resync.offset_from(at).unwrap_or(0);
         // A chunk that is being cut out of a larger one has no header yet.
@@ -117,7 +129,7 @@ impl Inquiry<'_, '_> {
             )
         }) == Some(at.get());
         let transient = match busy {
-            Some(busy) if remainder => Some(busy),
+            Some(busy) if remainder || possible => Some(busy),
             Some(_) => self.heap.in_flight(at),
             None => None,
         };

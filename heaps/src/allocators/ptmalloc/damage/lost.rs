@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER, usable};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind, Passed};
-use crate::anomaly::{AnomalyKind, Repair, Stray};
+use crate::anomaly::{AnomalyKind, Edge, HolderKind, Repair, Stray};
 use crate::map::{BlockId, GRANULE};
 use crate::target::Address;
 
@@ -211,6 +211,32 @@ impl Inquiry<'_, '_> {
             .collect()
     }
 
+    /// One NUL past the end of a block clears every flag behind it; that the block's last bytes repeat its size
+    /// is chance, or left from when it was free.
+    fn cut_by_nul(&mut self, chunk: Address, size: u64) -> bool {
+        let next = chunk.saturating_add(size);
+        let at = next.saturating_add(8);
+        let (Some(block), Some(found)) = (self.block_of(next), self.word(at)) else {
+            return false;
+        };
+        let expected = found | self.flags_of(next);
+        if found & 0xff != 0 || found == 0 {
+            return false;
+        }
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at,
+                what: "size and flags of the chunk",
+                expected: Some(expected),
+                found,
+                before: self.block_of(chunk),
+            },
+            self.heap.in_flight(chunk),
+        );
+        true
+    }
+
     /// Chunks that are free by their neighbour's header, and in no bin.
     pub(super) fn unbinned(&mut self, arenas: &[usize]) {
         if arenas.is_empty() {
@@ -234,9 +260,11 @@ impl Inquiry<'_, '_> {
             found.len() < MAX_CANDIDATES
         });
         // In a damaged arena they were cut off with their bin; in one at work they are on their way.
-        let cut = self.out.iter().any(|anomaly| {
-            matches!(&anomaly.kind, AnomalyKind::BadEntry { edge, .. }
-                if edge.list.holder == crate::anomaly::HolderKind::Bin)
+        let is_bin = |edge: &Edge| edge.list.holder == HolderKind::Bin;
+        let cut = self.out.iter().any(|anomaly| match &anomaly.kind {
+            AnomalyKind::BadEntry { edge, .. } => is_bin(edge),
+            AnomalyKind::Shared { edges, .. } => edges.iter().any(is_bin),
+            _ => false,
         });
         if cut || self.incomplete {
             return;
@@ -244,6 +272,9 @@ impl Inquiry<'_, '_> {
         found.retain(|(_, _, arena)| self.heap.arena_busy(*arena).is_none());
         for (chunk, size, _) in found.into_iter().take(MAX_UNBINNED) {
             let transient = self.heap.in_flight(chunk);
+            if self.cut_by_nul(chunk, size) {
+                continue;
+            }
             self.push(
                 AnomalyKind::Metadata {
                     of: chunk.saturating_add(HEADER),

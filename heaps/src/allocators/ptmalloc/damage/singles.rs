@@ -130,7 +130,11 @@ impl Inquiry<'_, '_> {
         let ends = chunk.saturating_add(size);
         let inside = offset >= 0x20 && ends <= end;
         let fits = self.size_by_header(chunk) == Some(size) && self.keyed_or_unkeyed(list, block);
-        inside && fits && self.leads_to(ends, end)
+        // One bit or the lowest byte is what writes change that leave a possible size; else a pointer into the
+        // block was freed.
+        let change = (outer.bytes + 8) ^ (offset & !0xf);
+        let likely = change.is_power_of_two() || change < 0x100;
+        inside && fits && likely && self.leads_to(ends, end)
     }
 
     /// Corrects the map where a chunk's size was made to cover the one at `chunk`.
@@ -235,7 +239,13 @@ impl Inquiry<'_, '_> {
             return;
         };
         let key = self.heap.expected_key(list).unwrap_or(0);
-        let transient = self.busy(list);
+        // Only the first entry can be on its way in or out.
+        let is_known = self
+            .heap
+            .all_caches()
+            .get(list.owner)
+            .is_some_and(|cache| cache.owner.is_some());
+        let transient = self.busy(list).filter(|_| edge.from.is_none() || !is_known);
         self.push(
             AnomalyKind::FreeWord {
                 block,
@@ -265,6 +275,7 @@ impl Inquiry<'_, '_> {
         let transient = self.busy(list);
         let off_by_one = recorded.abs_diff(walked) == 1;
         let short = recorded > walked;
+        let possible = recorded <= self.heap.tcaches.limit.max(0x7f);
         let anomaly = self.push(
             AnomalyKind::Length {
                 list: edge.list,
@@ -273,7 +284,7 @@ impl Inquiry<'_, '_> {
                 walked,
             },
             // A thread that ends takes all of its cache off without counting (T7).
-            transient.filter(|_| off_by_one || short),
+            transient.filter(|_| possible && (off_by_one || short)),
         );
         if short {
             self.cut.push(Cut {
@@ -304,7 +315,15 @@ impl Inquiry<'_, '_> {
         };
         let edge = self.taken_link(list, edge, found).unwrap_or(edge);
         let from = edge.from.and_then(|block| block.checked_sub(HEADER));
-        if from.is_none_or(|chunk| !self.broken.contains(&chunk)) {
+        // What was written over a header went on over the next chunks: they are its victims, too.
+        let in_damage = match stray {
+            Stray::Misaligned { block, .. } => block
+                .address
+                .checked_sub(HEADER)
+                .is_some_and(|chunk| self.broken.contains(&chunk)),
+            _ => false,
+        };
+        if !in_damage && from.is_none_or(|chunk| !self.broken.contains(&chunk)) {
             let leads_on = self.was_freed(list, found);
             let held = list
                 .chunk(found)

@@ -1,0 +1,268 @@
+//! Headers that cannot be: which one was written over, and where chunks lead on.
+
+use super::super::anchors;
+use super::super::layout::{ALIGNMENT, FLAGS, MIN_CHUNK, PREV_INUSE};
+use super::{ENOUGH, MAX_BROKEN, NON_MAIN, Odd, Passed, Walker};
+use crate::target::Address;
+
+impl Walker<'_, '_> {
+    /// A header that cannot be one. Where to go on, and what was passed last.
+    pub(super) fn trouble(
+        &mut self,
+        at: Address,
+        header: u64,
+        last: Option<Passed>,
+        possible: bool,
+    ) -> (Address, Option<Passed>) {
+        if let Some(next) = self.fencepost(at, header, last) {
+            return (next, None);
+        }
+        if self.out.damaged.1 >= MAX_BROKEN {
+            self.settle(last, None, at);
+            self.out.damaged.0 += self.run.limit.offset_from(at).unwrap_or(0);
+            self.end_piece(at);
+            return (self.run.limit, None);
+        }
+        if let Some(last) = last
+            && !possible
+            && !self.is_written(at, header)
+            && let Some(inner) = self.swallowed(last, at)
+        {
+            let size = inner.get() - last.at.get();
+            self.odd(Odd::Resized {
+                chunk: last.at,
+                before: last.before,
+                size,
+                led_to: at,
+            });
+            return (inner, Some(Passed { size, ..last }));
+        }
+        if let Some(last) = last
+            && !possible
+            && let Some(size) = self.cut_by_nul(last)
+        {
+            let resync = last.at.saturating_add(size);
+            self.odd(Odd::Resized {
+                chunk: last.at,
+                before: last.before,
+                size,
+                led_to: at,
+            });
+            return (resync, Some(Passed { size, ..last }));
+        }
+        let resync = self.footing_behind(at).unwrap_or(self.run.limit);
+        self.settle(last, None, at);
+        self.odd(Odd::Broken {
+            before: last.map(|last| last.at),
+            at,
+            resync,
+            possible,
+        });
+        // One chunk, as far as anybody can tell.
+        let size = resync.get() - at.get();
+        self.out.damaged.0 += size;
+        self.out.damaged.1 += 1;
+        self.start_chunk(at, 0);
+        let passed = Passed {
+            at,
+            size,
+            after_free: false,
+            before: last.map(|last| last.at),
+        };
+        (resync, Some(passed))
+    }
+
+    /// Whether a possible header cannot be right all the same: its chunk would cover one that a list vouches for, or
+    /// the list that holds it knows another size, or it calls the chunk before it free, which does not agree, and no
+    /// chunks lead on behind it.
+    #[inline]
+    pub(super) fn is_contradicted(
+        &mut self,
+        at: Address,
+        header: u64,
+        last: Option<Passed>,
+    ) -> bool {
+        if self.run.anchors.is_empty() {
+            return false;
+        }
+        let size = header & !FLAGS;
+        let known = anchors::at(self.run.anchors, at).and_then(|anchor| anchor.size);
+        if self.covers_anchor(at, size) || known.is_some_and(|known| known != size) {
+            return true;
+        }
+        let denied = header & PREV_INUSE == 0
+            && last
+                .is_some_and(|last| self.word(at) != Some(last.size) || !self.is_linked(last.at));
+        denied && !self.leads_on(at)
+    }
+
+    /// Whether a write that is easily made turned `size` into what stands in a header: one bit, or the lowest byte.
+    /// A size that is wrong in more bits and still a possible one is rarer than a second damaged header is.
+    fn is_likely(&mut self, at: Address, size: u64) -> bool {
+        let found = self.word(at.saturating_add(8)).unwrap_or(0) & !FLAGS;
+        (found ^ size).is_power_of_two() || found ^ size < 0x100
+    }
+
+    fn covers_anchor(&self, at: Address, size: u64) -> bool {
+        anchors::between(self.run.anchors, at, at.saturating_add(size)).is_some()
+    }
+
+    /// Whether an impossible header is one that was written over, rather than data to which a wrong size led: a list
+    /// holds the chunk, only its low bytes are wrong (or a NUL was all that a small size had), or text runs on into it.
+    fn is_written(&mut self, at: Address, header: u64) -> bool {
+        let room = self.run.limit.get() - at.get();
+        let anchored = anchors::at(self.run.anchors, at).is_some();
+        if header <= room || anchored || self.is_linked(at) {
+            return true;
+        }
+        let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let [.., a, b, c] = self.word(at).unwrap_or(0).to_le_bytes();
+        let [first, ..] = header.to_le_bytes();
+        [a, b, c, first].into_iter().all(text)
+    }
+
+    /// Whether a neighbour in a bin points back at a chunk.
+    fn is_linked(&mut self, chunk: Address) -> bool {
+        let mut answers = |there: u64, back: u64| {
+            let other = self.word(chunk.saturating_add(there))?;
+            Some(self.word(Address::new(other).checked_add(back)?)? == chunk.get())
+        };
+        answers(16, 24) == Some(true) || answers(24, 16) == Some(true)
+    }
+
+    /// Whether a chunk whose size is `size` may be followed by this header, at `at + size`: it calls the chunk in
+    /// use, or a bin holds the chunk.
+    fn fits_behind(&mut self, at: Address, size: u64) -> bool {
+        let next = at.saturating_add(size);
+        let free = self
+            .word(next.saturating_add(8))
+            .is_some_and(|header| header & PREV_INUSE == 0);
+        !free || self.word(next) == Some(size) && self.is_linked(at)
+    }
+
+    /// Where chunks lead on behind one whose header is damaged.
+    fn footing_behind(&mut self, chunk: Address) -> Option<Address> {
+        let known = anchors::at(self.run.anchors, chunk).and_then(|anchor| anchor.size);
+        if let Some(next) = known.and_then(|size| chunk.checked_add(size))
+            && (next == self.run.limit || self.leads_on(next))
+        {
+            return Some(next);
+        }
+        let mut from = chunk.saturating_add(MIN_CHUNK);
+        loop {
+            let at = self.footing(from).unwrap_or(self.run.limit);
+            if let Some(anchor) = anchors::between(self.run.anchors, chunk, at) {
+                return Some(anchor);
+            }
+            if at == self.run.limit || self.fits_behind(chunk, at.offset_from(chunk)?) {
+                return Some(at);
+            }
+            from = at.saturating_add(ALIGNMENT);
+        }
+    }
+
+    /// What the size of the chunk last passed was, if a NUL over its lowest byte made it smaller.
+    fn cut_by_nul(&mut self, last: Passed) -> Option<u64> {
+        let header = self.word(last.at.saturating_add(8))?;
+        // Where the chunk before is free and agrees that it is, the flags are as they were.
+        if header != last.size || header & 0xff != 0 || last.after_free {
+            return None;
+        }
+        let mut sizes = (last.size..last.size + 0x100).step_by(16).skip(1);
+        sizes.find(|size| {
+            self.leads_on(last.at.saturating_add(*size)) && self.fits_behind(last.at, *size)
+        })
+    }
+
+    /// The first place from `from` on, from where chunks lead on.
+    pub(super) fn footing(&mut self, from: Address) -> Option<Address> {
+        let mut at = Address::new(from.get().saturating_add(ALIGNMENT - 1) & !(ALIGNMENT - 1));
+        while at < self.run.limit {
+            self.budget = self.budget.checked_sub(1)?;
+            if self.leads_on(at) {
+                return Some(at);
+            }
+            at = at.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+
+    /// Whether enough sane chunks follow each other from `at`, or lead to the end of the run.
+    pub(super) fn leads_on(&mut self, at: Address) -> bool {
+        let enough = self.enough();
+        self.follow(at, None, enough)
+    }
+
+    /// How many chunks must lead on: more where anchors make up for those that are damaged.
+    fn enough(&self) -> u32 {
+        if self.run.anchors.is_empty() {
+            ENOUGH
+        } else {
+            2 * ENOUGH
+        }
+    }
+
+    /// Whether `enough` do, passing over `not` (which is no chunk).
+    pub(super) fn follow(&mut self, at: Address, not: Option<Address>, enough: u32) -> bool {
+        let limit = self.run.limit;
+        let mut at = at;
+        let mut size_before = None;
+        let mut steps = 0;
+        while steps < enough || not.is_some_and(|not| at <= not) {
+            if at == limit {
+                return steps > 0 || self.run.has_top;
+            }
+            if not == Some(at) {
+                return false;
+            }
+            let Some(header) = self.word(at.saturating_add(8)) else {
+                return false;
+            };
+            let size = header & !FLAGS;
+            let room = limit.get().saturating_sub(at.get());
+            if header & PREV_INUSE == 0
+                && let Some(before) = size_before
+                && !(self.word(at) == Some(before)
+                    && at
+                        .checked_sub(before)
+                        .is_some_and(|free| self.is_linked(free)))
+            {
+                return false;
+            }
+            if steps > 0 && size == 16 && header & self.bad & !NON_MAIN == 0 {
+                return self
+                    .word(at.saturating_add(24))
+                    .is_some_and(|second| second & !FLAGS == 16 || second & !FLAGS == 0);
+            }
+            let impossible = header & self.bad != 0 || size < MIN_CHUNK || size > room;
+            if impossible || self.covers_anchor(at, size) {
+                return false;
+            }
+            at = at.saturating_add(size);
+            size_before = Some(size);
+            steps += 1;
+        }
+        true
+    }
+
+    /// A chunk inside the one passed last from which chunks lead on over `at`: the size of the last
+    /// one is too large.
+    fn swallowed(&mut self, last: Passed, at: Address) -> Option<Address> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let end = at.min(last.at.saturating_add(MAX_SEARCH));
+        let mut inner = last.at.saturating_add(MIN_CHUNK);
+        while inner < end {
+            self.budget = self.budget.checked_sub(1)?;
+            let size = inner.offset_from(last.at)?;
+            let enough = self.enough();
+            if self.is_likely(last.at, size)
+                && self.follow(inner, Some(at), enough)
+                && self.fits_behind(last.at, size)
+            {
+                return Some(inner);
+            }
+            inner = inner.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+}
