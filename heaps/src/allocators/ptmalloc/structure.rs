@@ -131,6 +131,17 @@ pub fn good_bins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout
         .count()
 }
 
+/// Whether fastbins can stand where the layout has them: null, or chunks.
+fn has_fastbins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout) -> bool {
+    let Some(fastbins) = layout.fastbins else {
+        return true;
+    };
+    (0..ArenaLayout::FASTBINS).all(|bin| {
+        let head = memory.read_pointer(arena.saturating_add(fastbins + 8 * bin));
+        head.is_ok_and(|head| head.is_null() || chunk_size(memory, head).is_some())
+    })
+}
+
 /// Before the first malloc everything is zero except the list and the one thread attached to it.
 fn is_untouched(
     memory: &dyn TargetMemory,
@@ -197,7 +208,8 @@ fn find_by_bins(
             let plausible = top.is_aligned(ALIGNMENT)
                 && size & 7 == 1
                 && top.get().wrapping_add(size & !FLAGS).is_multiple_of(4096)
-                && good_bins(memory, arena, &layout) >= GOOD_BINS / 2;
+                && good_bins(memory, arena, &layout) >= GOOD_BINS / 2
+                && has_fastbins(memory, arena, &layout);
             plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))
         })
 }

@@ -93,7 +93,8 @@ impl Reader<'_, '_> {
             .and_then(|size| arena.top.checked_add(size)?.offset_from(heap));
         let impossible =
             recorded < 4096 || !recorded.is_multiple_of(4096) || recorded > self.out.heap_max;
-        let bytes = by_top.filter(|bytes| {
+        let known = by_top.or(by_arena.filter(|bytes| impossible && bytes.is_multiple_of(4096)));
+        let bytes = known.filter(|bytes| {
             *bytes <= self.out.heap_max
                 && *bytes != recorded
                 && (impossible || Some(*bytes) == by_arena)
@@ -103,7 +104,7 @@ impl Reader<'_, '_> {
                 of: heap,
                 at: heap.saturating_add(16),
                 what: "heap_info.size",
-                expected: format!("{bytes:#x}: the top chunk ends there"),
+                expected: format!("{bytes:#x}, where the top chunk ends"),
                 found: format!("{recorded:#x}"),
                 arena: index,
             });

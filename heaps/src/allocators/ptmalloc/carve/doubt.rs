@@ -108,11 +108,13 @@ impl Walker<'_, '_> {
     }
 
     /// Whether an impossible header is one that was written over, rather than data to which a wrong size led: a list
-    /// holds the chunk, only its low bytes are wrong (or a NUL was all that a small size had), or text runs on into it.
+    /// holds the chunk, only its low bytes are wrong, or text runs on into it.
     fn is_written(&mut self, at: Address, header: u64) -> bool {
         let room = self.run.limit.get() - at.get();
         let anchored = anchors::at(self.run.anchors, at).is_some();
-        if header <= room || anchored || self.is_linked(at) {
+        // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
+        let nul = header == 0 && self.word(at).is_some_and(|end| end != 0);
+        if nul || (1..=room).contains(&header) || anchored || self.is_linked(at) {
             return true;
         }
         let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';

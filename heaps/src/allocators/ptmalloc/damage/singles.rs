@@ -217,6 +217,17 @@ impl Inquiry<'_, '_> {
             let length = walked - first.position;
             let taken = list.recorded.is_some_and(|recorded| recorded < walked + 1);
             self.circles.insert(chunk, (length, taken));
+            // The one that stands there twice is counted twice; what stood behind it is cut off.
+            let missing = list
+                .recorded
+                .map(|recorded| recorded.saturating_sub(walked + 1));
+            let edge = *first;
+            self.cut.push(Cut {
+                list: *list,
+                anomaly: None,
+                missing: missing.or(Some(0)),
+                edge,
+            });
         }
     }
 
