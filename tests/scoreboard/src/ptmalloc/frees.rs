@@ -84,6 +84,12 @@ impl Ground<'_> {
             word(chunk.end(), size),
             word(chunk.end() + 8, next & !P),
         ];
+        if at_once {
+            let map = self.arenas[chunk.arena] + self.layout.binmap() + number / 32 * 4;
+            let byte = map + number % 32 / 8;
+            let marks = self.half(byte & !1)?.to_le_bytes()[(byte & 1) as usize];
+            writes.push((byte, vec![marks | 1 << (number % 8)]));
+        }
         if size >= LARGE {
             writes.push(word(at + 32, 0));
             writes.push(word(at + 40, 0));

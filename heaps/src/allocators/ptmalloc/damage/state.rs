@@ -98,6 +98,7 @@ impl Inquiry<'_, '_> {
     fn maps_of_bins(&mut self) {
         let heap = self.heap;
         let layout = &heap.located.arena;
+        let mut said = None;
         for list in self.lists.iter().filter(|list| list.kind == Kind::Bin) {
             let Some(arena) = heap.arenas.rows.get(list.owner) else {
                 continue;
@@ -110,6 +111,12 @@ impl Inquiry<'_, '_> {
             let holds_chunks = self.map.chunk_at(list.head).is_some()
                 && self.word(list.head.saturating_add(24)) == Some(list.at.get());
             if number < 2 || marked || !holds_chunks {
+                continue;
+            }
+            // One write of eight bytes spoils two words of the map, and many bins.
+            if std::mem::replace(&mut said, Some((list.owner, number / 64)))
+                == Some((list.owner, number / 64))
+            {
                 continue;
             }
             let expected = format!("with the bit of bin {number}, which holds chunks");
