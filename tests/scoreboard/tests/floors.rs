@@ -84,3 +84,23 @@ fn tcmalloc_is_as_good_as_recorded() {
     }
     .hold();
 }
+
+#[test]
+fn ptmalloc_is_as_good_as_recorded() {
+    Floors {
+        cores: &[
+            ("glibc-2.31", "healthy-stats", 0),
+            ("glibc-2.36", "healthy-arenas", 1000),
+            ("glibc-2.41", "healthy-large", 2000),
+            ("glibc-2.43", "healthy-exited", 3000),
+        ],
+        seeds: 72,
+        planted: 220,
+        found: 96.5,
+        kind: 98.0,
+        address: 98.0,
+        culprit: 95.0,
+        false_critical: 4,
+    }
+    .hold();
+}

@@ -114,9 +114,8 @@ impl Inquiry<'_, '_> {
                 continue;
             }
             // One write of eight bytes spoils two words of the map, and many bins.
-            if std::mem::replace(&mut said, Some((list.owner, number / 64)))
-                == Some((list.owner, number / 64))
-            {
+            let word = (list.owner, number / 64);
+            if said.replace(word) == Some(word) {
                 continue;
             }
             let expected = format!("with the bit of bin {number}, which holds chunks");
