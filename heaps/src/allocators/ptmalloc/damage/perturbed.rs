@@ -137,7 +137,24 @@ impl Inquiry<'_, '_> {
             }
         }
         let (byte, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-        (count >= MIN_VOTES && (all - count) * MIN_VOTES <= all).then_some(byte)
+        let agree = count >= MIN_VOTES && (all - count) * MIN_VOTES <= all;
+        (agree && self.hands_out(!byte)).then_some(byte)
+    }
+
+    /// Whether blocks in use end in this byte: new ones are filled with the complement. A program that fills its own arrays with
+    /// one value and frees them has no such blocks; zero tells nothing.
+    fn hands_out(&self, complement: u8) -> bool {
+        const LOOKED_AT: usize = 1 << 14;
+        const ENOUGH: usize = 4;
+        let (mut seen, mut filled) = (0, 0);
+        self.each_chunk(|chunk, size, id| {
+            let last = self.word(chunk.saturating_add(size.saturating_sub(8)));
+            let is_filled = last.is_some_and(|word| word.to_le_bytes() == [complement; 8]);
+            filled += usize::from(is_filled && !self.map.is_listed(id));
+            seen += 1;
+            seen < LOOKED_AT && filled < ENOUGH
+        });
+        complement != 0 && filled >= ENOUGH
     }
 }
 
