@@ -142,7 +142,8 @@ fn has_fastbins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout)
     })
 }
 
-/// Before the first malloc everything is zero except the list and the one thread attached to it.
+/// Before and in the first malloc everything is zero except the list, the one thread attached to it, and bins that are made
+/// already.
 fn is_untouched(
     memory: &dyn TargetMemory,
     module: &Module,
@@ -150,8 +151,19 @@ fn is_untouched(
     layout: &ArenaLayout,
 ) -> bool {
     let mut before = vec![0; usize::try_from(layout.next).unwrap_or(0)];
-    let empty =
-        memory.read_into(arena, &mut before).is_ok() && before.iter().all(|byte| *byte == 0);
+    let is_read = memory.read_into(arena, &mut before).is_ok();
+    // The first malloc makes the bins one by one.
+    let (words, _) = before.as_chunks::<8>();
+    let made = |offset: u64| {
+        let bin = offset.checked_sub(layout.bins)? / HEADER * HEADER;
+        let header = arena.checked_add(layout.bins)?.checked_add(bin)?;
+        Some(header.checked_sub(HEADER)?.get())
+    };
+    let empty = is_read
+        && (0u64..).step_by(8).zip(words).all(|(offset, word)| {
+            let word = u64::from_le_bytes(*word);
+            word == 0 || made(offset) == Some(word)
+        });
     let word = |offset| memory.read_u64(arena.saturating_add(offset));
     let at_rest = word(layout.next) == Ok(arena.get())
         && word(layout.next + 8) == Ok(0)
