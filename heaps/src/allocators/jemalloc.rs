@@ -181,6 +181,17 @@ impl<'t> JemallocHeap<'t> {
         row: &'m Row,
         regions: u32,
     ) -> impl Iterator<Item = (u32, Option<u64>)> + 'm {
+        self.marks(row, regions)
+            .map(|(first, word, mask)| (first, word.map(|word| word & mask)))
+    }
+
+    /// Words of a slab's bitmap as they are, with the number of its first region, and which of its bits are regions: the
+    /// others are 0.
+    fn marks<'m>(
+        &'m self,
+        row: &'m Row,
+        regions: u32,
+    ) -> impl Iterator<Item = (u32, Option<u64>, u64)> + 'm {
         let mut cursor = Cursor::new(self.target.memory);
         let at = row.at.saturating_add(self.located.layout.extent.bitmap);
         (0..regions.div_ceil(64)).map(move |group| {
@@ -190,7 +201,7 @@ impl<'t> JemallocHeap<'t> {
                 .ok();
             let left = regions - first;
             let mask = if left < 64 { (1 << left) - 1 } else { u64::MAX };
-            (first, word.map(|word| word & mask))
+            (first, word, mask)
         })
     }
 
@@ -402,13 +413,14 @@ impl JemallocHeap<'_> {
         };
         let mut free = 0;
         let mut regular = true;
-        for (first, word) in self.bitmap(row, class.regions) {
+        for (first, word, mask) in self.marks(row, class.regions) {
             let Some(word) = word else {
                 regular = false;
                 continue;
             };
-            free += u64::from(word.count_ones());
-            regular &= map.mark_listed_run(index, first, word) == 0;
+            let marked = word & mask;
+            free += u64::from(marked.count_ones());
+            regular &= word == marked && map.mark_listed_run(index, first, marked) == 0;
         }
         walk.entries += free;
         regular && free == list.recorded

@@ -114,6 +114,8 @@ fn an_inner_pointer_and_one_of_another_class() {
 fn a_slab_that_counts_a_free_too_many() {
     let mut scene = Scene::healthy();
     scene.set_free_count(0, 4 + 2);
+    // The bin counted it as well: two less in use than the marks say.
+    scene.set_regions(64 - 2);
     let (AnomalyKind::FreedAgain { start, times, .. }, false) = only(&scene) else {
         panic!("{:?}", only(&scene));
     };
@@ -124,6 +126,17 @@ fn a_slab_that_counts_a_free_too_many() {
         only(&scene),
         (AnomalyKind::FreedAgain { .. }, true)
     ));
+}
+
+/// Had a block been freed again, the bin would count less in use than the marks say.
+#[test]
+fn a_count_of_free_regions_that_nobody_freed() {
+    let mut scene = Scene::healthy();
+    scene.set_free_count(0, 4 + 2);
+    let (AnomalyKind::Metadata { of, what, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!((of, what), (at(EDATA), "edata_t.nfree"));
 }
 
 #[test]

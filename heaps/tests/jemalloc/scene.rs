@@ -119,8 +119,12 @@ impl Scene {
         self.word(ARENA + 0x29e8 + 0x2618, 8);
         self.word(dirty + 64, dirty);
         self.word(dirty + 72, dirty);
+        // The root of one of its heaps.
+        self.word(ARENA + 0x29e8 + 0x70 + 0x20 + 7 * 32, dirty);
         self.set_current(EDATA);
         self.word(BIN + 200, EDATA + 128);
+        self.word(BIN + 112, 100); // taken
+        self.word(BIN + 112 + 8, 36); // given back
         self.set_regions(64);
         self.word(BIN + 112 + 64, 2);
         self.word(BIN + 112 + 72, 1);
@@ -172,7 +176,9 @@ impl Scene {
         }
         let bin = CACHE + 8 + CLASS * 24;
         self.word(bin, head);
-        self.word(bin + 16, (full & 0xffff) << 16 | (empty & 0xffff) << 32);
+        // It was empty once: the low water mark is where it begins then.
+        let low = empty & 0xffff;
+        self.word(bin + 16, low | (full & 0xffff) << 16 | low << 32);
     }
 
     /// Free regions that the descriptor of a slab counts.

@@ -17,6 +17,14 @@ use crate::target::{Address, MemoryExt, TargetMemory};
 pub const MAX_ARENAS: u64 = 4095;
 /// Blocks of one base.
 const MAX_BLOCKS: usize = 1 << 12;
+/// Places that are searched for a block: those of 1 TiB.
+const MAX_PLACES: usize = 1 << 19;
+/// Arenas begin this near their bases at most.
+const MAX_ARENA_OFFSET: u64 = 0x4000;
+/// Words that lead nowhere and are remembered.
+const MAX_BROKEN: usize = 16;
+/// Bytes of a block's own header: the base comes first behind it.
+const BLOCK_HEADER: u64 = 0xc0;
 /// Base blocks begin at multiples of this.
 const BLOCK_ALIGNMENT: u64 = 2 << 20;
 
@@ -31,13 +39,21 @@ pub struct Arena {
     pub base: Address,
 }
 
-/// A word of `arenas` that names no arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenSlot {
+/// A word that does not lead to an arena as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenWord {
+    /// The arena, or the word itself where there is none.
+    pub of: Address,
     /// The word.
     pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
     /// What it holds.
-    pub found: Address,
+    pub found: String,
+    /// Nobody ever changes it.
+    pub impossible: bool,
 }
 
 /// All arenas and their bases' blocks.
@@ -45,8 +61,8 @@ pub struct BrokenSlot {
 pub struct Arenas {
     /// By index.
     pub rows: Vec<Arena>,
-    /// Words of `arenas` that name none.
-    pub broken: Vec<BrokenSlot>,
+    /// Words of `arenas`, and of arenas, that lead nowhere.
+    pub broken: Vec<BrokenWord>,
     /// Blocks of all bases, by address.
     blocks: Vec<Range<Address>>,
 }
@@ -65,19 +81,137 @@ impl Arenas {
             if found.is_null() {
                 continue;
             }
-            match arena_at(memory, layout, found).filter(|arena| u64::from(arena.index) == index) {
-                Some(arena) => {
-                    out.blocks
-                        .extend(blocks_of(memory, layout, arena.base).unwrap_or_default());
-                    out.rows.push(arena);
-                }
-                None if out.broken.len() < 16 => out.broken.push(BrokenSlot { at, found }),
-                None => {}
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            let fits = |arena: &Arena| arena.index == index;
+            if let Some(arena) = arena_at(memory, layout, found).filter(fits) {
+                out.add(memory, layout, arena);
+            } else if out.broken.len() < MAX_BROKEN {
+                out.mend(memory, layout, (index, at, found));
             }
         }
         out.blocks.sort_by_key(|block| (block.start, block.end));
         out.blocks.dedup();
         out
+    }
+
+    fn add(&mut self, memory: &dyn TargetMemory, layout: &Layout, arena: Arena) {
+        let blocks = blocks_of(memory, layout, arena.base);
+        self.blocks.extend(blocks.unwrap_or_default());
+        self.rows.push(arena);
+        self.check_map(memory, layout, arena);
+    }
+
+    /// All arenas of 5.3 name the page map, which begins with the base of arena 0.
+    fn check_map(&mut self, memory: &dyn TargetMemory, layout: &Layout, arena: Arena) {
+        let Some(offset) = layout.arena.map else {
+            return;
+        };
+        let word = |arena: Address| memory.read_pointer(arena.saturating_add(offset));
+        let (Some(first), Ok(map)) = (self.rows.first(), word(arena.at)) else {
+            return;
+        };
+        let Ok(first) = word(first.at) else { return };
+        // It begins with the base of arena 0.
+        let is_map = |map| {
+            memory
+                .read_pointer(map)
+                .is_ok_and(|base| self.is_base(base))
+        };
+        if self.broken.len() < MAX_BROKEN && (map != first || !is_map(map)) && !is_map(map) {
+            self.broken.push(BrokenWord {
+                of: arena.at,
+                at: arena.at.saturating_add(offset),
+                what: "pa_shard_t.emap",
+                expected: "the page map, which begins with the base of arena 0".into(),
+                found: map.to_string(),
+                impossible: true,
+            });
+        }
+    }
+
+    fn is_base(&self, at: Address) -> bool {
+        self.rows.iter().any(|arena| arena.base == at)
+    }
+
+    /// What a word of `arenas` should lead to, or why it does not.
+    fn mend(
+        &mut self,
+        memory: &dyn TargetMemory,
+        layout: &Layout,
+        (index, slot, found): (u16, Address, Address),
+    ) {
+        let broken = |of, at, what, expected: String, found: String| BrokenWord {
+            of,
+            at,
+            what,
+            expected,
+            found,
+            impossible: true,
+        };
+        // The arena is there: its base, or the index that it has itself, was written over.
+        let block = Address::new(found.get() & !(BLOCK_ALIGNMENT - 1));
+        let beside = arena_of_block(memory, layout, block, index);
+        if beside.is_none()
+            && let Some(base) = base_of_block(memory, layout, block, index)
+            && found.is_aligned(64)
+            && found > base
+            && found.get() - base.get() < MAX_ARENA_OFFSET
+        {
+            let word = found.saturating_add(layout.arena.base);
+            let named = memory.read_pointer(word).unwrap_or_default();
+            let own = layout.arena.index.map(|offset| {
+                let at = found.saturating_add(offset);
+                (at, memory.read_u32(at).unwrap_or(u32::MAX))
+            });
+            let right_index = own.is_none_or(|(_, own)| own == u32::from(index));
+            match own {
+                Some((at, own)) if named == base && !right_index => self.broken.push(broken(
+                    found,
+                    at,
+                    "arena_t.ind",
+                    index.to_string(),
+                    own.to_string(),
+                )),
+                _ => {
+                    let (expected, found_base) = (base.to_string(), named.to_string());
+                    self.broken
+                        .push(broken(found, word, "arena_t.base", expected, found_base));
+                }
+            }
+            if named == base || right_index {
+                let at = found;
+                self.add(memory, layout, Arena { index, at, base });
+                return;
+            }
+            self.broken.pop();
+        }
+        let lost = beside.or_else(|| lost_arena(memory, layout, index));
+        self.broken.push(BrokenWord {
+            impossible: lost.is_some(),
+            ..broken(
+                slot,
+                slot,
+                "a word of arenas",
+                match lost {
+                    Some(arena) => format!("{}, the arena of this index", arena.at),
+                    None => "an arena in a block of its own base, or null".into(),
+                },
+                found.to_string(),
+            )
+        });
+        if let Some(arena) = lost {
+            self.add(memory, layout, arena);
+        }
+    }
+
+    /// The arena whose own memory holds an address: every descriptor lies in memory of the arena that its extent is of.
+    pub fn holder(&self, memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Option<u16> {
+        let mut rows = self.rows.iter();
+        let holds = |arena: &&Arena| {
+            let blocks = blocks_of(memory, layout, arena.base).unwrap_or_default();
+            blocks.iter().any(|block| block.contains(&at))
+        };
+        rows.find(holds).map(|arena| arena.index)
     }
 
     /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index.
@@ -151,6 +285,55 @@ pub fn arena_at(memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Opti
         at,
         base,
     })
+}
+
+/// The base at the beginning of a block, if it is that of the arena with this index.
+fn base_of_block(
+    memory: &dyn TargetMemory,
+    layout: &Layout,
+    block: Address,
+    index: u16,
+) -> Option<Address> {
+    let base = block.checked_add(BLOCK_HEADER)?;
+    if memory.read_u32(base).ok()? != u32::from(index) {
+        return None;
+    }
+    let blocks = blocks_of(memory, layout, base)?;
+    let inside = blocks.iter().any(|range| range.contains(&base));
+    inside.then_some(base)
+}
+
+/// The arena behind a base at the beginning of a block, if all that it says of itself is right.
+fn arena_of_block(
+    memory: &dyn TargetMemory,
+    layout: &Layout,
+    block: Address,
+    index: u16,
+) -> Option<Arena> {
+    let base = base_of_block(memory, layout, block, index)?;
+    let is_whole = |at: &Address| {
+        let names_base = arena_at(memory, layout, *at).is_some_and(|arena| arena.base == base);
+        let map = layout.arena.map.map(|offset| at.saturating_add(offset));
+        let map = map.map(|word| memory.read_pointer(word).unwrap_or_default());
+        names_base
+            && map.is_none_or(|map| memory.read_pointer(map).is_ok_and(|base| !base.is_null()))
+    };
+    let places = (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step * 64));
+    let at = places.into_iter().find(is_whole)?;
+    Some(Arena { index, at, base })
+}
+
+/// An arena that `arenas` does not lead to: the block that it lies in says whose it is.
+fn lost_arena(memory: &dyn TargetMemory, layout: &Layout, index: u16) -> Option<Arena> {
+    let regions = memory.regions().iter().filter(|region| region.writable);
+    let blocks = regions.flat_map(|region| {
+        let first = region.range.start.get().next_multiple_of(BLOCK_ALIGNMENT);
+        let step = usize::try_from(BLOCK_ALIGNMENT).unwrap_or(usize::MAX);
+        (first..region.range.end.get()).step_by(step)
+    });
+    blocks
+        .take(MAX_PLACES)
+        .find_map(|block| arena_of_block(memory, layout, Address::new(block), index))
 }
 
 /// Blocks of a base, newest first. `None` if the chain makes no sense.

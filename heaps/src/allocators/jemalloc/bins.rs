@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use super::JemallocHeap;
 use super::extents::Row;
 use crate::anomaly::Transient;
-use crate::target::{Address, MemoryExt};
+use crate::target::{Address, Cursor, MemoryExt};
 
 /// A bin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,24 @@ pub struct ArenaBin {
 pub struct Heaped {
     /// Descriptors met, in order.
     pub members: Vec<Address>,
-    /// The first link that leads to no descriptor of the allocator's, or to one met before: its word and its value.
-    pub broken: Option<(Address, Address)>,
+    /// The first link that leads to no descriptor of the allocator's, or to one met before, or to one that does not lead
+    /// back.
+    pub broken: Option<BrokenLink>,
+}
+
+/// A word on the way through a heap.
+#[derive(Clone, Debug)]
+pub struct BrokenLink {
+    /// The descriptor that it belongs to, or that should stand there.
+    pub of: Option<Address>,
+    /// The word.
+    pub at: Address,
+    /// It is the page map's.
+    pub in_page_map: bool,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: Address,
 }
 
 impl JemallocHeap<'_> {
@@ -78,31 +94,106 @@ impl JemallocHeap<'_> {
         })
     }
 
-    /// Slabs in a bin's heap. Bounded by the number of extents.
+    /// The descriptor that a word is in, if it is in one.
+    pub(super) fn owner_of_link(&self, word: Address) -> Option<Address> {
+        let located = &self.located;
+        let at = Address::new(word.get() & !(located.layout.extent.alignment - 1));
+        if !located.arenas.is_own(at) {
+            return None;
+        }
+        if located.extents.repairs.iter().any(|repair| repair.of == at) {
+            return Some(at);
+        }
+        // Arenas and bins lie in the same memory, and descriptors that are not used.
+        let mut cursor = Cursor::new(self.target.memory);
+        let row = Row::read(&mut cursor, &located.layout, at)?;
+        let mut named = |page| located.tree.extent_of_page(&mut cursor, page) == at;
+        let known = located
+            .extents
+            .at(row.start())
+            .is_some_and(|known| known.at == at);
+        let described = known || named(row.first_page()) || named(row.last_page());
+        described.then_some(at)
+    }
+
+    /// The element of the page that a descriptor describes, if it is its only one and names nothing: the descriptor itself
+    /// makes sense. With what it holds.
+    pub(super) fn unnamed(&self, at: Address) -> Option<(Address, Address)> {
+        let located = &self.located;
+        let sound = at.is_aligned(located.layout.extent.alignment) && located.arenas.is_own(at);
+        let mut cursor = Cursor::new(self.target.memory);
+        let row = sound.then(|| Row::read(&mut cursor, &located.layout, at))??;
+        let single = row.first_page() == row.last_page();
+        let exists = located.arenas.get(row.arena).is_some();
+        let nobody = located.extents.at(row.start()).is_none();
+        let element = located.tree.element_at(row.first_page())?;
+        let named = located.tree.element(&mut cursor, element)?.extent;
+        (single && exists && nobody && named.is_null()).then_some((element, named))
+    }
+
+    /// Slabs in a bin's heap.
     pub(super) fn nonfull(&self, bin: ArenaBin) -> Heaped {
+        let most = self.located.extents.rows.len();
+        self.heaped(bin.at.saturating_add(self.located.layout.bin.nonfull), most)
+    }
+
+    /// Extents in the heap whose root the word `root` names: `most` of them, and a few more.
+    pub(super) fn heaped(&self, root: Address, most: usize) -> Heaped {
+        const MORE: usize = 16;
         let memory = self.target.memory;
         let layout = &self.located.layout;
         let mut heaped = Heaped::default();
         let mut seen = HashSet::new();
-        let mut todo = vec![bin.at.saturating_add(layout.bin.nonfull)];
-        while let Some(word) = todo.pop() {
+        // The word of a link, and the extent that it belongs to.
+        let mut todo = vec![(root, Address::default())];
+        while let Some((word, owner)) = todo.pop()
+            && heaped.members.len() <= most + MORE
+        {
             let Ok(member) = memory.read_pointer(word) else {
                 continue;
             };
             if member.is_null() {
                 continue;
             }
-            let sound =
-                member.is_aligned(layout.extent.alignment) && self.located.arenas.is_own(member);
-            if !sound || !seen.insert(member) {
-                heaped.broken.get_or_insert((word, member));
+            let named = member.is_aligned(layout.extent.alignment)
+                && self.owner_of_link(member) == Some(member);
+            let missing = if named { None } else { self.unnamed(member) };
+            if !(named || missing.is_some()) || !seen.insert(member) {
+                heaped.broken.get_or_insert_with(|| BrokenLink {
+                    of: self.owner_of_link(word),
+                    at: word,
+                    in_page_map: false,
+                    expected: "a descriptor that is not in the heap already, or null".into(),
+                    found: member,
+                });
                 continue;
+            }
+            if let Some((at, found)) = missing {
+                heaped.broken.get_or_insert_with(|| BrokenLink {
+                    of: Some(member),
+                    at,
+                    in_page_map: true,
+                    expected: format!("the descriptor {member}"),
+                    found,
+                });
             }
             heaped.members.push(member);
             // prev, next, left child: siblings, and the first of its children.
             let link = member.saturating_add(layout.extent.heap_link);
-            todo.push(link.saturating_add(8));
-            todo.push(link.saturating_add(16));
+            if let Ok(back) = memory.read_pointer(link)
+                && !owner.is_null()
+                && back != owner
+            {
+                heaped.broken.get_or_insert_with(|| BrokenLink {
+                    of: Some(member),
+                    at: link,
+                    in_page_map: false,
+                    expected: format!("{owner}, which leads here"),
+                    found: back,
+                });
+            }
+            todo.push((link.saturating_add(8), member));
+            todo.push((link.saturating_add(16), member));
         }
         heaped
     }

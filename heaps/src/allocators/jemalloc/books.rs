@@ -102,15 +102,16 @@ impl JemallocHeap<'_> {
     /// The page map against the extents (and `arenas` against the arenas).
     fn check_page_map(&self, books: &mut Books) {
         let located = &self.located;
-        for slot in &located.arenas.broken {
+        for broken in &located.arenas.broken {
             let word = Word {
-                of: slot.at,
-                at: slot.at,
-                what: "a word of arenas",
-                expected: "an arena in a block of its own base, or null".into(),
-                found: slot.found.to_string(),
+                of: broken.of,
+                at: broken.at,
+                what: broken.what,
+                expected: broken.expected.clone(),
+                found: broken.found.clone(),
             };
-            books.damage(word, self.somebody_inside());
+            let busy = self.somebody_inside().filter(|_| !broken.impossible);
+            books.damage(word, busy);
         }
         for (at, found) in &located.tree.strays {
             let word = Word {
@@ -152,11 +153,12 @@ impl JemallocHeap<'_> {
                 let word = Word {
                     of: broken.at,
                     at: broken.word,
-                    what: "marks of a cache_bin_t",
-                    expected: format!("at most {} entries", broken.capacity),
-                    found: format!("{} entries", broken.count),
+                    what: broken.what,
+                    expected: broken.expected.clone(),
+                    found: broken.found.clone(),
                 };
-                books.damage(word, self.cache_busy(cache.user));
+                let busy = self.cache_busy(cache.user);
+                books.damage(word, busy.filter(|_| !broken.impossible));
             }
         }
     }

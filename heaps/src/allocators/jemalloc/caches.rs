@@ -11,8 +11,11 @@
 //! Before, the thread's two arenas and its cached leaves tell (`arena`, `rtree_ctx`). Caches that threads share
 //! (`tcache.create`), and those of threads that a fork left behind, stand on the arenas' lists only.
 
+mod places;
+
 use std::collections::{BTreeMap, HashSet};
 
+use super::layout::Generation;
 use super::locate::Located;
 use crate::target::{Address, Cursor, MemoryExt, Target, TargetMemory};
 
@@ -24,6 +27,10 @@ const BIN: u64 = 24;
 const SLOW_ARENA: u64 = 40;
 /// Distances below the thread pointer where a thread's state may begin.
 const DISTANCES: std::ops::Range<u64> = 0x100..0x8000;
+/// Where in `tcache_slow_t` the pointer to `tcache_t` may be.
+const BACK: std::ops::Range<u64> = 0xa0..0x140;
+/// Caches of `tcache.create` have the bins of all classes between their halves.
+const MAX_APART: u64 = 0x1000;
 /// Caches on one arena's list.
 const MAX_CACHES: usize = 1 << 20;
 
@@ -70,17 +77,21 @@ pub struct Cache {
     pub broken: Vec<Broken>,
 }
 
-/// A bin whose marks make no sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A word of a cache that contradicts the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// Its `cache_bin_t`.
+    /// The `cache_bin_t`, or the `tcache_t`.
     pub at: Address,
     /// The word.
     pub word: Address,
-    /// Entries that it claims.
-    pub count: u64,
-    /// Entries that it can have.
-    pub capacity: u64,
+    /// What it is.
+    pub what: &'static str,
+    /// What it should hold.
+    pub expected: String,
+    /// What it holds.
+    pub found: String,
+    /// Nobody ever leaves this, not even for a moment.
+    pub impossible: bool,
 }
 
 /// Finds and reads all caches: those of threads in their order, then the others by address.
@@ -132,19 +143,68 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
             }
         }
     }
-    best(votes)
+    let found = best(votes);
+    let known: HashSet<usize> = found.iter().map(|(thread, _)| *thread).collect();
+    let mut caches: Vec<(usize, Cache)> = found
         .into_iter()
         .filter_map(|(thread, halves)| {
-            new_cache(target.memory, located, halves, User::Thread(thread))
+            let cache = new_cache(target.memory, located, halves, User::Thread(thread))?;
+            Some((thread, cache))
         })
-        .collect()
+        .collect();
+    for (thread, state) in target.threads.list().iter().enumerate() {
+        if !known.contains(&thread)
+            && let Some(pointer) = state.thread_pointer
+            && let Some(cache) = of_half(target.memory, located, pointer, User::Thread(thread))
+        {
+            caches.push((thread, cache));
+        }
+    }
+    caches.sort_by_key(|(thread, _)| *thread);
+    caches.into_iter().map(|(_, cache)| cache).collect()
+}
+
+/// A cache whose fast half has lost its pointer to the slow one, which still points back.
+fn of_half(
+    memory: &dyn TargetMemory,
+    located: &Located,
+    thread: Address,
+    user: User,
+) -> Option<Cache> {
+    let mut cursor = Cursor::new(memory);
+    let first = thread.checked_sub(DISTANCES.end)?;
+    (0..DISTANCES.end / 8).find_map(|index| {
+        let back = first.checked_add(index * 8)?;
+        let cache = Address::new(cursor.read_u64(back).ok()?);
+        let near = cache.get().abs_diff(back.get()) <= MAX_APART;
+        if !near || !cache.is_aligned(8) || cache == back || thread <= cache {
+            return None;
+        }
+        let entries = cursor.read_u64(back.checked_sub(8)?).ok()?;
+        let bins = places::new_bins(memory, located, cache);
+        if !places::in_order(&bins, entries.checked_add(8)) {
+            return None;
+        }
+        let slow = BACK.step_by(8).find_map(|offset| {
+            let slow = back.checked_sub(offset)?;
+            let arena = memory.read_pointer(slow.checked_add(SLOW_ARENA)?).ok()?;
+            located.arenas.is_arena(arena).then_some(slow)
+        })?;
+        let mut found = new_cache(memory, located, Halves { cache, slow, back }, user)?;
+        found.broken.push(Broken {
+            at: cache,
+            word: cache,
+            what: "tcache_t.tcache_slow",
+            expected: format!("{slow}, which points back"),
+            found: memory.read_pointer(cache).unwrap_or_default().to_string(),
+            impossible: true,
+        });
+        Some(found)
+    })
 }
 
 /// The halves of a cache whose fast one is at `cache`, if they point at each other.
 fn halves_at(cursor: &mut Cursor<'_>, cache: Address) -> Option<Halves> {
-    const BACK: std::ops::Range<u64> = 0xa0..0x140;
-    /// Caches of `tcache.create` have the bins of all classes between them.
-    const MAX_APART: u64 = 0x1000;
     let slow = Address::new(cursor.read_u64(cache).ok()?);
     // Both halves are members of one structure, or of one allocation.
     if slow.get().abs_diff(cache.get()) > MAX_APART || !slow.is_aligned(8) || slow.is_null() {
@@ -162,13 +222,10 @@ fn new_cache(
     halves: Halves,
     user: User,
 ) -> Option<Cache> {
-    let arena = memory
-        .read_pointer(halves.slow.checked_add(SLOW_ARENA)?)
-        .ok()?;
-    if !located.arenas.is_arena(arena) {
-        return None; // switched off, or never used
-    }
+    let word = halves.slow.checked_add(SLOW_ARENA)?;
+    let arena = memory.read_pointer(word).ok()?;
     let entries = memory.read_pointer(halves.back.checked_sub(8)?).ok()?;
+    let bins = places::new_bins(memory, located, halves.cache);
     let mut cache = Cache {
         at: halves.cache,
         user,
@@ -177,57 +234,43 @@ fn new_cache(
         bins: Vec::new(),
         broken: Vec::new(),
     };
-    let layout = &located.layout.thread;
-    for class in 0..layout.bin_count {
-        let at = halves
-            .cache
-            .checked_add(layout.bins + u64::from(class) * BIN)?;
-        let (Ok(top), Ok(marks)) = (
-            memory.read_pointer(at),
-            memory.read_u64(at.saturating_add(16)),
-        ) else {
-            continue;
-        };
-        if top.is_null() {
-            continue;
+    let before = entries.get().checked_add(8);
+    if !located.arenas.is_arena(arena) {
+        if arena.is_null() || !places::in_order(&bins, before) {
+            return None; // switched off, or never used
         }
-        // Low bits of: low water, full, empty.
-        let [_, full, empty, _] = [0, 16, 32, 48].map(|shift| marks >> shift & 0xffff);
-        let apart = |from: u64| (empty.wrapping_sub(from) & 0xffff) / 8;
-        let (count, capacity) = (apart(top.get()), apart(full));
-        cache.add(at, at.saturating_add(16), class, top, count, Some(capacity));
+        cache.broken.push(Broken {
+            at: cache.at,
+            word,
+            what: "tcache_slow_t.arena",
+            expected: "an arena".into(),
+            found: arena.to_string(),
+            impossible: true,
+        });
     }
+    let resizes = located.layout.generation == Generation::V5_3_1;
+    cache.add_all(&bins, before, resizes);
     Some(cache)
 }
 
 impl Cache {
-    fn add(
-        &mut self,
-        at: Address,
-        word: Address,
-        class: u16,
-        first: Address,
-        count: u64,
-        capacity: Option<u64>,
-    ) {
-        let most = capacity
-            .unwrap_or(MAX_ENTRIES.into())
-            .min(MAX_ENTRIES.into());
-        if count > most || !first.is_aligned(8) {
-            self.broken.push(Broken {
-                at,
-                word,
-                count,
-                capacity: most,
-            });
-        } else if count > 0 {
-            self.bins.push(Bin {
-                at,
-                class,
-                first,
-                count: u32::try_from(count).unwrap_or(0),
-                capacity: capacity.and_then(|capacity| u32::try_from(capacity).ok()),
-            });
+    /// Adds what bins hold; those that contradict themselves or their neighbours are left out.
+    fn add_all(&mut self, bins: &[places::Placed], before: Option<u64>, resizes: bool) {
+        let misplaced = places::misplaced(bins, before);
+        let last = bins.iter().rposition(places::Placed::is_sound).unwrap_or(0);
+        for (index, (bin, misplaced)) in bins.iter().zip(misplaced).enumerate() {
+            // Where caches can change their size, bins behind it may be old ones.
+            match bin.broken(misplaced, !resizes && index < last) {
+                Some(broken) => self.broken.push(broken),
+                None if bin.count > 0 => self.bins.push(Bin {
+                    at: bin.at,
+                    class: bin.class,
+                    first: bin.first,
+                    count: u32::try_from(bin.count).unwrap_or(0),
+                    capacity: u32::try_from(bin.capacity).ok(),
+                }),
+                None => {}
+            }
         }
     }
 }
@@ -309,30 +352,13 @@ fn old_cache(
         bins: Vec::new(),
         broken: Vec::new(),
     };
-    let small = located.layout.quantum.bins();
-    for class in 0..layout.bin_count {
-        let offset = match (class.checked_sub(small), layout.large_bins) {
-            (Some(large), Some(bins)) => bins + u64::from(large) * BIN,
-            _ => layout.bins + u64::from(class) * BIN,
-        };
-        let bin = at.checked_add(offset)?;
-        let (Ok(counts), Ok(end)) = (
-            memory.read_u64(bin),
-            memory.read_pointer(bin.saturating_add(16)),
-        ) else {
-            continue;
-        };
-        if end.is_null() {
-            continue;
-        }
-        if class == 0 {
-            // Entries of all bins are one block; those of the first come first.
-            cache.own.extend(end.checked_sub(8));
-        }
-        let count = counts >> 32;
-        let first = end.checked_sub(count * 8).unwrap_or_default();
-        cache.add(bin, bin, class, first, count, None);
-    }
+    let bins = places::old_bins(memory, located, at);
+    // Entries of all bins are one block; those of the first come first.
+    let first = bins.first().filter(|bin| bin.class == 0);
+    cache
+        .own
+        .extend(first.and_then(|bin| Address::new(bin.end).checked_sub(8)));
+    cache.add_all(&bins, None, false);
     Some(cache)
 }
 
@@ -362,7 +388,7 @@ fn on_list(
             false => old_cache(memory, located, at, User::Vanished),
         };
         if let Some(mut cache) = cache
-            && cache.arena == arena
+            && (cache.arena == arena || !located.arenas.is_arena(cache.arena))
             && known.insert(cache.at)
         {
             let inside = |own: &Address| {
@@ -384,7 +410,7 @@ fn on_list(
 /// The halves of a cache whose slow one is at `slow`.
 fn of_slow_half(memory: &dyn TargetMemory, slow: Address) -> Option<Halves> {
     let mut cursor = Cursor::new(memory);
-    (0xa0..0x140u64).step_by(8).find_map(|offset| {
+    BACK.step_by(8).find_map(|offset| {
         let back = slow.checked_add(offset)?;
         let cache = Address::new(cursor.read_u64(back).ok()?);
         let halves = halves_at(&mut cursor, cache)?;

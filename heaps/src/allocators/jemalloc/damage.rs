@@ -11,17 +11,18 @@
 //! A cache whose thread is inside the allocator may hold what it has just given back, and after moving what is left,
 //! some entries twice (`tcache_bin_flush`): its entries prove nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::JemallocHeap;
 use super::caches::{Bin, User};
 use super::extents::Row;
+use super::tree::Tree;
 use crate::allocators::{GroupReport, Limit};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Stray, Transient};
 use crate::list::{self, FreeList};
 use crate::map::{Block, BlockId, BlockState, HeapMap};
 use crate::presence::Presence;
-use crate::target::{Address, MemoryExt};
+use crate::target::{Address, Cursor, MemoryExt};
 
 /// Anomalies of one class.
 const MAX_ANOMALIES: usize = 256;
@@ -53,6 +54,7 @@ pub(super) fn describe(heap: &JemallocHeap<'_>, lists: &[FreeList], map: &HeapMa
     }
     look.mark_miscounted();
     look.gather_edges(lists);
+    look.drop_confused();
     look.say_disputes();
     look.say_miscounts();
     look.report
@@ -64,8 +66,9 @@ struct Miscount {
     ones: u64,
     /// Its bits: the first slot of each word, and the word.
     words: Vec<(u32, u64)>,
-    /// The first word of its bits that looks like something else.
-    foreign: Option<(Address, u64)>,
+    /// The first word of its bits that looks like something else, or has bits of no region, and which of its bits are
+    /// regions.
+    foreign: Option<(Address, u64, u64)>,
 }
 
 impl Miscount {
@@ -106,7 +109,7 @@ impl Look<'_> {
         let mut ones = 0;
         let mut foreign = None;
         let mut words: Vec<(u32, u64)> = Vec::new();
-        for (first, word) in self.heap.bitmap(row, cut.regions) {
+        for (first, word, mask) in self.heap.marks(row, cut.regions) {
             let Some(word) = word else {
                 self.report.limits.push(Limit {
                     what: format!("the bitmap of the slab {}", row.start()),
@@ -115,16 +118,17 @@ impl Look<'_> {
                 });
                 return;
             };
-            ones += u64::from(word.count_ones());
-            if foreign.is_none() && self.looks_foreign(word) {
+            ones += u64::from((word & mask).count_ones());
+            if foreign.is_none() && (word & !mask != 0 || self.looks_foreign(word)) {
                 let at = row
                     .at
                     .saturating_add(self.heap.located.layout.extent.bitmap + u64::from(first / 8));
-                foreign = Some((at, word));
+                foreign = Some((at, word, mask));
             }
-            words.push((first, word));
+            words.push((first, word & mask));
         }
-        if ones != u64::from(row.free) {
+        let beyond = foreign.is_some_and(|(_, word, mask)| word & !mask != 0);
+        if ones != u64::from(row.free) || beyond {
             self.miscounted.push(Miscount {
                 row: *row,
                 ones,
@@ -208,6 +212,9 @@ impl Look<'_> {
                 }
                 continue;
             }
+            if self.heap.is_lost(entry) {
+                continue;
+            }
             // A thread in the middle of giving a hundred blocks back is worth one note.
             if busy.is_some() && std::mem::replace(&mut noted, true) {
                 continue;
@@ -268,6 +275,23 @@ impl Look<'_> {
         }
     }
 
+    /// A slab whose marks cannot be right, whatever was freed how often: what they say of blocks that caches hold is part
+    /// of that, and no error of its own.
+    fn drop_confused(&mut self) {
+        let wrong = self
+            .miscounted
+            .iter()
+            .filter(|miscount| miscount.freed_again().is_none())
+            .filter_map(|miscount| self.map.row_at(miscount.row.start()));
+        let wrong: BTreeSet<u32> = wrong.collect();
+        self.disputed.retain(|id, edges| {
+            let marked = edges
+                .iter()
+                .any(|edge| edge.list.holder == HolderKind::Slab);
+            !(marked && edges.len() == 2 && wrong.contains(&id.extent))
+        });
+    }
+
     fn say_disputes(&mut self) {
         for (id, edges) in std::mem::take(&mut self.disputed) {
             let Some(block) = self.map.block(id) else {
@@ -311,6 +335,9 @@ impl Look<'_> {
     }
 
     fn say_miscounts(&mut self) {
+        /// Bins whose statistics are looked up.
+        const MAX_ASKED: usize = 16;
+        let mut asked = 0;
         for miscount in std::mem::take(&mut self.miscounted) {
             let Miscount {
                 row, ones, foreign, ..
@@ -328,11 +355,18 @@ impl Look<'_> {
                 found,
                 counts_only: false,
             };
-            let kind = match (foreign, miscount.freed_again()) {
-                (Some((at, word)), _) => metadata(
+            let again = miscount
+                .freed_again()
+                .filter(|_| asked > MAX_ASKED || !self.heap.counts_agree(row));
+            asked += usize::from(again.is_some());
+            let kind = match (foreign, again) {
+                (Some((at, word, mask)), _) => metadata(
                     *at,
                     self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
-                    format!("marks of which {recorded} in all are set"),
+                    match word & !mask {
+                        0 => format!("marks of which {recorded} in all are set"),
+                        _ => format!("marks within {mask:#x}, of which {recorded} in all are set"),
+                    },
                     format!("{word:#x}, and {ones} set in all"),
                 ),
                 (None, Some(times)) => AnomalyKind::FreedAgain {
@@ -369,6 +403,26 @@ impl Look<'_> {
 }
 
 impl JemallocHeap<'_> {
+    /// Whether a slab's bin counts as many regions in use as the marks of its slabs: then no region was counted as given
+    /// back once more than it was. `false` where nothing is counted.
+    fn counts_agree(&self, row: &Row) -> bool {
+        let Some(bin) = self.bin_of(row) else {
+            return false;
+        };
+        let counted = bin.at.saturating_add(self.located.layout.bin.regions);
+        let counted = self.target.memory.read_u64(counted).unwrap_or(0);
+        let slabs = self.located.extents.rows.iter().filter_map(|row| {
+            let cut = self.slab_class(row)?;
+            (self.bin_of(row)?.at == bin.at).then_some((row, cut))
+        });
+        let in_use = slabs.map(|(row, cut)| {
+            let words = self.bitmap(row, cut.regions);
+            let free: u32 = words.filter_map(|(_, word)| Some(word?.count_ones())).sum();
+            u64::from(cut.regions.saturating_sub(free))
+        });
+        counted != 0 && counted == in_use.sum::<u64>()
+    }
+
     /// A structure's member as this release calls it.
     pub(super) fn name_of(&self, old: &'static str, new: &'static str) -> &'static str {
         if self.located.layout.generation.is_5_3() {
@@ -404,6 +458,25 @@ impl JemallocHeap<'_> {
         Transient {
             thread: self.presences.tid(thread),
             proof: self.presences.proof(thread),
+        }
+    }
+
+    /// Whether an entry says nothing because of what else is damaged: a node of the page map leads nowhere, the page's
+    /// element names what is no descriptor any more, or the descriptor was written over.
+    fn is_lost(&self, at: Address) -> bool {
+        let located = &self.located;
+        let page = at.get() >> Tree::PAGE_SHIFT;
+        if let Some(row) = located.extents.at(at) {
+            return located
+                .extents
+                .repairs
+                .iter()
+                .any(|repair| repair.of == row.at);
+        }
+        let mut cursor = Cursor::new(self.target.memory);
+        match located.tree.element_at(page) {
+            None => !located.tree.strays.is_empty(),
+            Some(_) => !located.tree.extent_of_page(&mut cursor, page).is_null(),
         }
     }
 

@@ -82,6 +82,10 @@ pub struct Row {
     pub state: State,
     /// Cut into regions.
     pub slab: bool,
+    /// First of what the system mapped in one go (5.3; elsewhere false).
+    pub head: bool,
+    /// A part of a huge page that it does not name.
+    pub homeless: bool,
 }
 
 const _: () = assert!(size_of::<Row>() <= 40, "an extent costs 40 bytes");
@@ -116,7 +120,12 @@ impl Row {
         let start = address & !(PAGE - 1);
         let end = start.checked_add(bytes)?;
         let sound = bytes != 0 && start != 0 && end < MAX_ADDRESS;
-        sound.then(|| Self::described(layout, at, bits, Address::new(address), bytes))
+        let is_huge = extent.huge.is_some_and(|huge| huge.of(bits) == 1);
+        let homeless = is_huge && cursor.read_u64(at.checked_add(extent.huge_page)?) == Ok(0);
+        sound.then(|| Self {
+            homeless,
+            ..Self::described(layout, at, bits, Address::new(address), bytes)
+        })
     }
 
     /// The extent of a descriptor at `at`, from its bits.
@@ -133,7 +142,19 @@ impl Row {
             shard: u8::try_from(extent.shard.map_or(0, |shard| shard.of(bits))).unwrap_or(0),
             state: State::of(extent.state.of(bits)),
             slab: extent.slab.of(bits) == 1,
+            head: extent.head.is_some_and(|head| head.of(bits) == 1),
+            homeless: false,
         }
+    }
+
+    /// Whether it is handed out or cut into regions; `none` is the class that means none.
+    fn is_in_use(&self, none: u16) -> bool {
+        self.state == State::Active && self.class < none
+    }
+
+    /// Number of its last page.
+    pub fn last_page(&self) -> u64 {
+        self.first_page() + (self.bytes >> PAGE_SHIFT) - 1
     }
 }
 
@@ -187,8 +208,12 @@ pub struct Extents {
 
 /// Elements that one worker looks at.
 const CHUNK: u64 = 1 << 15;
-/// Elements and overlaps that are remembered of each chunk, and in all.
+/// Bytes of the longest slab whose every page is looked at.
+const MAX_SLAB: u64 = 1 << 20;
+/// Elements that are remembered of each chunk, and overlaps.
 const MAX_STRAYS: usize = 64;
+/// Elements that are remembered in all.
+const MAX_MENDED: usize = 256;
 
 /// A leaf element and its page.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +231,8 @@ struct Found {
     stray_count: u64,
     /// Extents that contradict the element of their first page in what it repeats of them.
     disputed: Vec<(Row, Named)>,
+    /// Extents, and a page of theirs whose element should say so and does not.
+    torn: Vec<(Row, Named)>,
 }
 
 impl Extents {
@@ -231,13 +258,17 @@ impl Extents {
         let mut out = Self::default();
         let mut strays = Vec::new();
         let mut disputed = Vec::new();
+        let mut torn = Vec::new();
         for chunk in found {
             out.rows.extend(chunk.rows);
             out.strays += chunk.stray_count;
             strays.extend(chunk.strays);
             disputed.extend(chunk.disputed);
+            torn.extend(chunk.torn);
         }
-        out.mend(source, &strays, &disputed);
+        strays.truncate(MAX_MENDED);
+        torn.truncate(MAX_MENDED);
+        out.mend(source, &strays, &disputed, &torn);
         out.drop_overlaps();
         out
     }
@@ -321,7 +352,7 @@ impl Source<'_> {
                     } else {
                         found.disputed.push((row, named));
                     }
-                    self.ends_as_told(&mut firsts, &row)
+                    self.check_pages(&mut firsts, &row, &element, &mut found)
                 }
                 // A last page: the first one must name the extent, too.
                 Some(row) if row.holds_page(page) => {
@@ -339,10 +370,41 @@ impl Source<'_> {
         found
     }
 
-    /// Whether the element of an extent's last page names it.
-    fn ends_as_told(&self, cursor: &mut Cursor<'_>, row: &Row) -> bool {
-        let last = row.first_page() + (row.bytes >> PAGE_SHIFT) - 1;
-        last == row.first_page() || self.tree.extent_of_page(cursor, last) == row.at
+    /// Compares the elements of an extent's further pages with the one of its first: of a slab on every page, else on
+    /// the last one. Says whether all name the extent.
+    fn check_pages(
+        &self,
+        cursor: &mut Cursor<'_>,
+        row: &Row,
+        first: &Element,
+        found: &mut Found,
+    ) -> bool {
+        let last = row.last_page();
+        let is_slab = row.slab && row.is_in_use(self.layout.quantum.classes());
+        let from = match is_slab && row.bytes <= MAX_SLAB {
+            true => row.first_page() + 1,
+            false => last.max(row.first_page() + 1),
+        };
+        let mut named = true;
+        for page in from..=last {
+            // Pages that no leaf maps have no element.
+            let at = self.tree.element_at(page).unwrap_or_default();
+            let element = match at.is_null() {
+                true => Some(Element::none()),
+                false => self.tree.element(cursor, at),
+            };
+            let Some(element) = element else {
+                continue;
+            };
+            let same = element.state == first.state
+                && (!is_slab || element.class == first.class && element.slab == first.slab)
+                && (page != last || element.head == first.head);
+            named &= element.extent == row.at;
+            if (!same || element.extent != row.at) && found.torn.len() < MAX_STRAYS {
+                found.torn.push((*row, Named { at, page, element }));
+            }
+        }
+        named
     }
 
     /// Whether an extent's own words agree with what its first page's element repeats of them, and make sense.
@@ -351,18 +413,19 @@ impl Source<'_> {
         let same_state = element
             .state
             .is_none_or(|state| State::of(state.into()) == row.state);
-        let active = row.state == State::Active && row.class < none;
+        let active = row.is_in_use(none);
         self.makes_sense(row)
             && same_state
+            && element.head.is_none_or(|head| head == row.head)
             && (!active || element.class == row.class && element.slab == row.slab)
     }
 
     /// Whether an extent's own words make sense by themselves.
     fn makes_sense(&self, row: &Row) -> bool {
         let cut = self.sizes.small(row.class);
-        let is_slab =
-            row.slab && row.state == State::Active && row.class < self.layout.quantum.classes();
+        let is_slab = row.slab && row.is_in_use(self.layout.quantum.classes());
         self.arenas.get(row.arena).is_some()
+            && !row.homeless
             && row.state != State::Impossible
             && row.class <= self.layout.quantum.classes()
             && (!is_slab || cut.is_some_and(|cut| cut.slab_bytes == row.bytes))

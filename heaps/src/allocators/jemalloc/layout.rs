@@ -94,6 +94,12 @@ pub struct ExtentLayout {
     pub free: BitsAt,
     /// Shard of its bin (from 5.2 on).
     pub shard: Option<BitsAt>,
+    /// First of what the system mapped in one go, as the page map repeats it (5.3).
+    pub head: Option<BitsAt>,
+    /// Made by the huge page allocator (5.3), which keeps the huge page's address at `huge_page`.
+    pub huge: Option<BitsAt>,
+    /// Offset of the pointer to the huge page that it is a part of.
+    pub huge_page: u64,
     /// Offset of the address.
     pub address: u64,
     /// Offset of the size; the low 12 bits are something else.
@@ -159,6 +165,10 @@ pub struct PagesLayout {
     pub counts: &'static [u64],
     /// Offset of the state of its extents.
     pub state: u64,
+    /// Offsets of its sets of heaps: a page cache of 5.3 has one for guarded extents, too.
+    pub sets: &'static [u64],
+    /// Offset of the first heap in a set, and the bytes from one heap to the next.
+    pub heaps: (u64, u64),
 }
 
 /// `base_t`.
@@ -254,6 +264,9 @@ fn extent(generation: Generation) -> ExtentLayout {
         class: BitsAt::new(shift + 2, 8),
         free: BitsAt::new(shift + 10, 10),
         shard: None,
+        head: None,
+        huge: None,
+        huge_page: 24,
         address: 8,
         size: 16,
         heap_link: 40,
@@ -275,6 +288,8 @@ fn extent(generation: Generation) -> ExtentLayout {
             class: BitsAt::new(20, 8),
             free: BitsAt::new(28, 10),
             shard: Some(BitsAt::new(38, 6)),
+            head: Some(one(44)),
+            huge: Some(one(14)),
             list_link: 64,
             requested: Some(72),
             context: 80,
@@ -368,16 +383,22 @@ fn pages(generation: Generation) -> PagesLayout {
             lists: &[1736],
             counts: &[1744],
             state: 1752,
+            sets: &[],
+            heaps: (0, 0),
         },
         Generation::V5_2 => PagesLayout {
             lists: &[0x1350],
             counts: &[0x1358],
             state: 0x1360,
+            sets: &[0],
+            heaps: (0x70, 8),
         },
         Generation::V5_3_0 | Generation::V5_3_1 => PagesLayout {
             lists: &[0x2610, 0x4bc8],
             counts: &[0x2618, 0x4bd0],
             state: 0x4be0,
+            sets: &[0x70, 0x2628],
+            heaps: (0x20, 32),
         },
     }
 }

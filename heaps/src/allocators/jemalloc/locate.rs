@@ -194,6 +194,9 @@ fn find_arenas(
         for (start, count) in votes {
             // Other variables name arena 0, too: what follows them is something else.
             let strangers = Arenas::strangers(memory, &layout, start);
+            if strangers > count as u64 {
+                continue;
+            }
             let votes = (count, std::cmp::Reverse(strangers));
             if best.is_none_or(|(most, ..)| votes > most) {
                 best = Some((votes, layout, start));
@@ -235,8 +238,12 @@ fn find_root(
         }
     }
     let told = votes.into_iter().max_by_key(|(_, count)| *count);
+    let told = told.map(|(map, _)| map).or_else(|| {
+        let root = find_root_by_leaves(finder, layout, arenas)?;
+        root.checked_sub(layout.root)
+    });
     let told =
-        told.and_then(|(map, _)| Some((map, map.checked_add(layout.root)?, LocatedBy::Structure)));
+        told.and_then(|map| Some((map, map.checked_add(layout.root)?, LocatedBy::Structure)));
     named("arena_emap_global").or(told)
 }
 

@@ -71,6 +71,21 @@ pub struct Element {
     pub slab: bool,
     /// State (5.3).
     pub state: Option<u8>,
+    /// First of what the system mapped in one go (5.3).
+    pub head: Option<bool>,
+}
+
+impl Element {
+    /// One that was never written.
+    pub fn none() -> Self {
+        Self {
+            extent: Address::default(),
+            class: 0,
+            slab: false,
+            state: None,
+            head: None,
+        }
+    }
 }
 
 /// A leaf.
@@ -228,6 +243,11 @@ impl Tree {
         None
     }
 
+    /// Whether an element is two words: what it says beside the name stands in the second.
+    pub fn is_wide(&self) -> bool {
+        self.geometry.element_bytes() > 8
+    }
+
     /// The element at an address.
     #[inline]
     pub fn element(&self, cursor: &mut Cursor<'_>, at: Address) -> Option<Element> {
@@ -250,6 +270,7 @@ impl Tree {
             class: u16::try_from(word >> 48).unwrap_or(u16::MAX),
             slab: word & 1 == 1,
             state: self.generation_5_3.then_some((word >> 2 & 7) as u8),
+            head: self.generation_5_3.then_some(word >> 1 & 1 == 1),
         }
     }
 
@@ -261,6 +282,7 @@ impl Tree {
                 class: u16::try_from(low >> 5).unwrap_or(u16::MAX),
                 slab: low & 1 == 1,
                 state: Some((low >> 2 & 7) as u8),
+                head: Some(low >> 1 & 1 == 1),
             }
         } else {
             Element {
@@ -268,6 +290,7 @@ impl Tree {
                 class: u16::try_from(low).unwrap_or(u16::MAX),
                 slab: second >> 32 & 0xff == 1,
                 state: None,
+                head: None,
             }
         }
     }

@@ -17,7 +17,10 @@ use crate::allocators::jemalloc::extents::{Row, State};
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
 use crate::anomaly::AnomalyKind;
-use crate::target::{Address, MemoryExt};
+use crate::target::{Address, Cursor, MemoryExt};
+
+/// Heaps of a page cache (`SC_NPSIZES` and one more).
+const HEAPS: u64 = 200;
 
 /// Pages of an arena by what the extents say.
 #[derive(Clone, Copy, Default)]
@@ -157,6 +160,22 @@ impl JemallocHeap<'_> {
                 return;
             }
         }
+        let heads = layout.lists.iter().map(|list| cache.saturating_add(*list));
+        let empty = |head| memory.read_pointer(head) == Ok(Address::default());
+        if extents > 0 && heads.clone().all(empty) && at_rest() {
+            for at in heads.take(1) {
+                let word = Word {
+                    of: cache,
+                    at,
+                    what: "list of a page cache",
+                    expected: format!("one of its {extents} extents"),
+                    found: "0".into(),
+                };
+                books.damage(word, None);
+            }
+            return;
+        }
+        self.check_heaps(books, cache, extents);
         if recorded != walked && !books.damaged && at_rest() {
             books.count(Word {
                 of: cache,
@@ -181,29 +200,37 @@ impl JemallocHeap<'_> {
     /// Follows the ring of a page cache's extents; says whether it is sound.
     fn check_list(&self, books: &mut Books, cache: Address, head: u64) -> bool {
         let memory = self.target.memory;
-        let link = self.located.layout.extent.list_link;
+        let layout = &self.located.layout.extent;
+        let link = layout.list_link;
         let head = cache.saturating_add(head);
         let Ok(first) = memory.read_pointer(head) else {
             return true;
         };
-        let mut say = |at, expected: String, found: Address| {
+        let is_extent =
+            |at: Address| at.is_aligned(layout.alignment) && self.located.arenas.is_own(at);
+        let mut say = |at: Address, expected: String, found: Address| {
             let what = "link of a page cache's list";
+            let of = self.owner_of_link(at).unwrap_or(cache);
+            let found = found.to_string();
             books.damage(
                 Word {
-                    of: cache,
+                    of,
                     at,
                     what,
                     expected,
-                    found: found.to_string(),
+                    found,
                 },
                 None,
             );
             false
         };
+        if first.is_null() {
+            return true;
+        }
         let mut seen = HashSet::new();
         let (mut at, mut here) = (head, first);
-        while !here.is_null() {
-            if !self.located.arenas.is_own(here) {
+        loop {
+            if !is_extent(here) || at == head && !self.free_extent(here) {
                 return say(at, "an extent in the allocator's own memory".into(), here);
             }
             if !seen.insert(here) {
@@ -214,17 +241,99 @@ impl JemallocHeap<'_> {
                 return true;
             };
             let back = next.saturating_add(link + 8);
-            if self.located.arenas.is_own(next)
+            if is_extent(next)
                 && let Ok(before) = memory.read_pointer(back)
                 && before != here
             {
-                return say(back, format!("{here}, which leads here"), before);
+                if !self.free_extent(next) {
+                    return say(at, "a free extent".into(), next);
+                }
+                let last = memory.read_pointer(first.saturating_add(link + 8));
+                if last == Ok(next) && self.free_extent(next) {
+                    self.say_entered_again(books, next, back, (here, before));
+                    return false;
+                }
+                // Of two words that disagree, the one is wrong that nobody else agrees with.
+                let skips = is_extent(before)
+                    && memory.read_pointer(before.saturating_add(link)) == Ok(next);
+                return match skips {
+                    true => say(at, "the extent that leads back here".into(), next),
+                    false => say(back, format!("{here}, which leads here"), before),
+                };
             }
             if next == first {
-                break;
+                return true;
             }
             here = next;
         }
-        true
+    }
+
+    /// Whether a descriptor is that of a free extent.
+    fn free_extent(&self, at: Address) -> bool {
+        let repairs = &self.located.extents.repairs;
+        if repairs.iter().any(|repair| repair.of == at) {
+            return true;
+        }
+        let mut cursor = Cursor::new(self.target.memory);
+        let row = Row::read(&mut cursor, &self.located.layout, at);
+        // One that the page map has lost is found by its heap.
+        let known = self.owner_of_link(at) == Some(at) || self.unnamed(at).is_some();
+        known && row.is_some_and(|row| row.state.cache().is_some())
+    }
+
+    /// The last of a ring, to which one in its middle leads as well: it was appended while it was in the ring already, as
+    /// a free does with a large block that is free.
+    fn say_entered_again(
+        &self,
+        books: &mut Books,
+        extent: Address,
+        at: Address,
+        (here, before): (Address, Address),
+    ) {
+        let mut cursor = Cursor::new(self.target.memory);
+        let Some(row) = Row::read(&mut cursor, &self.located.layout, extent) else {
+            return;
+        };
+        let kind = AnomalyKind::FreedAgain {
+            start: row.start(),
+            block: None,
+            times: 1,
+            at,
+            what: "link of a page cache's list",
+            expected: format!("{here}, which leads here"),
+            found: format!("{before}: it was appended again"),
+        };
+        books.damaged = true;
+        books.push(extent, kind, None);
+    }
+
+    /// Heaps of a page cache: links that lead both ways, and extents that are its own.
+    fn check_heaps(&self, books: &mut Books, cache: Address, extents: u64) {
+        let (first, apart) = self.located.layout.pages.heaps;
+        let mut members = 0;
+        for index in 0..HEAPS {
+            for set in self.located.layout.pages.sets {
+                let root = cache.saturating_add(set + first + index * apart);
+                let most = usize::try_from(extents.saturating_sub(members)).unwrap_or(usize::MAX);
+                let heaped = self.heaped(root, most);
+                members += heaped.members.len() as u64;
+                if let Some(broken) = heaped.broken {
+                    let word = broken.word(cache, "link of a page cache's heap");
+                    return books.damage(word, None);
+                }
+            }
+        }
+        if members != extents && !books.damaged && self.somebody_inside().is_none() {
+            books.damage(
+                Word {
+                    of: cache,
+                    at: cache.saturating_add(first),
+                    what: "heaps of a page cache",
+                    expected: format!("its {extents} extents"),
+                    found: format!("{members} extents"),
+                },
+                None,
+            );
+        }
     }
 }

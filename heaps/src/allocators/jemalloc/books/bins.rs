@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{Books, Word};
 use crate::allocators::jemalloc::JemallocHeap;
-use crate::allocators::jemalloc::bins::ArenaBin;
+use crate::allocators::jemalloc::bins::{ArenaBin, BrokenLink};
 use crate::allocators::jemalloc::extents::Row;
 use crate::target::{Address, MemoryExt};
+
+/// More regions than any process ever has.
+const MAX_OUT: u64 = 1 << 48;
 
 /// The slabs of one bin.
 #[derive(Default)]
@@ -15,6 +18,22 @@ struct Slabs {
     regions: u64,
     /// Their descriptors with their free regions and their capacity.
     members: Vec<(Address, u32, u32)>,
+}
+
+impl BrokenLink {
+    /// As a word of the books: of the structure that the heap belongs to, if of no descriptor.
+    pub(super) fn word(self, owner: Address, what: &'static str) -> Word {
+        Word {
+            of: self.of.unwrap_or(owner),
+            at: self.at,
+            what: match self.in_page_map {
+                true => "rtree_leaf_elm_t",
+                false => what,
+            },
+            expected: self.expected,
+            found: self.found.to_string(),
+        }
+    }
 }
 
 impl JemallocHeap<'_> {
@@ -60,6 +79,17 @@ impl JemallocHeap<'_> {
         let layout = &self.located.layout.bin;
         let at = bin.at.saturating_add(layout.current);
         let current = memory.read_pointer(at).unwrap_or_default();
+        if let Some((at, found)) = self.unnamed(current) {
+            let broken = BrokenLink {
+                of: Some(current),
+                at,
+                in_page_map: true,
+                expected: format!("the descriptor {current}"),
+                found,
+            };
+            books.damage(broken.word(bin.at, ""), self.somebody_inside());
+            return;
+        }
         if !current.is_null() && slabs.members.iter().all(|(member, ..)| *member != current) {
             let word = Word {
                 of: bin.at,
@@ -73,7 +103,7 @@ impl JemallocHeap<'_> {
                 found: current.to_string(),
             };
             // A slab that is not in the page map yet is not in a bin either.
-            let impossible = !self.located.arenas.is_own(current);
+            let impossible = self.owner_of_link(current) != Some(current);
             books.damage(word, self.somebody_inside().filter(|_| !impossible));
             return;
         }
@@ -84,16 +114,15 @@ impl JemallocHeap<'_> {
     /// Slabs with some regions in use and some free are in the heap, and nothing else is.
     fn check_nonfull(&self, books: &mut Books, bin: ArenaBin, current: Address, slabs: &Slabs) {
         let heaped = self.nonfull(bin);
-        let word = |at, expected: String, found: String| Word {
-            of: at,
+        let word = |at: Address, expected: String, found: String| Word {
+            of: self.owner_of_link(at).unwrap_or(bin.at),
             at,
             what: "link of bin_t.slabs_nonfull",
             expected,
             found,
         };
-        if let Some((at, found)) = heaped.broken {
-            let expected = "a slab that is not in the heap already, or null".to_owned();
-            books.damage(word(at, expected, found.to_string()), None);
+        if let Some(broken) = heaped.broken {
+            books.damage(broken.word(bin.at, "link of bin_t.slabs_nonfull"), None);
             return;
         }
         if books.damaged {
@@ -140,8 +169,25 @@ impl JemallocHeap<'_> {
         let layout = &self.located.layout.bin;
         let read = |offset| memory.read_u64(bin.at.saturating_add(offset)).unwrap_or(0);
         let (regions, count) = (read(layout.regions), read(layout.slabs));
-        let none = regions == 0 && count == 0;
+        // Allocations, and frees: a reset of the arena forgets regions without counting them.
+        let (taken, given) = (read(layout.regions - 24), read(layout.regions - 16));
+        let requests = read(layout.regions - 8);
+        let none = regions == 0 && count == 0 || taken == 0 && given == 0 && requests == 0;
         if none || books.damaged {
+            return;
+        }
+        let out = taken.wrapping_sub(given);
+        if !(slabs.regions..MAX_OUT).contains(&out) && self.somebody_inside().is_none() {
+            let too_few = given > taken || taken > MAX_OUT;
+            books.count(Word {
+                of: bin.at,
+                at: bin
+                    .at
+                    .saturating_add(layout.regions - if too_few { 24 } else { 16 }),
+                what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
+                expected: format!("at least {}, its regions in use", slabs.regions),
+                found: format!("{taken} - {given}"),
+            });
             return;
         }
         let nonfull = slabs

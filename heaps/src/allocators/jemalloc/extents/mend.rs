@@ -1,56 +1,107 @@
 //! Extents whose own words, or whose elements in the page map, were written over: the others tell what they held.
 //!
-//! An extent is known twice: by its descriptor (address, size, class, state) and by the page map (pages that name it; the
-//! class and the state beside the name). One stray write reaches one of the two.
+//! An extent is known several times: by its descriptor (address, size, class, state), by the element of its first page
+//! (class and state beside the name), and by that of its last page; a slab by those of all its pages. One stray write
+//! reaches one of them, so the others outvote it:
+//!
+//! ```text
+//! the descriptor and the first page agree    the element of a further page is wrong, or the size is
+//! the descriptor and a further page agree    the element of the first page is wrong
+//! all pages agree                            the address in the descriptor is wrong
+//! ```
 
-use std::collections::BTreeMap;
+mod say;
 
-use super::{Extents, Named, Repair, Row, Source, State};
-use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
-use crate::target::{Address, Cursor};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Words that are mended and said.
-const MAX_REPAIRS: usize = 64;
+use super::{Extents, Named, Row, Source, State};
+use crate::allocators::jemalloc::sizes::{PAGE, PAGE_SHIFT};
+use crate::target::{Address, Cursor, MemoryExt};
+
+/// Bytes of a block of the allocator's own memory.
+const TOGETHER: u64 = 2 << 20;
+/// Descriptors in one of them that are each said.
+const MAX_TOGETHER: usize = 4;
+/// Large blocks begin at a multiple of this in their first page.
+const LINE: u64 = 64;
+/// Extents that begin badly and are said.
+const MAX_ODD: usize = 64;
 /// Pages behind an extent's first that are searched for its last.
 const MAX_PAGES: u64 = 1 << 20;
 
 impl Extents {
     /// Mends what can be mended; says all of it.
-    pub(super) fn mend(&mut self, source: Source<'_>, strays: &[Named], disputed: &[(Row, Named)]) {
-        if strays.is_empty() && disputed.is_empty() {
-            return;
-        }
+    pub(super) fn mend(
+        &mut self,
+        source: Source<'_>,
+        strays: &[Named],
+        disputed: &[(Row, Named)],
+        torn: &[(Row, Named)],
+    ) {
         for (row, named) in disputed {
-            let row = self.settle_dispute(source, *row, named);
+            let row = self.settle_dispute(source, *row, named, torn);
             self.rows.push(row);
         }
         self.rows.sort_by_key(|row| (row.start(), row.at));
-        // By the descriptor that they name.
+        let disputed: BTreeSet<Address> = disputed.iter().map(|(row, _)| row.at).collect();
+        for (row, named) in torn {
+            let known = self.at(row.start()).copied();
+            let Some(row) = known.filter(|known| known.at == row.at) else {
+                continue;
+            };
+            // What settled a dispute about the extent has settled this.
+            if row.holds_page(named.page) && !disputed.contains(&row.at) {
+                self.mend_torn(source, row, named);
+            }
+        }
+        // By the descriptor that they name; first those that such a descriptor explains.
         let mut groups: BTreeMap<Address, Vec<&Named>> = BTreeMap::new();
         for stray in strays {
             groups.entry(stray.element.extent).or_default().push(stray);
         }
+        groups.retain(|extent, named| !self.mend_first_page(source, *extent, named));
+        self.mend_only_pages(source, strays);
+        // Many descriptors that lie together in memory that is not the allocator's: it was, and what says so is wrong.
+        let mut blocks: BTreeMap<u64, usize> = BTreeMap::new();
+        for extent in groups
+            .keys()
+            .filter(|extent| !source.may_be_extent(**extent))
+        {
+            *blocks.entry(extent.get() / TOGETHER).or_default() += 1;
+        }
         for (extent, named) in groups {
-            if source.may_be_extent(extent) {
-                self.mend_range(source, extent, &named);
-            } else {
-                for named in named {
-                    self.say_element(source, named, true);
-                }
+            match blocks.get_mut(&(extent.get() / TOGETHER)) {
+                Some(&mut usize::MAX) => continue,
+                Some(count) if *count > MAX_TOGETHER => *count = usize::MAX,
+                _ => {}
             }
+            self.mend_group(source, extent, &named);
+        }
+        let none = source.layout.quantum.classes();
+        let odd = self.rows.iter().filter(|row| !begins_well(row, none));
+        let odd: Vec<Row> = odd.take(MAX_ODD).copied().collect();
+        for row in odd {
+            self.say_start(source, &row);
         }
     }
 
-    fn say(&mut self, repair: Repair) {
-        if self.repairs.len() < MAX_REPAIRS {
-            self.repairs.push(repair);
-        }
+    /// Adds an extent at its place.
+    fn insert(&mut self, row: Row) {
+        let at = self
+            .rows
+            .partition_point(|other| (other.start(), other.at) < (row.start(), row.at));
+        self.rows.insert(at, row);
     }
 
     /// Whom to believe: the descriptor, or the element of its first page.
-    fn settle_dispute(&mut self, source: Source<'_>, mut row: Row, named: &Named) -> Row {
+    fn settle_dispute(
+        &mut self,
+        source: Source<'_>,
+        mut row: Row,
+        named: &Named,
+        torn: &[(Row, Named)],
+    ) -> Row {
         let element = &named.element;
-        let is_new = source.layout.generation.is_5_3();
         let same =
             row.state == State::Active && row.slab && element.slab && element.class == row.class;
         if same
@@ -59,196 +110,275 @@ impl Extents {
         {
             // Both say that it is a slab of this class: then its size is known.
             let found = std::mem::replace(&mut row.bytes, cut.slab_bytes);
-            self.say(Repair {
-                of: row.at,
-                at: row.at.saturating_add(source.layout.extent.size),
-                what: if is_new {
-                    "edata_t.e_size"
-                } else {
-                    "extent_t.e_size"
-                },
-                expected: format!("{} bytes, those of a slab of its class", cut.slab_bytes),
-                found: format!("{found} bytes"),
-                impossible: false,
-            });
+            let expected = format!("{} bytes, those of a slab of its class", cut.slab_bytes);
+            self.say_size(source, (row.at, row.start()), expected, found);
             return row;
         }
         let told = Row {
             class: element.class,
             slab: element.slab,
-            state: State::Active,
-            // An arena cannot be told; the first one always exists.
-            arena: if source.arenas.get(row.arena).is_some() {
-                row.arena
+            state: State::of(element.state.unwrap_or(0).into()),
+            head: element.head.unwrap_or(false),
+            homeless: false,
+            arena: (source.arenas)
+                .holder(source.memory, source.layout, row.at)
+                .unwrap_or(row.arena),
+            ..row
+        };
+        let shards = source.sizes.small(told.class).map_or(1, |cut| cut.shards);
+        let told = Row {
+            free: source.marks(&told).unwrap_or(row.free),
+            // Nor can a shard.
+            shard: if u32::from(row.shard) < shards {
+                row.shard
             } else {
                 0
             },
-            ..row
+            ..told
         };
         let sense = source.makes_sense(&row);
-        let element_sense = element.state.is_none_or(|state| state == 0)
-            && element.class < source.layout.quantum.classes()
-            && source.makes_sense(&told);
-        let bits = |row: &Row| {
-            let kept = kept(row.class, row.slab, Some(row.state));
-            format!("arena {}, {kept}", row.arena)
-        };
-        let (expected, found) = (bits(&told), bits(&row));
+        let element_sense = source.makes_sense(&told)
+            && (told.state != State::Active || element.class < source.layout.quantum.classes());
+        // Pages beyond the first that differ from its element are further witnesses against it.
+        let outvoted = torn.iter().any(|(other, named)| {
+            other.at == row.at && named.element.extent == row.at && other.last_page() == named.page
+        });
+        let fits = (source.class_fits(&row), source.class_fits(&told));
         match (sense, element_sense) {
-            (false, true) => {
-                row = told;
-                self.say(Repair {
-                    of: row.at,
-                    at: row.at,
-                    what: if is_new {
-                        "edata_t.e_bits"
-                    } else {
-                        "extent_t.e_bits"
-                    },
-                    expected,
-                    found,
-                    impossible: false,
-                });
+            (true, true) if fits == (true, false) => {
+                self.say_first(source, &row, named);
+                row
             }
-            _ => self.say(Repair {
-                of: row.at,
-                at: named.at,
-                what: "rtree_leaf_elm_t of the extent's first page",
-                expected: found,
-                found: kept(
-                    element.class,
-                    element.slab,
-                    element.state.map(|state| State::of(state.into())),
-                ),
-                impossible: false,
-            }),
+            (false, true) => {
+                self.say_bits(source, &row, &told);
+                told
+            }
+            (true, true) if row.last_page() != row.first_page() && !outvoted => {
+                self.say_bits(source, &row, &told);
+                told
+            }
+            _ => {
+                self.say_first(source, &row, named);
+                row
+            }
         }
-        row
     }
 
-    /// Elements that name a descriptor whose address and size deny them.
-    fn mend_range(&mut self, source: Source<'_>, extent: Address, named: &[&Named]) {
-        let Some(first) = named.iter().min_by_key(|named| named.page) else {
+    /// An extent of which one page beyond the first does not say so: its element is wrong, or the extent's size.
+    fn mend_torn(&mut self, source: Source<'_>, row: Row, named: &Named) {
+        let in_use = row.is_in_use(source.layout.quantum.classes());
+        let is_slab = row.slab && in_use;
+        if is_slab || named.element.extent == row.at {
+            return self.say_element(source, named);
+        }
+        let start = row.first_page();
+        let pages = span(source, row.at, start, false);
+        let next = self
+            .rows
+            .partition_point(|other| other.start() <= row.start());
+        let overlaps = self
+            .rows
+            .get(next)
+            .is_some_and(|next| next.start() < row.end());
+        if pages == 1 && !overlaps && !named.at.is_null() {
+            return self.say_element(source, named);
+        }
+        let Some(known) = self.rows.iter_mut().find(|known| known.at == row.at) else {
             return;
         };
+        known.bytes = pages << PAGE_SHIFT;
+        let expected = format!("{} bytes, as the page map has it", known.bytes);
+        self.say_size(source, (row.at, row.start()), expected, row.bytes);
+    }
+
+    /// Elements that name an extent whose first page does not: if the extent holds their pages, and its last page is one
+    /// of them, the element of its first page was written over. Says whether that is so.
+    fn mend_first_page(&mut self, source: Source<'_>, extent: Address, named: &[&Named]) -> bool {
+        if !source.may_be_extent(extent) || self.rows.iter().any(|row| row.at == extent) {
+            return false;
+        }
         let mut cursor = Cursor::new(source.memory);
-        let described = Row::read(&mut cursor, source.layout, extent);
-        let known = self.rows.iter().position(|row| row.at == extent);
-        let start = match (known.and_then(|index| self.rows.get(index)), described) {
-            (Some(row), _) => row.first_page(),
-            // The element of its first page was written over: the others still hold.
-            (None, Some(row)) if row.holds_page(first.page) => row.first_page(),
-            _ => first.page,
+        let Some(row) = Row::read(&mut cursor, source.layout, extent) else {
+            return false;
         };
-        let is_slab = known
-            .and_then(|index| self.rows.get(index))
-            .map_or(first.element.slab, |row| row.slab);
-        let pages = span(source, extent, start, is_slab);
-        let is_new = source.layout.generation.is_5_3();
-        let name = |old, new| if is_new { new } else { old };
-        let layout = &source.layout.extent;
-        match (known, described) {
-            (Some(index), _) => {
-                let Some(row) = self.rows.get_mut(index) else {
-                    return;
-                };
-                let found = row.bytes;
-                if found == pages << PAGE_SHIFT {
-                    return;
+        let last = row.last_page();
+        let ends = last != row.first_page()
+            && named.iter().any(|named| row.holds_page(named.page))
+            && source.tree.extent_of_page(&mut cursor, last) == extent;
+        let Some(at) = source.tree.element_at(row.first_page()) else {
+            return false;
+        };
+        let Some(element) = source.tree.element(&mut cursor, at) else {
+            return false;
+        };
+        if !ends || !source.makes_sense(&row) {
+            return false;
+        }
+        self.insert(row);
+        let page = row.first_page();
+        self.say_element(source, &Named { at, page, element });
+        true
+    }
+
+    /// Pages that no extent has and whose elements name nothing that is one: where the element was the only one of its
+    /// extent, only the descriptor knows of it, somewhere in the allocator's own memory.
+    fn mend_only_pages(&mut self, source: Source<'_>, strays: &[Named]) {
+        let is_lost = |named: &&Named| {
+            let nobody = self.at(Address::new(named.page << PAGE_SHIFT)).is_none();
+            nobody && !source.names_itself(named)
+        };
+        let lost: BTreeMap<u64, Named> = strays
+            .iter()
+            .filter(is_lost)
+            .map(|named| (named.page, *named))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let step = source.layout.extent.alignment;
+        let mut cursor = Cursor::new(source.memory);
+        let mut found: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
+        for block in source.arenas.blocks() {
+            let mut at = block.start;
+            while at < block.end {
+                let address = at.saturating_add(source.layout.extent.address);
+                let page = cursor.read_u64(address).unwrap_or(0) >> PAGE_SHIFT;
+                if lost.contains_key(&page)
+                    && let Some(row) = Row::read(&mut cursor, source.layout, at)
+                    && row.first_page() == row.last_page()
+                    && source.makes_sense(&row)
+                {
+                    found.entry(page).or_default().push(row);
                 }
-                row.bytes = pages << PAGE_SHIFT;
-                let expected = format!("{} bytes, as the page map has it", row.bytes);
-                self.say(Repair {
-                    of: extent,
-                    at: extent.saturating_add(layout.size),
-                    what: name("extent_t.e_size", "edata_t.e_size"),
-                    expected,
-                    found: format!("{found} bytes"),
-                    impossible: false,
-                });
+                at = at.saturating_add(step);
             }
-            (None, Some(row)) if row.first_page() == start => {
-                self.rows.push(row);
-                self.say(Repair {
-                    of: extent,
-                    at: source.tree.element_at(start).unwrap_or(first.at),
-                    what: "rtree_leaf_elm_t of the extent's first page",
-                    expected: format!("the descriptor {extent}"),
-                    found: "another".into(),
-                    impossible: false,
-                });
+        }
+        for (page, rows) in found {
+            // Descriptors that are not used keep what they last described.
+            if let ([row], Some(named)) = (rows.as_slice(), lost.get(&page)) {
+                self.insert(*row);
+                self.say_element(source, named);
             }
-            _ => self.recover(source, extent, first, pages),
+        }
+    }
+
+    /// Elements that name a descriptor whose address and size deny them, or none at all.
+    fn mend_group(&mut self, source: Source<'_>, extent: Address, named: &[&Named]) {
+        let known = self.rows.iter().any(|row| row.at == extent);
+        let (inside, outside): (Vec<&Named>, Vec<&Named>) = named
+            .iter()
+            .partition(|named| self.at(Address::new(named.page << PAGE_SHIFT)).is_some());
+        // Memory that another extent has, or a descriptor that is right about itself: the elements are wrong.
+        for named in &inside {
+            let owner = self.at(Address::new(named.page << PAGE_SHIFT));
+            if owner.is_none_or(|owner| owner.at != extent) {
+                self.say_element(source, named);
+            }
+        }
+        let first = outside.iter().min_by_key(|named| named.page);
+        match first {
+            Some(first) if !known && source.may_be_extent(extent) => {
+                let mut cursor = Cursor::new(source.memory);
+                let slab = first.element.slab;
+                let pages = span(source, extent, first.page, slab);
+                let alone = pages == 1 && Row::read(&mut cursor, source.layout, extent).is_none();
+                match alone && !source.is_described(extent) {
+                    true => self.say_element(source, first),
+                    false => self.recover(source, extent, first, pages),
+                }
+            }
+            Some(_) => outside
+                .iter()
+                .for_each(|named| self.say_element(source, named)),
+            None => {}
         }
     }
 
     /// An extent whose address, or size, says nothing any more.
     fn recover(&mut self, source: Source<'_>, extent: Address, first: &Named, pages: u64) {
-        let mut cursor = Cursor::new(source.memory);
+        let memory = source.memory;
         let layout = &source.layout.extent;
         let address = Address::new(first.page << PAGE_SHIFT);
-        let mut word = |offset| {
-            let at = extent.saturating_add(offset);
-            (at, cursor.read_u64(at).unwrap_or(0))
+        let word = |offset| memory.read_u64(extent.saturating_add(offset)).unwrap_or(0);
+        let bytes = pages << PAGE_SHIFT;
+        let found = word(layout.address);
+        let start = match found >> PAGE_SHIFT == first.page {
+            true => Address::new(found),
+            false => address,
         };
-        let (_, bits) = word(0);
-        let (at, found) = word(layout.address);
-        let row = Row::described(source.layout, extent, bits, address, pages << PAGE_SHIFT);
-        let is_wrong_address = found >> PAGE_SHIFT != first.page;
-        let (at, found) = if is_wrong_address {
-            (at, found)
-        } else {
-            word(layout.size)
-        };
+        let row = Row::described(source.layout, extent, word(0), start, bytes);
         if source.agrees(&row, &first.element) {
-            self.rows.push(row);
+            self.insert(row);
         }
-        let is_new = source.layout.generation.is_5_3();
-        self.say(Repair {
-            of: extent,
-            at,
-            what: match (is_wrong_address, is_new) {
-                (true, true) => "edata_t.e_addr",
-                (true, false) => "extent_t.e_addr",
-                (false, true) => "edata_t.e_size",
-                (false, false) => "extent_t.e_size",
-            },
-            expected: if is_wrong_address {
-                format!("an address in the page {address}, which the page map gives it")
-            } else {
-                format!("{} bytes, as the page map has it", pages << PAGE_SHIFT)
-            },
-            found: format!("{found:#x}"),
-            impossible: false,
-        });
+        if found >> PAGE_SHIFT == first.page {
+            let expected = format!("{bytes} bytes, as the page map has it");
+            self.say_size(source, (extent, address), expected, word(layout.size));
+        } else {
+            let expected = format!("an address in the page {address}, which the page map gives it");
+            self.say_address(source, extent, expected, found);
+        }
     }
 
-    /// An element that names no descriptor.
-    fn say_element(&mut self, source: Source<'_>, named: &Named, impossible: bool) {
-        let owner = self.at(Address::new(named.page << PAGE_SHIFT));
-        let expected = match owner {
-            Some(row) => format!("the descriptor {}", row.at),
-            None => "a descriptor in the allocator's own memory".to_owned(),
+    /// An extent whose address is no start of one.
+    fn say_start(&mut self, source: Source<'_>, row: &Row) {
+        let is_block = row.is_in_use(source.layout.quantum.classes()) && !row.slab;
+        let expected = match is_block {
+            true => format!("a multiple of {LINE}"),
+            false => format!("{}, its first page", row.start()),
         };
-        let mut cursor = Cursor::new(source.memory);
-        let found = cursor.read_u64(named.at).unwrap_or(0);
-        self.say(Repair {
-            of: named.at,
-            at: named.at,
-            what: "rtree_leaf_elm_t",
-            expected,
-            found: format!("{found:#x}"),
-            impossible,
-        });
+        self.say_address(source, row.at, expected, row.address.get());
     }
 }
 
-/// What an extent's descriptor and the page map both keep of it, in words.
-fn kept(class: u16, slab: bool, state: Option<State>) -> String {
-    let slab = if slab { "a slab" } else { "no slab" };
-    match state {
-        Some(state) => format!("class {class}, {slab}, {}", state.name()),
-        None => format!("class {class}, {slab}"),
+/// Slabs and free extents begin with their first page; a large block at a multiple of a cache line in it.
+fn begins_well(row: &Row, none: u16) -> bool {
+    match row.state {
+        State::Passing | State::Impossible => true,
+        State::Active if !row.slab && row.class < none => row.address.is_aligned(LINE),
+        _ => row.address == row.start(),
+    }
+}
+
+impl Source<'_> {
+    /// Marks of a slab that say free, as its class cuts it. `None` for anything but a slab.
+    fn marks(&self, row: &Row) -> Option<u16> {
+        let cut = self.sizes.small(row.class).filter(|_| row.slab)?;
+        let first = row.at.checked_add(self.layout.extent.bitmap)?;
+        let ones = (0..u64::from(cut.regions.div_ceil(64))).map(|group| {
+            let left = u64::from(cut.regions) - group * 64;
+            let mask = if left < 64 { (1 << left) - 1 } else { u64::MAX };
+            let word = self.memory.read_u64(first.saturating_add(group * 8));
+            (word.unwrap_or(0) & mask).count_ones()
+        });
+        u16::try_from(ones.sum::<u32>()).ok()
+    }
+
+    /// Whether a large block's size is that of its class, with a page to spare or without; where sizes are whole pages
+    /// instead (5.3.1), its class is the next one.
+    fn class_fits(&self, row: &Row) -> bool {
+        let is_large = !row.slab && row.is_in_use(self.layout.quantum.classes());
+        if !is_large || self.sizes.small(row.class).is_some() {
+            return true;
+        }
+        let most = self.sizes.bytes(row.class).saturating_add(PAGE);
+        let below = row
+            .class
+            .checked_sub(1)
+            .map_or(0, |class| self.sizes.bytes(class));
+        row.bytes <= most && row.bytes > below
+    }
+
+    /// Whether an element names a descriptor that was ever written.
+    fn names_itself(&self, named: &Named) -> bool {
+        let extent = named.element.extent;
+        self.may_be_extent(extent) && self.is_described(extent)
+    }
+
+    /// Whether anything was ever written to a descriptor.
+    fn is_described(&self, extent: Address) -> bool {
+        let bits = self.memory.read_u64(extent).unwrap_or(0);
+        let address = extent.saturating_add(self.layout.extent.address);
+        bits != 0 || self.memory.read_u64(address).unwrap_or(0) != 0
     }
 }
 
