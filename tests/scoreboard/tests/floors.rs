@@ -104,3 +104,25 @@ fn ptmalloc_is_as_good_as_recorded() {
     }
     .hold();
 }
+
+#[test]
+fn jemalloc_is_as_good_as_recorded() {
+    Floors {
+        cores: &[
+            ("jemalloc-5.2.1", "healthy-stats", 0),
+            ("jemalloc-5.3.0", "healthy-junk", 1000),
+            ("jemalloc-5.3.0", "healthy-tcaches", 2000),
+            ("jemalloc-5.3.0-trixie", "healthy-waiting", 3000),
+            ("jemalloc-5.3.0-redis-stripped", "healthy-waiting", 4000),
+            ("jemalloc-5.3.1", "healthy-purged", 5000),
+        ],
+        seeds: 72,
+        planted: 350,
+        found: 98.0,
+        kind: 98.0,
+        address: 98.0,
+        culprit: 93.0,
+        false_critical: 3,
+    }
+    .hold();
+}

@@ -43,8 +43,8 @@ impl Ground<'_> {
             }
             _ if offset == numbers.full => Evidence::Open,
             _ if !self.keeps_statistics(bin.at) => Evidence::Absent,
-            // nmalloc - ndalloc = curregs, all changed under the lock.
-            _ if index <= 3 && index != 2 => unless(bin.locked, true),
+            _ if index < 2 => self.flow_changed(bin, offset, stray.new),
+            _ if index == 3 => unless(bin.locked || self.busy, true),
             _ if index == 2 => Evidence::Absent,
             // Slabs that became empty are counted before they are gone.
             _ => unless(self.busy || bin.locked, true),
@@ -52,6 +52,26 @@ impl Ground<'_> {
         let mut plant = stray.plant(evidence, vec![(bin.at, bin.at + numbers.bin)]);
         plant.story += &format!(", bin of class {}", bin.class);
         Some(plant)
+    }
+
+    /// Allocations less frees are the regions in use, or more: a reset of the arena forgets some. They were never so many
+    /// that they do not fit into 48 bits.
+    fn flow_changed(&self, bin: &ArenaBin, offset: u64, new: u64) -> Evidence {
+        let stats = bin.at + self.numbers.stats;
+        let read = |at: u64| {
+            let word = if at == bin.at + offset {
+                Some(new)
+            } else {
+                self.word(at)
+            };
+            word.unwrap_or(0)
+        };
+        let out = read(stats).wrapping_sub(read(stats + 8));
+        if out < read(stats + 24) || out >> 48 != 0 {
+            unless(bin.locked || self.busy, true)
+        } else {
+            Evidence::Open
+        }
     }
 
     fn may_be_extent(&self, at: u64) -> bool {
@@ -114,8 +134,12 @@ impl Ground<'_> {
             }
             "nactive" => unless(self.busy, true),
             "npages of a page cache" => unless(self.busy || locked, true),
-            "list of a page cache" => unless(locked && own, true),
-            "heap of a page cache" => unless(self.is_locked_around(arena, at) && own, true),
+            // A ring has no first.
+            "list of a page cache" if self.is_alike(stray.old, stray.new) => Evidence::Open,
+            "list of a page cache" => unless((locked || self.busy) && own, true),
+            "heap of a page cache" => {
+                unless((self.is_locked_around(arena, at) || self.busy) && own, true)
+            }
             "state of a page cache" if (stray.old ^ stray.new) as u32 == 0 => Evidence::Open,
             "the word of arena_t.ind" if self.index_half(arena, &stray) => Evidence::Absent,
             _ => Evidence::Present,
@@ -132,6 +156,18 @@ impl Ground<'_> {
         let mut plant = stray.plant(evidence, addresses);
         plant.story += &format!(", arena {index} at {arena:#x}");
         Some(plant)
+    }
+
+    /// Whether two descriptors are of extents of one arena and state.
+    fn is_alike(&self, one: u64, other: u64) -> bool {
+        let known = |at| {
+            self.extents
+                .iter()
+                .find(|extent: &&super::ground::Extent| extent.at == at)
+        };
+        known(one)
+            .zip(known(other))
+            .is_some_and(|(one, other)| (one.arena, one.state) == (other.arena, other.state))
     }
 
     /// Whether the half of the word that is the index is as it was.

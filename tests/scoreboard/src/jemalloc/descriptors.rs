@@ -51,9 +51,15 @@ impl Ground<'_> {
             _ => self.link_changed(&extent, offset, &stray),
         };
         let bits = (offset == 0).then_some((stray.old, stray.new));
+        // The same words are marks in a slab.
+        let marks = self.numbers.new && extent.slab && self.is_sound(&extent) && offset >= BITMAP;
+        let marks = marks.then_some((stray.old, stray.new));
         let mut plant = stray.plant(evidence, self.places(&extent));
         if let Some((old, new)) = bits {
             self.or_freed_again(&extent, old, new, &mut plant);
+        }
+        if let Some((old, new)) = marks {
+            or_turned_round(old, new, &mut plant);
         }
         plant.story += &format!(
             " of {:#x}: {} in state {}, class {}",
@@ -231,11 +237,7 @@ impl Ground<'_> {
         let (old, new) = (stray.old, stray.new);
         let evidence = self.marks_changed(extent, group, old, new);
         let mut plant = stray.plant(evidence, self.places(extent));
-        // Marks that an even number of frees turned round.
-        let fewer = old.count_ones().checked_sub(new.count_ones());
-        if fewer.is_some_and(|fewer| fewer > 0 && fewer % 2 == 0) {
-            plant.truth.kinds.push(FindingKind::DoubleFree);
-        }
+        or_turned_round(old, new, &mut plant);
         plant.story += &format!(
             ", word {group} of {words} of the slab {:#x}",
             extent.address
@@ -270,5 +272,13 @@ impl Ground<'_> {
         } else {
             unless(locked, (old ^ new) & beyond != 0)
         }
+    }
+}
+
+/// Marks of which an even number less is set: frees of blocks that were free turn them round, too.
+fn or_turned_round(old: u64, new: u64, plant: &mut Plant) {
+    let fewer = old.count_ones().checked_sub(new.count_ones());
+    if fewer.is_some_and(|fewer| fewer > 0 && fewer % 2 == 0) {
+        plant.truth.kinds.push(FindingKind::DoubleFree);
     }
 }

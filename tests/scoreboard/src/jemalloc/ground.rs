@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heapcheck::analysis::HeapAnalysis;
 use heaps::anomaly::HolderKind;
+use heaps::map::Shape;
 use heaps::target::{Address, MemoryExt, Target};
 
 use super::numbers::{
@@ -177,9 +178,19 @@ impl<'a> Ground<'a> {
         ground.read_caches(heap, &inside);
         ground.read_bins();
         ground.read_heaps();
+        let map = &heap.map;
+        let is_own = |extent: &Extent| {
+            let row = map.row_at(Address::new(extent.address));
+            let shape = row
+                .and_then(|row| map.extent(row))
+                .map(|extent| extent.shape);
+            shape == Some(Shape::Metadata)
+        };
         ground.used = (ground.extents.iter().copied())
             .filter(|extent| {
                 extent.state == ACTIVE
+                    && !ground.is_array(extent)
+                    && !is_own(extent)
                     && extent.class < ground.classes.none()
                     && (!extent.slab
                         || Numbers::field(extent.bits, numbers.free) < ground.regions(extent))
@@ -303,6 +314,14 @@ impl<'a> Ground<'a> {
             let free = extent.slab && self.is_marked_free(extent, region);
             (!free && !self.cached.contains_key(&at)).then_some((at, bytes, *extent))
         })
+    }
+
+    /// Whether an extent is a cache's own: the array of its entries, or itself.
+    pub fn is_array(&self, extent: &Extent) -> bool {
+        let inside = |at: u64| (extent.start()..extent.end()).contains(&at);
+        self.caches
+            .iter()
+            .any(|cache| inside(cache.at) || cache.bins.iter().any(|bin| inside(bin.first - 8)))
     }
 
     /// Some region of a slab whose mark says free.

@@ -60,10 +60,21 @@ impl Ground<'_> {
                 block,
                 from_start: content[0] != FREED,
                 left: content.iter().filter(|byte| **byte == FREED).count(),
-                busy: cache.map_or(self.busy, |cache| cache.busy),
+                busy: cache.map_or(self.busy || self.is_new(block), |cache| cache.busy),
             })
         });
         blocks.collect()
+    }
+
+    /// Whether a free region may never have been handed out since its slab was made: what it holds was there before.
+    /// Regions are handed out lowest first.
+    fn is_new(&self, block: u64) -> bool {
+        let Some(extent) = self.extent_at(block) else {
+            return true;
+        };
+        let bytes = self.block_bytes(extent);
+        let region = (block - extent.address) / bytes;
+        (region..self.regions(extent)).all(|region| self.is_marked_free(extent, region))
     }
 
     /// What is true of a write: nothing is to be seen if no filling changed. Where it changed from the first byte on and
@@ -206,13 +217,9 @@ impl Ground<'_> {
 
     /// `None` where the memory is a cache's array of entries, whose damage is another sort.
     fn not_the_allocators(&self, at: u64, length: u64) -> Option<()> {
-        let mut bins = self.caches.iter().flat_map(|cache| &cache.bins);
-        let array = |extent: &super::ground::Extent| {
-            bins.any(|bin| (extent.start()..extent.end()).contains(&(bin.first - 8)))
-        };
         let touched = [at, at + length]
             .into_iter()
             .find_map(|at| self.extent_at(at));
-        (!touched.is_some_and(array)).then_some(())
+        (!touched.is_some_and(|extent| self.is_array(extent))).then_some(())
     }
 }
