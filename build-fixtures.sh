@@ -27,7 +27,7 @@ forget_private_apt
 make_table
 
 # A fixture's stamp says what it was made from: sources, recipe and library.
-common=$(cat testdata/common.h testdata/lib/one.sh testdata/lib/kernel.sh testdata/lib/libraries.sh | sha256sum)
+common=$(cat testdata/*.h testdata/lib/one.sh testdata/lib/kernel.sh testdata/lib/libraries.sh | sha256sum)
 declare -A source_hash library_hash allocator_hash
 for allocator in "${ALLOCATORS[@]}"; do
     allocator_hash[$allocator]=$(cat "testdata/lib/$allocator/libraries.sh" "testdata/$allocator"/*.h | sha256sum)

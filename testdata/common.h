@@ -119,6 +119,15 @@ static UNUSED void need(int condition, const char *what)
         give_up(what);
 }
 
+/* Random numbers that are the same in each run. */
+static UNUSED uint32_t next(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
 /* CLASS size=.. in_use=.. [free=..]; `nfree` -1: not known. For classes that nothing uses at start-up only. */
 static UNUSED void say_class(size_t size, uint64_t in_use, long nfree)
 {

@@ -8,14 +8,6 @@ enum { THREADS = 16, SLOTS = 200, SHARED = 256 };
 
 static void *shared[SHARED];
 
-static uint32_t next(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
-
 static size_t some_size(uint32_t *state)
 {
     uint32_t kind = next(state) % 100;

@@ -15,19 +15,11 @@
  *   FORK       the child of a process with threads, forked while they were outside the allocator
  *   FORK_STORM the same, forked while they were hammering the allocator */
 #include "ptmalloc.h"
+#include "busy.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-
-static UNUSED uint32_t next(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
 
 enum { BLOCKS = 4000 };
 static UNUSED char *blocks[BLOCKS];
@@ -85,47 +77,7 @@ static UNUSED void mix(uint32_t seed, int rounds, size_t largest)
     }
 }
 
-#if defined HANDLER
-static void stop(int signal)
-{
-    (void)signal;
-    die_by_abort();
-}
-
-static void stop_in_handler(void)
-{
-    struct sigaction action = {.sa_handler = stop};
-#ifdef ALTSTACK
-    static char stack[65536];
-    stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
-    need(sigaltstack(&other, NULL) == 0, "no other stack");
-    action.sa_flags = SA_ONSTACK;
-#endif
-    sigaction(SIGALRM, &action, NULL);
-    ualarm(100000, 0);
-}
-#endif
-
-enum { THREADS = 6, SLOTS = 300 };
-static pthread_barrier_t ready;
 static UNUSED char *handed[THREADS][SLOTS];
-
-/* Allocates and frees `rounds` times (for ever if 0) and keeps what is left. */
-static UNUSED void work(uint32_t seed, int rounds, size_t largest)
-{
-    void *mine[SLOTS] = {0};
-    for (int i = 0; rounds == 0 || i < rounds; i++) {
-        uint32_t at = next(&seed) % SLOTS;
-        do_free(mine[at]);
-        mine[at] = next(&seed) % 3 ? do_malloc(1 + next(&seed) % largest) : NULL;
-    }
-}
-
-static UNUSED void *work_and_end(void *seed)
-{
-    work((uint32_t)(uintptr_t)seed, 20000, 2000);
-    return NULL;
-}
 
 static UNUSED void *work_and_wait(void *seed)
 {
@@ -135,17 +87,14 @@ static UNUSED void *work_and_wait(void *seed)
         keep[(uintptr_t)seed % THREADS][i] = do_malloc(120000 + 512 * (size_t)i);
     do_free(keep[(uintptr_t)seed % THREADS][20]);
 #endif
-    work((uint32_t)(uintptr_t)seed, 20000, 2000);
+    work((uint32_t)(uintptr_t)seed, 20000);
     for (int i = 0; i < SLOTS; i++)
         handed[(uintptr_t)seed % THREADS][i] = (char *)do_malloc((size_t)(i % 7) * 50 + 8);
     pthread_barrier_wait(&ready);
     pthread_barrier_wait(&ready);
     for (int i = 0; i < SLOTS; i += 3) /* those of another thread */
         do_free(handed[((uintptr_t)seed + 1) % THREADS][i]);
-    pthread_barrier_wait(&ready);
-    for (;;)
-        pause();
-    return NULL;
+    wait_for_ever();
 }
 
 static UNUSED void *cache_and_wait(void *nothing)
@@ -157,37 +106,8 @@ static UNUSED void *cache_and_wait(void *nothing)
         for (int i = 0; i < CACHED; i++)
             do_free(taken[i]);
     }
-    pthread_barrier_wait(&ready);
-    for (;;)
-        pause();
-    return nothing;
-}
-
-static UNUSED void *work_on(void *seed)
-{
-    pthread_barrier_wait(&ready);
-    work((uint32_t)(uintptr_t)seed, 0, 2000);
-    return NULL;
-}
-
-static UNUSED void start(void *(*run)(void *), pthread_t *threads)
-{
-    pthread_barrier_init(&ready, NULL, THREADS + 1);
-    for (uintptr_t i = 0; i < THREADS; i++)
-        need(pthread_create(&threads[i], NULL, run, (void *)(i * 77 + 5)) == 0, "no thread");
-}
-
-/* The child dies and leaves the core; the parent ends with the status that a shell would give the child. */
-static UNUSED void die_in_child(void)
-{
-    pid_t child = fork();
-    if (child == 0) {
-        say("FORKED");
-        die_by_abort();
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    _exit(128 + WTERMSIG(status));
+    (void)nothing;
+    wait_for_ever();
 }
 
 static void scene(void)
@@ -292,7 +212,7 @@ static void scene(void)
     say_in_use();
 #elif defined HANDLER
     stop_in_handler();
-    work(3, 0, 2000);
+    work(3, 0);
 #elif defined FORK
     start(work_and_wait, threads);
     for (int i = 0; i < 3; i++)

@@ -11,92 +11,13 @@
  *   FORK_STORM  the same, forked while they were hammering the allocator: in the child their caches are left as they
  *               were, in the middle of something, with no thread that could say so */
 #include "tcmalloc.h"
+#include "busy.h"
 #include <sys/resource.h>
-#include <sys/wait.h>
-
-static UNUSED uint32_t next(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
-
-#if defined HANDLER
-static void stop(int signal)
-{
-    (void)signal;
-    die_by_abort();
-}
-
-static void stop_in_handler(void)
-{
-    struct sigaction action = {.sa_handler = stop};
-#ifdef ALTSTACK
-    static char stack[65536];
-    stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
-    need(sigaltstack(&other, NULL) == 0, "no other stack");
-    action.sa_flags = SA_ONSTACK;
-#endif
-    sigaction(SIGALRM, &action, NULL);
-    ualarm(100000, 0);
-}
-#endif
-
-enum { THREADS = 6, SLOTS = 300 };
-static pthread_barrier_t ready;
-
-/* Allocates and frees `rounds` times (for ever if 0) and keeps what is left. */
-static UNUSED void work(uint32_t seed, int rounds)
-{
-    void *mine[SLOTS] = {0};
-    for (int i = 0; rounds == 0 || i < rounds; i++) {
-        uint32_t at = next(&seed) % SLOTS;
-        do_free(mine[at]);
-        mine[at] = next(&seed) % 3 ? do_malloc(1 + next(&seed) % 2000) : NULL;
-    }
-}
-
-static UNUSED void *work_and_end(void *seed)
-{
-    work((uint32_t)(uintptr_t)seed, 20000);
-    return NULL;
-}
 
 static UNUSED void *work_and_wait(void *seed)
 {
     work((uint32_t)(uintptr_t)seed, 20000);
-    pthread_barrier_wait(&ready);
-    for (;;)
-        pause();
-    return NULL;
-}
-
-static UNUSED void *work_on(void *seed)
-{
-    pthread_barrier_wait(&ready);
-    work((uint32_t)(uintptr_t)seed, 0);
-    return NULL;
-}
-
-static UNUSED void start(void *(*run)(void *), pthread_t *threads)
-{
-    pthread_barrier_init(&ready, NULL, THREADS + 1);
-    for (uintptr_t i = 0; i < THREADS; i++)
-        need(pthread_create(&threads[i], NULL, run, (void *)(i * 77 + 5)) == 0, "no thread");
-}
-
-/* The child dies and leaves the core; the parent ends with the status that a shell would give the child. */
-static UNUSED void die_in_child(void)
-{
-    pid_t child = fork();
-    if (child == 0) {
-        say("FORKED");
-        die_by_abort();
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    _exit(128 + WTERMSIG(status));
+    wait_for_ever();
 }
 
 int main(void)
