@@ -6,6 +6,7 @@
  * plants the damage, in the class of 48 bytes of the main thread; and aborts. The threads are still there then, all waiting.
  *
  * The damage is made for tcmalloc. Without damage it prints HEALTHY and STAT, for any allocator. */
+#define OWN_MAIN
 #include ALLOCATOR /* its header: say_allocated_bytes, and the names of malloc and free */
 #include <sys/mman.h>
 
@@ -14,7 +15,7 @@ static uint64_t first_seed = 1;
 static char **blocks; /* of all threads, one part after the other */
 static pthread_barrier_t taken, given;
 
-static uint64_t next(uint64_t *state)
+static uint64_t next64(uint64_t *state)
 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -26,7 +27,7 @@ static size_t some_size(uint64_t *state, size_t average)
 {
     /* In eighths of the average; their mean is 8. */
     static const unsigned char eighths[16] = {1, 1, 2, 2, 2, 4, 4, 4, 6, 6, 8, 8, 12, 16, 20, 32};
-    uint64_t random = next(state);
+    uint64_t random = next64(state);
     if (random >> 48 == 0)
         return 300000;
     size_t size = average * eighths[random % 16] / 8;
@@ -42,13 +43,13 @@ static void *run(void *number)
         size_t size = some_size(&state, average);
         char *block = (char *)do_malloc(size);
         need(block != NULL, "no memory");
-        memset(block, (int)(next(&state) | 1), size);
+        memset(block, (int)(next64(&state) | 1), size);
         if (size >= 16 && i > 0)
-            memcpy(block + 8, &mine[next(&state) % i], sizeof(char *));
+            memcpy(block + 8, &mine[next64(&state) % i], sizeof(char *));
         mine[i] = block;
     }
     for (size_t i = blocks_per_thread - 1; i > 0; i--) {
-        size_t other = next(&state) % (i + 1);
+        size_t other = next64(&state) % (i + 1);
         char *swapped = mine[i];
         mine[i] = mine[other];
         mine[other] = swapped;
