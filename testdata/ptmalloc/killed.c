@@ -6,14 +6,6 @@
 enum { BLOCKS = 2000 };
 static char *blocks[BLOCKS];
 
-static uint32_t next(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
-
 static void work(uint32_t seed)
 {
     for (;;) {
