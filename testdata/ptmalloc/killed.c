@@ -1,19 +1,8 @@
 /* Healthy heaps of programs that die in the middle of malloc or free of a signal that is a fault's as a rule.
  * Another process sends it. */
 #include "ptmalloc.h"
+#include "busy.h"
 #include <sys/prctl.h>
-
-enum { BLOCKS = 2000 };
-static char *blocks[BLOCKS];
-
-static void work(uint32_t seed)
-{
-    for (;;) {
-        uint32_t at = next(&seed) % BLOCKS;
-        do_free(blocks[at]);
-        blocks[at] = (char *)do_malloc(1 + next(&seed) % 3000);
-    }
-}
 
 static void scene(void)
 {
@@ -26,5 +15,5 @@ static void scene(void)
         kill(self, SIGSEGV);
         _exit(0);
     }
-    work(7);
+    work(7, 0);
 }
