@@ -29,6 +29,8 @@ const MAX_BYTES: u64 = 1 << 16;
 const SAMPLES: usize = 2048;
 /// Bytes that must be left of a filling.
 const MIN_LEFT: u64 = 8;
+/// Filled blocks for each that is not: a program may write that value itself, and what moved in `realloc` is not filled.
+const CLEARLY: usize = 4;
 /// Changed fillings that are said.
 const MAX_ANOMALIES: usize = 64;
 
@@ -86,7 +88,7 @@ impl JemallocHeap<'_> {
                 Content::Other => other += 1,
             }
         }
-        filled > other
+        filled > other * CLEARLY
     }
 
     /// Slots of a slab that are free, below the highest one that is not: regions are handed out lowest first, so these
