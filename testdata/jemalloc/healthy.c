@@ -7,6 +7,7 @@
  *   ARENAS      arenas of the program's own: blocks taken from them by name, one of them reset, one destroyed
  *   TCACHES     caches of the program's own, with blocks in them
  *   ALIGNED     blocks with wide alignment, and blocks that realloc has moved or made smaller
+ *   FILLED      the program fills its blocks with the byte that jemalloc's junk option fills free ones with
  *   ENOMEM      malloc has failed for want of address space, many times, in several sizes
  *   HANDLER     a signal handler aborts while its thread is, most likely, in the middle of malloc or free; ALTSTACK: the
  *               handler has a stack of its own
@@ -127,6 +128,14 @@ int main(void)
         if (i % 5 == 0)
             do_free(blocks[i]);
     }
+#elif defined FILLED
+    static char *blocks[2000];
+    for (int i = 0; i < 2000; i++)
+        blocks[i] = (char *)memset(do_malloc(200), 0x5a, 200);
+    for (int i = 0; i < 2000; i += 16)
+        strcpy(blocks[i] + 64, "something else");
+    for (int i = 0; i < 1500; i++)
+        do_free(blocks[i]);
 #elif defined ENOMEM
     static void *blocks[4000];
     size_t count = 0, failed = 0;

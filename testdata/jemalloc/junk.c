@@ -18,6 +18,9 @@ int main(void)
         blocks[i] = (char *)do_malloc(SIZE);
     for (int i = 0; i < BLOCKS; i++)
         memset(blocks[i], 1, SIZE);
+    /* As in any program, some are not written to their last byte. */
+    for (int i = 0; i < 8; i++)
+        memset(do_malloc(SIZE), 'n', 50);
     /* Enough filled blocks that the filling is no chance. */
     for (int i = 20; i < BLOCKS; i++)
         do_free(blocks[i]);

@@ -1,7 +1,8 @@
 //! What is known not to be found yet, with the reason: a list that only shrinks, as a run that agrees with its truth must not be
 //! in it.
 //!
-//! A line of the file is `NAME RELEASES WAYS REASON...`; releases and ways are separated by commas, `*` is all of them.
+//! A line of the file is `NAME RELEASES WAYS REASON...`; releases and ways are separated by commas, `*` is all of them. With a `?` before
+//! the name, chance decides (what an earlier call left on the stack, say): such a run counts as one that differs, whichever it does.
 
 use std::fs;
 
@@ -11,8 +12,20 @@ use super::{Fixture, root};
 /// The known misses of one allocator.
 pub struct Misses(Vec<Miss>);
 
+/// Whether a run is known to differ from its truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It has to agree.
+    No,
+    /// It differs.
+    Differs,
+    /// It may do either.
+    ByChance,
+}
+
 struct Miss {
     name: String,
+    known: Known,
     releases: String,
     ways: String,
 }
@@ -28,8 +41,14 @@ impl Misses {
                 .map(|line| {
                     let mut words = line.split_whitespace().map(str::to_owned);
                     let mut word = || words.next().unwrap_or_else(|| panic!("{line}"));
+                    let name = word();
+                    let (name, known) = match name.strip_prefix('?') {
+                        Some(name) => (name.to_owned(), Known::ByChance),
+                        None => (name, Known::Differs),
+                    };
                     let miss = Miss {
-                        name: word(),
+                        name,
+                        known,
                         releases: word(),
                         ways: word(),
                     };
@@ -40,13 +59,14 @@ impl Misses {
         )
     }
 
-    /// Whether this run is one of them.
-    pub fn has(&self, fixture: &Fixture, way: Way) -> bool {
+    /// What is known of a run.
+    pub fn known(&self, fixture: &Fixture, way: Way) -> Known {
         let lists = |list: &str, word: &str| list == "*" || list.split(',').any(|one| one == word);
-        self.0.iter().any(|miss| {
+        let miss = self.0.iter().find(|miss| {
             miss.name == fixture.name
                 && lists(&miss.releases, &fixture.release)
                 && lists(&miss.ways, way.name())
-        })
+        });
+        miss.map_or(Known::No, |miss| miss.known)
     }
 }

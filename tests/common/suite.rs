@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::compare::{differences, heap_of};
-use super::misses::Misses;
+use super::misses::{Known, Misses};
 use super::way::{Way, run};
 use super::{Fixture, fixtures, in_parallel};
 
@@ -15,8 +15,8 @@ pub struct Run {
     pub differences: Vec<String>,
     /// The weakest way by which the heap was found.
     pub located_by: Option<String>,
-    /// It is known to differ.
-    pub known_miss: bool,
+    /// Whether it is known to differ.
+    pub known: Known,
 }
 
 /// Reads all of an allocator's fixtures and fails if one differs that is not known to, or agrees that is known to differ.
@@ -34,10 +34,15 @@ pub fn check(allocator: &str) -> Vec<Run> {
             let heap = heap_of(fixture, &report)?;
             heap["located_by"].as_str().map(str::to_owned)
         });
+        let known = misses.known(fixture, *way);
+        let mut differences = differences(fixture, *way, &outcome);
+        if known == Known::ByChance && differences.is_empty() {
+            differences.push("agrees by chance".to_owned());
+        }
         Run {
-            differences: differences(fixture, *way, &outcome),
+            differences,
             located_by,
-            known_miss: misses.has(fixture, *way),
+            known,
             fixture: fixture.clone(),
             way: *way,
         }
@@ -51,11 +56,11 @@ pub fn check(allocator: &str) -> Vec<Run> {
             run.fixture.name,
             run.way.name()
         );
-        if run.known_miss && run.differences.is_empty() {
+        if run.known == Known::Differs && run.differences.is_empty() {
             failed += 1;
             let _ = writeln!(failures, "{place}agrees now: take it out of tests/misses");
         }
-        if !run.known_miss && !run.differences.is_empty() {
+        if run.known == Known::No && !run.differences.is_empty() {
             failed += 1;
             for difference in &run.differences {
                 let _ = writeln!(failures, "{place}{difference}");

@@ -41,7 +41,7 @@ recipe sampled jemalloc/sampled.c "$(conf "$sampling")"
 recipe healthy-threads healthy-threads.c -include jemalloc/jemalloc.h
 recipe healthy-stats jemalloc/healthy-stats.c
 recipe healthy-gcore jemalloc/healthy-stats.c -DGCORE
-for variant in large never purged exited waiting arenas tcaches aligned enomem handler fork fork-storm; do
+for variant in large never purged exited waiting arenas tcaches aligned filled enomem handler fork fork-storm; do
     name=${variant^^}
     recipe "healthy-$variant" jemalloc/healthy.c "-D${name//-/_}"
 done
@@ -94,7 +94,7 @@ jemalloc_table() {
             cell jemalloc-5.3.0 $recipe O2 "$recipe-0$number"
         done
     done
-    healthy_cells jemalloc-5.3.0 healthy-prof
+    healthy_cells jemalloc-5.3.0 healthy-prof healthy-filled
     storms jemalloc-5.3.0 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     for release in jemalloc-5.2.1 jemalloc-5.3.0-trixie jemalloc-5.3.1; do
