@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
+use super::misses::Known;
 use super::root;
 use super::suite::Run;
 use super::way::Way;
@@ -24,7 +25,7 @@ pub fn by_way(title: &str, runs: &[Run]) -> String {
         };
         cell.1 += 1;
         let found = run.located_by.as_deref() == Some(expected.name());
-        cell.0 += usize::from(found && !run.known_miss);
+        cell.0 += usize::from(found && run.known == Known::No);
     }
     let mut text = format!(
         "| {title} | debug info | symbols | structure | structure, and no files but the core |\n|---|---|---|---|---|\n"
