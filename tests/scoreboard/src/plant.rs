@@ -31,7 +31,7 @@ pub enum Evidence {
     Present,
     /// The overwritten bytes carried nothing, or hold what they held.
     Absent,
-    /// The word means something at times only: finding it is right, silence is no miss.
+    /// The word means something at times only: silence is no miss, and what is said has to be right.
     Open,
 }
 
