@@ -65,7 +65,8 @@ impl Inquiry<'_, '_> {
     fn look_at_marks(&self, count: usize) -> (usize, Vec<(Address, Broken)>) {
         let mut right = 0;
         let mut lost = Vec::new();
-        self.each_chunk(|chunk, size, id| {
+        let is_main = |arena| arena == Some(0); // where all checked blocks are
+        self.each_chunk_of(is_main, |chunk, size, id| {
             if self.is_in_use(chunk, size, id) {
                 match self.broken_mark(chunk, size) {
                     Some(broken) => lost.push((chunk, broken)),
@@ -77,12 +78,8 @@ impl Inquiry<'_, '_> {
         (right, lost)
     }
 
-    /// Whether a block is handed out, and the headers around it are believed; checked blocks are all in the main arena.
+    /// Whether a block is handed out, and the headers around it are believed.
     fn is_in_use(&self, chunk: Address, size: u64, id: BlockId) -> bool {
-        let is_main = || {
-            let region = self.heap.arenas.region_of(chunk);
-            region.is_some_and(|region| region.arena == 0)
-        };
         let next = chunk.saturating_add(size);
         let believed = !self.broken.contains(&chunk) && !self.broken.contains(&next);
         let free = self.map.is_listed(id)
@@ -90,7 +87,7 @@ impl Inquiry<'_, '_> {
             || self
                 .word(next.saturating_add(8))
                 .is_none_or(|header| header & 1 == 0);
-        believed && !free && is_main()
+        believed && !free
     }
 
     /// Where the chain from the end of a block to its mark breaks, if it does.

@@ -17,11 +17,24 @@ const MAX_UNBINNED: usize = 32;
 
 impl Inquiry<'_, '_> {
     /// Every chunk of the map with its size, until `look` has seen enough.
-    pub(super) fn each_chunk(&self, mut look: impl FnMut(Address, u64, BlockId) -> bool) {
+    pub(super) fn each_chunk(&self, look: impl FnMut(Address, u64, BlockId) -> bool) {
+        self.each_chunk_of(|_| true, look);
+    }
+
+    /// The same of the arenas that are wanted.
+    pub(super) fn each_chunk_of(
+        &self,
+        wanted: impl Fn(Option<usize>) -> bool,
+        mut look: impl FnMut(Address, u64, BlockId) -> bool,
+    ) {
         for (row, extent) in (0u32..).zip(self.map.extents()) {
             let Some(chunks) = self.map.chunks(extent) else {
                 continue;
             };
+            let region = self.heap.arenas.region_of(extent.start);
+            if !wanted(region.map(|region| region.arena)) {
+                continue;
+            }
             let mut next = chunks.is_start(0).then_some(0).or(chunks.after(0));
             while let Some(slot) = next {
                 next = chunks.after(slot);
