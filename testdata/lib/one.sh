@@ -124,7 +124,9 @@ run_gcore() {
 }
 
 compile
-# The environment is the program's alone: it may preload what these tools here would not bear.
+# The environment is the program's alone: it may preload what these tools here would not bear. A static program's libc allocates
+# for this one.
+unset LD_LIBRARY_PATH
 command=("$program")
 IFS=, read -ra how_words <<<"$how"
 for word in "${how_words[@]}"; do

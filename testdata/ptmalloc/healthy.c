@@ -24,11 +24,28 @@
 enum { BLOCKS = 4000 };
 static UNUSED char *blocks[BLOCKS];
 
-/* What malloc_usable_size says of all blocks that are there. A static program's libc has allocated some before main. */
+/* Usable bytes of a block that only this program has. A wholly static program's libc has allocated some before main, one of
+ * them for the directory that the program lies in. */
+static UNUSED size_t own_class(void)
+{
+#ifdef STATIC
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+    need(length > 0, "/proc/self/exe cannot be read");
+    while (path[length - 1] != '/')
+        length--;
+    if (length > 0x48 - 1 && length <= 0x58 + 1) /* with or without the last slash and a zero byte */
+        return 0x78;
+#endif
+    return 0x58;
+}
+
+/* What malloc_usable_size says of all blocks that are there. */
 static UNUSED void say_in_use(void)
 {
     struct line line = {{0}, 0};
-    uint64_t bytes = 0, count = 0, chunks = 0, with_headers = 0, class48 = 0, class88 = 0;
+    size_t own = own_class();
+    uint64_t bytes = 0, count = 0, chunks = 0, with_headers = 0, class48 = 0, in_own = 0;
     for (int i = 0; i < BLOCKS; i++) {
         if (!blocks[i])
             continue;
@@ -36,7 +53,7 @@ static UNUSED void say_in_use(void)
         count++;
         bytes += size;
         class48 += size == 0x28;
-        class88 += size == 0x58;
+        in_own += size == own;
         if ((*size_word(blocks[i]) & 2) == 0) {
             chunks++;
             with_headers += size + 8;
@@ -61,7 +78,7 @@ static UNUSED void say_in_use(void)
     put_end(&line);
     say_class(0x28, class48, -1);
 #endif
-    say_class(0x58, class88, -1);
+    say_class(own, in_own, -1);
 }
 
 /* Keeps blocks in `blocks`, some of each kind of size. */
