@@ -164,7 +164,7 @@ pub fn unit_at<'a>(dwarf: &Dwarf<'a>, start: Place) -> Option<Unit<'a>> {
 }
 
 /// The header of the unit that starts at `start`, and the DWARF that it belongs to.
-fn header_at<'a, 'd>(
+pub fn header_at<'a, 'd>(
     dwarf: &'d Dwarf<'a>,
     start: Place,
 ) -> Option<(&'d Dwarf<'a>, UnitHeader<Bytes<'a>>)> {

@@ -21,7 +21,7 @@ pub type Dwarf<'a> = gimli::Dwarf<Bytes<'a>>;
 pub type Unit<'a> = gimli::Unit<Bytes<'a>>;
 
 /// The sections that are read: not the places of variables, macros and the compilers' own indexes, which nothing here asks for.
-const READ: [SectionId; 10] = [
+const READ: [SectionId; 11] = [
     SectionId::DebugInfo,
     SectionId::DebugLine,
     SectionId::DebugAbbrev,
@@ -32,6 +32,7 @@ const READ: [SectionId; 10] = [
     SectionId::DebugLineStr,
     SectionId::DebugStrOffsets,
     SectionId::DebugAddr,
+    SectionId::DebugAranges,
 ];
 /// Longer names (of types made of types) are cut.
 const MAX_NAME_BYTES: usize = 16 << 10;

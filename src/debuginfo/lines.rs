@@ -5,8 +5,9 @@
 //!                                             └─ rows ───────> file and line
 //! ```
 //!
-//! Unit ranges are read once per module; functions and rows of a unit when an address in it is first asked for; answers are
-//! kept by address, since threads mostly stop at the same places. All of it is shared between threads.
+//! Unit ranges are read once per module, from `.debug_aranges` where compiler or assembler wrote them; functions and rows of
+//! a unit when an address in it is first asked for; answers are kept by address, since threads mostly stop at the same
+//! places. All of it is shared between threads.
 //!
 //! addr2line is not used: it lays out the path of every file of a unit at once and adds addresses of the file unchecked, so
 //! that a small damaged file can take all memory or stop the program.
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use gimli::UnitType;
 use rayon::prelude::*;
 
-use super::dies::{Area, Dies, Place, Units, unit_at};
+use super::dies::{Area, Dies, Place, Units, header_at, unit_at};
 use super::dwarf::{Dwarf, Unit};
 use functions::{Function, Inlined};
 use ranges::Covering;
@@ -69,27 +70,38 @@ struct UnitLines {
 }
 
 impl LineIndex {
-    /// Reads the address ranges of all units, in parallel.
+    /// Reads the address ranges of all units, in parallel. Of a unit that `.debug_aranges` lists, what it lists is believed to
+    /// be all, as debuggers do: to look at the unit itself, all its abbreviations would have to be read.
     pub fn build(dwarf: &Dwarf<'_>, units: &Units) -> Self {
         let starts: Vec<Place> = units
             .starts()
             .filter(|start| start.area == Area::Info)
             .collect();
-        let ranges: Vec<_> = starts
+        let listed = ranges::listed(dwarf, &starts);
+        let mut is_listed = vec![false; starts.len()];
+        for (_, unit) in &listed {
+            if let Some(is_listed) = is_listed.get_mut(*unit) {
+                *is_listed = true;
+            }
+        }
+        let unlisted: Vec<_> = starts
             .par_iter()
-            .map(|&start| {
-                let unit = unit_at(dwarf, start)?;
-                let has_code = matches!(unit.header.type_(), UnitType::Compilation);
-                has_code.then(|| ranges::of_unit(dwarf, &unit))
+            .zip(is_listed)
+            .map(|(&start, is_listed)| {
+                let (_, header) = header_at(dwarf, start).filter(|_| !is_listed)?;
+                let has_code = matches!(header.type_(), UnitType::Compilation);
+                let unit = unit_at(dwarf, start).filter(|_| has_code)?;
+                Some(ranges::of_unit(dwarf, &unit))
             })
             .collect();
-        let ranges = ranges.into_iter().enumerate();
-        let ranges = ranges.flat_map(|(unit, ranges)| {
+        let unlisted = unlisted.into_iter().enumerate();
+        let unlisted = unlisted.flat_map(|(unit, ranges)| {
             let ranges = ranges.unwrap_or_default().into_iter();
             ranges.map(move |range| (range, unit))
         });
+        let ranges = listed.into_iter().chain(unlisted).collect();
         Self {
-            ranges: Covering::new(ranges.collect()),
+            ranges: Covering::new(ranges),
             units: starts
                 .into_iter()
                 .map(|start| UnitLines {

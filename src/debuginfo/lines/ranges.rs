@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 
-use gimli::{AttributeValue, constants as dw};
+use gimli::{AttributeValue, Reader, Section, constants as dw};
 
-use crate::debuginfo::dies::Entry;
+use crate::debuginfo::dies::{Entry, Place};
 use crate::debuginfo::dwarf::{Bytes, Dwarf, Unit};
 
 /// Ranges of one entry; a unit has as many as it has functions.
 const MAX_RANGES: usize = 1 << 20;
+/// Ranges that `.debug_aranges` lists; browsers have some 2 million.
+const MAX_LISTED: usize = 16 << 20;
+/// An address and a length.
+const PAIR_BYTES: usize = 16;
 /// Ranges looked at, going down from an address.
 const MAX_LOOK_BACK: usize = 256;
 
@@ -42,6 +46,51 @@ impl<T> Covering<T> {
             .filter(move |(range, _, _)| range.contains(&at))
             .map(|(range, _, what)| (range, what))
     }
+}
+
+/// The ranges in `.debug_aranges`, each with the index in `starts` of its unit. Behind damage nothing is read. (gimli's own
+/// reader calls itself for each entry of zeros, so that a damaged file could exhaust the stack.)
+pub(super) fn listed(dwarf: &Dwarf<'_>, starts: &[Place]) -> Vec<(Range<u64>, usize)> {
+    let mut out = Vec::new();
+    let mut rest = *dwarf.debug_aranges.reader();
+    while !rest.is_empty() && out.len() < MAX_LISTED {
+        if read_set(&mut rest, starts, &mut out).is_err() {
+            break;
+        }
+    }
+    out
+}
+
+/// Reads one unit's set (DWARF 5, 6.1.2): version, offset of the unit, sizes of an address and of a segment, padding to a whole
+/// pair, and then pairs of address and length.
+fn read_set(
+    rest: &mut Bytes<'_>,
+    starts: &[Place],
+    out: &mut Vec<(Range<u64>, usize)>,
+) -> gimli::Result<()> {
+    let (length, format) = rest.read_initial_length()?;
+    let initial = usize::from(format.initial_length_size());
+    let mut set = rest.split(length)?;
+    let whole = set.len();
+    let version = set.read_u16()?;
+    let start = set.read_offset(format)?;
+    let (address_bytes, segment_bytes) = (set.read_u8()?, set.read_u8()?);
+    let unit = starts.binary_search_by_key(&start, |start| start.offset);
+    let Some(unit) = unit
+        .ok()
+        .filter(|_| (version, address_bytes, segment_bytes) == (2, 8, 0))
+    else {
+        return Ok(());
+    };
+    let read = initial + (whole - set.len());
+    set.skip(read.next_multiple_of(PAIR_BYTES) - read)?;
+    while set.len() >= PAIR_BYTES && out.len() < MAX_LISTED {
+        let (start, length) = (set.read_u64()?, set.read_u64()?);
+        // The last pair is of zeros; linkers leave such pairs elsewhere, too.
+        let range = start.checked_add(length).map(|end| start..end);
+        out.extend(range.filter(is_real).map(|range| (range, unit)));
+    }
+    Ok(())
 }
 
 /// The ranges of a unit's code.
@@ -94,6 +143,59 @@ fn is_real(range: &Range<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A set as GNU as writes it.
+    fn set(unit: u32, pairs: &[(u64, u64)]) -> Vec<u8> {
+        let mut body = vec![2, 0];
+        body.extend(unit.to_le_bytes());
+        body.extend([8, 0, 0, 0, 0, 0]);
+        for (start, length) in pairs {
+            body.extend(start.to_le_bytes());
+            body.extend(length.to_le_bytes());
+        }
+        let mut set = (body.len() as u32).to_le_bytes().to_vec();
+        set.extend(body);
+        set
+    }
+
+    fn listed_in(section: &[u8]) -> Vec<(Range<u64>, usize)> {
+        let dwarf = Dwarf {
+            debug_aranges: gimli::DebugAranges::new(section, gimli::LittleEndian),
+            ..Dwarf::default()
+        };
+        let start = |offset| Place {
+            area: crate::debuginfo::dies::Area::Info,
+            offset,
+        };
+        listed(&dwarf, &[start(0), start(0x40), start(0x90)])
+    }
+
+    #[test]
+    fn sets_of_units_are_read_to_their_ends() {
+        let mut section = set(0x40, &[(0x1000, 0x20), (0, 0), (0x3000, 0x10), (0, 0)]);
+        section.extend(set(0x41, &[(0x5000, 0x20), (0, 0)])); // no unit begins there
+        section.extend(set(0x90, &[(0x2000, 8), (u64::MAX, 8), (0, 0x100), (0, 0)]));
+        let all = [
+            (0x1000..0x1020, 1),
+            (0x3000..0x3010, 1),
+            (0x2000..0x2008, 2),
+        ];
+        assert_eq!(listed_in(&section), all);
+    }
+
+    #[test]
+    fn damaged_sets_end_the_reading() {
+        let mut section = set(0, &[(0x1000, 0x20), (0, 0)]);
+        let whole = section.len();
+        section.extend(set(0x40, &[(0x2000, 0x20), (0, 0)]));
+        for cut in [whole + 1, whole + 5, whole + 20, section.len() - 1] {
+            assert_eq!(listed_in(&section[..cut]), [(0x1000..0x1020, 0)], "{cut}");
+        }
+        section[whole + 4] = 7; // a version of the future
+        assert_eq!(listed_in(&section).len(), 1);
+        let zeros = set(0, &vec![(0, 0); 1 << 20]);
+        assert_eq!(listed_in(&zeros), []);
+    }
 
     #[test]
     fn the_innermost_range_is_found_first() {
