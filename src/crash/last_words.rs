@@ -42,23 +42,24 @@ pub struct LastWords {
 
 /// The message, if there is one.
 pub(super) fn find(target: Target<'_>) -> Option<LastWords> {
-    for module in target.modules {
-        let symbol = target.symbols.symbol(module.id, "__abort_msg");
-        if let Some(symbol) = symbol
-            && let Ok(at) = target.memory.read_pointer(symbol.address)
-            && let Some(text) = message(target, at)
-        {
-            return Some(LastWords {
-                text,
-                address: at.checked_add(4)?,
-                found_by: FoundBy::Symbols,
-            });
-        }
-    }
     // The C library first; where it is linked into the program, the program.
     let is_libc =
         |module: &&Module| module.name.starts_with("libc.so") || module.name.starts_with("libc-2.");
     let libc = target.modules.iter().filter(is_libc);
+    let others = target.modules.iter().filter(|module| !is_libc(module));
+    // There is one libc: whose variable is found, the others' symbols need not be put in order.
+    let variable = libc.clone().chain(others).find_map(|module| {
+        let symbol = target.symbols.symbol(module.id, "__abort_msg")?;
+        let at = target.memory.read_pointer(symbol.address).ok()?;
+        Some((at, message(target, at)))
+    });
+    if let Some((at, Some(text))) = variable {
+        return Some(LastWords {
+            text,
+            address: at.checked_add(4)?,
+            found_by: FoundBy::Symbols,
+        });
+    }
     let program = target.modules.iter().filter(|module| module.is_executable);
     libc.chain(program)
         .find_map(|module| by_structure(target, module))

@@ -1,6 +1,6 @@
 //! Functions of one unit, and the calls that were inlined into them.
 
-use gimli::{AttributeValue, EntriesRaw, UnitOffset, constants as dw};
+use gimli::{AttributeValue, DwTag, EntriesRaw, UnitOffset, constants as dw};
 
 use super::ranges::{self, Covering};
 use crate::debuginfo::demangle::demangle;
@@ -43,23 +43,55 @@ fn collect(
     found: &mut Vec<(std::ops::Range<u64>, Function)>,
 ) -> Option<()> {
     let mut entries = unit.entries_raw(None).ok()?;
+    let mut base: isize = 0;
+    // Depth of the function around, if there is one.
+    let mut function: Option<isize> = None;
     while !entries.is_empty() && found.len() < MAX_FUNCTIONS {
         let die = entries.next_offset();
+        let depth = base.checked_add(entries.next_depth())?;
         let Some(abbreviation) = entries.read_abbreviation().ok()? else {
             continue;
         };
+        function = function.filter(|around| depth > *around);
         let attributes = abbreviation.attributes();
-        let has_code = attributes
-            .iter()
-            .any(|attribute| matches!(attribute.name(), dw::DW_AT_low_pc | dw::DW_AT_ranges));
-        entries.skip_attributes(attributes).ok()?;
-        if abbreviation.tag() == dw::DW_TAG_subprogram && has_code {
+        let has = |name| attributes.iter().any(|attribute| attribute.name() == name);
+        let is_function = abbreviation.tag() == dw::DW_TAG_subprogram;
+        let has_code = is_function && (has(dw::DW_AT_low_pc) || has(dw::DW_AT_ranges));
+        // Types are most of a unit of C++, and have only declarations of functions in them, unless a function is around
+        // them. (gcc says where they end; where nobody says, as clang, they are read.)
+        let skip = function.is_none()
+            && abbreviation.has_children()
+            && is_type(abbreviation.tag())
+            && has(dw::DW_AT_sibling);
+        if has_code || skip {
             let entry = unit.entry(die).ok()?;
-            let ranges = ranges::of_entry(dwarf, unit, &entry);
-            found.extend(ranges.into_iter().map(|range| (range, Function { die })));
+            if has_code {
+                let ranges = ranges::of_entry(dwarf, unit, &entry);
+                found.extend(ranges.into_iter().map(|range| (range, Function { die })));
+            } else if let Some(next) = sibling(&entry, &entries) {
+                entries = unit.entries_raw(Some(next)).ok()?;
+                base = depth;
+                continue;
+            }
         }
+        if is_function && function.is_none() {
+            function = Some(depth);
+        }
+        entries.skip_attributes(attributes).ok()?;
     }
     Some(())
+}
+
+fn is_type(tag: DwTag) -> bool {
+    matches!(
+        tag,
+        dw::DW_TAG_structure_type
+            | dw::DW_TAG_class_type
+            | dw::DW_TAG_union_type
+            | dw::DW_TAG_enumeration_type
+            | dw::DW_TAG_subroutine_type
+            | dw::DW_TAG_array_type
+    )
 }
 
 /// The inlined calls around `at` in a function, outermost first.

@@ -1,5 +1,7 @@
 //! Line rows of one unit, and the names of its files.
 
+use std::ops::Range;
+
 use gimli::{AttributeValue, LineProgramHeader};
 
 use crate::debuginfo::dwarf::{self, Bytes, Dwarf, Unit};
@@ -29,35 +31,49 @@ pub(super) struct Rows {
 
 impl Rows {
     pub fn read(unit: &Unit<'_>) -> Self {
-        let mut rows = Vec::new();
         let Some(program) = unit.line_program.clone() else {
             return Self::default();
         };
         // Rows come in runs of rising addresses; each run ends with a row of its own.
-        let mut run: Vec<Row> = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut runs = Vec::new();
+        let mut begin = 0;
         let mut program = program.rows();
         while let Ok(Some((_, row))) = program.next_row() {
-            let new = Row {
+            let end = row.end_sequence();
+            rows.push(Row {
                 address: row.address(),
                 file: row.file_index(),
                 line: row.line().and_then(|line| u32::try_from(line.get()).ok()),
                 is_statement: row.is_stmt(),
-                end: row.end_sequence(),
-            };
-            run.push(new);
-            if rows.len().saturating_add(run.len()) >= MAX_ROWS {
+                end,
+            });
+            if rows.len() >= MAX_ROWS {
                 break;
             }
-            if new.end {
+            if end {
                 // What the linker dropped starts at 0.
-                if run.first().is_some_and(|first| first.address != 0) {
-                    rows.append(&mut run);
+                match rows.get(begin).is_some_and(|first| first.address != 0) {
+                    true => runs.push(begin..rows.len()),
+                    false => rows.truncate(begin),
                 }
-                run.clear();
+                begin = rows.len();
             }
         }
+        Self::in_order(&rows, runs)
+    }
+
+    /// Puts runs in order: they hardly ever overlap, so that there is nothing to sort within them.
+    fn in_order(rows: &[Row], mut runs: Vec<Range<usize>>) -> Self {
+        let rows_of = |run: &Range<usize>| rows.get(run.clone()).unwrap_or(&[]);
+        runs.sort_by_key(|run| rows_of(run).first().map(|first| first.address));
+        let mut rows: Vec<Row> = Vec::with_capacity(rows.len());
+        rows.extend(runs.iter().flat_map(rows_of));
         // Where one run ends at the address where another begins, the beginning comes last.
-        rows.sort_by_key(|row| (row.address, !row.end));
+        let order = |row: &Row| (row.address, !row.end);
+        if !rows.is_sorted_by_key(order) {
+            rows.sort_by_key(order);
+        }
         Self { rows }
     }
 
@@ -127,4 +143,47 @@ fn text<'a>(
     let bytes = dwarf::name(dwarf, unit, value)?;
     let bytes = bytes.get(..MAX_PATH_BYTES).unwrap_or(bytes);
     Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_put_in_order_and_overlapping_ones_are_merged() {
+        let row = |address, line, end| Row {
+            address,
+            file: 1,
+            line: Some(line),
+            is_statement: true,
+            end,
+        };
+        let rows = [
+            row(0x200, 1, false),
+            row(0x210, 2, false),
+            row(0x220, 0, true),
+            row(0x100, 3, false),
+            row(0x200, 0, true),
+            row(0x208, 4, false),
+            row(0x20c, 0, true),
+        ];
+        let line = |rows: &Rows, at| rows.at(at).and_then(|row| row.line);
+        let apart = Rows::in_order(&rows, vec![0..3, 3..5]);
+        let at = |at| line(&apart, at);
+        assert_eq!(
+            [
+                at(0xff),
+                at(0x100),
+                at(0x1ff),
+                at(0x200),
+                at(0x21f),
+                at(0x220)
+            ],
+            [None, Some(3), Some(3), Some(1), Some(2), None]
+        );
+        let overlapping = Rows::in_order(&rows, vec![0..3, 5..7]);
+        assert_eq!(line(&overlapping, 0x209), Some(4));
+        assert_eq!(line(&overlapping, 0x20d), None);
+        assert_eq!(line(&overlapping, 0x210), Some(2));
+    }
 }
