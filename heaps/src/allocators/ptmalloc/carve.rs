@@ -137,8 +137,11 @@ const ENOUGH: u32 = 6;
 
 struct Walker<'a, 'm> {
     run: &'a Run<'a>,
+    /// Where it is.
+    at: Address,
     /// Where this part of the run ends; a chunk may reach beyond.
     until: Address,
+    last: Option<Passed>,
     cursor: Cursor<'m>,
     bad: u64,
     /// Probes that looking for a footing may still cost.
@@ -148,7 +151,9 @@ struct Walker<'a, 'm> {
 }
 
 /// Bytes of a run that are walked as one part.
-const PART: u64 = 32 << 20;
+const PART: u64 = 8 << 20;
+/// Parts that one thread walks in turn.
+const LANES: usize = 8;
 /// Chunks that must lead on from a place for a part to begin there.
 const CERTAIN: u32 = 64;
 
@@ -160,29 +165,57 @@ pub fn walk(memory: &dyn TargetMemory, run: &Run<'_>) -> Walk {
         .map(|part| run.start.saturating_add(part * PART))
         .collect();
     let guesses = crate::parallel::map(&places, |place| {
-        Walker::new(memory, run, *place).certain_footing(*place)
+        Walker::new(memory, run, *place, run.limit).certain_footing()
     });
     let mut starts = vec![run.start];
     starts.extend(guesses.into_iter().flatten());
     starts.dedup();
     let ends = starts.iter().skip(1).copied().chain([run.limit]);
     let parts: Vec<(Address, Address)> = starts.iter().copied().zip(ends).collect();
-    let walked = crate::parallel::map(&parts, |(from, until)| {
-        Walker::new(memory, run, *until).go(*from)
+    let groups: Vec<_> = parts.chunks(LANES).collect();
+    let walked = crate::parallel::map(&groups, |group| {
+        let walkers = group
+            .iter()
+            .map(|(from, until)| Walker::new(memory, run, *from, *until));
+        go_side_by_side(walkers.collect())
     });
     let mut out = Walk::default();
     let mut at = run.start;
-    for ((from, until), (walk, end)) in parts.into_iter().zip(walked) {
+    for ((from, until), (walk, end)) in parts.into_iter().zip(walked.into_iter().flatten()) {
         if at == from {
             out.merge(walk);
             at = end;
         } else if at < until {
-            let (walk, end) = Walker::new(memory, run, until).go(at);
-            out.merge(walk);
-            at = end;
+            let walker = Walker::new(memory, run, at, until);
+            for (walk, end) in go_side_by_side(vec![walker]) {
+                out.merge(walk);
+                at = end;
+            }
         }
     }
     out
+}
+
+/// Lets walkers go in turn, each to its end: a header is a cache miss, and those of several overlap.
+fn go_side_by_side(mut walkers: Vec<Walker<'_, '_>>) -> Vec<(Walk, Address)> {
+    let mut headers = [None; LANES];
+    let mut going = true;
+    while going {
+        going = false;
+        // All loads first: they do not depend on each other.
+        for (walker, header) in walkers.iter_mut().zip(&mut headers) {
+            if walker.at < walker.until {
+                *header = walker.word(walker.at.saturating_add(8));
+            }
+        }
+        for (walker, header) in walkers.iter_mut().zip(headers) {
+            if walker.at < walker.until {
+                walker.step(header);
+                going = true;
+            }
+        }
+    }
+    walkers.into_iter().map(Walker::finish).collect()
 }
 
 /// The chunk last passed.
@@ -197,11 +230,13 @@ struct Passed {
 }
 
 impl<'a, 'm> Walker<'a, 'm> {
-    fn new(memory: &'m dyn TargetMemory, run: &'a Run<'a>, until: Address) -> Self {
+    fn new(memory: &'m dyn TargetMemory, run: &'a Run<'a>, from: Address, until: Address) -> Self {
         let foreign = if run.is_main { NON_MAIN } else { 0 };
         Self {
             run,
+            at: from,
             until,
+            last: None,
             cursor: Cursor::new(memory),
             bad: 8 | IS_MMAPPED | foreign,
             budget: (run.limit.offset_from(run.start).unwrap_or(0) / 4).saturating_add(1 << 20),
@@ -211,8 +246,9 @@ impl<'a, 'm> Walker<'a, 'm> {
     }
 
     /// A place from which so many chunks lead on that it must be one.
-    fn certain_footing(&mut self, from: Address) -> Option<Address> {
+    fn certain_footing(&mut self) -> Option<Address> {
         const MAX_SEARCH: u64 = 4 << 20;
+        let from = self.at;
         let end = from.saturating_add(MAX_SEARCH).min(self.run.limit);
         let mut at = Address::new(from.get() & !(ALIGNMENT - 1));
         while at < end {
@@ -236,41 +272,38 @@ impl<'a, 'm> Walker<'a, 'm> {
         }
     }
 
-    /// Walks from `from`; where it ended.
-    fn go(mut self, from: Address) -> (Walk, Address) {
-        let limit = self.run.limit;
-        let mut at = from;
-        let mut last: Option<Passed> = None;
-        while at < self.until {
-            let Some(header) = self.word(at.saturating_add(8)) else {
-                self.settle(last, None, at);
-                last = None;
-                at = self.skip_missing(at);
-                continue;
-            };
-            let size = header & !FLAGS;
-            let room = limit.get() - at.get();
-            let impossible = header & self.bad != 0 || size < MIN_CHUNK || size > room;
-            if impossible || self.is_contradicted(at, header, last) {
-                (at, last) = self.trouble(at, header, last, !impossible);
-                continue;
-            }
-            let free_before = self.settle(last, Some(header), at);
-            self.start_chunk(at, size);
-            last = Some(Passed {
-                at,
-                size,
-                after_free: free_before,
-                before: last.map(|last| last.at),
-            });
-            at = at.saturating_add(size);
+    /// Goes on by one chunk, whose size word is `header` (`None`: not in the core).
+    #[inline]
+    fn step(&mut self, header: Option<u64>) {
+        let (at, last) = (self.at, self.last);
+        let Some(header) = header else {
+            self.settle(last, None, at);
+            self.last = None;
+            self.at = self.skip_missing(at);
+            return;
+        };
+        let size = header & !FLAGS;
+        let room = self.run.limit.get() - at.get();
+        let impossible = header & self.bad != 0 || size < MIN_CHUNK || size > room;
+        if impossible || self.is_contradicted(at, header, last) {
+            (self.at, self.last) = self.trouble(at, header, last, !impossible);
+            return;
         }
-        self.finish(last, at);
-        (self.out, at)
+        let free_before = self.settle(last, Some(header), at);
+        self.start_chunk(at, size);
+        self.last = Some(Passed {
+            at,
+            size,
+            after_free: free_before,
+            before: last.map(|last| last.at),
+        });
+        self.at = at.saturating_add(size);
     }
 
-    /// The end of the run: at top, or where an older heap's memory ends; or of a part of it.
-    fn finish(&mut self, last: Option<Passed>, at: Address) {
+    /// The end of the run: at top, or where an older heap's memory ends; or of a part of it. What was walked, and where that
+    /// ended.
+    fn finish(mut self) -> (Walk, Address) {
+        let (at, last) = (self.at, self.last);
         if at < self.run.limit || self.run.has_top && at == self.run.limit {
             let header = self.word(at.saturating_add(8));
             self.settle(last, header, at);
@@ -278,6 +311,7 @@ impl<'a, 'm> Walker<'a, 'm> {
             self.settle(last, None, at);
         }
         self.end_piece(at);
+        (self.out, at)
     }
 
     /// Says what the header at `at` makes of the chunk before it; whether that is free.
@@ -324,8 +358,10 @@ impl<'a, 'm> Walker<'a, 'm> {
             chunks.set(offset);
         } else {
             self.end_piece(at);
-            let bytes = self.run.limit.offset_from(at).unwrap_or(0);
-            let mut chunks = Chunks::new(CHUNKS, bytes.min(2 * Self::MAX_PIECE));
+            // The last chunk of a part reaches beyond it.
+            let bytes = self.until.offset_from(at).unwrap_or(0);
+            let bytes = bytes.min(Self::MAX_PIECE).saturating_add(Self::MAX_TAIL);
+            let mut chunks = Chunks::new(CHUNKS, bytes);
             chunks.set(0);
             self.piece = Some((at, chunks));
         }
@@ -336,6 +372,8 @@ impl<'a, 'm> Walker<'a, 'm> {
 
     /// Bytes of a piece after which another is begun.
     const MAX_PIECE: u64 = 16 << 30;
+    /// Bytes behind a piece's last start in which chunks can still be noted.
+    const MAX_TAIL: u64 = 64 << 20;
 
     /// Ends the open piece at `end`.
     fn end_piece(&mut self, end: Address) {
