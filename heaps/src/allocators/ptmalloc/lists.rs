@@ -217,7 +217,7 @@ impl PtmallocHeap<'_> {
         };
         let mut waiting = lists.iter();
         let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(LANES);
-        let mut sizes = [None; LANES];
+        let mut seen = [Seen::default(); LANES];
         loop {
             while lanes.len() < LANES
                 && let Some(list) = waiting.next()
@@ -236,17 +236,24 @@ impl PtmallocHeap<'_> {
             if lanes.is_empty() {
                 return Some(out);
             }
-            // All loads first: they do not depend on each other.
-            for (lane, size) in lanes.iter_mut().zip(&mut sizes) {
-                *size = lane
-                    .list
-                    .chunk(lane.entry)
-                    .and_then(|chunk| lane.cursor.read_u64(chunk.checked_add(8)?).ok());
+            // All loads of a kind first: they do not depend on each other.
+            for (lane, seen) in lanes.iter_mut().zip(&mut seen) {
+                let chunk = lane.list.chunk(lane.entry);
+                let word = chunk.and_then(|chunk| chunk.checked_add(8));
+                seen.header = word.and_then(|word| lane.cursor.read_u64(word).ok());
             }
-            let mut sizes = sizes.into_iter();
+            for (lane, seen) in lanes.iter().zip(&mut seen) {
+                let chunk = lane.list.chunk(lane.entry);
+                seen.id = chunk.and_then(|chunk| map.chunk_at(chunk));
+            }
+            for seen in seen.iter_mut().take(lanes.len()) {
+                seen.listed = seen.id.is_some_and(|id| map.is_listed(id));
+            }
+            let mut seen = seen.into_iter();
             lanes.retain_mut(|lane| {
-                let size = sizes.next().flatten();
-                let goes_on = size.is_some_and(|size| self.step(lane, size, map, &mut out));
+                let goes_on = seen
+                    .next()
+                    .is_some_and(|seen| self.step(lane, seen, map, &mut out));
                 if !goes_on {
                     out.irregular = true;
                 }
@@ -258,16 +265,18 @@ impl PtmallocHeap<'_> {
     /// Looks at the lane's entry and goes on to the next one; whether all was as it should be so far
     /// that there is a next one.
     #[inline]
-    fn step(&self, lane: &mut Lane<'_>, header: u64, map: &HeapMap, out: &mut Passed) -> bool {
+    fn step(&self, lane: &mut Lane<'_>, seen: Seen, map: &HeapMap, out: &mut Passed) -> bool {
         let list = lane.list;
-        let size = header & !FLAGS;
+        let Some(size) = seen.header.map(|header| header & !FLAGS) else {
+            return false;
+        };
         if lane.walked >= MAX_ENTRIES {
             return false;
         }
-        let Some((id, chunk)) = self.admit(list, lane.entry, size, map) else {
+        let Some((id, chunk)) = self.admit(list, lane.entry, seen.id, size, map) else {
             return false;
         };
-        if map.mark_listed(id) {
+        if seen.listed || map.mark_listed(id) {
             map.mark_disputed(id);
             return false;
         }
@@ -312,14 +321,12 @@ impl PtmallocHeap<'_> {
         &self,
         list: &ChunkList,
         entry: Address,
+        id: Option<BlockId>,
         size: u64,
         map: &HeapMap,
     ) -> Option<(BlockId, Address)> {
         let chunk = list.chunk(entry)?;
-        let id = match map.chunk_at(chunk) {
-            Some(id) => id,
-            None => self.mapped_at(map, chunk)?,
-        };
+        let id = id.or_else(|| self.mapped_at(map, chunk))?;
         let own = list.kind == Kind::Tcache
             || self
                 .arenas
@@ -396,6 +403,17 @@ impl PtmallocHeap<'_> {
             class_bytes: list.block_bytes(),
         }
     }
+}
+
+/// What is known of a lane's entry before it is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// The chunk's size word.
+    header: Option<u64>,
+    /// The chunk, if the walk found it.
+    id: Option<BlockId>,
+    /// A list holds it already.
+    listed: bool,
 }
 
 /// Lists that are followed in turn.
