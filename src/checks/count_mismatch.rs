@@ -48,13 +48,7 @@ impl Check for CountMismatch {
                 let message = format!("{what} is {found}, expected {expected}");
                 let mut finding =
                     wording::finding(subject, FindingKind::CountMismatch, *of, None, message);
-                finding.evidence = vec![Evidence {
-                    at: *at,
-                    bytes: 8,
-                    what: (*what).into(),
-                    expected: expected.clone(),
-                    found: found.clone(),
-                }];
+                finding.evidence = vec![wording::word_evidence(*at, what, expected, found)];
                 finding
             }
             _ => return None,

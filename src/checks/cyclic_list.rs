@@ -28,12 +28,11 @@ impl Check for CyclicList {
              was freed twice, and the list has been used since",
             block.bytes
         );
-        let view = wording::view(subject, *block, block.address);
         let mut finding = wording::finding(
             subject,
             FindingKind::CyclicFreeList,
             block.address,
-            Some(view),
+            Some(*block),
             message,
         );
         finding.confidence = finding.confidence.min(Confidence::Certain);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use heaps::anomaly::{AnomalyKind, Edge, HolderKind, Stray};
+use heaps::map::Block;
 use heaps::target::Address;
 
 use super::finding::{Confidence, Evidence, Finding, FindingKind};
@@ -29,97 +30,10 @@ impl Check for DoubleFree {
                 taken,
             } => {
                 // Of a circle that malloc has taken from since, any block may be the one.
-                if *taken && cycle.is_some_and(|length| length > 1) {
-                    return None;
-                }
-                let threads: BTreeSet<u32> =
-                    edges.iter().filter_map(|edge| edge.list.thread).collect();
-                let holders: BTreeSet<HolderKind> =
-                    edges.iter().map(|edge| edge.list.holder).collect();
-                let mut message = format!(
-                    "the block {} of {} bytes was freed more than once: ",
-                    block.address, block.bytes
-                );
-                message += &match (threads.len(), holders.len(), cycle) {
-                    _ if edges.iter().all(|edge| edge.list.holder.is_unchained()) => {
-                        unchained_places(edges, &threads)
-                    }
-                    (2.., ..) => format!(
-                        "the caches of threads {} hold it and run together behind it",
-                        names(&threads)
-                    ),
-                    _ if holders.contains(&HolderKind::SpanList) => {
-                        "its span is its own neighbour on the list of free spans".to_owned()
-                    }
-                    (_, 2.., _) => {
-                        "two kinds of free lists hold it and run together behind it".to_owned()
-                    }
-                    (_, _, Some(1)) => {
-                        "its free list points back at it, so malloc returns it for ever".to_owned()
-                    }
-                    (_, _, Some(length)) => {
-                        format!(
-                            "its free list is a circle of {length} blocks, so malloc returns them again and again"
-                        )
-                    }
-                    _ => "two places in the free lists lead to it".to_owned(),
-                };
-                let view = wording::view(subject, *block, block.address);
-                let mut finding = wording::finding(
-                    subject,
-                    FindingKind::DoubleFree,
-                    block.address,
-                    Some(view),
-                    message,
-                );
-                finding.evidence = edge_evidence(edges, block.address);
-                finding.locations = edges
-                    .iter()
-                    .take(MAX_EDGES)
-                    .map(wording::location)
-                    .collect();
-                finding.next_steps = next_steps(block.bytes);
-                Some(finding)
+                let any = *taken && cycle.is_some_and(|length| length > 1);
+                (!any).then(|| shared(subject, *block, edges, *cycle))
             }
-            AnomalyKind::ListedInUse { block, edge } => {
-                let is_span = edge.list.holder == HolderKind::SpanList;
-                let list = if is_span {
-                    "the list of free spans".to_owned()
-                } else {
-                    format!("the {}", wording::list(&edge.list))
-                };
-                let message = format!(
-                    "the block {} of {} bytes is handed out and still on {list}: it was freed twice",
-                    block.address, block.bytes
-                );
-                let view = wording::view(subject, *block, block.address);
-                let mut finding = wording::finding(
-                    subject,
-                    FindingKind::DoubleFree,
-                    block.address,
-                    Some(view),
-                    message,
-                );
-                finding.confidence = finding.confidence.min(Confidence::Likely);
-                let (expected, found) = if is_span {
-                    (
-                        "a free span",
-                        format!(
-                            "the span of {}, which is in use and has no neighbours",
-                            block.address
-                        ),
-                    )
-                } else {
-                    (
-                        "a free block",
-                        format!("{}, which malloc handed out since", block.address),
-                    )
-                };
-                finding.evidence = vec![wording::edge_evidence(edge, expected, found)];
-                finding.locations = vec![wording::location(edge)];
-                finding.next_steps = next_steps(block.bytes);
-                Some(finding)
-            }
+            AnomalyKind::ListedInUse { block, edge } => Some(listed_in_use(subject, *block, edge)),
             AnomalyKind::FreedAgain { .. } => freed_again(subject),
             AnomalyKind::BadEntry {
                 edge,
@@ -127,40 +41,102 @@ impl Check for DoubleFree {
                 stray: Stray::FreeSpan { block, .. },
                 leads_on: true,
                 ..
-            } => {
-                let found = &wording::entry(edge, *found);
-                let owner = match edge.list.holder {
-                    HolderKind::Tcache | HolderKind::Fastbin | HolderKind::Bin => {
-                        "it had become part of a free chunk"
-                    }
-                    HolderKind::CacheArray => "its slab or extent had gone back to the free pages",
-                    _ => "its span had gone back to the page heap",
-                };
-                let message = format!(
-                    "{found}, a block of {} bytes, was freed again after {owner}",
-                    block.bytes
-                );
-                let view = wording::view(subject, *block, *found);
-                let mut finding = wording::finding(
-                    subject,
-                    FindingKind::DoubleFree,
-                    *found,
-                    Some(view),
-                    message,
-                );
-                finding.confidence = finding.confidence.min(Confidence::Likely);
-                finding.evidence = vec![wording::edge_evidence(
-                    edge,
-                    "a block of a span in use",
-                    found.to_string(),
-                )];
-                finding.locations = vec![wording::location(edge)];
-                finding.next_steps = next_steps(edge.list.class_bytes);
-                Some(finding)
-            }
+            } => Some(merged_before(subject, *block, edge, *found)),
             _ => None,
         }
     }
+}
+
+/// A block that lists hold more than once.
+fn shared(subject: Subject<'_>, block: Block, edges: &[Edge], cycle: Option<u64>) -> Finding {
+    let threads: BTreeSet<u32> = edges.iter().filter_map(|edge| edge.list.thread).collect();
+    let holders: BTreeSet<HolderKind> = edges.iter().map(|edge| edge.list.holder).collect();
+    let places = match (threads.len(), holders.len(), cycle) {
+        _ if edges.iter().all(|edge| edge.list.holder.is_unchained()) => {
+            unchained_places(edges, &threads)
+        }
+        (2.., ..) => format!(
+            "the caches of threads {} hold it and run together behind it",
+            names(&threads)
+        ),
+        _ if holders.contains(&HolderKind::SpanList) => {
+            "its span is its own neighbour on the list of free spans".to_owned()
+        }
+        (_, 2.., _) => "two kinds of free lists hold it and run together behind it".to_owned(),
+        (_, _, Some(1)) => {
+            "its free list points back at it, so malloc returns it for ever".to_owned()
+        }
+        (_, _, Some(length)) => {
+            format!(
+                "its free list is a circle of {length} blocks, so malloc returns them again and again"
+            )
+        }
+        _ => "two places in the free lists lead to it".to_owned(),
+    };
+    let message = format!(
+        "the block {} of {} bytes was freed more than once: {places}",
+        block.address, block.bytes
+    );
+    let mut finding = about(subject, block.address, Some(block), message);
+    finding.evidence = edge_evidence(edges, block.address);
+    let shown = edges.iter().take(MAX_EDGES);
+    finding.locations = shown.map(wording::location).collect();
+    finding
+}
+
+/// A block that a list holds although it is handed out.
+fn listed_in_use(subject: Subject<'_>, block: Block, edge: &Edge) -> Finding {
+    let at = block.address;
+    let (list, expected, found) = match edge.list.holder {
+        HolderKind::SpanList => (
+            "the list of free spans".to_owned(),
+            "a free span",
+            format!("the span of {at}, which is in use and has no neighbours"),
+        ),
+        _ => (
+            format!("the {}", wording::list(&edge.list)),
+            "a free block",
+            format!("{at}, which malloc handed out since"),
+        ),
+    };
+    let message = format!(
+        "the block {at} of {} bytes is handed out and still on {list}: it was freed twice",
+        block.bytes
+    );
+    let mut finding = about(subject, at, Some(block), message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    finding.evidence = vec![wording::edge_evidence(edge, expected, found)];
+    finding.locations = vec![wording::location(edge)];
+    finding
+}
+
+/// A list leads to what had become part of something larger that is free.
+fn merged_before(subject: Subject<'_>, block: Block, edge: &Edge, found: Address) -> Finding {
+    let found = wording::entry(edge, found);
+    let owner = match edge.list.holder {
+        HolderKind::Tcache | HolderKind::Fastbin | HolderKind::Bin => {
+            "it had become part of a free chunk"
+        }
+        HolderKind::CacheArray => "its slab or extent had gone back to the free pages",
+        _ => "its span had gone back to the page heap",
+    };
+    let message = format!(
+        "{found}, a block of {} bytes, was freed again after {owner}",
+        block.bytes
+    );
+    let mut finding = about(subject, found, Some(block), message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    let expected = "a block of a span in use";
+    finding.evidence = vec![wording::edge_evidence(edge, expected, found.to_string())];
+    finding.locations = vec![wording::location(edge)];
+    finding.next_steps = next_steps(edge.list.class_bytes);
+    finding
+}
+
+fn about(subject: Subject<'_>, at: Address, block: Option<Block>, message: String) -> Finding {
+    let mut finding = wording::finding(subject, FindingKind::DoubleFree, at, block, message);
+    finding.next_steps = next_steps(block.map_or(0, |block| block.bytes));
+    finding
 }
 
 /// A count of frees that is higher than what is free.
@@ -188,18 +164,10 @@ fn freed_again(subject: Subject<'_>) -> Option<Finding> {
              were counted than blocks are free"
         ),
     };
-    let view = block.map(|block| wording::view(subject, block, block.address));
     let address = block.map_or(*start, |block| block.address);
-    let mut finding = wording::finding(subject, FindingKind::DoubleFree, address, view, message);
+    let mut finding = about(subject, address, *block, message);
     finding.confidence = finding.confidence.min(Confidence::Likely);
-    finding.evidence = vec![Evidence {
-        at: *at,
-        bytes: 8,
-        what: (*what).into(),
-        expected: expected.clone(),
-        found: found.clone(),
-    }];
-    finding.next_steps = next_steps(block.map_or(0, |block| block.bytes));
+    finding.evidence = vec![wording::word_evidence(*at, what, expected, found)];
     Some(finding)
 }
 

@@ -2,7 +2,7 @@
 
 use heaps::anomaly::{AnomalyKind, Stray};
 
-use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Finding, FindingKind};
 use super::{Check, Subject, double_free, wording};
 
 /// See the module.
@@ -60,16 +60,10 @@ impl Check for FatalFree {
             ),
         };
         let message = format!("thread {thread} died in free of {found}, {is}");
-        let view = block.map(|block| wording::view(subject, block, *found));
-        let mut finding = wording::finding(subject, kind, *found, view, message);
+        let mut finding = wording::finding(subject, kind, *found, block, message);
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        finding.evidence = vec![Evidence {
-            at: *at,
-            bytes: 8,
-            what: (*what).into(),
-            expected: format!("what the allocator knows of {found}, which {register} holds"),
-            found: "nothing".to_owned(),
-        }];
+        let expected = format!("what the allocator knows of {found}, which {register} holds");
+        finding.evidence = vec![wording::word_evidence(*at, what, expected, "nothing")];
         finding.next_steps = vec![next];
         Some(finding)
     }

@@ -75,8 +75,7 @@ impl Check for Filling {
                 "look for a write past the end of this object",
             ),
         };
-        let view = wording::view(subject, *block, block.address);
-        let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+        let mut finding = wording::finding(subject, kind, block.address, Some(*block), message);
         finding.confidence = finding.confidence.min(Confidence::Likely);
         let mut whole = [0u8; 8];
         let run = usize::try_from(*bytes).unwrap_or(8).clamp(1, 8);
@@ -109,9 +108,8 @@ fn end_mark(subject: Subject<'_>, block: Block, at: Address, mark: u8, found: u8
          allocator's mark {mark:#04x}, or led to it",
         block.address, block.bytes
     );
-    let view = wording::view(subject, block, block.address);
     let kind = FindingKind::HeapOverrun;
-    let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+    let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
     finding.confidence = finding.confidence.min(Confidence::Likely);
     finding.overwriter = overwriter_of(subject.target, &[found], u64::from(found).to_le_bytes());
     finding.evidence = vec![Evidence {

@@ -2,8 +2,7 @@
 //! size class, no heap memory at all. The entry was linked in properly, so it was freed, not
 //! written by accident.
 
-use heaps::anomaly::{AnomalyKind, Edge, Stray};
-use heaps::target::Address;
+use heaps::anomaly::{AnomalyKind, Stray};
 
 use super::finding::{Confidence, Finding, FindingKind};
 use super::{Check, Subject, wording};
@@ -30,25 +29,25 @@ impl Check for FreeEntry {
         else {
             return None;
         };
+        if !leads_on {
+            return None;
+        }
         let raw = wording::stored(subject, edge, *found);
-        let found = &wording::entry(edge, *found);
+        let found = wording::entry(edge, *found);
+        let about = |kind, block, message| {
+            let mut finding = wording::finding(subject, kind, found, block, message);
+            let expected = format!("a block of {} bytes", edge.list.class_bytes);
+            finding.evidence = vec![wording::edge_evidence(edge, expected, raw)];
+            finding.locations = vec![wording::location(edge)];
+            finding
+        };
         match stray {
-            Stray::Misaligned { block, offset } if *leads_on => {
+            Stray::Misaligned { block, offset } => {
                 let message = format!(
                     "free was called with {found}, {offset} bytes into the block {} of {} bytes",
                     block.address, block.bytes
                 );
-                let view = wording::view(subject, *block, *found);
-                let mut finding = entry(
-                    subject,
-                    FindingKind::MisalignedFreeEntry,
-                    edge,
-                    *found,
-                    &raw,
-                    message,
-                );
-                finding.block = Some(view);
-                finding.fingerprint = super::fingerprint::v1(subject, finding.kind, Some(*block));
+                let mut finding = about(FindingKind::MisalignedFreeEntry, Some(*block), message);
                 if let Some(evidence) = finding.evidence.first_mut() {
                     evidence.expected = format!("{}, the start of the block", block.address);
                 }
@@ -58,22 +57,12 @@ impl Check for FreeEntry {
                 ];
                 Some(finding)
             }
-            Stray::OtherClass { block, offset } if *leads_on => {
+            Stray::OtherClass { block, offset } => {
                 let message = format!(
                     "{found} is a block of {} bytes, but was put into a list of {} bytes: freed with a wrong size",
                     block.bytes, edge.list.class_bytes
                 );
-                let view = wording::view(subject, *block, *found);
-                let mut finding = entry(
-                    subject,
-                    FindingKind::InvalidFreeEntry,
-                    edge,
-                    *found,
-                    &raw,
-                    message,
-                );
-                finding.block = Some(view);
-                finding.fingerprint = super::fingerprint::v1(subject, finding.kind, Some(*block));
+                let mut finding = about(FindingKind::InvalidFreeEntry, Some(*block), message);
                 if *offset != 0 {
                     finding.confidence = finding.confidence.min(Confidence::Likely);
                 }
@@ -83,17 +72,10 @@ impl Check for FreeEntry {
                 ];
                 Some(finding)
             }
-            Stray::OutsideHeap if *leads_on => {
+            Stray::OutsideHeap => {
                 let message =
                     format!("free was called with {found}, which is no memory of the heap");
-                let mut finding = entry(
-                    subject,
-                    FindingKind::InvalidFreeEntry,
-                    edge,
-                    *found,
-                    &raw,
-                    message,
-                );
+                let mut finding = about(FindingKind::InvalidFreeEntry, None, message);
                 finding.confidence = finding.confidence.min(Confidence::Likely);
                 finding.next_steps = vec![format!(
                     "find out what lies at {found} (stack, global, another allocator's block) and who frees it"
@@ -103,19 +85,4 @@ impl Check for FreeEntry {
             _ => None,
         }
     }
-}
-
-fn entry(
-    subject: Subject<'_>,
-    kind: FindingKind,
-    edge: &Edge,
-    found: Address,
-    raw: &str,
-    message: String,
-) -> Finding {
-    let mut finding = wording::finding(subject, kind, found, None, message);
-    let expected = format!("a block of {} bytes", edge.list.class_bytes);
-    finding.evidence = vec![wording::edge_evidence(edge, expected, raw)];
-    finding.locations = vec![wording::location(edge)];
-    finding
 }

@@ -4,7 +4,7 @@
 
 use heaps::anomaly::AnomalyKind;
 
-use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Finding, FindingKind};
 use super::link_damage::{overwriter_of, written_prefix};
 use super::{Check, Subject, wording};
 
@@ -32,22 +32,16 @@ impl Check for FreeWord {
             "the free block {} of {} bytes was written to after it was freed: its {what} is {found:#x}",
             block.address, block.bytes
         );
-        let view = wording::view(subject, *block, block.address);
         let mut finding = wording::finding(
             subject,
             FindingKind::UseAfterFreeWrite,
             block.address,
-            Some(view),
+            Some(*block),
             message,
         );
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        finding.evidence = vec![Evidence {
-            at: *at,
-            bytes: 8,
-            what: (*what).to_owned(),
-            expected: expected.clone(),
-            found: format!("{found:#x}"),
-        }];
+        let shown = format!("{found:#x}");
+        finding.evidence = vec![wording::word_evidence(*at, what, expected, shown)];
         finding.locations = edge.iter().map(wording::location).collect();
         let word = found.to_le_bytes();
         let written = written_prefix(word, block.address.get().to_le_bytes());

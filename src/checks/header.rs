@@ -62,8 +62,7 @@ impl Check for Header {
             ),
             _ => (FindingKind::CorruptMetadata, what_is),
         };
-        let view = wording::view(subject, *block, block.address);
-        let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+        let mut finding = wording::finding(subject, kind, block.address, Some(*block), message);
         if !scene.runs_on {
             finding.confidence = finding.confidence.min(Confidence::Likely);
         }

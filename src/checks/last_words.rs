@@ -131,8 +131,8 @@ fn from_words(subject: Subject<'_>, saying: &Saying, said: &LastWords) -> Findin
     };
     let message = message(saying, pointer, &said.text);
     let at = pointer.unwrap_or(said.address);
-    let view = inside.map(|(block, _)| wording::view(subject, block, at));
-    let mut finding = wording::finding(subject, kind, at, view, message);
+    let block = inside.map(|(block, _)| block);
+    let mut finding = wording::finding(subject, kind, at, block, message);
     finding.confidence = match (saying.refusal, pointer) {
         (Some(Refusal::Cached | Refusal::Free), Some(_))
             if pointer::known_caller(subject).is_some() =>

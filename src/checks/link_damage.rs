@@ -55,12 +55,11 @@ fn unlinked(subject: Subject<'_>, edge: &Edge, found: Address, block: Block) -> 
         "the first block of the {} is not linked yet",
         wording::list(&edge.list)
     );
-    let view = wording::view(subject, block, block.address);
     let mut finding = wording::finding(
         subject,
         FindingKind::UseAfterFreeWrite,
         block.address,
-        Some(view),
+        Some(block),
         message,
     );
     finding.evidence = vec![wording::edge_evidence(
@@ -208,8 +207,7 @@ impl Scene {
                 block.address, block.bytes
             ),
         };
-        let view = wording::view(subject, block, block.address);
-        let mut finding = wording::finding(subject, kind, block.address, Some(view), message);
+        let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
         finding.confidence = match self.repair {
             Some(Repair { unique: true, .. }) => Confidence::Certain,
             _ => Confidence::Likely,

@@ -3,7 +3,7 @@
 use heaps::anomaly::AnomalyKind;
 use heaps::target::{Address, MemoryExt};
 
-use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;
 use super::{Check, Subject, wording};
 
@@ -61,13 +61,7 @@ impl Check for Metadata {
             .read_bytes::<8>(aligned)
             .ok()
             .and_then(|bytes| overwriter_of(subject.target, &bytes, bytes));
-        finding.evidence = vec![Evidence {
-            at,
-            bytes: 8,
-            what,
-            expected,
-            found,
-        }];
+        finding.evidence = vec![wording::word_evidence(at, &what, expected, found)];
         finding.next_steps = vec![
             format!("look at the bytes around {at}: what they hold says who wrote there"),
             "set a hardware watchpoint on this address in a run that reproduces the crash"

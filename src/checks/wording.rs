@@ -49,15 +49,25 @@ pub fn edge(edge: &Edge) -> String {
     }
 }
 
-/// The word of an edge as evidence.
-pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<String>) -> Evidence {
+/// A word of eight bytes as evidence.
+pub fn word_evidence(
+    at: Address,
+    what: &str,
+    expected: impl Into<String>,
+    found: impl Into<String>,
+) -> Evidence {
     Evidence {
-        at: of.word(),
+        at,
         bytes: 8,
-        what: edge(of),
+        what: what.to_owned(),
         expected: expected.into(),
         found: found.into(),
     }
+}
+
+/// The word of an edge as evidence.
+pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<String>) -> Evidence {
+    word_evidence(of.word(), &edge(of), expected, found)
 }
 
 /// The block that an edge names: some lists name the header in front of it.
@@ -110,7 +120,7 @@ pub fn location(edge: &Edge) -> Location {
 }
 
 /// A block as a finding shows it.
-pub fn view(subject: Subject<'_>, block: Block, at: Address) -> BlockView {
+fn view(subject: Subject<'_>, block: Block, at: Address) -> BlockView {
     BlockView {
         block,
         state: subject.heap.map.state(block.id),
@@ -127,16 +137,15 @@ pub fn recorded(subject: Subject<'_>, block: Block) -> Option<RecordedStacks> {
     })
 }
 
-/// A finding with the parts that every check fills in the same way.
+/// A finding about `at`, which is or lies in `block`, with the parts that every check fills in the same way.
 pub fn finding(
     subject: Subject<'_>,
     kind: FindingKind,
     at: Address,
-    block: Option<BlockView>,
+    block: Option<Block>,
     message: String,
 ) -> Finding {
     let transient = subject.anomaly.transient.as_ref();
-    let identity = block.map(|view| view.block);
     Finding {
         kind,
         confidence: if transient.is_some() {
@@ -147,7 +156,7 @@ pub fn finding(
         transient: transient.is_some(),
         heap: subject.index,
         at,
-        block,
+        block: block.map(|block| view(subject, block, at)),
         message: match transient {
             Some(Transient { proof, .. }) => {
                 format!("{message}; the allocator was at work: {proof}")
@@ -159,8 +168,8 @@ pub fn finding(
         lost_blocks: subject.anomaly.lost_blocks,
         culprit: None,
         overwriter: None,
-        stacks: identity.and_then(|block| recorded(subject, block)),
+        stacks: block.and_then(|block| recorded(subject, block)),
         next_steps: Vec::new(),
-        fingerprint: fingerprint::v1(subject, kind, identity),
+        fingerprint: fingerprint::v1(subject, kind, block),
     }
 }
