@@ -48,6 +48,8 @@ pub mod auxv {
     pub const AT_BASE: u64 = 7;
     /// Entry point of the executable.
     pub const AT_ENTRY: u64 = 9;
+    /// Address of 16 random bytes.
+    pub const AT_RANDOM: u64 = 25;
     /// Address of the executable's path, a string.
     pub const AT_EXECFN: u64 = 31;
     /// Address of the vDSO.
@@ -205,6 +207,11 @@ impl CoreFile {
             .iter()
             .find(|(found, _)| *found == tag)
             .map(|(_, value)| *value)
+    }
+
+    /// The auxiliary vector, in its order: tag and value.
+    pub fn auxiliary(&self) -> &[(u64, u64)] {
+        &self.auxv
     }
 
     /// The file mappings of `NT_FILE`, sorted by address.

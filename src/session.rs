@@ -1,12 +1,13 @@
 //! Opens everything once, owns it, lends a [`Target`].
 
+mod environment;
 mod limits;
 mod roles;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use heaps::target::{LocateLimit, MemoryExt, Target, Thread, Threads};
+use heaps::target::{Environment, LocateLimit, MemoryExt, Target, Thread, Threads};
 
 use crate::arch::{ArchInfo, SystemCall};
 use crate::corefile::{AddressSpace, CoreError, CoreFile, OpenOptions, Process, SignalInfo};
@@ -104,6 +105,7 @@ pub struct Session {
     search: Arc<SearchPaths>,
     debug: Arc<DebugInfo>,
     threads: Unwinder,
+    environment: Environment,
     limit: LocateLimit,
     jobs: Option<usize>,
     diagnostics: Vec<String>,
@@ -151,6 +153,7 @@ impl Session {
         .with_debug_info(Arc::clone(&debug));
         Ok(Session {
             limits: limits::of_core(&core, &memory, &modules),
+            environment: environment::find(&core, &memory).unwrap_or_default(),
             threads,
             core,
             memory,
@@ -171,6 +174,7 @@ impl Session {
             symbols: self.debug.as_ref(),
             types: self.debug.as_ref(),
             threads: &self.threads,
+            environment: self.environment,
             limit: self.limit,
         }
     }

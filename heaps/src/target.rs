@@ -1,14 +1,16 @@
-//! What a walker may know about the dead process: memory, modules, symbols, types, threads.
+//! What a walker may know about the dead process: memory, modules, symbols, types, threads, environment.
 //!
 //! The traits here are implemented by the root crate over a core file and by a few lines of fake
 //! memory in tests.
 
 mod address;
+mod environment;
 mod memory;
 mod threads;
 mod types;
 
 pub use address::Address;
+pub use environment::{Environment, text_at};
 pub use memory::{Abi, Cursor, Fault, MemoryExt, Region, RegionKind, Source, TargetMemory, Window};
 pub use threads::{Frame, FrameTrust, InstructionSet, RegisterSet, Thread, Threads, is_fault};
 pub use types::{
@@ -29,6 +31,8 @@ pub struct Target<'t> {
     pub types: &'t dyn TypeCatalog,
     /// Threads with their registers and frames.
     pub threads: &'t dyn Threads,
+    /// What the program was started with, where the core tells.
+    pub environment: Environment,
     /// The best way of finding allocator state that this run permits.
     pub limit: LocateLimit,
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use heaps::target::{
-    Address, Frame, FrameTrust, LocateLimit, LocatedBy, Module, ModuleId, ModuleSegment,
-    RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target, Thread, Threads,
-    TypeCatalog, Variable, is_fault,
+    Address, Environment, Frame, FrameTrust, LocateLimit, LocatedBy, Module, ModuleId,
+    ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target, Thread,
+    Threads, TypeCatalog, Variable, is_fault,
 };
 
 use crate::FakeMemory;
@@ -22,6 +22,8 @@ pub struct Process {
     pub threads: FakeThreads,
     /// Symbols of its modules.
     pub symbols: Symbols,
+    /// What it was started with.
+    pub environment: Environment,
     /// Which ways of finding state a walker may use.
     pub limit: LocateLimit,
 }
@@ -34,6 +36,7 @@ impl Process {
             modules: Vec::new(),
             threads: FakeThreads::default(),
             symbols: Symbols::default(),
+            environment: Environment::default(),
             limit: LocateLimit(LocatedBy::DebugInfo),
         }
     }
@@ -46,6 +49,7 @@ impl Process {
             symbols: &self.symbols,
             types: &NoTypes,
             threads: &self.threads,
+            environment: self.environment,
             limit: self.limit,
         }
     }
