@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::compare::short;
 use common::way::{Way, run};
@@ -90,30 +94,42 @@ fn damage_bytes(core: &mut [u8], rng: &mut fastrand::Rng) {
     core[..20].copy_from_slice(&kept); // still a core
 }
 
-/// Damage of one seed in words where something stands, by values that a reader might believe: near ones, other words of the core,
-/// limits of numbers, flipped bits.
-fn damage_words(core: &mut [u8], rng: &mut fastrand::Rng) {
-    const PAGE: usize = 4096;
+/// A word of a core, by its place in the file, and what stands there instead.
+type Write = (usize, [u8; 8]);
+
+const PAGE: usize = 4096;
+
+/// Where the pages of a core begin in which anything stands.
+fn used_pages(core: &[u8]) -> Vec<usize> {
     let used = |page: &usize| core[*page..*page + PAGE].iter().any(|&byte| byte != 0);
-    let pages: Vec<usize> = (PAGE..core.len() - PAGE)
+    (PAGE..core.len() - PAGE)
         .step_by(PAGE)
         .filter(used)
-        .collect();
-    for _ in 0..[1, 10, 100, 1000][rng.usize(..4)] {
-        let place = |rng: &mut fastrand::Rng| {
-            let at = pages[rng.usize(..pages.len())] + 8 * rng.usize(..PAGE / 8);
-            at..at + 8
-        };
+        .collect()
+}
+
+/// Damage in words where something stands, by values that a reader might believe: near ones, other words of the core, limits
+/// of numbers, flipped bits.
+fn damaged_words(
+    core: &[u8],
+    pages: &[usize],
+    count: usize,
+    rng: &mut fastrand::Rng,
+) -> Vec<Write> {
+    let word = |at: usize| u64::from_le_bytes(core[at..at + 8].try_into().unwrap());
+    let place =
+        |rng: &mut fastrand::Rng| pages[rng.usize(..pages.len())] + 8 * rng.usize(..PAGE / 8);
+    let damage = |_| {
         let at = place(rng);
-        let old = u64::from_le_bytes(core[at.clone()].try_into().unwrap());
         let new = match rng.u8(..4) {
             0 => [0, 1, 1 << 63, u64::MAX, !15, 1 << 20][rng.usize(..6)],
-            1 => u64::from_le_bytes(core[place(rng)].try_into().unwrap()),
-            2 => old ^ 1 << rng.u32(..64),
-            _ => old.wrapping_add([1, 8, 16, PAGE as u64][rng.usize(..4)]),
+            1 => word(place(rng)),
+            2 => word(at) ^ 1 << rng.u32(..64),
+            _ => word(at).wrapping_add([1, 8, 16, PAGE as u64][rng.usize(..4)]),
         };
-        core[at].copy_from_slice(&new.to_le_bytes());
-    }
+        (at, new.to_le_bytes())
+    };
+    (0..count).map(damage).collect()
 }
 
 /// Damage anywhere in the file is input like any other: a document comes out and the program ends, whatever it says.
@@ -128,7 +144,13 @@ fn a_core_with_random_damage_ends_in_a_document() {
         let mut core = fs::read(&fixture.core).unwrap();
         match seed % 4 {
             0 => damage_bytes(&mut core, &mut rng),
-            _ => damage_words(&mut core, &mut rng),
+            _ => {
+                let count = [1, 10, 100, 1000][rng.usize(..4)];
+                let pages = used_pages(&core);
+                for (at, word) in damaged_words(&core, &pages, count, &mut rng) {
+                    core[at..at + 8].copy_from_slice(&word);
+                }
+            }
         }
         let path = directory.path().join(seed.to_string());
         fs::write(&path, &core).unwrap();
@@ -150,6 +172,87 @@ fn a_core_with_random_damage_ends_in_a_document() {
     .flatten()
     .collect();
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// A number that the environment may set.
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// Up to 300 words of any fixture's core, read with all files, by structure, and without any file. For many:
+/// `HEAPCHECK_HOSTILE_CORES=5000 HEAPCHECK_HOSTILE_FIRST=0 cargo test --release --test hostile many -- --nocapture`.
+#[test]
+fn many_damaged_cores_end_in_a_document_in_time() {
+    const LONG: Duration = Duration::from_secs(10);
+    let fixtures = common::fixtures();
+    let count = setting("HEAPCHECK_HOSTILE_CORES", 12);
+    let first = setting("HEAPCHECK_HOSTILE_FIRST", 0);
+    // Far apart, so that a few seeds reach all allocators.
+    let of_seed = |seed: u64| (seed.wrapping_mul(0x9e37_79b9) % fixtures.len() as u64) as usize;
+    let mut seeds_of: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for seed in first..first + count {
+        seeds_of.entry(of_seed(seed)).or_default().push(seed);
+    }
+    let seeds_of: Vec<(usize, Vec<u64>)> = seeds_of.into_iter().collect();
+    let directory = tempfile::tempdir().unwrap();
+    let results = in_parallel(&seeds_of, |(index, seeds)| {
+        let copy = directory.path().join(index.to_string());
+        let result = damage_in_turn(&fixtures[*index], &copy, seeds);
+        let _ = fs::remove_file(copy);
+        result
+    });
+    let longest = results.iter().map(|(_, longest)| *longest).max();
+    println!("{count} cores, the longest analysis took {longest:?}");
+    let failures: Vec<String> = results.into_iter().flat_map(|(said, _)| said).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert!(longest < Some(LONG), "an analysis took {longest:?}");
+}
+
+/// Damages a copy of a core by each seed in turn; what is wrong with the answers, and how long the slowest one took.
+fn damage_in_turn(fixture: &Fixture, copy: &Path, seeds: &[u64]) -> (Vec<String>, Duration) {
+    const MOST: usize = 300;
+    const WAYS: [Way; 3] = [Way::DebugInfo, Way::Structure, Way::Bare];
+    let core = fs::read(&fixture.core).unwrap();
+    let pages = used_pages(&core);
+    fs::write(copy, &core).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(copy).unwrap();
+    let damaged = Fixture {
+        core: copy.to_owned(),
+        ..fixture.clone()
+    };
+    let mut failures = Vec::new();
+    let mut longest = Duration::ZERO;
+    for &seed in seeds {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let count = rng.usize(1..=MOST);
+        let writes = damaged_words(&core, &pages, count, &mut rng);
+        for (at, word) in &writes {
+            file.write_all_at(word, *at as u64).unwrap();
+        }
+        for way in WAYS {
+            let start = Instant::now();
+            let outcome = std::panic::catch_unwind(|| run(way, &damaged));
+            let took = start.elapsed();
+            longest = longest.max(took);
+            let name = format!(
+                "seed {seed} ({}/{}, {})",
+                fixture.release,
+                fixture.name,
+                way.name()
+            );
+            let wrong = match outcome.map(|outcome| (outcome.json(), outcome.status)) {
+                Ok((Ok(_), 0..=3)) => None,
+                Ok((Ok(_), status)) => Some(format!("status {status}")),
+                Ok((Err(error), _)) => Some(error),
+                Err(_) => Some("it panicked or did not end".to_owned()),
+            };
+            failures.extend(wrong.map(|wrong| format!("{name}: {wrong} ({took:?})")));
+        }
+        for (at, _) in &writes {
+            file.write_all_at(&core[*at..*at + 8], *at as u64).unwrap();
+        }
+    }
+    (failures, longest)
 }
 
 #[test]
