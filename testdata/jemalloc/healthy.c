@@ -8,6 +8,7 @@
  *   TCACHES     caches of the program's own, with blocks in them
  *   ALIGNED     blocks with wide alignment, and blocks that realloc has moved or made smaller
  *   FILLED      the program fills its blocks with the byte that jemalloc's junk option fills free ones with
+ *   MOVED       blocks of many sizes that were written here and there, moved by realloc, and given back with their slabs
  *   ENOMEM      malloc has failed for want of address space, many times, in several sizes
  *   HANDLER     a signal handler aborts while its thread is, most likely, in the middle of malloc or free; ALTSTACK: the
  *               handler has a stack of its own
@@ -136,6 +137,27 @@ int main(void)
         strcpy(blocks[i] + 64, "something else");
     for (int i = 0; i < 1500; i++)
         do_free(blocks[i]);
+#elif defined MOVED
+    static char *blocks[3000];
+    uint32_t seed = 11;
+    for (int i = 1; i <= 60000; i++) {
+        char **block = &blocks[next(&seed) % 3000];
+        size_t size = 1 + next(&seed) % (next(&seed) % 8 ? 600 : 30000);
+        uint32_t way = next(&seed) % 4;
+        if (way == 0)
+            *block = (char *)realloc(*block, size);
+        else
+            do_free(*block), *block = way == 1 ? NULL : (char *)do_malloc(size);
+        if (*block && way == 2)
+            memset(*block, 1, next(&seed) % size);
+        else if (*block && size > 100)
+            memset(*block + size / 2, 4, 30);
+        for (int j = 0; i % 5000 == 0 && j < 3000; j++)
+            if (next(&seed) % 10)
+                do_free(blocks[j]), blocks[j] = NULL;
+        if (i % 5000 == 0)
+            flush();
+    }
 #elif defined ENOMEM
     static void *blocks[4000];
     size_t count = 0, failed = 0;

@@ -12,6 +12,7 @@
 //! shows errors is that frees are written down: a pointer freed twice stands in two places, an inner pointer stands in a
 //! cache as it was given, a bit that is flipped twice no longer agrees with the slab's count.
 
+mod alone;
 mod arenas;
 mod bins;
 mod books;
@@ -22,6 +23,7 @@ mod fatal;
 mod fillings;
 mod layout;
 mod locate;
+mod options;
 mod recognise;
 mod sampled;
 mod sizes;

@@ -33,6 +33,7 @@ recipe entry-smashed jemalloc/metadata.c -DENTRY
 recipe write-after-free jemalloc/junk.c -DFREED "$(conf junk:true)"
 recipe write-after-free-slab jemalloc/junk.c -DSLAB "$(conf junk:true)"
 recipe overrun-junk jemalloc/junk.c -DOVERRUN "$(conf junk:true)"
+recipe write-after-free-full jemalloc/junk.c -DFREED -DFULL
 recipe overrun-tail jemalloc/junk.c -DTAIL "$(conf "junk:true,$sampling")"
 recipe overrun-redzone jemalloc/junk.c -DREDZONE "$(conf "$sampling")"
 recipe wild-free jemalloc/wild-free.c -DSTACK
@@ -41,7 +42,7 @@ recipe sampled jemalloc/sampled.c "$(conf "$sampling")"
 recipe healthy-threads healthy-threads.c -include jemalloc/jemalloc.h
 recipe healthy-stats jemalloc/healthy-stats.c
 recipe healthy-gcore jemalloc/healthy-stats.c -DGCORE
-for variant in large never purged exited waiting arenas tcaches aligned filled enomem handler fork fork-storm; do
+for variant in large never purged exited waiting arenas tcaches aligned filled moved enomem handler fork fork-storm; do
     name=${variant^^}
     recipe "healthy-$variant" jemalloc/healthy.c "-D${name//-/_}"
 done
@@ -79,8 +80,21 @@ jemalloc_healthy=(healthy-stats healthy-large healthy-never healthy-purged healt
     healthy-tcaches healthy-aligned healthy-enomem healthy-fork)
 not_applicable jemalloc-5.2.1 wrong-size "sdallocx looks the class up, so the block gets where it belongs"
 
+# Where filling is told by the options alone: in a program that writes all its blocks to their ends, without what new
+# blocks are filled with, and where realloc moves blocks that are then not filled.
+jemalloc_junk_cells() {
+    local junk
+    for junk in true free; do
+        cell "$1" write-after-free-full O2 "write-after-free-junk-$junk" "env=MALLOC_CONF=junk:$junk"
+        cell "$1" healthy-moved O2 "healthy-moved-junk-$junk" "env=MALLOC_CONF=junk:$junk"
+    done
+}
+
 jemalloc_table() {
     local release number recipe variant
+    for release in jemalloc-5.2.1 jemalloc-5.3.0 jemalloc-5.3.0-trixie jemalloc-5.3.1; do
+        jemalloc_junk_cells $release
+    done
     cells jemalloc-5.3.0 O0 "${jemalloc_damaged[@]}" overrun-tail
     cells jemalloc-5.3.0 O2 "${jemalloc_damaged[@]}" overrun-tail
     healthy_cells jemalloc-5.3.0 "${jemalloc_healthy[@]}" sampled

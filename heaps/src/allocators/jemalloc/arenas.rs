@@ -7,6 +7,7 @@
 //! A base and its arena lie in the first of the base's own blocks, which proves both. Everything that describes the
 //! heap (extents, tree nodes, arenas, bins) lies in blocks of some base.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::layout::Layout;
@@ -65,6 +66,8 @@ pub struct Arenas {
     pub broken: Vec<BrokenWord>,
     /// Blocks of all bases, by address.
     blocks: Vec<Range<Address>>,
+    /// The arenas that these belong to, by index.
+    owners: Vec<u16>,
 }
 
 impl Arenas {
@@ -89,16 +92,54 @@ impl Arenas {
                 out.mend(memory, layout, (index, at, found));
             }
         }
-        out.blocks.sort_by_key(|block| (block.start, block.end));
-        out.blocks.dedup();
+        if !out.rows.is_empty() {
+            out.add_unnamed(memory, layout, slots);
+        }
+        let blocks = out.blocks.drain(..).zip(out.owners.drain(..));
+        let mut blocks: Vec<(Range<Address>, u16)> = blocks.collect();
+        blocks.sort_by_key(|(block, owner)| (block.start, block.end, *owner));
+        blocks.dedup_by(|one, other| one.0 == other.0);
+        (out.blocks, out.owners) = blocks.into_iter().unzip();
         out
     }
 
     fn add(&mut self, memory: &dyn TargetMemory, layout: &Layout, arena: Arena) {
-        let blocks = blocks_of(memory, layout, arena.base);
-        self.blocks.extend(blocks.unwrap_or_default());
+        for block in blocks_of(memory, layout, arena.base).unwrap_or_default() {
+            self.blocks.push(block);
+            self.owners.push(arena.index);
+        }
         self.rows.push(arena);
         self.check_map(memory, layout, arena);
+    }
+
+    /// Adds arenas that `arenas` has null for: of one that was destroyed nothing is left, and of one that is being made
+    /// somebody is making it.
+    fn add_unnamed(&mut self, memory: &dyn TargetMemory, layout: &Layout, slots: Address) {
+        let known: BTreeSet<u16> = self.rows.iter().map(|arena| arena.index).collect();
+        for block in places(memory) {
+            let Some(arena) = index_of_block(memory, block)
+                .filter(|index| !known.contains(index))
+                .and_then(|index| arena_of_block(memory, layout, block, index))
+            else {
+                continue;
+            };
+            let slot = slots.saturating_add(u64::from(arena.index) * 8);
+            let is_null = memory.read_pointer(slot) == Ok(Address::default());
+            let is_new = self.rows.iter().all(|row| row.index != arena.index);
+            if is_null && is_new && self.broken.len() < MAX_BROKEN {
+                self.broken.push(BrokenWord {
+                    of: slot,
+                    at: slot,
+                    what: "a word of arenas",
+                    expected: format!("{}, the arena of this index", arena.at),
+                    found: Address::default().to_string(),
+                    // Threads are counted after it stands in `arenas`.
+                    impossible: memory.read_u64(arena.at).is_ok_and(|threads| threads != 0),
+                });
+                self.add(memory, layout, arena);
+            }
+        }
+        self.rows.sort_by_key(|arena| arena.index);
     }
 
     /// All arenas of 5.3 name the page map, which begins with the base of arena 0.
@@ -205,13 +246,15 @@ impl Arenas {
     }
 
     /// The arena whose own memory holds an address: every descriptor lies in memory of the arena that its extent is of.
-    pub fn holder(&self, memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Option<u16> {
-        let mut rows = self.rows.iter();
-        let holds = |arena: &&Arena| {
-            let blocks = blocks_of(memory, layout, arena.base).unwrap_or_default();
-            blocks.iter().any(|block| block.contains(&at))
-        };
-        rows.find(holds).map(|arena| arena.index)
+    pub fn holder(&self, at: Address) -> Option<u16> {
+        self.owners.get(self.block_at(at)?).copied()
+    }
+
+    /// The block of a base that holds an address.
+    fn block_at(&self, at: Address) -> Option<usize> {
+        let after = self.blocks.partition_point(|block| block.start <= at);
+        let index = after.checked_sub(1)?;
+        (at < self.blocks.get(index)?.end).then_some(index)
     }
 
     /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index.
@@ -245,11 +288,7 @@ impl Arenas {
     /// Whether memory is the allocator's own.
     #[inline]
     pub fn is_own(&self, at: Address) -> bool {
-        let after = self.blocks.partition_point(|block| block.start <= at);
-        after
-            .checked_sub(1)
-            .and_then(|index| self.blocks.get(index))
-            .is_some_and(|block| at < block.end)
+        self.block_at(at).is_some()
     }
 
     /// Blocks of all bases, by address.
@@ -285,6 +324,14 @@ pub fn arena_at(memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Opti
         at,
         base,
     })
+}
+
+/// The index of the arena whose base may be at the beginning of a block.
+fn index_of_block(memory: &dyn TargetMemory, block: Address) -> Option<u16> {
+    let bytes = memory.read_u64(block).ok()?;
+    let index = memory.read_u32(block.checked_add(BLOCK_HEADER)?).ok()?;
+    let sound = bytes != 0 && bytes % BLOCK_ALIGNMENT == 0 && u64::from(index) < MAX_ARENAS;
+    sound.then(|| u16::try_from(index).ok())?
 }
 
 /// The base at the beginning of a block, if it is that of the arena with this index.
@@ -325,15 +372,38 @@ fn arena_of_block(
 
 /// An arena that `arenas` does not lead to: the block that it lies in says whose it is.
 fn lost_arena(memory: &dyn TargetMemory, layout: &Layout, index: u16) -> Option<Arena> {
+    places(memory).find_map(|block| arena_of_block(memory, layout, block, index))
+}
+
+/// Where base blocks may begin.
+fn places(memory: &dyn TargetMemory) -> impl Iterator<Item = Address> {
     let regions = memory.regions().iter().filter(|region| region.writable);
     let blocks = regions.flat_map(|region| {
         let first = region.range.start.get().next_multiple_of(BLOCK_ALIGNMENT);
         let step = usize::try_from(BLOCK_ALIGNMENT).unwrap_or(usize::MAX);
         (first..region.range.end.get()).step_by(step)
     });
-    blocks
-        .take(MAX_PLACES)
-        .find_map(|block| arena_of_block(memory, layout, Address::new(block), index))
+    blocks.take(MAX_PLACES).map(Address::new)
+}
+
+/// Arena 0, whatever leads to it: by what it says of itself, or by its page caches in the first block of its base.
+pub fn lone_arena(memory: &dyn TargetMemory, layout: &Layout) -> Option<Address> {
+    places(memory).find_map(|block| {
+        let base = base_of_block(memory, layout, block, 0)?;
+        let beside = (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step * 64));
+        beside.into_iter().find(|at| {
+            let states = layout
+                .arena
+                .pages
+                .iter()
+                .zip(1u32..)
+                .filter(|(offset, state)| {
+                    let at = at.saturating_add(**offset + layout.pages.state);
+                    memory.read_u32(at) == Ok(*state)
+                });
+            states.count() == layout.arena.pages.len()
+        })
+    })
 }
 
 /// Blocks of a base, newest first. `None` if the chain makes no sense.

@@ -123,6 +123,16 @@ impl JemallocHeap<'_> {
             };
             books.damage(word, None);
         }
+        for lost in &located.tree.lost {
+            let word = Word {
+                of: lost.at,
+                at: lost.at,
+                what: "rtree_node_elm_t",
+                expected: format!("{}, which maps pages of the heap", lost.child),
+                found: format!("{:#x}", lost.found),
+            };
+            books.damage(word, None);
+        }
         for repair in &located.extents.repairs {
             let word = Word {
                 of: repair.of,

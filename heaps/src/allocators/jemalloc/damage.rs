@@ -275,13 +275,12 @@ impl Look<'_> {
         }
     }
 
-    /// A slab whose marks cannot be right, whatever was freed how often: what they say of blocks that caches hold is part
-    /// of that, and no error of its own.
+    /// A slab whose marks or count cannot be right: what they say of blocks that caches hold is part of that, and no error of
+    /// its own.
     fn drop_confused(&mut self) {
         let wrong = self
             .miscounted
             .iter()
-            .filter(|miscount| miscount.freed_again().is_none())
             .filter_map(|miscount| self.map.row_at(miscount.row.start()));
         let wrong: BTreeSet<u32> = wrong.collect();
         self.disputed.retain(|id, edges| {

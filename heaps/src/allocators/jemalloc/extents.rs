@@ -425,6 +425,10 @@ impl Source<'_> {
         let cut = self.sizes.small(row.class);
         let is_slab = row.slab && row.is_in_use(self.layout.quantum.classes());
         self.arenas.get(row.arena).is_some()
+            && self
+                .arenas
+                .holder(row.at)
+                .is_none_or(|holder| holder == row.arena)
             && !row.homeless
             && row.state != State::Impossible
             && row.class <= self.layout.quantum.classes()

@@ -6,12 +6,17 @@
 //! | | 0xa5 | a block that is handed out: what the program did not ask for keeps it |
 //! | `--enable-opt-safety-checks` | 0xbc | 32 bytes behind a sampled small block |
 //!
-//! Nothing records the options, so what most blocks show decides, those in use and those that are free. A block that moved in `realloc` is not filled when it
-//! becomes free, and memory that was never handed out holds anything: only blocks that are filled for the most part, and
-//! were handed out before, are looked at.
+//! Whether it does so is told by [`options`]; where nothing tells, by what most blocks show, those in use and those that are
+//! free. A block that moved in `realloc` is not filled when it becomes free, and memory that was never handed out holds
+//! anything: only blocks that are filled for the most part, and were handed out before, are looked at.
+//!
+//! With `junk:free` alone, what 5.3 moved in `realloc` may hold both, the program's bytes and what an earlier free left behind
+//! them. So a changed block is one there only if no free block shows that blocks were moved, and its first word is as it was
+//! filled: programs write blocks from their start on.
 
 use super::JemallocHeap;
 use super::extents::Row;
+use super::options;
 use super::sizes::SmallClass;
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::map::{Block, BlockId, BlockState, HeapMap};
@@ -45,14 +50,41 @@ enum Content {
     Changed(Address, u64),
 }
 
+/// Whether the first word of a block is as it was filled.
+fn keeps_start(kind: &AnomalyKind) -> bool {
+    match kind {
+        AnomalyKind::Filling { block, at, .. } => at
+            .offset_from(block.address)
+            .is_some_and(|offset| offset >= 8),
+        _ => true,
+    }
+}
+
 impl JemallocHeap<'_> {
     /// Free blocks, ends of blocks and red zones that somebody wrote to.
     pub(super) fn changed_fillings(&self, map: &HeapMap) -> Vec<Anomaly> {
         let mut found = self.changed_red_zones(map);
-        found.extend(self.changed_tails(map));
-        if self.fills_free_blocks(map) {
-            found.extend(self.changed_cached(map));
-            found.extend(self.changed_in_slabs(map));
+        let tails = self.changed_tails(map);
+        let (filled, other) = self.filled_free_blocks(map);
+        let told = match tails.is_empty() && filled == 0 {
+            true => None,
+            false => options::junk(self.target, self.module),
+        };
+        if told.is_none_or(|junk| junk.new) {
+            found.extend(tails);
+        }
+        let mostly = filled > other * CLEARLY;
+        let fills = match told {
+            Some(junk) => junk.freed && (junk.certain || mostly),
+            None => mostly && self.fills_new_blocks(map),
+        };
+        if filled > 0 && fills {
+            let mut freed = self.changed_cached(map);
+            freed.extend(self.changed_in_slabs(map));
+            if told.is_some_and(|junk| !junk.new) && self.located.layout.generation.is_5_3() {
+                freed.retain(|kind| other == 0 && keeps_start(kind));
+            }
+            found.extend(freed);
         }
         found.sort_by_key(|kind| match kind {
             AnomalyKind::Filling { block, .. } => block.address,
@@ -63,8 +95,8 @@ impl JemallocHeap<'_> {
         found.into_iter().map(Anomaly::new).collect()
     }
 
-    /// Whether most free blocks that were handed out before are filled.
-    fn fills_free_blocks(&self, map: &HeapMap) -> bool {
+    /// Of some free blocks that were handed out before: how many are filled, and how many are not.
+    fn filled_free_blocks(&self, map: &HeapMap) -> (usize, usize) {
         // Blocks that were never handed out hold zeros, as the system gave them.
         let (mut filled, mut other) = (0, 0);
         let in_slabs = self.located.extents.rows.iter().flat_map(|row| {
@@ -88,7 +120,7 @@ impl JemallocHeap<'_> {
                 Content::Other => other += 1,
             }
         }
-        filled > other * CLEARLY && self.fills_new_blocks(map)
+        (filled, other)
     }
 
     /// Whether blocks in use end in what new ones are filled with: hardly any program writes every block to its last byte. One

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::alone;
 use super::arenas::{self, Arenas};
 use super::extents::{Extents, Row, Source};
 use super::layout::{Generation, Layout};
@@ -41,34 +42,34 @@ struct Finder<'a, 't> {
 }
 
 impl Finder<'_, '_> {
-    /// The variable's address by the best permitted way.
-    fn named(&self, name: &str) -> Option<(Address, LocatedBy)> {
-        let Target {
-            limit,
-            symbols,
-            types,
-            ..
-        } = self.target;
-        let names = PREFIXES.map(|prefix| format!("{prefix}{name}"));
-        if limit.permits(LocatedBy::DebugInfo)
-            && let Some(variable) = names
-                .iter()
-                .find_map(|name| types.variable(self.module.id, name))
-        {
-            return Some((variable.address, LocatedBy::DebugInfo));
-        }
-        if !limit.permits(LocatedBy::Symbols) {
-            return None;
-        }
-        let symbol = names
-            .iter()
-            .find_map(|name| symbols.symbol(self.module.id, name))?;
-        Some((symbol.address, LocatedBy::Symbols))
-    }
-
     fn part(&mut self, part: &'static str, at: Address, by: LocatedBy) {
         self.parts.push(LocatedPart { part, at, by });
     }
+}
+
+/// The address of one of its variables by the best permitted way.
+pub fn named(target: Target<'_>, module: &Module, name: &str) -> Option<(Address, LocatedBy)> {
+    let Target {
+        limit,
+        symbols,
+        types,
+        ..
+    } = target;
+    let names = PREFIXES.map(|prefix| format!("{prefix}{name}"));
+    if limit.permits(LocatedBy::DebugInfo)
+        && let Some(variable) = names
+            .iter()
+            .find_map(|name| types.variable(module.id, name))
+    {
+        return Some((variable.address, LocatedBy::DebugInfo));
+    }
+    if !limit.permits(LocatedBy::Symbols) {
+        return None;
+    }
+    let symbol = names
+        .iter()
+        .find_map(|name| symbols.symbol(module.id, name))?;
+    Some((symbol.address, LocatedBy::Symbols))
 }
 
 /// Whether the module's file name says that it is jemalloc.
@@ -148,7 +149,7 @@ fn find_table(finder: &mut Finder<'_, '_>, by_structure: Option<Table>) -> Optio
     let named = ["bin_infos", "arena_bin_info"]
         .into_iter()
         .find_map(|name| {
-            let (at, by) = finder.named(name)?;
+            let (at, by) = named(finder.target, finder.module, name)?;
             let sizes = Quantum::ALL
                 .into_iter()
                 .find_map(|quantum| sizes::read_table(memory, at, quantum))?;
@@ -181,7 +182,7 @@ fn find_arenas(
         })
         .collect();
     let mut best: Option<(Votes, Layout, Address)> = None;
-    for layout in layouts {
+    for &layout in &layouts {
         // address of the array -> words that stand where it has them
         let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
         for (slot, word) in candidates {
@@ -203,8 +204,15 @@ fn find_arenas(
             }
         }
     }
-    let (_, layout, start) = best?;
-    let named = finder.named("arenas").filter(|(named, _)| {
+    let Some((_, layout, start)) = best else {
+        // Any module may have words like these; only one with a table of size classes is searched.
+        table?;
+        let at = named(finder.target, finder.module, "arenas");
+        let (layout, slots) =
+            alone::find_arenas(memory, finder.module, &layouts, at.map(|(at, _)| at))?;
+        return Some((layout, slots, at.map_or(LocatedBy::Structure, |(_, by)| by)));
+    };
+    let named = named(finder.target, finder.module, "arenas").filter(|(named, _)| {
         let first = memory.read_pointer(*named).ok();
         *named == start
             || first.is_some_and(|first| arenas::arena_at(memory, &layout, first).is_some())
@@ -221,12 +229,13 @@ fn find_root(
 ) -> Option<(Address, Address, LocatedBy)> {
     let memory = finder.target.memory;
     let named = |name| {
-        let (at, by) = finder.named(name)?;
+        let (at, by) = named(finder.target, finder.module, name)?;
         Some((at, at.checked_add(layout.root)?, by))
     };
     let Some(offset) = layout.arena.map else {
         return named("extents_rtree").or_else(|| {
-            let root = find_root_by_leaves(finder, layout, arenas)?;
+            let root = find_root_by_leaves(finder, layout, arenas)
+                .or_else(|| alone::find_root(memory, finder.module, layout, arenas))?;
             Some((root.checked_sub(layout.root)?, root, LocatedBy::Structure))
         });
     };
@@ -329,7 +338,8 @@ fn own_row(cursor: &mut Cursor<'_>, layout: &Layout, arenas: &Arenas, at: Addres
         .flatten()
 }
 
-/// The tree in the geometry in which its leaves lead to extents of their own pages, with all extents.
+/// The tree in the geometry in which its leaves lead to extents of their own pages, with all extents. If what the root leads
+/// to makes no sense, with the leaves that are there all the same.
 fn read_tree(
     memory: &dyn TargetMemory,
     layout: &Layout,
@@ -338,16 +348,37 @@ fn read_tree(
     root: Address,
 ) -> Result<(Tree, Extents), Miss> {
     let is_own = |at| arenas.is_own(at);
-    let mut best: Option<(Tree, Extents)> = None;
-    for geometry in Geometry::ALL {
-        let tree = Tree::read(memory, layout, root, geometry, &is_own);
-        let extents = Extents::read(Source {
+    let read = |tree: &Tree| {
+        Extents::read(Source {
             memory,
             layout,
             sizes,
             arenas,
-            tree: &tree,
-        });
+            tree,
+        })
+    };
+    let rooted = Geometry::ALL
+        .into_iter()
+        .map(|geometry| Tree::read(memory, layout, root, geometry, &is_own));
+    let first = best_tree(arenas, rooted, read);
+    if first.is_ok() {
+        return first;
+    }
+    let found = Geometry::ALL
+        .into_iter()
+        .filter_map(|geometry| alone::find_leaves(memory, layout, arenas, root, geometry));
+    best_tree(arenas, found, read).or(first)
+}
+
+/// The tree whose elements and extents agree best, if they do.
+fn best_tree(
+    arenas: &Arenas,
+    trees: impl Iterator<Item = Tree>,
+    read: impl Fn(&Tree) -> Extents,
+) -> Result<(Tree, Extents), Miss> {
+    let mut best: Option<(Tree, Extents)> = None;
+    for tree in trees {
+        let extents = read(&tree);
         let fits = |extents: &Extents| {
             let rows = i64::try_from(extents.rows.len()).unwrap_or(i64::MAX);
             rows.saturating_sub_unsigned(extents.strays)

@@ -97,6 +97,17 @@ pub struct Leaf {
     pub at: Address,
 }
 
+/// A slot that led to a node or leaf, which was found without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The slot.
+    pub at: Address,
+    /// What it should lead to.
+    pub child: Address,
+    /// What it holds.
+    pub found: u64,
+}
+
 /// The tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
@@ -110,6 +121,8 @@ pub struct Tree {
     pub missing: u64,
     /// Slots that name no memory of the allocator.
     pub strays: Vec<(Address, u64)>,
+    /// Slots that lead elsewhere than they should.
+    pub lost: Vec<Lost>,
     generation_5_3: bool,
 }
 
@@ -160,6 +173,7 @@ impl Tree {
             leaves: Vec::new(),
             missing: 0,
             strays: Vec::new(),
+            lost: Vec::new(),
             generation_5_3: layout.generation.is_5_3(),
         }
     }

@@ -120,9 +120,7 @@ impl Extents {
             state: State::of(element.state.unwrap_or(0).into()),
             head: element.head.unwrap_or(false),
             homeless: false,
-            arena: (source.arenas)
-                .holder(source.memory, source.layout, row.at)
-                .unwrap_or(row.arena),
+            arena: source.arenas.holder(row.at).unwrap_or(row.arena),
             ..row
         };
         let shards = source.sizes.small(told.class).map_or(1, |cut| cut.shards);
@@ -202,8 +200,16 @@ impl Extents {
             return false;
         };
         let last = row.last_page();
+        // Where some of them lie outside, its address is wrong.
+        let inside = |named: &&Named| {
+            // What a free extent's element says of slabs is old.
+            let span = |is_slab| span(source, extent, named.page, is_slab);
+            let pages = span(true).max(span(false));
+            row.holds_page(named.page) && row.holds_page(named.page + pages - 1)
+        };
         let ends = last != row.first_page()
-            && named.iter().any(|named| row.holds_page(named.page))
+            && !named.is_empty()
+            && named.iter().copied().all(|named| inside(&named))
             && source.tree.extent_of_page(&mut cursor, last) == extent;
         let Some(at) = source.tree.element_at(row.first_page()) else {
             return false;
@@ -282,9 +288,13 @@ impl Extents {
                 let slab = first.element.slab;
                 let pages = span(source, extent, first.page, slab);
                 let alone = pages == 1 && Row::read(&mut cursor, source.layout, extent).is_none();
-                match alone && !source.is_described(extent) {
-                    true => self.say_element(source, first),
-                    false => self.recover(source, extent, first, pages),
+                if let Some(row) = source.near(first) {
+                    self.insert(row);
+                    self.say_element(source, first);
+                } else if alone && !source.is_described(extent) {
+                    self.say_element(source, first);
+                } else {
+                    self.recover(source, extent, first, pages);
                 }
             }
             Some(_) => outside
@@ -366,6 +376,19 @@ impl Source<'_> {
             .checked_sub(1)
             .map_or(0, |class| self.sizes.bytes(class));
         row.bytes <= most && row.bytes > below
+    }
+
+    /// The extent of an element's page whose descriptor differs from the one that the element names by one bit.
+    fn near(&self, named: &Named) -> Option<Row> {
+        let mut cursor = Cursor::new(self.memory);
+        let mut bits = self.layout.extent.alignment.trailing_zeros()..48;
+        bits.find_map(|bit| {
+            let at = Address::new(named.element.extent.get() ^ 1 << bit);
+            let row = self
+                .may_be_extent(at)
+                .then(|| Row::read(&mut cursor, self.layout, at))??;
+            (row.first_page() == named.page && self.agrees(&row, &named.element)).then_some(row)
+        })
     }
 
     /// Whether an element names a descriptor that was ever written.
