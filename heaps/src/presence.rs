@@ -62,6 +62,10 @@ impl<'t> Presences<'t> {
 
     /// Bytes of a stack that are searched where it could not be unwound.
     const MAX_STACK: u64 = 8 << 20;
+    /// Stacks of one thread: the handler of a signal may be interrupted by another one's.
+    const MAX_STACKS: usize = 4;
+    /// Contexts that are looked for on them.
+    const MAX_CONTEXTS: usize = 8;
 
     /// Nothing is unwound yet.
     pub fn new(target: Target<'t>, module: &'t Module, code: Code) -> Self {
@@ -269,23 +273,24 @@ impl<'t> Presences<'t> {
             && modules.any(|module| module.is_executable && module.has_code_at(at))
     }
 
-    /// Whether any word of the thread's stack, from its stack pointer up, is an address in the
+    /// Whether any word of the thread's stacks, from its stack pointer up, is an address in the
     /// allocator's module. If none is, the thread cannot be inside it, whatever its frames are: a
     /// call leaves its return address there, a signal the interrupted program counter.
     fn stack_names_allocator(&self, thread: usize) -> bool {
-        let Some(words) = self.stack_range(thread) else {
-            return true;
-        };
+        let stacks = self.stacks(thread);
         let mut cursor = Cursor::new(self.target.memory);
-        let mut at = words.start;
-        while at < words.end {
-            match cursor.read_u64(at) {
-                Ok(word) if !self.module.has_code_at(Address::new(word)) => {}
-                _ => return true,
+        let mut names = |words: &Range<Address>| {
+            let mut at = words.start;
+            while at < words.end {
+                match cursor.read_u64(at) {
+                    Ok(word) if !self.module.has_code_at(Address::new(word)) => {}
+                    _ => return true,
+                }
+                at = at.saturating_add(8);
             }
-            at = at.saturating_add(8);
-        }
-        false
+            false
+        };
+        stacks.is_empty() || stacks.iter().any(&mut names)
     }
 
     fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
@@ -338,23 +343,32 @@ impl<'t> Presences<'t> {
         self.contexts(thread, &|pc| self.module.has_code_at(pc))
     }
 
-    /// Contexts on a thread's stack whose program counter `is_wanted`.
+    /// Contexts on a thread's stacks whose program counter `is_wanted`.
     fn contexts(&self, thread: usize, is_wanted: &dyn Fn(Address) -> bool) -> Vec<[u64; 16]> {
+        let mut found = Vec::new();
+        for words in self.stacks(thread) {
+            self.contexts_in(&words, is_wanted, &mut found);
+        }
+        found
+    }
+
+    /// Contexts in a part of a stack, at most [`MAX_CONTEXTS`](Self::MAX_CONTEXTS) in all.
+    fn contexts_in(
+        &self,
+        words: &Range<Address>,
+        is_wanted: &dyn Fn(Address) -> bool,
+        found: &mut Vec<[u64; 16]>,
+    ) {
         const USER_CODE_SEGMENT: u64 = 0x33;
         /// Interrupts enabled, and the bit that is always set.
         const FLAGS: u64 = 0x202;
-        const MAX_CONTEXTS: usize = 8;
-        let mut found = Vec::new();
         if self.target.threads.instruction_set() != InstructionSet::X86_64 {
-            return found;
+            return;
         }
-        let Some(words) = self.stack_range(thread) else {
-            return found;
-        };
         let mut cursor = Cursor::new(self.target.memory);
         let mut word = |at: Address| cursor.read_u64(at).unwrap_or(0);
         let mut at = words.start;
-        while at < words.end && found.len() < MAX_CONTEXTS {
+        while at < words.end && found.len() < Self::MAX_CONTEXTS {
             let flags = word(at.saturating_add(8));
             let pc = Address::new(word(at));
             if flags & FLAGS == FLAGS
@@ -372,7 +386,6 @@ impl<'t> Presences<'t> {
             }
             at = at.saturating_add(8);
         }
-        found
     }
 
     /// Whether an address lies in code of any module.
@@ -381,9 +394,32 @@ impl<'t> Presences<'t> {
         modules.any(|module| module.has_code_at(at))
     }
 
-    /// The thread's stack from its stack pointer up, as far as it is searched.
-    fn stack_range(&self, thread: usize) -> Option<Range<Address>> {
-        let sp = self.target.threads.list().get(thread)?.sp;
+    /// The thread's stack from its stack pointer up, as far as it is searched; and where a handler runs on a stack of its
+    /// own (`sigaltstack`), that of the code that it interrupted.
+    fn stacks(&self, thread: usize) -> Vec<Range<Address>> {
+        /// Of a context's registers.
+        const RSP: usize = 15;
+        let Some(state) = self.target.threads.list().get(thread) else {
+            return Vec::new();
+        };
+        let mut stacks: Vec<Range<Address>> = self.stack_from(state.sp).into_iter().collect();
+        let mut next = 0;
+        while let Some(words) = stacks.get(next).cloned() {
+            next += 1;
+            let mut contexts = Vec::new();
+            self.contexts_in(&words, &|_| true, &mut contexts);
+            for sp in contexts.iter().filter_map(|context| context.get(RSP)) {
+                let sp = Address::new(*sp);
+                let is_known = stacks.iter().any(|stack| stack.contains(&sp));
+                if !is_known && stacks.len() < Self::MAX_STACKS {
+                    stacks.extend(self.stack_from(sp));
+                }
+            }
+        }
+        stacks
+    }
+
+    fn stack_from(&self, sp: Address) -> Option<Range<Address>> {
         let end = self.target.memory.region_at(sp)?.range.end;
         Some(Address::new(sp.get() & !7)..end.min(sp.saturating_add(Self::MAX_STACK)))
     }
