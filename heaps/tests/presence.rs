@@ -1,0 +1,73 @@
+//! Whether a thread is inside an allocator, where no rules tell how to unwind its stack.
+
+use heaps::presence::{Code, Presence, Presences};
+use heaps::target::{Address, FrameTrust, RegionKind};
+use synth::{FakeMemory, Process, frame, module, thread};
+
+const PROGRAM: u64 = 0x40_0000;
+const LIBC: u64 = 0x7f00_0000_0000;
+const ALLOCATOR: u64 = 0x7f10_0000_0000;
+const STACK: u64 = 0x7fff_0000_0000;
+/// `sigaltstack`: a variable of the program's.
+const HANDLERS_STACK: u64 = PROGRAM + 0x10_0000;
+const BYTES: u64 = 0x1000;
+
+/// A handler on a stack of its own waits in libc; it interrupted `pc`, whose stack holds the return address `caller`.
+fn interrupted(pc: u64, caller: u64) -> Process {
+    let mut memory = FakeMemory::new();
+    for code in [PROGRAM, LIBC, ALLOCATOR] {
+        memory.zeroes(code..code + BYTES, "rx", RegionKind::File);
+    }
+    for stack in [HANDLERS_STACK, STACK] {
+        memory.zeroes(stack..stack + BYTES, "rw", RegionKind::Anonymous);
+    }
+    // struct sigcontext_64: rsp, rip, eflags, cs.
+    let context = HANDLERS_STACK + 0x400;
+    memory.write_u64(context + 120, STACK + 0x200);
+    memory.write_u64(context + 128, pc);
+    memory.write_u64(context + 136, 0x246);
+    memory.write_u64(context + 144, 0x33);
+    memory.write_u64(STACK + 0x280, caller);
+    let mut process = Process::new(memory);
+    for (id, (name, at)) in (0..).zip([
+        ("program", PROGRAM),
+        ("libc.so.6", LIBC),
+        ("libjemalloc.so.2", ALLOCATOR),
+    ]) {
+        process
+            .modules
+            .push(module(id, name, &[(at..at + BYTES, "rx")]));
+    }
+    let mut state = thread(7, LIBC + 0x10, 0);
+    state.sp = Address::new(HANDLERS_STACK + 0x100);
+    let mut guessed = frame(LIBC + 0x20, &[]);
+    guessed.trust = FrameTrust::Scan;
+    process
+        .threads
+        .push(state, vec![frame(LIBC + 0x10, &[]), guessed]);
+    process
+}
+
+fn presence(process: &Process) -> Presence {
+    let allocator = &process.modules[2];
+    Presences::new(process.target(), allocator, Code::Module).of(0)
+}
+
+#[test]
+fn what_a_handler_on_its_own_stack_interrupted_is_looked_at() {
+    let called_by = |caller| presence(&interrupted(LIBC + 0x30, caller));
+    assert_eq!(called_by(ALLOCATOR + 0x100), Presence::Unknown);
+    assert_eq!(called_by(PROGRAM + 0x100), Presence::Outside);
+}
+
+#[test]
+fn a_context_that_leads_round_in_circles_ends() {
+    let mut process = interrupted(LIBC + 0x30, PROGRAM + 0x100);
+    let context = HANDLERS_STACK + 0x400;
+    process
+        .memory
+        .write_u64(context + 120, HANDLERS_STACK + 0x100);
+    assert_eq!(presence(&process), Presence::Outside);
+    process.memory.write_u64(context + 120, u64::MAX);
+    assert_eq!(presence(&process), Presence::Outside);
+}
