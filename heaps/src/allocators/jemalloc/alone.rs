@@ -132,6 +132,33 @@ pub fn find_leaves(
     (!tree.leaves.is_empty()).then_some(tree)
 }
 
+/// Adds the leaves that slots should lead to which lead nowhere. Says whether there are any.
+pub fn add_leaves(
+    memory: &dyn TargetMemory,
+    layout: &Layout,
+    arenas: &Arenas,
+    tree: &mut Tree,
+) -> bool {
+    let found = find_leaves(memory, layout, arenas, tree.root, tree.geometry);
+    let Some(found) = found else {
+        return false;
+    };
+    for leaf in found.leaves {
+        let slot = lost_slot(memory, arenas, tree, leaf);
+        let is_stray = |lost: &Lost| tree.strays.iter().any(|(at, _)| *at == lost.at);
+        let is_new = tree.leaves.iter().all(|known| known.page != leaf.page);
+        if let Some(lost) = slot.filter(is_stray).filter(|_| is_new) {
+            tree.leaves.push(leaf);
+            tree.lost.push(lost);
+        }
+    }
+    tree.leaves.sort_by_key(|leaf| leaf.page);
+    let lost = &tree.lost;
+    let is_lost = |at: Address| lost.iter().any(|lost| lost.at == at);
+    tree.strays.retain(|(at, _)| !is_lost(*at));
+    !tree.lost.is_empty()
+}
+
 /// Elements of first pages say where their leaf begins, and which page it maps first. With the number of those that agree
 /// about the fullest one.
 fn leaves_by_contents(

@@ -242,7 +242,12 @@ fn find_root(
     let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
     for arena in &arenas.rows {
         let map = memory.read_pointer(arena.at.saturating_add(offset)).ok();
-        if let Some(map) = map.filter(|map| finder.module.range.contains(map)) {
+        // It begins with a base, or its name was written over.
+        let is_map = |map: &Address| {
+            let base = memory.read_pointer(*map).unwrap_or_default();
+            finder.module.range.contains(map) && arenas.rows.iter().any(|arena| arena.base == base)
+        };
+        if let Some(map) = map.filter(is_map) {
             *votes.entry(map).or_default() += 1;
         }
     }
@@ -360,10 +365,15 @@ fn read_tree(
     let rooted = Geometry::ALL
         .into_iter()
         .map(|geometry| Tree::read(memory, layout, root, geometry, &is_own));
-    let first = best_tree(arenas, rooted, read);
-    if first.is_ok() {
-        return first;
-    }
+    let first = match best_tree(arenas, rooted, read) {
+        Ok((mut tree, extents)) => {
+            let more =
+                !tree.strays.is_empty() && alone::add_leaves(memory, layout, arenas, &mut tree);
+            let extents = if more { read(&tree) } else { extents };
+            return Ok((tree, extents));
+        }
+        first => first,
+    };
     let found = Geometry::ALL
         .into_iter()
         .filter_map(|geometry| alone::find_leaves(memory, layout, arenas, root, geometry));
