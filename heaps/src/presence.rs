@@ -7,6 +7,7 @@
 //! told, because the code is not to be had, the answer is [`Presence::Unknown`].
 
 mod fault;
+mod hands;
 
 use std::ops::Range;
 use std::sync::OnceLock;

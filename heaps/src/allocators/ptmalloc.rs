@@ -17,6 +17,7 @@ mod arenas;
 mod by_size;
 mod carve;
 mod damage;
+mod hands;
 mod layout;
 mod lists;
 mod locate;
@@ -40,6 +41,7 @@ use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
+use hands::Hands;
 use lists::ChunkList;
 use locate::Located;
 use mapped::Mapped;
@@ -90,6 +92,7 @@ pub(crate) struct PtmallocHeap<'t> {
     safe_linking: bool,
     key: Key,
     presences: Presences<'t>,
+    hands: OnceLock<Hands>,
     /// The runs of chunks, walked; the pieces themselves go into the map.
     walked: OnceLock<Walked>,
 }
@@ -121,6 +124,7 @@ impl<'t> PtmallocHeap<'t> {
             safe_linking: false,
             key: Key::None,
             presences,
+            hands: OnceLock::new(),
             walked: OnceLock::new(),
         };
         heap.narrow_releases();
@@ -378,6 +382,7 @@ impl Heap for PtmallocHeap<'_> {
             });
         }
         limits.extend(self.odd_limit());
+        limits.extend(unreached_limit(report.unreached));
         if let Some(limit) = self.mapped_limit() {
             limits.push(limit);
         }
@@ -388,6 +393,15 @@ impl Heap for PtmallocHeap<'_> {
             limits,
         }
     }
+}
+
+/// What is said if lists lead into memory that was not found.
+fn unreached_limit(lists: u64) -> Option<Limit> {
+    (lists > 0).then(|| Limit {
+        what: format!("memory to which {lists} lists of glibc's heap lead"),
+        why: "what names it was written over: its blocks were not read".into(),
+        incomplete: true,
+    })
 }
 
 impl PtmallocHeap<'_> {

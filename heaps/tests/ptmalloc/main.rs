@@ -5,6 +5,7 @@ mod damage;
 mod healthy;
 mod hostile;
 mod passing;
+mod pieces;
 
 use heaps::allocators::ptmalloc::Ptmalloc;
 use heaps::allocators::{Allocator, Detection};

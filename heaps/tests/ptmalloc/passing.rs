@@ -29,6 +29,24 @@ fn a_chunk_on_its_way_is_excused_by_the_lock() {
 }
 
 #[test]
+fn a_lock_excuses_only_what_its_holder_has_in_hand() {
+    const RAX: u16 = 0;
+    let (mut bench, block) = in_flight(2);
+    bench.process.memory.write_u32(ARENA, 1);
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    for (held, count) in [(block, 0), (block - 16, 0), (block + 0x400, 1)] {
+        let inside = vec![
+            synth::frame(LIBC + 0x9100, &[(RAX, held)]),
+            synth::frame(crate::bench::PROGRAM, &[]),
+        ];
+        bench.process.threads.set_frames(0, inside);
+        assert_eq!(definite(&walked(&bench)).len(), count, "{held:#x}");
+    }
+}
+
+#[test]
 fn a_process_of_one_thread_takes_no_lock() {
     let (mut bench, _) = in_flight(1);
     assert_eq!(definite(&walked(&bench)).len(), 1, "the thread is outside");

@@ -7,10 +7,11 @@
 //! ```
 
 mod newest;
+mod scattered;
 
 use std::collections::BTreeMap;
 
-use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
+use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX};
 use super::locate::Located;
 use super::structure::{self, Shape};
 use crate::target::{Address, MemoryExt, RegionKind, Target};
@@ -72,6 +73,8 @@ pub struct Oddity {
     pub found: String,
     /// Index of the arena.
     pub arena: usize,
+    /// Malloc itself may write such a value while it works.
+    pub passing: bool,
 }
 
 /// All arenas of one copy of glibc's malloc.
@@ -87,6 +90,8 @@ pub struct Arenas {
     pub heap_max: u64,
     /// Words out of order.
     pub oddities: Vec<Oddity>,
+    /// Not all memory of the arenas was found, because a word that leads to it was written over.
+    pub is_incomplete: bool,
 }
 
 /// Where the first chunk at or behind a place can begin.
@@ -195,6 +200,7 @@ impl Reader<'_, '_> {
                     expected: "the next arena".into(),
                     found: arena.to_string(),
                     arena: found.len(),
+                    passing: false,
                 });
                 break;
             }
@@ -270,10 +276,12 @@ impl Reader<'_, '_> {
             return;
         };
         if !main.is_virgin(&self.located.arena) {
-            if u64::from(main.flags) & NONCONTIGUOUS == 0 {
+            if self.is_contiguous(&main) {
                 self.find_main(&main);
             } else {
+                self.note_lost_flag(&main);
                 self.find_scattered(&main);
+                self.complete_scattered(&main);
             }
         }
         self.clip();
@@ -316,7 +324,7 @@ impl Reader<'_, '_> {
             .and_then(|size| main.top.checked_add(size)?.checked_sub(main.system_mem));
         let recorded = self.recorded_base();
         let starts_chunk = |at: &Address| {
-            *at <= main.top
+            (*at <= main.top || main.top_size.is_none())
                 && self
                     .word(at.saturating_add(8))
                     .is_some_and(|header| header & 1 == 1 || header == 0)
@@ -328,18 +336,28 @@ impl Reader<'_, '_> {
         let Some(start) = start else {
             return;
         };
+        let by_bytes = recorded.unwrap_or(start).checked_add(main.system_mem);
         let end = match main.top_size {
             Some(size) => main.top.checked_add(size),
-            None => recorded
-                .or(Some(start))
-                .and_then(|base| base.checked_add(main.system_mem)),
+            None => by_bytes,
         };
+        // Two witnesses: what was counted, and the memory that is there.
+        let is_end = |end: &Address| {
+            let last = end
+                .checked_sub(1)
+                .and_then(|last| self.target.memory.region_at(last));
+            last.is_some_and(|area| area.range.end == *end)
+        };
+        let expected = by_bytes.filter(is_end);
+        if let Some(slot) = self.out.ends.first_mut() {
+            *slot = expected;
+        }
         if let Some(end) = end {
             self.out.regions.push(Region {
                 start,
                 end,
                 arena: 0,
-                has_top: true,
+                has_top: (start..end).contains(&main.top),
             });
         }
     }
@@ -365,6 +383,7 @@ impl Reader<'_, '_> {
                     expected: format!("{}, the arena that it belongs to", arena.at),
                     found: format!("{:#x}", self.word(heap).unwrap_or(0)),
                     arena: index,
+                    passing: false,
                 });
                 if !is_own(heap, self.word(heap)) && !self.is_heap(heap, own) {
                     break;
@@ -408,113 +427,5 @@ impl Reader<'_, '_> {
         let sizes = [bytes, writable].map(|bytes| bytes >= 4096 && bytes.is_multiple_of(4096));
         let older = previous == own.get() || self.word(Address::new(previous)) == self.word(own);
         heap.is_aligned(max) && sizes == [true; 2] && bytes <= writable && writable <= max && older
-    }
-
-    /// A main arena without `brk`: any page of anonymous memory from which chunks lead to top or to
-    /// a fencepost.
-    fn find_scattered(&mut self, main: &Arena) {
-        /// Places that are no pages which are tried.
-        const MAX_PROBES: u64 = 1 << 20;
-        let heaps: Vec<Region> = self.out.regions.clone();
-        let base = self.recorded_base().map(aligned);
-        let max = self.out.heap_max;
-        let taken = |at: Address| {
-            heaps
-                .iter()
-                .any(|heap| at.get() >= heap.start.get() & !(max - 1) && at < heap.end)
-        };
-        for area in self.target.memory.regions() {
-            if area.kind != RegionKind::Anonymous || !area.writable || area.present_bytes == 0 {
-                continue;
-            }
-            let end = area.range.start.saturating_add(area.present_bytes);
-            // What grew in place before need not begin a page: others took memory from `brk`, too.
-            let old = base.filter(|base| area.range.contains(base));
-            let mut probes = MAX_PROBES;
-            let mut at = area.range.start;
-            while at < end {
-                let stop = if taken(at) {
-                    None
-                } else {
-                    self.chunks_end(at, end, main)
-                };
-                if let Some((stop, has_top)) = stop {
-                    self.out.regions.push(Region {
-                        start: at,
-                        end: stop,
-                        arena: 0,
-                        has_top,
-                    });
-                }
-                let next = stop.map_or(at.saturating_add(ALIGNMENT), |(stop, _)| stop);
-                let page = Address::new(next.get().saturating_add(4095) & !4095);
-                // At the end of the address space a page ends where it began.
-                at = match old {
-                    Some(old) if next <= old => page.min(old).max(next),
-                    Some(_) if probes > 0 => {
-                        probes -= 1;
-                        next
-                    }
-                    _ => page.max(next),
-                };
-            }
-        }
-    }
-
-    /// Where the chain of sane chunks from `at` ends: in top, or in a fencepost.
-    fn chunks_end(&self, at: Address, limit: Address, main: &Arena) -> Option<(Address, bool)> {
-        let mut cursor = crate::target::Cursor::new(self.target.memory);
-        let mut word = |at: Address| cursor.read_u64(at).ok();
-        if word(at)? != 0 || word(at.checked_add(8)?)? & FLAGS != 1 {
-            return None;
-        }
-        /// Headers in a row that must be possible for one that is not to be stepped over.
-        const FOOTING: u32 = 16;
-        let mut at = at;
-        let mut passed = 0;
-        while at < limit {
-            if at == main.top {
-                let end = at.checked_add(main.top_size.unwrap_or(16))?;
-                return Some((end.min(limit), true));
-            }
-            let header = word(at.checked_add(8)?)?;
-            let size = header & !FLAGS;
-            if size == 16 {
-                let after = word(at.checked_add(24)?)? & !FLAGS;
-                return (after == 16 || after == 0).then_some((at.checked_add(32)?, false));
-            }
-            if size < 32 || header & 0xe != 0 || at.checked_add(size)? > limit {
-                if passed < FOOTING {
-                    return None;
-                }
-                // Written over: the walk over the chunks says so, once this is known to be memory of theirs.
-                at = self.footing(at, limit, FOOTING)?;
-                passed = 0;
-                continue;
-            }
-            at = at.checked_add(size)?;
-            passed += 1;
-        }
-        None
-    }
-
-    /// The first place behind a damaged header from which possible ones follow each other.
-    fn footing(&self, from: Address, limit: Address, enough: u32) -> Option<Address> {
-        const MAX_SEARCH: u64 = 1 << 20;
-        let mut cursor = crate::target::Cursor::new(self.target.memory);
-        let mut place = from.checked_add(32)?;
-        while place < limit && place.offset_from(from)? < MAX_SEARCH {
-            let mut at = place;
-            let leads = (0..enough).all(|_| {
-                let header = cursor.read_u64(at.saturating_add(8)).unwrap_or(0);
-                at = at.saturating_add(header & !FLAGS);
-                header & !FLAGS >= 32 && header & 0xe == 0 && at < limit
-            });
-            if leads {
-                return Some(place);
-            }
-            place = place.saturating_add(ALIGNMENT);
-        }
-        None
     }
 }

@@ -21,7 +21,7 @@ use super::layout::{FLAGS, HEADER};
 use super::lists::{ChunkList, Kind, Passed};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Stray, Transient};
 use crate::map::{Block, HeapMap, Owner};
-use crate::target::{Address, Fault, MemoryExt};
+use crate::target::{Address, Fault, MemoryExt, RegionKind};
 
 /// What looking closely found.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub struct Report {
     pub lost: BySize,
     /// Chunks by sizes that turned out wrong, and by their true ones.
     pub resized: (BySize, BySize),
+    /// Lists that lead into memory of the arenas' that was not found.
+    pub unreached: u64,
 }
 
 /// Lists and headers, looked at in order.
@@ -57,6 +59,8 @@ struct Inquiry<'h, 't> {
     resized: (BySize, BySize),
     /// A list leads into memory that is not in the core.
     incomplete: bool,
+    /// Lists that lead into memory of the arenas' that was not found.
+    unreached: u64,
 }
 
 /// A list that is shorter than it should be.
@@ -90,6 +94,7 @@ pub fn describe(
         lost: BySize::default(),
         resized: Default::default(),
         incomplete: false,
+        unreached: 0,
     };
     inquiry.headers();
     inquiry.mapped_headers();
@@ -111,6 +116,7 @@ pub fn describe(
         passed: again.then_some(inquiry.passed),
         lost: inquiry.lost,
         resized: inquiry.resized,
+        unreached: inquiry.unreached,
     }
 }
 
@@ -148,6 +154,19 @@ impl Inquiry<'_, '_> {
             );
         self.incomplete |= absent;
         absent
+    }
+
+    /// Whether an entry may be a chunk of memory that was not found, because what leads there was written over: that
+    /// damage is said, and its victims are not.
+    fn is_unreached(&mut self, entry: Address) -> bool {
+        let heap = self.heap;
+        let area = heap.target.memory.region_at(entry);
+        let unreached = heap.arenas.is_incomplete
+            && heap.arenas.region_of(entry).is_none()
+            && area.is_some_and(|area| area.kind == RegionKind::Anonymous && area.writable);
+        self.unreached += u64::from(unreached);
+        self.incomplete |= unreached;
+        unreached
     }
 
     /// The block of a chunk, as the map has it.

@@ -1,7 +1,7 @@
 //! Chunks with a mapping of their own: in no arena and on no list. `mp_` counts them, so they are
 //! looked for at the start of every page.
 
-use std::ops::Range;
+mod damaged;
 
 use super::PtmallocHeap;
 use super::arenas::Arenas;
@@ -21,14 +21,38 @@ pub struct Mapped {
     pub base: Address,
     /// Bytes of the mapping.
     pub total: u64,
-    /// Its header was written over: only what `mp_` counts tells of it.
-    pub smashed: bool,
+    /// A word of its header that was written over.
+    pub wrong: Option<Wrong>,
 }
 
-impl Mapped {
-    /// The word that holds its size.
-    pub fn size_word(&self) -> Address {
-        Address::new(self.block.get().saturating_sub(8))
+/// A word of a header that is not what everything else says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Where.
+    pub at: Address,
+    /// What it is.
+    pub what: &'static str,
+    /// What it must have been.
+    pub expected: u64,
+}
+
+impl Wrong {
+    /// The word with size and flags.
+    fn size(at: Address, expected: u64) -> Self {
+        Self {
+            at,
+            what: "size and flags of the chunk with a mapping of its own",
+            expected,
+        }
+    }
+
+    /// The word before it.
+    fn offset(at: Address, expected: u64) -> Self {
+        Self {
+            at,
+            what: "number of bytes before the chunk in its mapping",
+            expected,
+        }
     }
 }
 
@@ -79,87 +103,8 @@ pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Vec<Mappe
             };
         }
     }
-    found.extend(smashed(target, located, arenas, &found));
+    found.extend(damaged::missing_one(target, located, arenas, &found));
     found
-}
-
-/// The one chunk that is counted and not found, if memory that nobody claims has exactly one place for it: pages between others, as
-/// many as are missing, that begin with an empty word and with what is no size.
-fn smashed(
-    target: Target<'_>,
-    located: &Located,
-    arenas: &Arenas,
-    found: &[Mapped],
-) -> Option<Mapped> {
-    let (count, bytes) = recorded(target, located)?;
-    let known = found
-        .iter()
-        .fold(0u64, |sum, mapped| sum.saturating_add(mapped.total));
-    let newest = located.arena.fastbins.is_none();
-    let missing = bytes.checked_sub(known)?;
-    // 2.43 counts some bytes too many for chunks that mremap moved.
-    let total = if newest { missing & !4095 } else { missing };
-    if count != found.len() as u64 + 1 || total == 0 || total % 4096 != 0 {
-        return None;
-    }
-    let starts_chunk = |page: &Address| {
-        let word = |offset| target.memory.read_u64(page.saturating_add(offset)).ok();
-        word(0).is_some_and(|offset| offset == 0 || newest && offset == 1)
-            && word(8).is_some_and(|header| header != 0)
-    };
-    let mut places: Vec<Address> = gaps(target, arenas, found)
-        .into_iter()
-        .filter(|gap| gap.end.offset_from(gap.start).unwrap_or(0) >= total)
-        .flat_map(|gap| [Some(gap.start), gap.end.checked_sub(total)])
-        .flatten()
-        .filter(starts_chunk)
-        .collect();
-    places.dedup();
-    let &[base] = places.as_slice() else {
-        return None;
-    };
-    Some(Mapped {
-        block: base.checked_add(HEADER)?,
-        usable: total - if newest { 24 } else { HEADER },
-        base,
-        total,
-        smashed: true,
-    })
-}
-
-/// Pages of writable anonymous memory that belong to no chunk, arena or stack.
-fn gaps(target: Target<'_>, arenas: &Arenas, found: &[Mapped]) -> Vec<Range<Address>> {
-    let page = |at: Address| Address::new(at.get() & !4095);
-    let page_after = |at: Address| Address::new(at.get().saturating_add(4095) & !4095);
-    let chunks = found
-        .iter()
-        .map(|mapped| mapped.base..mapped.base.saturating_add(mapped.total));
-    let runs = arenas
-        .regions
-        .iter()
-        .map(|run| page(run.start)..page_after(run.end));
-    let mut claimed: Vec<Range<Address>> = chunks.chain(runs).collect();
-    claimed.sort_by_key(|range| range.start);
-    let threads = target.threads.list();
-    let mut gaps = Vec::new();
-    for area in target.memory.regions() {
-        let is_stack = threads.iter().any(|thread| area.range.contains(&thread.sp));
-        if area.kind != RegionKind::Anonymous || !area.writable || is_stack {
-            continue;
-        }
-        let mut start = area.range.start;
-        let first = claimed.partition_point(|range| range.end <= start);
-        for range in claimed.get(first..).unwrap_or_default() {
-            if range.start >= area.range.end {
-                break;
-            }
-            gaps.push(start..range.start);
-            start = start.max(range.end);
-        }
-        gaps.push(start..area.range.end);
-    }
-    gaps.retain(|gap| gap.start < gap.end);
-    gaps
 }
 
 fn mapped_at(cursor: &mut Cursor<'_>, page: Address, trailer: u64, newest: bool) -> Option<Mapped> {
@@ -174,22 +119,24 @@ fn mapped_at(cursor: &mut Cursor<'_>, page: Address, trailer: u64, newest: bool)
         return None;
     }
     // memalign moved the header up; the one at the base is stale then.
+    let header_of = |moved: u64| Some(total.checked_sub(moved + trailer)? | IS_MMAPPED);
     let moved = (16..MAX_OFFSET.min(total)).step_by(16).find(|moved| {
-        let (offset, header) = (word(*moved), word(*moved + 8));
-        offset.is_some_and(|offset| offset & !1 == *moved)
-            && header.is_some_and(|header| {
-                header & FLAGS == IS_MMAPPED
-                    && (header & !FLAGS).checked_add(moved + trailer) == Some(total)
-            })
+        word(*moved).is_some_and(|offset| offset & !1 == *moved)
+            && word(*moved + 8).is_some_and(|header| Some(header) == header_of(*moved))
     });
-    let offset = moved.unwrap_or(0);
-    let lost = if newest { 24 } else { HEADER };
+    let (moved, wrong) = match moved {
+        Some(moved) => (moved, None),
+        None => match damaged::moved(page, total, &mut word, header_of) {
+            Some((moved, wrong)) => (moved, Some(wrong)),
+            None => (0, None),
+        },
+    };
     Some(Mapped {
-        block: page.checked_add(offset + HEADER)?,
-        usable: total - offset - lost,
+        block: page.checked_add(moved + HEADER)?,
+        usable: total - moved - if newest { 24 } else { HEADER },
         base: page,
         total,
-        smashed: false,
+        wrong,
     })
 }
 

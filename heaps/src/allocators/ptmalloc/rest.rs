@@ -111,7 +111,7 @@ impl PtmallocHeap<'_> {
 
     /// Whether a thread is certainly not inside malloc. One that starts another one cannot be unwound by rules, and malloc
     /// starts none.
-    fn is_outside(&self, thread: usize) -> bool {
+    pub(super) fn is_outside(&self, thread: usize) -> bool {
         /// clone, fork, vfork, clone3 (x86-64).
         const STARTS: [u64; 4] = [56, 57, 58, 435];
         match self.presences.of(thread) {
@@ -123,7 +123,7 @@ impl PtmallocHeap<'_> {
 
     /// A thread that died of its own fault, by malloc's own verdict or by any other call of `abort`,
     /// stopped there and nowhere else.
-    fn excuses_nothing(&self, thread: usize) -> bool {
+    pub(super) fn excuses_nothing(&self, thread: usize) -> bool {
         self.gave_up(thread) || self.presences.faulted(thread) || self.presences.raised(thread)
     }
 

@@ -1,8 +1,8 @@
 //! An arena's newest memory, where the word that names its top chunk or the size of its heap was written over: each
 //! is told by the other, by the chunks that lead there and by the bytes that the arena took from the system.
 
-use super::{ALIGNMENT, Address, Arena, FLAGS, NONCONTIGUOUS, Oddity, Reader, structure};
-use crate::allocators::ptmalloc::layout::{IS_MMAPPED, MIN_CHUNK};
+use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, structure};
+use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK};
 
 /// Heaps of one arena that are asked for their sizes.
 const MAX_HEAPS: usize = 4096;
@@ -33,6 +33,7 @@ impl Reader<'_, '_> {
         let layout = self.located.arena;
         let Some((top, size)) = self.last_chunk(start, end, arena.top) else {
             if !(start..end).contains(&arena.top) {
+                self.out.is_incomplete = true;
                 self.out.oddities.push(Oddity {
                     of: arena.at,
                     at: arena.at.saturating_add(layout.top),
@@ -42,6 +43,7 @@ impl Reader<'_, '_> {
                     ),
                     found: arena.top.to_string(),
                     arena: index,
+                    passing: is_possible_top(arena.top),
                 });
             }
             return None;
@@ -53,6 +55,7 @@ impl Reader<'_, '_> {
             expected: format!("{top}, the last chunk of the arena's newest memory"),
             found: arena.top.to_string(),
             arena: index,
+            passing: is_possible_top(arena.top),
         });
         let row = self.out.rows.get_mut(index)?;
         row.top = top;
@@ -64,7 +67,7 @@ impl Reader<'_, '_> {
     fn main_bounds(&self, main: &Arena) -> Option<(Address, Address)> {
         let (at, layout) = self.located.parameters?;
         let base = Address::new(self.word(at.checked_add(layout.sbrk_base)?)?);
-        let contiguous = u64::from(main.flags) & NONCONTIGUOUS == 0;
+        let contiguous = self.is_contiguous(main);
         let end = base.checked_add(main.system_mem)?;
         contiguous.then_some((align(base), end))
     }
@@ -107,6 +110,7 @@ impl Reader<'_, '_> {
                 expected: format!("{bytes:#x}, where the top chunk ends"),
                 found: format!("{recorded:#x}"),
                 arena: index,
+                passing: !impossible,
             });
             self.heap_bytes.insert(heap, bytes);
         }
@@ -149,7 +153,52 @@ impl Reader<'_, '_> {
         Address::new(at.get() & !(self.out.heap_max - 1))
     }
 
-    /// The last of the chunks that fill a range from end to end, and its size; `None` if they do not, or if one of
+    /// Where chunks go on behind two fenceposts: somebody else took memory from the system there.
+    fn behind_gap(&self, posts: Address, end: Address) -> Option<Address> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut header = |at: Address| cursor.read_u64(at.saturating_add(8)).ok();
+        let second = header(posts.checked_add(HEADER)?)? & !FLAGS;
+        if second != HEADER && second != 0 {
+            return None;
+        }
+        let first = posts.checked_add(2 * HEADER)?;
+        let last = first.saturating_add(MAX_SEARCH).min(end);
+        let leads_on = |place: &Address| self.leads(*place, end);
+        (first.get()..last.get())
+            .step_by(16)
+            .map(Address::new)
+            .find(leads_on)
+    }
+
+    /// Whether many chunks follow each other from a place, or some up to `end` or to a fencepost.
+    fn leads(&self, place: Address, end: Address) -> bool {
+        const ENOUGH: usize = 64;
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut at = place;
+        for step in 0..ENOUGH {
+            let Ok(header) = cursor.read_u64(at.saturating_add(8)) else {
+                return false;
+            };
+            let size = header & !FLAGS;
+            let Some(room) = end.offset_from(at) else {
+                return false;
+            };
+            if size == HEADER || size == room {
+                return step > 0 || size == room && header & FLAGS == 1;
+            }
+            // The chunk before the first one counts as used.
+            let first = step == 0 && header & 1 == 0;
+            let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size <= room;
+            if !sane || first || header & IS_MMAPPED != 0 {
+                return false;
+            }
+            at = at.saturating_add(size);
+        }
+        true
+    }
+
+    /// The last of the chunks that fill a range from end to end (but for what others took), and its size; `None` if they do not, or if one of
     /// them begins at `not`.
     fn last_chunk(&self, start: Address, end: Address, not: Address) -> Option<(Address, u64)> {
         let mut cursor = crate::target::Cursor::new(self.target.memory);
@@ -159,6 +208,10 @@ impl Reader<'_, '_> {
             let size = header & !FLAGS;
             let room = end.offset_from(at)?;
             let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size <= room;
+            if size == HEADER && at > start {
+                at = self.behind_gap(at, end)?;
+                continue;
+            }
             if !sane || header & IS_MMAPPED != 0 {
                 return None;
             }
@@ -169,6 +222,12 @@ impl Reader<'_, '_> {
         }
         None
     }
+}
+
+/// Whether malloc itself may name such a place a top chunk while it works: of a heap that it just gave back, say.
+fn is_possible_top(top: Address) -> bool {
+    const END_OF_MEMORY: u64 = 1 << 56;
+    !top.is_null() && top.is_aligned(ALIGNMENT) && top.get() < END_OF_MEMORY
 }
 
 fn align(at: Address) -> Address {

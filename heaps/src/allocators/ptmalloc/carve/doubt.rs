@@ -23,9 +23,12 @@ impl Walker<'_, '_> {
             self.end_piece(at);
             return (self.run.limit, None);
         }
+        let last_is_known = last.is_some_and(|last| self.is_size_known(last.at, last.size));
         if let Some(last) = last
             && !possible
+            && !last_is_known
             && !self.is_written(at, header)
+            && !self.is_nearly_one(at, header)
             && let Some(inner) = self.swallowed(last, at)
         {
             let size = inner.get() - last.at.get();
@@ -39,7 +42,8 @@ impl Walker<'_, '_> {
         }
         if let Some(last) = last
             && !possible
-            && let Some(size) = self.cut_by_nul(last)
+            && !last_is_known
+            && let Some(size) = self.cut_short(last, at, header)
         {
             let resync = last.at.saturating_add(size);
             self.odd(Odd::Resized {
@@ -110,6 +114,9 @@ impl Walker<'_, '_> {
     /// Whether an impossible header is one that was written over, rather than data to which a wrong size led: a list
     /// holds the chunk, only its low bytes are wrong, or text runs on into it.
     fn is_written(&mut self, at: Address, header: u64) -> bool {
+        if self.is_filled(at, header) {
+            return false;
+        }
         let room = self.run.limit.get() - at.get();
         let anchored = anchors::at(self.run.anchors, at).is_some();
         // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
@@ -121,6 +128,30 @@ impl Walker<'_, '_> {
         let [.., a, b, c] = self.word(at).unwrap_or(0).to_le_bytes();
         let [first, ..] = header.to_le_bytes();
         [a, b, c, first].into_iter().all(text)
+    }
+
+    /// Whether the words on both sides of a header are the same as it: data.
+    fn is_filled(&mut self, at: Address, header: u64) -> bool {
+        self.word(at) == Some(header) && self.word(at.saturating_add(16)) == Some(header)
+    }
+
+    /// Whether a header becomes one from which chunks lead on if one bit of it is turned, or if its upper bytes are taken
+    /// for those of a write that began in front of the block.
+    fn is_nearly_one(&mut self, at: Address, header: u64) -> bool {
+        let bits = (0..64).map(|bit| header ^ 1 << bit);
+        let ends = (2..8).map(|bytes| header & ((1 << (8 * bytes)) - 1));
+        let room = self.run.limit.get() - at.get();
+        bits.chain(ends).any(|header| {
+            let size = header & !FLAGS;
+            let sane = header & self.bad == 0 && size >= MIN_CHUNK && size <= room;
+            sane && self.leads_on(at.saturating_add(size)) && self.fits_behind(at, size)
+        })
+    }
+
+    /// Whether the list that holds a chunk knows that its size is right.
+    fn is_size_known(&self, chunk: Address, size: u64) -> bool {
+        let known = anchors::at(self.run.anchors, chunk);
+        known.and_then(|anchor| anchor.size) == Some(size)
     }
 
     /// Whether a neighbour in a bin points back at a chunk.
@@ -163,14 +194,19 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// What the size of the chunk last passed was, if a NUL over its lowest byte made it smaller.
-    fn cut_by_nul(&mut self, last: Passed) -> Option<u64> {
+    /// What the size of the chunk last passed was, if a write over its lowest byte made it smaller: a NUL, or anything
+    /// where what the size leads to is plainly data. `led_to` is no header.
+    fn cut_short(&mut self, last: Passed, led_to: Address, no_header: u64) -> Option<u64> {
         let header = self.word(last.at.saturating_add(8))?;
         // Where the chunk before is free and agrees that it is, the flags are as they were.
-        if header != last.size || header & 0xff != 0 || last.after_free {
+        let by_nul = header == last.size && header & 0xff == 0 && !last.after_free;
+        if !by_nul && !self.is_filled(led_to, no_header) {
             return None;
         }
-        let mut sizes = (last.size..last.size + 0x100).step_by(16).skip(1);
+        let lowest = last.size & !0xff;
+        let mut sizes = (lowest..lowest + 0x100)
+            .step_by(16)
+            .filter(|size| *size > last.size);
         sizes.find(|size| {
             self.leads_on(last.at.saturating_add(*size)) && self.fits_behind(last.at, *size)
         })

@@ -63,7 +63,7 @@ impl Inquiry<'_, '_> {
         if ends
             .into_iter()
             .flatten()
-            .any(|chunk| self.is_absent(chunk))
+            .any(|chunk| self.is_absent(chunk) || self.is_unreached(chunk))
         {
             return;
         }
@@ -126,7 +126,11 @@ impl Inquiry<'_, '_> {
             // Where the one before was skipped, its forward link is the damaged one.
             let skipped = self.map.chunk_at(back).is_some() && self.link(back, FORWARD) == chunk;
             if !skipped {
-                let transient = self.busy(list);
+                let moved = [chunk, before, back]
+                    .into_iter()
+                    .any(|chunk| self.heap.may_hold_chunk(chunk));
+                let possible = back == list.at || self.map.chunk_at(back).is_some();
+                let transient = self.busy(list).filter(|_| moved && possible);
                 self.push(
                     AnomalyKind::FreeWord {
                         block,
@@ -150,7 +154,7 @@ impl Inquiry<'_, '_> {
             return;
         }
         if let Some(found) = foot.filter(|foot| *foot != size) {
-            let transient = self.busy(list);
+            let transient = self.busy(list).filter(|_| self.is_in_hand(chunk));
             self.push(
                 AnomalyKind::FreeWord {
                     block,
@@ -163,7 +167,10 @@ impl Inquiry<'_, '_> {
                 transient,
             );
         } else if !marked {
-            let transient = self.busy(list).or_else(|| self.heap.in_flight(chunk));
+            let transient = self
+                .busy(list)
+                .filter(|_| self.is_in_hand(chunk))
+                .or_else(|| self.heap.in_flight(chunk));
             self.push(
                 AnomalyKind::Metadata {
                     of: block.address,
@@ -321,7 +328,10 @@ impl Inquiry<'_, '_> {
             return;
         }
         let edge = self.edge(list, position, None);
-        let transient = self.busy(list);
+        let moved = [chunk, expected, Address::new(found)]
+            .into_iter()
+            .any(|chunk| self.heap.may_hold_chunk(chunk));
+        let transient = self.busy(list).filter(|_| moved);
         self.push(
             AnomalyKind::FreeWord {
                 block,

@@ -2,7 +2,7 @@
 
 use super::Inquiry;
 use crate::allocators::ptmalloc::carve::Odd;
-use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, NON_MAIN, PREV_INUSE};
+use crate::allocators::ptmalloc::layout::{HEADER, NON_MAIN, PREV_INUSE};
 use crate::anomaly::AnomalyKind;
 use crate::target::Address;
 
@@ -40,27 +40,24 @@ impl Inquiry<'_, '_> {
         }
     }
 
-    /// Headers of chunks with mappings of their own, which nothing but a count knows of.
+    /// Headers of chunks with mappings of their own.
     pub(super) fn mapped_headers(&mut self) {
         let heap = self.heap;
-        let trailer = if heap.located.arena.fastbins.is_none() {
-            HEADER
-        } else {
-            0
-        };
-        for mapped in heap.mapped.iter().filter(|mapped| mapped.smashed) {
-            let at = mapped.size_word();
+        for mapped in &heap.mapped {
             let block = self.map.block_at(mapped.block).map(|(block, _)| block);
-            let (Some(block), Some(found)) = (block, self.word(at)) else {
+            let (Some(wrong), Some(block)) = (mapped.wrong, block) else {
+                continue;
+            };
+            let Some(found) = self.word(wrong.at) else {
                 continue;
             };
             let transient = heap.somebody_inside();
             self.push(
                 AnomalyKind::Header {
                     block,
-                    at,
-                    what: "size and flags of the chunk with a mapping of its own",
-                    expected: Some((mapped.total - trailer) | IS_MMAPPED),
+                    at: wrong.at,
+                    what: wrong.what,
+                    expected: Some(wrong.expected),
                     found,
                     before: None,
                 },
@@ -129,12 +126,26 @@ impl Inquiry<'_, '_> {
             )
         }) == Some(at.get());
         let transient = match busy {
-            Some(busy) if remainder || possible => Some(busy),
+            Some(busy) if remainder || possible && self.is_in_hand(at) => Some(busy),
             Some(_) => self.heap.in_flight(at),
             None => None,
         };
         let flags = self.flags(arena);
         self.header(at, before, Some(size | flags), transient);
+    }
+
+    /// Whether a thread inside malloc has a chunk in hand, or a neighbour of it: what is freed is merged with those.
+    pub(super) fn is_in_hand(&self, chunk: Address) -> bool {
+        let Some(block) = self.block_of(chunk) else {
+            return true;
+        };
+        let before = self.map.block_before(block);
+        let next = chunk.saturating_add(block.bytes + 8);
+        let before = before.and_then(|before| before.address.checked_sub(HEADER));
+        [before, Some(chunk), Some(next)]
+            .into_iter()
+            .flatten()
+            .any(|chunk| self.heap.may_hold_chunk(chunk))
     }
 
     fn resized(&mut self, arena: usize, before: Option<Address>, chunk: Address, size: u64) {
@@ -154,6 +165,7 @@ impl Inquiry<'_, '_> {
         let transient = self
             .heap
             .arena_busy(arena)
+            .filter(|_| self.is_in_hand(chunk))
             .or_else(|| self.heap.in_flight(chunk));
         let at = next.saturating_add(8);
         let Some(found) = self.word(at) else {

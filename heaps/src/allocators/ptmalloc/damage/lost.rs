@@ -282,7 +282,9 @@ impl Inquiry<'_, '_> {
         if cut || self.incomplete {
             return;
         }
-        found.retain(|(_, _, arena)| self.heap.arena_busy(*arena).is_none());
+        found.retain(|(chunk, _, arena)| {
+            self.heap.arena_busy(*arena).is_none() || !self.is_in_hand(*chunk)
+        });
         for (chunk, size, _) in found.into_iter().take(MAX_UNBINNED) {
             let transient = self.heap.in_flight(chunk);
             if self.cut_by_nul(chunk, size) {

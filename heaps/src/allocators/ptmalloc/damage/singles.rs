@@ -37,6 +37,7 @@ impl Inquiry<'_, '_> {
                 Entry::Bad(_) if list.chunk(entry).is_some_and(|chunk| self.is_absent(chunk)) => {
                     return;
                 }
+                Entry::Bad(_) if self.is_unreached(entry) => return,
                 Entry::Bad(stray) => {
                     self.bad_entry(list, edge, entry, stray, walked);
                     return;
@@ -250,13 +251,14 @@ impl Inquiry<'_, '_> {
             return;
         };
         let key = self.heap.expected_key(list).unwrap_or(0);
-        // Only the first entry can be on its way in or out.
+        // Only the first entry can be on its way in or out, and who moves it has it in hand.
         let is_known = self
             .heap
             .all_caches()
             .get(list.owner)
             .is_some_and(|cache| cache.owner.is_some());
-        let transient = self.busy(list).filter(|_| edge.from.is_none() || !is_known);
+        let on_its_way = edge.from.is_none() && (!is_known || self.heap.may_hold_chunk(chunk));
+        let transient = self.busy(list).filter(|_| on_its_way);
         self.push(
             AnomalyKind::FreeWord {
                 block,
@@ -295,7 +297,8 @@ impl Inquiry<'_, '_> {
                 walked,
             },
             // A thread that ends takes all of its cache off without counting (T7).
-            transient.filter(|_| possible && (off_by_one || short)),
+            transient
+                .filter(|_| possible && (off_by_one || short && self.heap.may_end(list.owner))),
         );
         if short {
             self.cut.push(Cut {

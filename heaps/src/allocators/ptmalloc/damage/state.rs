@@ -10,7 +10,8 @@ impl Inquiry<'_, '_> {
     /// Says what is wrong with the arenas themselves.
     pub(super) fn state(&mut self) {
         for oddity in &self.heap.arenas.oddities {
-            let transient = self.heap.arena_busy(oddity.arena);
+            let busy = || self.heap.arena_busy(oddity.arena);
+            let transient = oddity.passing.then(busy).flatten();
             self.push(
                 AnomalyKind::Metadata {
                     of: oddity.of,
@@ -64,6 +65,11 @@ impl Inquiry<'_, '_> {
         const MAX_THREADS: u64 = 1 << 22;
         let heap = self.heap;
         let layout = &heap.located.arena;
+        // A child of fork may count those of its parent.
+        let threads = match heap.vanished() {
+            Some(_) => MAX_THREADS,
+            None => heap.presences.count() as u64,
+        };
         let mut known: Vec<Address> = heap.arenas.rows.iter().map(|row| row.at).collect();
         known.sort_unstable();
         for (index, arena) in heap.arenas.rows.iter().enumerate() {
@@ -85,9 +91,9 @@ impl Inquiry<'_, '_> {
                 self.book(index, at, what, expected, most.to_string(), true);
             }
             if let (Some(at), Some(attached)) = (layout.attached, arena.attached)
-                && attached > MAX_THREADS
+                && attached > threads
             {
-                let expected = "a number of threads".to_owned();
+                let expected = format!("{threads} at most, as many threads as there are");
                 let what = "malloc_state.attached_threads";
                 self.book(index, at, what, expected, attached.to_string(), true);
             }
@@ -182,7 +188,14 @@ impl Inquiry<'_, '_> {
                 continue;
             }
             self.broken.insert(arena.top);
-            let transient = self.heap.arena_busy(region.arena);
+            // What is cut off it, or what it is given back to, begins near.
+            const NEAR: u64 = 64;
+            let near = Address::new(arena.top.get().saturating_sub(NEAR));
+            let from = before.map_or(near, |before| before.address.min(near));
+            let transient = self
+                .heap
+                .arena_busy(region.arena)
+                .filter(|_| self.heap.may_hold(from..arena.top.saturating_add(NEAR)));
             self.push(
                 AnomalyKind::Header {
                     block,

@@ -1,0 +1,401 @@
+//! A main arena without `brk`: its regions lie anywhere, and nothing names them.
+//!
+//! Each is looked for by its chunks, which lead to top or to the fenceposts that closed it. What the arena took from
+//! the system says whether all were found.
+
+use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
+use crate::allocators::ptmalloc::layout::{
+    ArenaLayout, HEADER, IS_MMAPPED, MIN_CHUNK, NONCONTIGUOUS, PREV_INUSE,
+};
+use crate::target::{MemoryExt, RegionKind};
+
+const PAGE: u64 = 4096;
+/// Headers that looking for a missing region may cost.
+const MAX_PROBES: u64 = 1 << 24;
+
+impl Reader<'_, '_> {
+    /// Whether the main arena's memory is in one piece. Where its flag says so and that memory is not there, the flag was
+    /// lost.
+    pub(super) fn is_contiguous(&self, main: &Arena) -> bool {
+        if u64::from(main.flags) & NONCONTIGUOUS != 0 {
+            return false;
+        }
+        let (Some(base), Some(_)) = (self.recorded_base(), main.top_size) else {
+            return true;
+        };
+        let starts_chunk = self
+            .word(aligned(base).saturating_add(8))
+            .is_some_and(|header| header & !FLAGS >= MIN_CHUNK && header & 0xe == 0);
+        let end = base.saturating_add(main.system_mem);
+        !starts_chunk
+            || (base..=end).contains(&main.top)
+            || self.reaches(base, end)
+            || self.reaches(base, main.top)
+    }
+
+    /// Says that the mark of memory in several pieces is lost.
+    pub(super) fn note_lost_flag(&mut self, main: &Arena) {
+        // What was written over the other flags says it, too.
+        if u64::from(main.flags) & NONCONTIGUOUS == 0 && main.flags & !7 == 0 {
+            self.out.oddities.push(Oddity {
+                of: main.at,
+                at: main.at.saturating_add(ArenaLayout::FLAGS),
+                what: "malloc_state.flags",
+                expected: "with the mark of memory in several pieces".into(),
+                found: format!("{:#x}", main.flags),
+                arena: 0,
+                passing: false,
+            });
+        }
+    }
+
+    /// Whether memory goes on without a hole from one place to another.
+    fn reaches(&self, from: Address, to: Address) -> bool {
+        let areas = self.target.memory.regions();
+        let first = areas.partition_point(|area| area.range.end <= from);
+        let mut at = from;
+        for area in areas.get(first..).unwrap_or_default() {
+            if area.range.start > at || at >= to {
+                break;
+            }
+            at = area.range.end;
+        }
+        from <= to && at >= to
+    }
+
+    /// A main arena without `brk`: any page of anonymous memory from which chunks lead to top or to
+    /// a fencepost.
+    pub(super) fn find_scattered(&mut self, main: &Arena) {
+        /// Places that are no pages which are tried.
+        const MAX_PLACES: u64 = 1 << 20;
+        let heaps: Vec<Region> = self.out.regions.clone();
+        let base = self.recorded_base().map(aligned);
+        let max = self.out.heap_max;
+        let taken = |at: Address| {
+            heaps
+                .iter()
+                .any(|heap| at.get() >= heap.start.get() & !(max - 1) && at < heap.end)
+        };
+        for area in self.target.memory.regions() {
+            if area.kind != RegionKind::Anonymous || !area.writable || area.present_bytes == 0 {
+                continue;
+            }
+            let end = area.range.start.saturating_add(area.present_bytes);
+            // What grew in place before need not begin a page: others took memory from `brk`, too.
+            let old = base.filter(|base| area.range.contains(base));
+            let mut probes = MAX_PLACES;
+            let mut at = area.range.start;
+            while at < end {
+                let stop = if taken(at) {
+                    None
+                } else {
+                    self.chunks_end(at, end, main)
+                };
+                if let Some((stop, has_top)) = stop {
+                    self.out.regions.push(Region {
+                        start: at,
+                        end: stop,
+                        arena: 0,
+                        has_top,
+                    });
+                }
+                let next = stop.map_or(at.saturating_add(ALIGNMENT), |(stop, _)| stop);
+                let page = Address::new(next.get().saturating_add(4095) & !4095);
+                // At the end of the address space a page ends where it began.
+                at = match old {
+                    Some(old) if next <= old => page.min(old).max(next),
+                    Some(_) if probes > 0 => {
+                        probes -= 1;
+                        next
+                    }
+                    _ => page.max(next),
+                };
+            }
+        }
+    }
+
+    /// Finds the one region that is missing by what the arena took from the system, or the end of top's.
+    pub(super) fn complete_scattered(&mut self, main: &Arena) {
+        let Some(missing) = self.missing_bytes(main) else {
+            return;
+        };
+        if missing == 0 {
+            self.check_top(main);
+            return;
+        }
+        let own = |region: &&mut Region| region.arena == 0 && region.has_top;
+        let newest = self.out.regions.iter_mut().find(own);
+        let Some(newest) = newest.filter(|_| main.top_size.is_none()) else {
+            self.out.is_incomplete |= self.find_missing(main, missing).is_none();
+            return;
+        };
+        // What was found of it ends where its top chunk begins.
+        let start = Address::new(newest.start.get() & !(PAGE - 1));
+        let end = start.saturating_add(missing);
+        if main.top < end
+            && end
+                .checked_sub(1)
+                .is_some_and(|last| self.target.memory.region_at(last).is_some())
+        {
+            newest.end = end;
+            if let Some(slot) = self.out.ends.first_mut() {
+                *slot = Some(end);
+            }
+        }
+    }
+
+    /// Bytes that the main arena took from the system and that lie in no region which is known from end to end.
+    fn missing_bytes(&self, main: &Arena) -> Option<u64> {
+        let base = self.recorded_base();
+        let known = self
+            .out
+            .regions
+            .iter()
+            .filter(|region| region.arena == 0 && (!region.has_top || main.top_size.is_some()));
+        let mut bytes = 0u64;
+        for region in known {
+            let start = match base {
+                Some(base) if aligned(base) == region.start => base.get(),
+                _ => region.start.get() & !(PAGE - 1),
+            };
+            let end = region.end.get().checked_add(PAGE - 1)? & !(PAGE - 1);
+            bytes = bytes.checked_add(end.checked_sub(start)?)?;
+        }
+        main.system_mem.checked_sub(bytes)
+    }
+
+    /// All memory of the arena is known, and what is to be its top chunk lies elsewhere.
+    fn check_top(&mut self, main: &Arena) {
+        let mut own = self.out.regions.iter().filter(|region| region.arena == 0);
+        if own.any(|region| (region.start..region.end).contains(&main.top)) {
+            return;
+        }
+        self.out.oddities.push(Oddity {
+            of: main.at,
+            at: main.at.saturating_add(self.located.arena.top),
+            what: "malloc_state.top",
+            expected: "the last chunk of one of the arena's pieces of memory".into(),
+            found: main.top.to_string(),
+            arena: 0,
+            passing: false,
+        });
+    }
+
+    /// A region of as many bytes as are missing, although a header in it was written over, or the word that names its
+    /// top chunk.
+    fn find_missing(&mut self, main: &Arena, missing: u64) -> Option<()> {
+        let mut budget = MAX_PROBES;
+        let mut found: Option<(Region, Address)> = None;
+        for start in self.starts_of(missing) {
+            let Some(end) = start.checked_add(missing) else {
+                continue;
+            };
+            let Some((last, is_top)) = self.last_of(start, end, &mut budget) else {
+                continue;
+            };
+            let another = last != main.top && main.top_size.is_some();
+            if found.is_some() || is_top && another {
+                return None;
+            }
+            let region = Region {
+                start,
+                end,
+                arena: 0,
+                has_top: is_top,
+            };
+            found = Some((region, last));
+        }
+        let (region, last) = found.filter(|_| budget > 0)?;
+        self.out.regions.push(region);
+        if !region.has_top || last == main.top {
+            return Some(());
+        }
+        self.out.oddities.push(Oddity {
+            of: main.at,
+            at: main.at.saturating_add(self.located.arena.top),
+            what: "malloc_state.top",
+            expected: format!("{last}, the last chunk of the arena's newest memory"),
+            found: main.top.to_string(),
+            arena: 0,
+            passing: false,
+        });
+        if let Some(row) = self.out.rows.first_mut() {
+            row.top = last;
+            row.top_size = region.end.offset_from(last);
+        }
+        Some(())
+    }
+
+    /// Places where chunks may begin that no region has: pages of anonymous memory with room for so many bytes.
+    fn starts_of(&self, bytes: u64) -> Vec<Address> {
+        let max = self.out.heap_max;
+        let mut taken: Vec<(Address, Address)> = self
+            .out
+            .regions
+            .iter()
+            .map(|region| {
+                let unit = if region.arena == 0 { PAGE } else { max };
+                let start = Address::new(region.start.get() & !(unit - 1));
+                (
+                    start,
+                    Address::new(region.end.get().saturating_add(PAGE - 1) & !(PAGE - 1)),
+                )
+            })
+            .collect();
+        taken.sort_unstable();
+        let mut starts = Vec::new();
+        for area in self.target.memory.regions() {
+            let threads = self.target.threads.list();
+            let is_stack = threads.iter().any(|thread| area.range.contains(&thread.sp));
+            if area.kind != RegionKind::Anonymous
+                || !area.writable
+                || area.present_bytes < bytes
+                || is_stack
+            {
+                continue;
+            }
+            let end = area.range.start.saturating_add(area.present_bytes);
+            let mut at = area.range.start;
+            while at.checked_add(bytes).is_some_and(|behind| behind <= end) {
+                let after = taken.partition_point(|(_, end)| *end <= at);
+                match taken
+                    .get(after)
+                    .filter(|(start, _)| *start < at.saturating_add(bytes))
+                {
+                    Some((_, end)) => at = *end,
+                    None => {
+                        starts.push(at);
+                        at = at.saturating_add(PAGE);
+                    }
+                }
+            }
+        }
+        starts
+    }
+
+    /// The last chunk of a range that is full of chunks, and whether it is a top chunk rather than closed by fenceposts. A
+    /// header that cannot be one is stepped over once.
+    fn last_of(&self, start: Address, end: Address, budget: &mut u64) -> Option<(Address, bool)> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let mut at = start;
+        let mut damaged = false;
+        let first = self.word(start.checked_add(8)?)?;
+        if self.word(start)? != 0 || first == 0 {
+            return None;
+        }
+        let mut passed = 0;
+        while at < end {
+            *budget = budget.checked_sub(1)?;
+            let header = self.word(at.checked_add(8)?)?;
+            let (size, room) = (header & !FLAGS, end.offset_from(at)?);
+            if size == HEADER && room == 2 * HEADER {
+                return (passed > 0).then_some((at, false));
+            }
+            if size == room && header & FLAGS == PREV_INUSE {
+                return (passed > 0).then_some((at, true));
+            }
+            let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size < room;
+            if sane && header & IS_MMAPPED == 0 {
+                at = at.saturating_add(size);
+                passed += 1;
+                continue;
+            }
+            if std::mem::replace(&mut damaged, true) {
+                return None;
+            }
+            let from = at.checked_add(MIN_CHUNK)?;
+            let until = from.saturating_add(MAX_SEARCH).min(end);
+            at = (from.get()..until.get())
+                .step_by(16)
+                .map(Address::new)
+                .find(|place| self.leads_to(*place, end, budget))?;
+        }
+        None
+    }
+
+    /// Whether chunks lead from a place to the end of a region: its fenceposts or a top chunk.
+    fn leads_to(&self, place: Address, end: Address, budget: &mut u64) -> bool {
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut at = place;
+        while at < end && *budget > 0 {
+            *budget -= 1;
+            let Ok(header) = cursor.read_u64(at.saturating_add(8)) else {
+                return false;
+            };
+            let size = header & !FLAGS;
+            let Some(room) = end.offset_from(at) else {
+                return false;
+            };
+            if size == HEADER && room == 2 * HEADER || size == room && header & FLAGS == PREV_INUSE
+            {
+                return true;
+            }
+            let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size < room;
+            if !sane || header & IS_MMAPPED != 0 {
+                return false;
+            }
+            at = at.saturating_add(size);
+        }
+        false
+    }
+
+    /// Where the chain of sane chunks from `at` ends: in top, or in a fencepost.
+    fn chunks_end(&self, at: Address, limit: Address, main: &Arena) -> Option<(Address, bool)> {
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut word = |at: Address| cursor.read_u64(at).ok();
+        if word(at)? != 0 || word(at.checked_add(8)?)? & FLAGS != 1 {
+            return None;
+        }
+        /// Headers in a row that must be possible for one that is not to be stepped over.
+        const FOOTING: u32 = 16;
+        let mut at = at;
+        let mut passed = 0;
+        while at < limit {
+            if at == main.top && main.top_size.is_some() {
+                let end = at.checked_add(main.top_size.unwrap_or(16))?;
+                return Some((end.min(limit), true));
+            }
+            let header = word(at.checked_add(8)?)?;
+            let size = header & !FLAGS;
+            if size == 16 {
+                let after = word(at.checked_add(24)?)? & !FLAGS;
+                return (after == 16 || after == 0).then_some((at.checked_add(32)?, false));
+            }
+            if size < 32 || header & 0xe != 0 || at.checked_add(size)? > limit {
+                if at == main.top {
+                    return Some((at.checked_add(16)?, true)); // its size was written over
+                }
+                if passed < FOOTING {
+                    return None;
+                }
+                // Written over: the walk over the chunks says so, once this is known to be memory of theirs.
+                at = self.footing(at, limit, FOOTING)?;
+                passed = 0;
+                continue;
+            }
+            at = at.checked_add(size)?;
+            passed += 1;
+        }
+        None
+    }
+
+    /// The first place behind a damaged header from which possible ones follow each other.
+    fn footing(&self, from: Address, limit: Address, enough: u32) -> Option<Address> {
+        const MAX_SEARCH: u64 = 1 << 20;
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut place = from.checked_add(32)?;
+        while place < limit && place.offset_from(from)? < MAX_SEARCH {
+            let mut at = place;
+            let leads = (0..enough).all(|_| {
+                let header = cursor.read_u64(at.saturating_add(8)).unwrap_or(0);
+                at = at.saturating_add(header & !FLAGS);
+                header & !FLAGS >= 32 && header & 0xe == 0 && at < limit
+            });
+            if leads {
+                return Some(place);
+            }
+            place = place.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+}
