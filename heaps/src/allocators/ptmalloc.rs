@@ -275,9 +275,17 @@ impl<'t> PtmallocHeap<'t> {
             })
         };
         let mut walks = walk_all(&[]);
-        // Where a header is doubtful, the lists are asked which chunks there certainly are.
-        if walks.iter().any(|walk| walk.odd_count > 0) {
-            walks = walk_all(&self.anchors(&self.strangers(&walks)));
+        // Where a header is doubtful, the lists are asked which chunks there certainly are; and where others took memory,
+        // whether all of it is theirs.
+        let is_odd = walks.iter().any(|walk| walk.odd_count > 0);
+        let mut gaps = walks.iter().flat_map(|walk| &walk.gaps).peekable();
+        if is_odd || gaps.peek().is_some() {
+            let anchors = self.anchors(&self.strangers(&walks));
+            let in_gap =
+                |gap: &std::ops::Range<Address>| anchors::any(&anchors, gap.clone()).is_some();
+            if is_odd || gaps.any(in_gap) {
+                walks = walk_all(&anchors);
+            }
         }
         let orphans = self.strangers(&walks);
         for piece in walks

@@ -1,8 +1,10 @@
 //! Places where chunks certainly begin: lists hold them, and they show it. Where headers were written over, the walk
 //! over chunks must not step across one of these.
 
+use std::ops::Range;
+
 use super::PtmallocHeap;
-use super::layout::{ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, MIN_CHUNK};
+use super::layout::{ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE};
 use super::lists::{ChunkList, Kind};
 use super::tcaches::Tcache;
 use crate::target::Address;
@@ -52,7 +54,7 @@ impl PtmallocHeap<'_> {
             anchors.push(Anchor {
                 chunk,
                 size: list.size,
-                leads: self.leads(chunk),
+                leads: self.leads(list, chunk),
             });
             let block = chunk.saturating_add(HEADER);
             let Some(word) = self.word(block) else {
@@ -67,12 +69,18 @@ impl PtmallocHeap<'_> {
     }
 
     /// Whether some possible headers follow from a chunk, or the end of its memory.
-    fn leads(&self, chunk: Address) -> bool {
+    fn leads(&self, list: &ChunkList, chunk: Address) -> bool {
         const ENOUGH: usize = 6;
         let Some(region) = self.arenas.region_of(chunk) else {
             return false;
         };
-        let top = self.arenas.rows.get(region.arena).map(|arena| arena.top);
+        let arena = self.arenas.rows.get(region.arena);
+        let top = arena.map(|arena| arena.top);
+        let is_main = arena.is_none_or(|arena| arena.is_main);
+        let at_rest = self.arena_busy(region.arena).is_none();
+        if !self.has_flags(list, chunk, is_main, at_rest) {
+            return false;
+        }
         let mut at = chunk;
         for step in 0..ENOUGH {
             if Some(at) == top || at == region.end {
@@ -93,6 +101,21 @@ impl PtmallocHeap<'_> {
             at = at.saturating_add(size);
         }
         true
+    }
+
+    /// Whether a chunk's flags are those of one that a list of single links holds: the mark of its arena, and that the
+    /// chunk before it is in use or ends where it begins. Made-up sizes have none.
+    fn has_flags(&self, list: &ChunkList, chunk: Address, is_main: bool, at_rest: bool) -> bool {
+        let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
+        let marked = (header & NON_MAIN == 0) == is_main;
+        let free = header & PREV_INUSE == 0;
+        let ends_free = || {
+            let before = self.word(chunk).unwrap_or(0);
+            let start = chunk.checked_sub(before).filter(|_| before >= MIN_CHUNK);
+            let size = start.and_then(|start| self.word(start.saturating_add(8)));
+            size.is_some_and(|size| size & !FLAGS == before)
+        };
+        list.kind == Kind::Bin || marked && (!free || !at_rest || ends_free())
     }
 
     /// Whether an entry shows that its list holds it: by its key, by links that are answered, or else by its size.
@@ -119,6 +142,13 @@ pub fn between(anchors: &[Anchor], from: Address, to: Address) -> Option<Address
     let mut rest = anchors.get(behind..)?.iter();
     let first = rest.find(|anchor| anchor.leads || anchor.chunk >= to)?;
     (first.chunk < to).then_some(first.chunk)
+}
+
+/// The first anchor of a range.
+pub fn any(anchors: &[Anchor], range: Range<Address>) -> Option<Address> {
+    let first = anchors.partition_point(|anchor| anchor.chunk < range.start);
+    let found = anchors.get(first).map(|anchor| anchor.chunk);
+    found.filter(|chunk| *chunk < range.end)
 }
 
 /// The anchor at a place.

@@ -11,7 +11,7 @@ mod scattered;
 
 use std::collections::BTreeMap;
 
-use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX};
+use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
 use crate::target::{Address, MemoryExt, RegionKind, Target};
@@ -90,6 +90,8 @@ pub struct Arenas {
     pub heap_max: u64,
     /// Words out of order.
     pub oddities: Vec<Oddity>,
+    /// `mp_.sbrk_base`.
+    pub base: Option<Address>,
     /// Not all memory of the arenas was found, because a word that leads to it was written over.
     pub is_incomplete: bool,
 }
@@ -135,6 +137,7 @@ impl Arenas {
                 ..Self::default()
             },
         };
+        reader.out.base = reader.recorded_base().filter(|base| !base.is_null());
         reader.read_arenas();
         if located.shape == Shape::Live {
             reader.mend();
@@ -146,6 +149,30 @@ impl Arenas {
     /// Where an arena's top chunk must end, as far as that is known beside its own header.
     pub fn expected_end(&self, arena: usize) -> Option<Address> {
         *self.ends.get(arena)?
+    }
+
+    /// Bytes that an arena has from the system, as its memory shows; `None` where that lies in pieces that nothing names, or
+    /// anything that tells of it is out of order.
+    pub fn bytes_of(&self, arena: usize) -> Option<u64> {
+        let row = self.rows.get(arena)?;
+        let mut own = self.regions.iter().filter(|region| region.arena == arena);
+        if !self.oddities.is_empty() || row.top_size.is_none() {
+            return None;
+        }
+        if !row.is_main {
+            let in_heap = |region: &Region| region.end.get() & (self.heap_max - 1);
+            // A heap that is full ends where the next one may begin.
+            let bytes = own.map(|region| match in_heap(region) {
+                0 => self.heap_max,
+                bytes => bytes,
+            });
+            return Some(bytes.fold(0, u64::saturating_add));
+        }
+        let (only, base) = (own.next()?, self.base?);
+        let contiguous = u64::from(row.flags) & NONCONTIGUOUS == 0;
+        let in_place = contiguous && own.next().is_none() && aligned(base) == only.start;
+        let ends = row.top_size.and_then(|size| row.top.checked_add(size)) == Some(only.end);
+        (in_place && only.has_top && ends).then(|| only.end.offset_from(base))?
     }
 
     /// The run of chunks that holds an address.

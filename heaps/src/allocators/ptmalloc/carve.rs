@@ -11,6 +11,8 @@
 
 mod doubt;
 
+use std::ops::Range;
+
 use super::anchors::Anchor;
 use super::by_size::BySize;
 use super::layout::{ALIGNMENT, CHUNKS, FLAGS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE};
@@ -93,6 +95,8 @@ pub struct Walk {
     pub own_bytes: u64,
     /// Bytes of damaged ranges, and how many ranges.
     pub damaged: (u64, u64),
+    /// Memory that others took from the system between chunks of the run, the first few.
+    pub gaps: Vec<Range<Address>>,
 }
 
 impl Walk {
@@ -109,6 +113,8 @@ impl Walk {
         self.own_bytes += part.own_bytes;
         self.damaged.0 += part.damaged.0;
         self.damaged.1 += part.damaged.1;
+        self.gaps.extend(part.gaps);
+        self.gaps.truncate(MAX_GAPS);
     }
 }
 
@@ -130,6 +136,8 @@ pub struct Run<'a> {
 
 /// Oddities of one run that are kept.
 const MAX_ODD: usize = 512;
+/// Gaps of one run that are kept.
+const MAX_GAPS: usize = 256;
 /// Damaged places of one run after which it is given up.
 const MAX_BROKEN: u64 = 20_000;
 /// Chunks that must lead on from a place for it to be taken for a chunk.
@@ -433,7 +441,12 @@ impl<'a, 'm> Walker<'a, 'm> {
             return Some(end);
         }
         // Memory that somebody else took from the system, then ours again.
-        Some(self.footing(end).unwrap_or(limit))
+        let found = self.footing(end).unwrap_or(limit);
+        let found = self.first_before(end, found).unwrap_or(found);
+        if self.out.gaps.len() < MAX_GAPS {
+            self.out.gaps.push(end..found);
+        }
+        Some(found)
     }
 
     fn own(&mut self, at: Address, end: Address) {

@@ -292,7 +292,8 @@ impl PtmallocHeap<'_> {
                 }
                 let back = lane.cursor.read_u64(block.saturating_add(8));
                 if back != Ok(lane.before.get())
-                    || size >= 0x400 && !self.skip_links_fit(list, chunk, &mut lane.cursor)
+                    || size >= 0x400
+                        && !self.skip_links_fit(list, chunk, lane.before, &mut lane.cursor)
                 {
                     out.irregular = true;
                 }
@@ -362,6 +363,7 @@ impl PtmallocHeap<'_> {
         &self,
         list: &ChunkList,
         chunk: Address,
+        before: Address,
         cursor: &mut Cursor<'_>,
     ) -> bool {
         let mut word = |at: Address, offset| cursor.read_u64(at.saturating_add(offset)).ok();
@@ -371,7 +373,12 @@ impl PtmallocHeap<'_> {
         let back = word(chunk, 40).map(Address::new).unwrap_or_default();
         if next.is_null() {
             // One of several of a size; a chunk of the unsorted bin has neither.
-            return list.index > 1 || back.is_null();
+            let mut size = |chunk| word(chunk, 8).map(|header| header & !FLAGS);
+            return if list.index > 1 {
+                before != list.at && size(before) == size(chunk)
+            } else {
+                back.is_null()
+            };
         }
         list.index > 1 && word(next, 40) == Some(chunk.get()) && word(back, 32) == Some(chunk.get())
     }

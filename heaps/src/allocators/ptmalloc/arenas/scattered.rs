@@ -386,8 +386,14 @@ impl Reader<'_, '_> {
         let mut place = from.checked_add(32)?;
         while place < limit && place.offset_from(from)? < MAX_SEARCH {
             let mut at = place;
-            let leads = (0..enough).all(|_| {
+            let leads = (0..enough).all(|step| {
                 let header = cursor.read_u64(at.saturating_add(8)).unwrap_or(0);
+                let second = cursor.read_u64(at.saturating_add(HEADER + 8));
+                // At the fenceposts it is known as well.
+                if header & !FLAGS == HEADER && step > 0 {
+                    return second
+                        .is_ok_and(|second| second & !FLAGS == HEADER || second & !FLAGS == 0);
+                }
                 at = at.saturating_add(header & !FLAGS);
                 header & !FLAGS >= 32 && header & 0xe == 0 && at < limit
             });

@@ -27,9 +27,8 @@ impl Walker<'_, '_> {
         if let Some(last) = last
             && !possible
             && !last_is_known
-            && !self.is_written(at, header)
-            && !self.is_nearly_one(at, header)
-            && let Some(inner) = self.swallowed(last, at)
+            && let Some(nul) = self.may_be_data(at, header)
+            && let Some(inner) = self.swallowed(last, at, nul)
         {
             let size = inner.get() - last.at.get();
             self.odd(Odd::Resized {
@@ -102,9 +101,23 @@ impl Walker<'_, '_> {
 
     /// Whether a write that is easily made turned `size` into what stands in a header: one bit, or the lowest byte.
     /// A size that is wrong in more bits and still a possible one is rarer than a second damaged header is.
-    fn is_likely(&mut self, at: Address, size: u64) -> bool {
+    /// With `one_bit`, only a bit above that byte will do.
+    fn is_likely(&mut self, at: Address, size: u64, one_bit: bool) -> bool {
         let found = self.word(at.saturating_add(8)).unwrap_or(0) & !FLAGS;
-        (found ^ size).is_power_of_two() || found ^ size < 0x100
+        let change = found ^ size;
+        if one_bit {
+            return change.is_power_of_two() && change >= 0x100;
+        }
+        change.is_power_of_two() || change < 0x100
+    }
+
+    /// Whether an impossible header may be data to which a wrong size led; and then, whether it looks like one that a NUL
+    /// was written over.
+    fn may_be_data(&mut self, at: Address, header: u64) -> Option<bool> {
+        // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
+        let nul = header == 0 && self.word(at).is_some_and(|end| end != 0);
+        let is_data = !self.is_written(at, header) && !self.is_nearly_one(at, header);
+        is_data.then_some(nul)
     }
 
     fn covers_anchor(&self, at: Address, size: u64) -> bool {
@@ -119,9 +132,7 @@ impl Walker<'_, '_> {
         }
         let room = self.run.limit.get() - at.get();
         let anchored = anchors::at(self.run.anchors, at).is_some();
-        // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
-        let nul = header == 0 && self.word(at).is_some_and(|end| end != 0);
-        if nul || (1..=room).contains(&header) || anchored || self.is_linked(at) {
+        if (1..=room).contains(&header) || anchored || self.is_linked(at) {
             return true;
         }
         let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
@@ -141,11 +152,12 @@ impl Walker<'_, '_> {
         let bits = (0..64).map(|bit| header ^ 1 << bit);
         let ends = (2..8).map(|bytes| header & ((1 << (8 * bytes)) - 1));
         let room = self.run.limit.get() - at.get();
-        bits.chain(ends).any(|header| {
-            let size = header & !FLAGS;
-            let sane = header & self.bad == 0 && size >= MIN_CHUNK && size <= room;
-            sane && self.leads_on(at.saturating_add(size)) && self.fits_behind(at, size)
-        })
+        header != 0
+            && bits.chain(ends).any(|header| {
+                let size = header & !FLAGS;
+                let sane = header & self.bad == 0 && size >= MIN_CHUNK && size <= room;
+                sane && self.leads_on(at.saturating_add(size)) && self.fits_behind(at, size)
+            })
     }
 
     /// Whether the list that holds a chunk knows that its size is right.
@@ -225,6 +237,31 @@ impl Walker<'_, '_> {
         None
     }
 
+    /// Where chunks begin between two places, if a damaged header among the first of them hides that: from there they
+    /// lead over one that a list vouches for.
+    pub(super) fn first_before(&mut self, from: Address, to: Address) -> Option<Address> {
+        let anchor = anchors::any(self.run.anchors, from..to)?;
+        let mut place = from;
+        while place <= anchor {
+            let mut at = place;
+            while at < anchor {
+                self.budget = self.budget.checked_sub(1)?;
+                let header = self.word(at.saturating_add(8))?;
+                let size = header & !FLAGS;
+                let sane = header & self.bad == 0 && size >= MIN_CHUNK;
+                at = match at.checked_add(size).filter(|_| sane) {
+                    Some(next) => next,
+                    None => break,
+                };
+            }
+            if at == anchor {
+                return Some(place);
+            }
+            place = place.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+
     /// Whether enough sane chunks follow each other from `at`, or lead to the end of the run.
     pub(super) fn leads_on(&mut self, at: Address) -> bool {
         let enough = self.enough();
@@ -285,7 +322,7 @@ impl Walker<'_, '_> {
 
     /// A chunk inside the one passed last from which chunks lead on over `at`: the size of the last
     /// one is too large.
-    fn swallowed(&mut self, last: Passed, at: Address) -> Option<Address> {
+    fn swallowed(&mut self, last: Passed, at: Address, one_bit: bool) -> Option<Address> {
         const MAX_SEARCH: u64 = 1 << 20;
         let end = at.min(last.at.saturating_add(MAX_SEARCH));
         let mut inner = last.at.saturating_add(MIN_CHUNK);
@@ -293,7 +330,7 @@ impl Walker<'_, '_> {
             self.budget = self.budget.checked_sub(1)?;
             let size = inner.offset_from(last.at)?;
             let enough = self.enough();
-            if self.is_likely(last.at, size)
+            if self.is_likely(last.at, size, one_bit)
                 && self.follow(inner, Some(at), enough)
                 && self.fits_behind(last.at, size)
             {

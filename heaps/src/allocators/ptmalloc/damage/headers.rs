@@ -126,7 +126,7 @@ impl Inquiry<'_, '_> {
             )
         }) == Some(at.get());
         let transient = match busy {
-            Some(busy) if remainder || possible && self.is_in_hand(at) => Some(busy),
+            Some(busy) if (remainder || possible) && self.is_in_hand(at) => Some(busy),
             Some(_) => self.heap.in_flight(at),
             None => None,
         };
@@ -204,7 +204,7 @@ impl Inquiry<'_, '_> {
     }
 
     /// Whether a neighbour in a bin points back at a chunk.
-    fn is_linked(&self, chunk: Address) -> bool {
+    pub(super) fn is_linked(&self, chunk: Address) -> bool {
         let link = |at: Address, offset| self.word(at.saturating_add(offset)).map(Address::new);
         let answered = |there: u64, back: u64| {
             link(chunk, there).and_then(|other| link(other, back)) == Some(chunk)

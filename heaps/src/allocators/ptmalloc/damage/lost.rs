@@ -258,7 +258,10 @@ impl Inquiry<'_, '_> {
         let mut found = Vec::new();
         self.each_chunk(|chunk, size, id| {
             let arena = self.heap.arenas.region_of(chunk).map(|region| region.arena);
-            if arena.is_some_and(|arena| arenas.contains(&arena)) && !self.map.is_listed(id) {
+            // What a cache or a fastbin holds is in use for its neighbour; it must not be in a bin as well.
+            let elsewhere =
+                self.map.is_listed(id) && (self.is_linked(chunk) || self.map.is_disputed(id));
+            if arena.is_some_and(|arena| arenas.contains(&arena)) && !elsewhere {
                 let next = chunk.saturating_add(size);
                 let free = self.word(next) == Some(size)
                     && self
@@ -266,7 +269,9 @@ impl Inquiry<'_, '_> {
                         .is_some_and(|header| header & 1 == 0)
                     && !self.broken.contains(&next);
                 if free {
-                    self.map.mark_listed(id);
+                    if !self.map.is_listed(id) {
+                        self.map.mark_listed(id);
+                    }
                     found.push((chunk, size, arena.unwrap_or(0)));
                 }
             }

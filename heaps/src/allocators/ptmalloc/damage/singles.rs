@@ -339,8 +339,10 @@ impl Inquiry<'_, '_> {
         };
         if !in_damage && from.is_none_or(|chunk| !self.broken.contains(&chunk)) {
             let leads_on = self.was_freed(list, found);
+            // What is no address of anything is in a register by chance.
             let held = list
                 .chunk(found)
+                .filter(|_| stray != Stray::Unmapped)
                 .and_then(|chunk| self.heap.in_flight(chunk));
             let transient = held
                 .or_else(|| from.and_then(|chunk| self.heap.in_flight(chunk)))

@@ -84,7 +84,13 @@ impl Inquiry<'_, '_> {
                 self.book(index, at, what, expected, next.to_string(), false);
             }
             let most = word(layout.max_system_mem);
-            if most < arena.system_mem {
+            let bytes = heap.arenas.bytes_of(index);
+            if let Some(bytes) = bytes.filter(|bytes| *bytes != arena.system_mem) {
+                let expected = format!("{bytes}, what its memory has");
+                let what = "malloc_state.system_mem";
+                let found = arena.system_mem.to_string();
+                self.book(index, layout.system_mem, what, expected, found, true);
+            } else if most < arena.system_mem {
                 let expected = format!("{} at least, what the arena has", arena.system_mem);
                 let what = "malloc_state.max_system_mem";
                 let at = layout.max_system_mem;

@@ -82,23 +82,26 @@ pub fn missing_one(
                 .into_iter()
                 .any(|offset| word(*page, offset).is_some_and(|word| word != 0))
     };
-    let by_offset = gaps
+    let wrong_size = |page: Address| (page, Wrong::size(page.saturating_add(8), size));
+    let exact: Vec<Address> = gaps
         .iter()
-        .flat_map(|gap| [Some(gap.start), gap.end.checked_sub(total)])
-        .flatten()
-        .filter(starts_chunk)
-        .map(|page| (page, Wrong::size(page.saturating_add(8), size)));
+        .filter(|gap| gap.end.offset_from(gap.start) == Some(total))
+        .map(|gap| gap.start)
+        .collect();
+    let ends = |gap: &Range<Address>| [Some(gap.start), gap.end.checked_sub(total)];
+    let at_ends: Vec<Address> = gaps.iter().flat_map(ends).flatten().collect();
     let mut places: Vec<(Address, Wrong)> = by_size.collect();
-    if places.is_empty() {
-        places.extend(by_offset);
-        places.dedup();
-    }
-    if places.is_empty() {
-        // Not a word is left of it, but memory of just its length.
-        let exact = gaps
-            .iter()
-            .filter(|gap| gap.end.offset_from(gap.start) == Some(total));
-        places.extend(exact.map(|gap| (gap.start, Wrong::size(gap.start.saturating_add(8), size))));
+    // Memory of just its length, where it may begin or end, and the former even if not a word is left.
+    let some: [&mut dyn Iterator<Item = Address>; 3] = [
+        &mut exact.iter().copied().filter(starts_chunk),
+        &mut at_ends.iter().copied().filter(starts_chunk),
+        &mut exact.iter().copied(),
+    ];
+    for pages in some {
+        if places.is_empty() {
+            places.extend(pages.map(wrong_size));
+            places.dedup();
+        }
     }
     let &[(base, wrong)] = places.as_slice() else {
         return None;
