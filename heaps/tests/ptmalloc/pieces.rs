@@ -59,6 +59,7 @@ fn each_damaged_word_of_an_arena_in_pieces_is_one_anomaly() {
     for (at, word) in [
         (TOP_WORD, 0x6161_6161_6161_6161),
         (PIECE + 8, 0x6161_6161_6161_6161),
+        (PIECE + 3 * CHUNK + 8, 0x6161_6161_6161_6161),
         (PIECE + 95 * CHUNK + 8, 0x6161_6161_6161_6161),
         (TOP + 8, u64::MAX),
     ] {

@@ -109,13 +109,13 @@ impl PtmallocHeap<'_> {
         let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
         let marked = (header & NON_MAIN == 0) == is_main;
         let free = header & PREV_INUSE == 0;
-        let ends_free = || {
+        let follows_free = || {
             let before = self.word(chunk).unwrap_or(0);
-            let start = chunk.checked_sub(before).filter(|_| before >= MIN_CHUNK);
-            let size = start.and_then(|start| self.word(start.saturating_add(8)));
-            size.is_some_and(|size| size & !FLAGS == before)
+            let start = chunk.checked_sub(before);
+            let inside = start.is_some_and(|start| self.arenas.region_of(start).is_some());
+            inside && before >= MIN_CHUNK && before.is_multiple_of(ALIGNMENT)
         };
-        list.kind == Kind::Bin || marked && (!free || !at_rest || ends_free())
+        list.kind == Kind::Bin || marked && (!free || !at_rest || follows_free())
     }
 
     /// Whether an entry shows that its list holds it: by its key, by links that are answered, or else by its size.

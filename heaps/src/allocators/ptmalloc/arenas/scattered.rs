@@ -12,6 +12,8 @@ use crate::target::{MemoryExt, RegionKind};
 const PAGE: u64 = 4096;
 /// Headers that looking for a missing region may cost.
 const MAX_PROBES: u64 = 1 << 24;
+/// Bytes behind a damaged header that are searched for the next one.
+const MAX_SEARCH: u64 = 1 << 20;
 
 impl Reader<'_, '_> {
     /// Whether the main arena's memory is in one piece. Where its flag says so and that memory is not there, the flag was
@@ -185,6 +187,9 @@ impl Reader<'_, '_> {
     /// top chunk.
     fn find_missing(&mut self, main: &Arena, missing: u64) -> Option<()> {
         let mut budget = MAX_PROBES;
+        if self.extend(missing, &mut budget) {
+            return Some(());
+        }
         let mut found: Option<(Region, Address)> = None;
         for start in self.starts_of(missing) {
             let Some(end) = start.checked_add(missing) else {
@@ -224,6 +229,57 @@ impl Reader<'_, '_> {
             row.top_size = region.end.offset_from(last);
         }
         Some(())
+    }
+
+    /// Gives what is missing to a region of which only the end was found, behind a damaged header: chunks lead there.
+    fn extend(&mut self, missing: u64, budget: &mut u64) -> bool {
+        let own = (0..self.out.regions.len()).filter(|index| {
+            let region = self.out.regions.get(*index);
+            region.is_some_and(|region| region.arena == 0)
+        });
+        let starts = own.filter_map(|index| {
+            let region = self.out.regions.get(index)?;
+            let start = Address::new(region.start.get() & !(PAGE - 1)).checked_sub(missing)?;
+            (region.start > start && self.joins(start, region.start, budget))
+                .then_some((index, start))
+        });
+        let starts: Vec<(usize, Address)> = starts.collect();
+        let &[(index, start)] = starts.as_slice() else {
+            return false;
+        };
+        if let Some(region) = self.out.regions.get_mut(index) {
+            region.start = start;
+        }
+        true
+    }
+
+    /// Whether chunks lead from one place to another over one damaged header.
+    fn joins(&self, start: Address, end: Address, budget: &mut u64) -> bool {
+        let starts = self.word(start) == Some(0) && self.reaches(start, end);
+        let Some(damaged) = self.follow(start, end, budget).filter(|_| starts) else {
+            return false;
+        };
+        let from = damaged.saturating_add(MIN_CHUNK);
+        let until = from.saturating_add(MAX_SEARCH).min(end);
+        let mut places = (from.get()..until.get()).step_by(16).map(Address::new);
+        damaged == end || places.any(|place| self.follow(place, end, budget) == Some(end))
+    }
+
+    /// Where chunks from a place lead: to `end`, or to the first header that cannot be one.
+    fn follow(&self, from: Address, end: Address, budget: &mut u64) -> Option<Address> {
+        let mut cursor = crate::target::Cursor::new(self.target.memory);
+        let mut at = from;
+        while at < end {
+            *budget = budget.checked_sub(1)?;
+            let header = cursor.read_u64(at.checked_add(8)?).ok()?;
+            let (size, room) = (header & !FLAGS, end.offset_from(at)?);
+            let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size <= room;
+            if !sane || header & IS_MMAPPED != 0 {
+                break;
+            }
+            at = at.saturating_add(size);
+        }
+        Some(at)
     }
 
     /// Places where chunks may begin that no region has: pages of anonymous memory with room for so many bytes.
@@ -276,7 +332,6 @@ impl Reader<'_, '_> {
     /// The last chunk of a range that is full of chunks, and whether it is a top chunk rather than closed by fenceposts. A
     /// header that cannot be one is stepped over once.
     fn last_of(&self, start: Address, end: Address, budget: &mut u64) -> Option<(Address, bool)> {
-        const MAX_SEARCH: u64 = 1 << 20;
         let mut at = start;
         let mut damaged = false;
         let first = self.word(start.checked_add(8)?)?;
@@ -315,28 +370,9 @@ impl Reader<'_, '_> {
 
     /// Whether chunks lead from a place to the end of a region: its fenceposts or a top chunk.
     fn leads_to(&self, place: Address, end: Address, budget: &mut u64) -> bool {
-        let mut cursor = crate::target::Cursor::new(self.target.memory);
-        let mut at = place;
-        while at < end && *budget > 0 {
-            *budget -= 1;
-            let Ok(header) = cursor.read_u64(at.saturating_add(8)) else {
-                return false;
-            };
-            let size = header & !FLAGS;
-            let Some(room) = end.offset_from(at) else {
-                return false;
-            };
-            if size == HEADER && room == 2 * HEADER || size == room && header & FLAGS == PREV_INUSE
-            {
-                return true;
-            }
-            let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size < room;
-            if !sane || header & IS_MMAPPED != 0 {
-                return false;
-            }
-            at = at.saturating_add(size);
-        }
-        false
+        let posts = end.checked_sub(2 * HEADER);
+        let at = self.follow(place, end, budget);
+        at.is_some() && (at == posts || at == Some(end))
     }
 
     /// Where the chain of sane chunks from `at` ends: in top, or in a fencepost.
@@ -381,7 +417,6 @@ impl Reader<'_, '_> {
 
     /// The first place behind a damaged header from which possible ones follow each other.
     fn footing(&self, from: Address, limit: Address, enough: u32) -> Option<Address> {
-        const MAX_SEARCH: u64 = 1 << 20;
         let mut cursor = crate::target::Cursor::new(self.target.memory);
         let mut place = from.checked_add(32)?;
         while place < limit && place.offset_from(from)? < MAX_SEARCH {
