@@ -96,11 +96,11 @@ fn ptmalloc_is_as_good_as_recorded() {
         ],
         seeds: 72,
         planted: 220,
-        found: 96.5,
-        kind: 98.0,
-        address: 98.0,
+        found: 98.0,
+        kind: 99.0,
+        address: 98.5,
         culprit: 95.0,
-        false_critical: 4,
+        false_critical: 2,
     }
     .hold();
 }

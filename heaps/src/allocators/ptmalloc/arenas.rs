@@ -6,6 +6,7 @@
 //! arena      ── heap (64 MiB aligned) ── prev ── prev  the newest ends in top, others in fenceposts
 //! ```
 
+mod missing;
 mod newest;
 mod scattered;
 
