@@ -194,14 +194,8 @@ impl Inquiry<'_, '_> {
                 continue;
             }
             self.broken.insert(arena.top);
-            // What is cut off it, or what it is given back to, begins near.
-            const NEAR: u64 = 64;
-            let near = Address::new(arena.top.get().saturating_sub(NEAR));
-            let from = before.map_or(near, |before| before.address.min(near));
-            let transient = self
-                .heap
-                .arena_busy(region.arena)
-                .filter(|_| self.heap.may_hold(from..arena.top.saturating_add(NEAR)));
+            // Whoever trims or grows it may have no address of it in hand: it is named by the arena.
+            let transient = self.heap.arena_busy(region.arena);
             self.push(
                 AnomalyKind::Header {
                     block,
