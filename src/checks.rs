@@ -13,6 +13,7 @@ mod fingerprint;
 mod free_entry;
 mod free_word;
 mod header;
+mod join;
 pub mod last_words;
 mod link_damage;
 mod metadata;
@@ -86,7 +87,8 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
             }
         }
     }
-    let (findings, findings_dropped) = findings.into_sorted();
+    let (mut findings, findings_dropped) = findings.into_sorted();
+    join::join(target, &mut findings);
     Verdict {
         findings,
         findings_dropped,

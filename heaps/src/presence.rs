@@ -8,7 +8,9 @@
 
 mod fault;
 mod hands;
+mod work;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -52,6 +54,8 @@ pub struct Presences<'t> {
     code: Code,
     own: Option<Vec<Range<Address>>>,
     known: Vec<OnceLock<Presence>>,
+    called_out: Vec<OnceLock<bool>>,
+    in_hand: Vec<OnceLock<Option<HashSet<u64>>>>,
 }
 
 impl<'t> Presences<'t> {
@@ -70,18 +74,15 @@ impl<'t> Presences<'t> {
 
     /// Nothing is unwound yet.
     pub fn new(target: Target<'t>, module: &'t Module, code: Code) -> Self {
-        let known = target
-            .threads
-            .list()
-            .iter()
-            .map(|_| OnceLock::new())
-            .collect();
+        let threads = target.threads.list();
         Self {
             target,
             module,
             code,
             own: None,
-            known,
+            known: threads.iter().map(|_| OnceLock::new()).collect(),
+            called_out: threads.iter().map(|_| OnceLock::new()).collect(),
+            in_hand: threads.iter().map(|_| OnceLock::new()).collect(),
         }
     }
 

@@ -48,6 +48,10 @@ impl Keeper for Nobody {
         None
     }
 
+    fn last(&self, _: &FreeList) -> Option<Address> {
+        None
+    }
+
     fn confined(&self, _list: &FreeList) -> Option<Range<Address>> {
         None
     }
@@ -427,9 +431,9 @@ fn a_chain_is_found_by_its_length() {
         blocks.link(k, 1);
     }
     blocks.walk();
-    let mut orphans = Orphans::new(&blocks.map, &blocks.memory, CLASS);
+    let orphans = Orphans::new(&blocks.map, &blocks.memory, CLASS);
     assert_eq!(orphans.blocks(), 3000);
-    let mut find = |length| {
+    let find = |length| {
         let found = orphans.anywhere(&Plain, length, &|_, _| true);
         found.map(|found| ((found.first.get() - BASE) / STRIDE, found.unique))
     };
@@ -451,7 +455,7 @@ fn a_chain_is_found_near_a_damaged_link() {
     }
     let orphans = Orphans::new(&blocks.map, &blocks.memory, CLASS);
     let near = |damaged: u64, bytes, length| {
-        let found = orphans.near(&Plain, damaged, bytes, length, &|_| true);
+        let found = orphans.near(&Plain, damaged, bytes, length, &|_| true, &|_| true);
         found.map(|found| (found.first, found.unique))
     };
     let zeroed = block(5) & !0xff;
@@ -485,7 +489,7 @@ fn depths_do_not_depend_on_where_measuring_begins() {
     for seed in 0..100 {
         let blocks = tangle(seed);
         blocks.walk();
-        let mut orphans = Orphans::new(&blocks.map, &blocks.memory, CLASS);
+        let orphans = Orphans::new(&blocks.map, &blocks.memory, CLASS);
         for length in 1..60 {
             let mut naive = (0..orphans.blocks())
                 .filter(|k| orphans.chain_is(&Plain, address(*k), length, &|_| false));

@@ -15,6 +15,7 @@
 mod books;
 mod caches;
 mod damage;
+mod hands;
 mod keeper;
 mod layout;
 mod locate;

@@ -41,6 +41,9 @@ pub trait Keeper: Sync {
 
     /// The list's entries never leave this range of addresses, if so.
     fn confined(&self, list: &FreeList) -> Option<std::ops::Range<Address>>;
+
+    /// The list's last entry, if that is recorded.
+    fn last(&self, list: &FreeList) -> Option<Address>;
 }
 
 /// How a list's walk ended.
@@ -223,7 +226,7 @@ impl<'m> ListGraph<'m> {
     /// entries met after it, which are listed only because of it. Tried: the low byte, the low two,
     /// and (for `whole`) any number of bytes.
     pub fn repair<L: Links, K: Keeper>(
-        &mut self,
+        &self,
         links: &L,
         keeper: &K,
         path: usize,
@@ -239,7 +242,7 @@ impl<'m> ListGraph<'m> {
         let word = links
             .decode(node, Cursor::new(self.memory).read_u64(node).ok()?)
             .get();
-        let confined = keeper.confined(&path.list);
+        let fits = self.fitting(links, keeper, &path.list, follow, Address::new(0));
         if follow == 0 {
             let bytes = (64 - word.leading_zeros()).div_ceil(8);
             return (word != 0 && (whole || bytes <= 2)).then_some(Repair {
@@ -250,10 +253,9 @@ impl<'m> ListGraph<'m> {
         let allowed = |at: Address| beyond.contains(&at);
         for bytes in 1..=2 {
             if looks_overrun(word, bytes)
-                && let Some(found) = self.orphans.near(links, word, bytes, follow, &allowed)
-                && confined
-                    .as_ref()
-                    .is_none_or(|range| range.contains(&found.first))
+                && let Some(found) = self
+                    .orphans
+                    .near(links, word, bytes, follow, &allowed, &fits)
             {
                 return Some(Repair {
                     value: found.first,
@@ -267,15 +269,15 @@ impl<'m> ListGraph<'m> {
         for bytes in [4, 8] {
             let found = self.orphans.anywhere(links, follow, &|_, at| {
                 at != node
-                    && confined.as_ref().is_none_or(|range| range.contains(&at))
                     && (bytes == 8 || at.get() >> (8 * bytes) == word >> (8 * bytes))
+                    && fits(at)
             });
             if let Some(found) = found {
                 // Of several, the block behind is the likeliest: spans are cut in that order.
                 let (block, _) = self.map.block_at(node)?;
                 let next = node.saturating_add(block.bytes);
                 let behind = !found.unique
-                    && confined.as_ref().is_none_or(|range| range.contains(&next))
+                    && fits(next)
                     && self.orphans.chain_is(links, next, follow, &allowed);
                 return Some(Repair {
                     value: if behind { next } else { found.first },
@@ -290,6 +292,8 @@ impl<'m> ListGraph<'m> {
     /// low byte, one bit, or the low two bytes. Unlike [`repair`](Self::repair), this needs nothing
     /// of what the list leads to now. The chain that was cut off ends at null, or, for a link that
     /// skips `detour` entries of its own list, at the entry that it leads to now.
+    /// `allowed`: blocks that a list holds because of the damage.
+    #[allow(clippy::too_many_arguments)]
     pub fn edge_repair<L: Links, K: Keeper>(
         &self,
         links: &L,
@@ -298,6 +302,7 @@ impl<'m> ListGraph<'m> {
         edge: &Edge,
         found: Address,
         detour: Option<u64>,
+        allowed: &dyn Fn(Address) -> bool,
     ) -> Option<SmallRepair> {
         let from = edge.from?;
         let (length, end) = match detour {
@@ -307,48 +312,92 @@ impl<'m> ListGraph<'m> {
         if length == 0 {
             return None;
         }
-        let confined = keeper.confined(list);
-        let fits = |at: Address| confined.as_ref().is_none_or(|range| range.contains(&at));
+        let fits = self.fitting(links, keeper, list, length, end);
         let (block, _) = self.map.block_at(from)?;
         let next = from.saturating_add(block.bytes);
-        let likeliest = |first: Address, unique: bool, bytes: u64| {
-            let close = found.get() ^ next.get() < 1 << (8 * bytes);
-            let behind =
-                close && fits(next) && self.orphans.leads_to(links, next, length, end, &|_| false);
-            SmallRepair {
-                repair: Repair {
-                    value: if behind { next } else { first },
-                    unique,
-                },
-                behind,
-                bytes,
-            }
+        let leads = |at| {
+            self.orphans.may_lead(links, at, (length, end))
+                && self.orphans.leads_to(links, at, length, end, allowed)
+                && fits(at)
         };
         let near = |bytes: u32| {
-            let found = self
+            let goal = (length, end);
+            let near = self
                 .orphans
-                .near_to(links, found.get(), bytes, (length, end), &|_| false)?;
-            fits(found.first).then(|| likeliest(found.first, found.unique, bytes.into()))
+                .near_to(links, found.get(), bytes, goal, allowed, &fits)?;
+            let close = found.get() ^ next.get() < 1 << (8 * bytes);
+            let behind = close && leads(next);
+            Some(SmallRepair {
+                repair: Repair {
+                    value: if behind { next } else { near.first },
+                    unique: near.unique,
+                },
+                behind,
+                bytes: bytes.into(),
+            })
         };
-        if let Some(repair) = near(1) {
-            return Some(repair);
+        let low = near(1);
+        if low.is_some_and(|low| low.behind || low.repair.unique || looks_overrun(found.get(), 1)) {
+            return low;
         }
         let mut flipped = (8..48)
             .map(|bit| Address::new(found.get() ^ 1 << bit))
-            .filter(|at| fits(*at) && self.orphans.leads_to(links, *at, length, end, &|_| false));
+            .filter(|at| leads(*at));
         if let Some(first) = flipped.next() {
             let unique = flipped.next().is_none();
-            return Some(SmallRepair {
-                repair: Repair {
-                    value: first,
-                    unique,
-                },
-                behind: first == next,
-                bytes: 0,
-            });
+            if unique || low.is_none() {
+                return Some(SmallRepair {
+                    repair: Repair {
+                        value: first,
+                        unique,
+                    },
+                    behind: first == next,
+                    bytes: 0,
+                });
+            }
         }
-        let two = detour.is_none() && looks_overrun(found.get(), 2);
-        two.then(|| near(2)).flatten()
+        let two = low.is_none() && detour.is_none() && looks_overrun(found.get(), 2);
+        low.or_else(|| two.then(|| near(2)).flatten())
+    }
+
+    /// What a link must have been whose upper half was written over: blocks lie near each other.
+    pub fn upper_repair<L: Links, K: Keeper>(
+        &self,
+        links: &L,
+        keeper: &K,
+        list: &FreeList,
+        edge: &Edge,
+        found: Address,
+    ) -> Option<Repair> {
+        const LOW: u64 = 0xffff_ffff;
+        let from = edge.from?;
+        let length = list
+            .recorded
+            .checked_sub(edge.position)
+            .filter(|length| *length > 0)?;
+        let value = Address::new(from.get() & !LOW | found.get() & LOW);
+        let end = Address::new(0);
+        let leads = self.orphans.leads_to(links, value, length, end, &|_| false);
+        let fits = self.fitting(links, keeper, list, length, end);
+        let unique = true;
+        (value != from && leads && fits(value)).then_some(Repair { value, unique })
+    }
+
+    /// Tells whether a chain of `length` entries may be what a list goes on with, beyond its length.
+    fn fitting<'f, L: Links, K: Keeper>(
+        &'f self,
+        links: &'f L,
+        keeper: &K,
+        list: &FreeList,
+        length: u64,
+        end: Address,
+    ) -> impl Fn(Address) -> bool + 'f {
+        let confined = keeper.confined(list);
+        let last = keeper.last(list).filter(|_| end.is_null());
+        move |first: Address| {
+            confined.as_ref().is_none_or(|range| range.contains(&first))
+                && last.is_none_or(|last| self.orphans.last_of(links, first, length) == Some(last))
+        }
     }
 
     /// The position in a path's tail of an entry.

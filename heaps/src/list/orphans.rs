@@ -20,7 +20,7 @@ pub struct Orphans<'m> {
     rows: Vec<u32>,
     blocks: u64,
     /// Through unlisted blocks only.
-    depths: Option<Depths>,
+    depths: OnceLock<Option<Depths>>,
     /// Through any blocks; `None` inside for a group that is too large.
     all_depths: OnceLock<Option<Depths>>,
     /// Blocks that the searches near damaged links may still look at.
@@ -73,7 +73,7 @@ impl<'m> Orphans<'m> {
             class,
             rows,
             blocks,
-            depths: None,
+            depths: OnceLock::new(),
             all_depths: OnceLock::new(),
             budget: AtomicU64::new(Self::BUDGET),
         }
@@ -131,6 +131,16 @@ impl<'m> Orphans<'m> {
         at == end
     }
 
+    /// The last entry of the chain of `length` entries from `first`.
+    pub fn last_of<L: Links>(&self, links: &L, first: Address, length: u64) -> Option<Address> {
+        let mut cursor = Cursor::new(self.memory);
+        let mut at = first;
+        for _ in 1..length.min(self.blocks) {
+            at = links.decode(at, cursor.read_u64(at).ok()?);
+        }
+        Some(at)
+    }
+
     /// Blocks of the group that start in `low..=high`, with at most `bound` looked at.
     fn starts_between(&self, low: u64, high: u64, bound: usize) -> Vec<Address> {
         let from = self.rows.partition_point(|&row| {
@@ -160,7 +170,7 @@ impl<'m> Orphans<'m> {
         out
     }
 
-    /// The first block of an unlisted chain of exactly `length` entries whose address differs from
+    /// The first block that `fits` of an unlisted chain of exactly `length` entries whose address differs from
     /// `damaged` in its low `bytes` bytes only.
     pub fn near<L: Links>(
         &self,
@@ -169,8 +179,10 @@ impl<'m> Orphans<'m> {
         bytes: u32,
         length: u64,
         allowed: &dyn Fn(Address) -> bool,
+        fits: &dyn Fn(Address) -> bool,
     ) -> Option<Found> {
-        self.near_to(links, damaged, bytes, (length, Address::new(0)), allowed)
+        let goal = (length, Address::new(0));
+        self.near_to(links, damaged, bytes, goal, allowed, fits)
     }
 
     /// The same for a chain that ends elsewhere than at null.
@@ -181,6 +193,7 @@ impl<'m> Orphans<'m> {
         bytes: u32,
         (length, end): (u64, Address),
         allowed: &dyn Fn(Address) -> bool,
+        fits: &dyn Fn(Address) -> bool,
     ) -> Option<Found> {
         let mut budget = self.budget.load(Ordering::Relaxed);
         if length > self.blocks || budget == 0 {
@@ -206,12 +219,27 @@ impl<'m> Orphans<'m> {
                 return false;
             }
             budget -= length;
-            self.leads_to(links, *start, length, end, allowed)
+            self.leads_to(links, *start, length, end, allowed) && fits(*start)
         });
         let first = fitting.next();
         let unique = fitting.next().is_none();
         self.budget.store(budget, Ordering::Relaxed);
         first.map(|first| Found { first, unique })
+    }
+
+    /// Whether a chain from `first` may lead to `end` after `length` entries, told without following it.
+    pub fn may_lead<L: Links>(
+        &self,
+        links: &L,
+        first: Address,
+        (length, end): (u64, Address),
+    ) -> bool {
+        let depths = self
+            .all_depths
+            .get_or_init(|| self.measure(links, &|_| true));
+        let beyond = self.depth_at(depths, end).unwrap_or(0);
+        let wanted = (end.is_null() || beyond > 0).then(|| length.saturating_add(beyond));
+        depths.is_none() || wanted.is_none_or(|wanted| self.depth_at(depths, first) == Some(wanted))
     }
 
     /// Entries from a block to null; 0 if its links do not end there.
@@ -229,7 +257,7 @@ impl<'m> Orphans<'m> {
     /// The first block of an unlisted chain of exactly `length` entries anywhere in the group,
     /// if `accept` agrees. `None` too for a group that is too large to search.
     pub fn anywhere<L: Links>(
-        &mut self,
+        &self,
         links: &L,
         length: u64,
         accept: &dyn Fn(BlockId, Address) -> bool,
@@ -237,10 +265,10 @@ impl<'m> Orphans<'m> {
         let wanted = u32::try_from(length)
             .ok()
             .filter(|length| (1..PENDING).contains(length))?;
-        if self.depths.is_none() {
-            self.depths = self.measure(links, &|id| !self.map.is_listed(id));
-        }
-        let depths = self.depths.as_ref()?;
+        let depths = self
+            .depths
+            .get_or_init(|| self.measure(links, &|id| !self.map.is_listed(id)));
+        let depths = depths.as_ref()?;
         let mut found: Option<Found> = None;
         for (&row, &first) in self.rows.iter().zip(&depths.first_of_row) {
             let extent = self.map.extent(row)?;

@@ -176,6 +176,16 @@ impl Bench {
         self.scene.process.threads.set_frames(thread, frames);
     }
 
+    /// A thread that the library called something outside from.
+    pub fn called_out(&mut self, thread: usize, registers: &[(u16, u64)]) {
+        let frames = vec![
+            synth::frame(APP_CODE + 64, &[]),
+            synth::frame(LIB_CODE, registers),
+            synth::frame(APP_CODE, &[]),
+        ];
+        self.scene.process.threads.set_frames(thread, frames);
+    }
+
     /// A thread died by its own fault.
     pub fn faulted(&mut self, thread: usize) {
         self.scene.process.threads.thread_mut(thread).signal = 11;

@@ -4,6 +4,7 @@
 use crate::bench::{Bench, CLASS, OTHER, check};
 use crate::numbers::{cache, central, span};
 
+const RAX: u16 = 0;
 const RDI: u16 = 5;
 const R8: u16 = 8;
 
@@ -57,9 +58,20 @@ fn a_published_block_whose_next_one_cannot_be_told_may_be_passing() {
     check(
         |bench| {
             published(bench);
-            bench.inside(0, &[(RDI, bench.object(5))]);
+            bench.inside(0, &[(RDI, bench.object(5)), (R8, bench.object(12))]);
         },
         &["s5 holds 0x4141414141414141: unmapped, may be t32, lost 4 (passing)"],
+    );
+}
+
+#[test]
+fn a_published_block_whose_next_one_nobody_has_is_damaged() {
+    check(
+        |bench| {
+            published(bench);
+            bench.inside(0, &[(RDI, bench.object(5))]);
+        },
+        &["s5 holds 0x4141414141414141: unmapped, may be t32, lost 4"],
     );
 }
 
@@ -114,10 +126,74 @@ fn a_block_is_taken_before_it_is_uncounted() {
         |bench| {
             let at = bench.list(0, CLASS);
             bench.scene.poke(at, bench.object(11));
-            bench.inside(0, &[]);
+            bench.inside(0, &[(RAX, bench.object(10))]);
             bench.given_back = -1;
         },
         &["A[4]+8 counts 5, has 4 (passing)"],
+    );
+}
+
+#[test]
+fn a_block_that_nobody_has_was_not_taken() {
+    check(
+        |bench| {
+            let at = bench.list(0, CLASS);
+            bench.scene.poke(at, bench.object(11));
+            bench.inside(0, &[(RAX, bench.object(11))]);
+        },
+        &["s14 holds 0x0: early end, may be s15, lost 1"],
+    );
+}
+
+#[test]
+fn a_range_that_is_taken_off_is_in_hand() {
+    let taken = |registers: fn(&Bench) -> u64| {
+        move |bench: &mut Bench| {
+            let at = bench.list(0, CLASS);
+            bench.scene.poke(at, bench.object(13));
+            bench.scene.poke(bench.object(12), 0);
+            bench.inside(0, &[(RAX, registers(bench))]);
+            bench.given_back = -3;
+        }
+    };
+    check(
+        taken(|bench| bench.object(10)),
+        &["A[4]+8 counts 5, has 2 (passing)"],
+    );
+    // Behind the second one there is one, not two.
+    check(
+        move |bench| {
+            taken(|bench| bench.object(11))(bench);
+            bench.given_back = 0;
+        },
+        &["A[4]+8 counts 5, has 2, lost 3"],
+    );
+}
+
+#[test]
+fn a_thread_that_has_called_out_has_done_what_comes_before() {
+    check(
+        |bench| {
+            let at = bench.list(0, CLASS);
+            bench.scene.poke(at, bench.object(11));
+            bench.called_out(0, &[(RAX, bench.object(10))]);
+        },
+        &["s14 holds 0x0: early end, may be s15, lost 1"],
+    );
+}
+
+#[test]
+fn a_count_that_is_off_by_more_than_a_batch_is_no_passing_state() {
+    check(
+        |bench| {
+            bench.set_length(0, 5000);
+            bench.inside(0, &[(RAX, bench.object(10))]);
+        },
+        &[
+            "A[4]+8 counts 5000, has 5, lost 340",
+            "in use -189",
+            "statistics lost 189",
+        ],
     );
 }
 
@@ -127,7 +203,7 @@ fn the_last_block_is_taken_before_it_is_uncounted() {
         |bench| {
             let at = bench.list(1, OTHER);
             bench.scene.poke_u32(at + cache::LENGTH, 1);
-            bench.inside(1, &[]);
+            bench.inside(1, &[(RAX, bench.other(0))]);
         },
         &["B[14]+8 counts 1, has 0 (passing)"],
     );
@@ -277,10 +353,23 @@ fn the_page_heap_is_at_work_under_its_lock() {
             |bench| {
                 page_heap_at_work(bench);
                 bench.scene.poke_u32(bench.scene.page_heap_lock, lock);
+                bench.inside(0, &[]);
             },
             &["damage at free_+16: link of a list of spans (passing)"],
         );
     }
+}
+
+#[test]
+fn nobody_is_at_work_who_has_called_out() {
+    check(
+        |bench| {
+            page_heap_at_work(bench);
+            bench.scene.poke_u32(bench.scene.page_heap_lock, 1);
+            bench.called_out(0, &[]);
+        },
+        &["damage at free_+16: link of a list of spans"],
+    );
 }
 
 #[test]

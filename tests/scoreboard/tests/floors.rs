@@ -76,11 +76,11 @@ fn tcmalloc_is_as_good_as_recorded() {
         ],
         seeds: 102,
         planted: 400,
-        found: 98.0,
-        kind: 98.0,
-        address: 98.0,
-        culprit: 93.0,
-        false_critical: 6,
+        found: 99.0,
+        kind: 98.5,
+        address: 98.5,
+        culprit: 95.0,
+        false_critical: 3,
     }
     .hold();
 }

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 
 use super::TcmallocHeap;
 use super::locate::Located;
+use super::pagemap::SpanRepair;
 use crate::allocators::GroupReport;
 use crate::anomaly::{Anomaly, AnomalyKind, Transient};
 use crate::map::HeapMap;
@@ -86,6 +87,7 @@ impl Books {
     ) -> RingEnd {
         let layout = &located.layout.span;
         let mut before = ring.sentinel;
+        let mut behind = ring.sentinel;
         let mut count = 0;
         let (of, at, expected, found) = loop {
             let next_word = layout.next.at(before);
@@ -121,6 +123,7 @@ impl Books {
             }
             each(self, next);
             count += 1;
+            behind = before;
             before = next;
         };
         if !ring.silent {
@@ -131,7 +134,15 @@ impl Books {
                 expected,
                 found,
             };
-            self.damage(word, ring.busy.clone());
+            let next = memory
+                .read_pointer(layout.next.at(before))
+                .unwrap_or_default();
+            let back = memory
+                .read_pointer(layout.prev.at(next))
+                .unwrap_or_default();
+            let link = memory.read_pointer(at).unwrap_or_default();
+            let passing = (ring.may_pass)(&ring, [behind, before, next, back], link);
+            self.damage(word, ring.busy.clone().filter(|_| passing));
         }
         RingEnd {
             count,
@@ -150,6 +161,8 @@ pub(super) struct Ring<'a> {
     pub busy: &'a Option<Transient>,
     /// Whether a live span's object is at an address.
     pub is_span: &'a dyn Fn(Address) -> bool,
+    /// Whether somebody may be changing a link that holds a value, beside these members.
+    pub may_pass: &'a dyn Fn(&Ring<'_>, [Address; 4], Address) -> bool,
     /// Leave it to the caller to say that it is broken.
     pub silent: bool,
 }
@@ -219,11 +232,64 @@ impl TcmallocHeap<'_> {
                 expected: format!("{:#x}", repair.expected),
                 found: format!("{:#x}", repair.found),
             };
-            let passing = self
-                .spans
-                .may_be_passing(self.target.memory, &self.located, repair);
-            books.damage(word, self.page_heap_locked().filter(|_| passing));
+            let passing = || self.is_passing_repair(repair);
+            books.damage(word, self.page_heap_locked().filter(|_| passing()));
         }
+    }
+
+    /// Whether somebody may be changing a word of a span or of the page map. What a central list holds was complete
+    /// before it came there.
+    fn is_passing_repair(&self, repair: &SpanRepair) -> bool {
+        let row = self
+            .spans
+            .rows()
+            .partition_point(|span| span.start < repair.start);
+        let is_listed = self
+            .spans
+            .index_of(repair.span, repair.start)
+            .is_some_and(|index| self.spans.on_central(index));
+        // Spans that are joined: the one that goes is given back before the one that grows is told.
+        let beside = [row.checked_sub(1), Some(row), row.checked_add(1)]
+            .into_iter()
+            .flatten();
+        let mut hands: Vec<Address> = beside
+            .filter_map(|row| Some(self.spans.rows().get(row)?.at))
+            .collect();
+        hands.push(repair.span);
+        let found = Address::new(repair.found);
+        // An object that was given back holds the pool's link there. Entries inside another span still name it.
+        let at_start = repair.at == self.located.layout.span.start.at(repair.span);
+        let given_back =
+            at_start && (found.is_null() || self.target.memory.region_at(found).is_some());
+        let handled = || match given_back {
+            true => self.may_handle_some(),
+            false => self.may_handle(&hands),
+        };
+        !is_listed
+            && !self.is_in_pages(found)
+            && self
+                .spans
+                .may_be_passing(self.target.memory, &self.located, repair)
+            && handled()
+    }
+
+    /// Whether somebody may be changing a link of a ring: it leads to a `Span` object, to a sentinel, or, of a span that is
+    /// taken off, nowhere.
+    pub(super) fn may_pass(&self, ring: &Ring<'_>, beside: [Address; 4], link: Address) -> bool {
+        let is_object = link.is_aligned(8)
+            && self.target.memory.region_at(link).is_some()
+            && !self.is_in_pages(link);
+        let mut modules = self.target.modules.iter();
+        let foreign = link != ring.sentinel && modules.any(|module| module.range.contains(&link));
+        let at_head = beside[..2].contains(&ring.sentinel);
+        let handled = || {
+            if at_head {
+                self.may_handle_some()
+            } else {
+                self.may_handle(&beside)
+            }
+        };
+        (link.is_null() || is_object && !foreign) && handled()
     }
 
     /// Whether a live span's object is at an address.

@@ -1,6 +1,6 @@
 //! Thread caches, their owners, and the central lists' transfer slots.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::locate::Located;
 use super::structure;
@@ -35,7 +35,10 @@ pub struct BrokenLink {
     pub at: Address,
     /// What it holds.
     pub found: Address,
-    /// It names no cache at all, rather than the wrong one or none: no work on the list leaves that.
+    /// The cache that the link leads away from.
+    by: Address,
+    /// No work on the list leaves that: it names no cache at all, or it is null although a thread that uses its cache, and
+    /// so is on the list, is behind it.
     pub impossible: bool,
 }
 
@@ -68,7 +71,22 @@ impl Caches {
         let mut found: BTreeSet<Address> = BTreeSet::new();
         let mut broken_links = Vec::new();
         let mut todo = located.caches.clone();
-        while let Some(at) = todo.pop() {
+        let mut named: HashSet<Address> = HashSet::new();
+        loop {
+            let Some(at) = todo.pop() else {
+                // Threads name their caches, too: those that a damaged link cut off.
+                if !named.is_empty() {
+                    break;
+                }
+                named = named_by_threads(target, &found, |at| {
+                    structure::is_cache(memory, at, layout, &located.sizes)
+                });
+                if named.is_empty() {
+                    break;
+                }
+                todo.extend(&named);
+                continue;
+            };
             if found.len() >= MAX_CACHES || !found.insert(at) {
                 continue;
             }
@@ -85,6 +103,7 @@ impl Caches {
                         of: at,
                         at: link.at(at),
                         found: other,
+                        by: other,
                         impossible: memory.read_u64(other).is_ok()
                             || memory.region_at(other).is_none(),
                     });
@@ -100,11 +119,17 @@ impl Caches {
                         of: other,
                         at: back.at(other),
                         found: Address::new(word),
+                        by: at,
                         impossible: false,
                     });
                 }
                 todo.push(other);
             }
+        }
+        // A thread names its cache once that is on the list, and until it is taken off. (What is put on is first.)
+        for link in broken_links.iter_mut().filter(|link| link.found.is_null()) {
+            let linked = named.contains(&link.of) || link.at == layout.prev.at(link.of);
+            link.impossible |= linked && named.contains(&link.by);
         }
         let mut rows: Vec<Cache> = found
             .into_iter()
@@ -170,31 +195,68 @@ fn assign_owners(target: Target<'_>, located: &Located, caches: &mut [Cache]) {
         .enumerate()
         .map(|(index, cache)| (cache.at, index))
         .collect();
-    // distance -> (thread, cache) pairs
-    let mut votes: HashMap<u64, Vec<(usize, usize)>> = HashMap::new();
-    for (thread, state) in threads.iter().enumerate() {
+    let Some((distance, _)) = distance_in_threads(target, |at| known.contains_key(&at)) else {
+        return;
+    };
+    for (thread, named) in words_at(target, distance) {
+        if let Some(cache) = known.get(&named).and_then(|index| caches.get_mut(*index)) {
+            cache.owner.get_or_insert(thread);
+        }
+    }
+}
+
+/// The distance from the thread pointer at which most threads have a word that `is_known`, and how many.
+fn distance_in_threads(
+    target: Target<'_>,
+    is_known: impl Fn(Address) -> bool,
+) -> Option<(u64, usize)> {
+    let mut votes: HashMap<u64, usize> = HashMap::new();
+    for state in target.threads.list() {
         let Some(pointer) = state.thread_pointer else {
             continue;
         };
         for distance in (8..TLS_BYTES).step_by(8) {
-            let Some(at) = pointer.checked_sub(distance) else {
+            let word = pointer
+                .checked_sub(distance)
+                .map(|at| target.memory.read_pointer(at));
+            let Some(Ok(word)) = word else {
                 break;
             };
-            let Ok(word) = target.memory.read_u64(at) else {
-                break;
-            };
-            if let Some(&cache) = known.get(&Address::new(word)) {
-                votes.entry(distance).or_default().push((thread, cache));
+            if is_known(word) {
+                *votes.entry(distance).or_default() += 1;
             }
         }
     }
-    let best = votes
+    votes
         .into_iter()
-        .max_by_key(|(distance, pairs)| (pairs.len(), std::cmp::Reverse(*distance)));
-    for (thread, cache) in best.map(|(_, pairs)| pairs).unwrap_or_default() {
-        if let Some(cache) = caches.get_mut(cache) {
-            cache.owner.get_or_insert(thread);
-        }
+        .max_by_key(|(distance, threads)| (*threads, std::cmp::Reverse(*distance)))
+}
+
+/// Each thread's word at a distance from its thread pointer.
+fn words_at(target: Target<'_>, distance: u64) -> impl Iterator<Item = (usize, Address)> {
+    target
+        .threads
+        .list()
+        .iter()
+        .enumerate()
+        .filter_map(move |(thread, state)| {
+            let at = state.thread_pointer?.checked_sub(distance)?;
+            Some((thread, target.memory.read_pointer(at).ok()?))
+        })
+}
+
+/// The caches that threads name as theirs, if at least two of them name known ones at the same place.
+fn named_by_threads(
+    target: Target<'_>,
+    found: &BTreeSet<Address>,
+    is_cache: impl Fn(Address) -> bool,
+) -> HashSet<Address> {
+    match distance_in_threads(target, |at| found.contains(&at)) {
+        Some((distance, 2..)) => words_at(target, distance)
+            .map(|(_, named)| named)
+            .filter(|named| found.contains(named) || is_cache(*named))
+            .collect(),
+        _ => HashSet::new(),
     }
 }
 

@@ -50,7 +50,7 @@ impl TcmallocHeap<'_> {
     }
 
     /// The child of a fork has its parent's caches, but none of the threads that used them.
-    fn vanished(&self) -> Option<Transient> {
+    pub(super) fn vanished(&self) -> Option<Transient> {
         let owned =
             |cache: &&super::caches::Cache| cache.owner.is_none() && self.cache_is_used(cache.at);
         let cache = self.caches.rows.iter().find(owned)?;
@@ -102,30 +102,47 @@ impl TcmallocHeap<'_> {
         self.caches.rows.get(list.owner as usize)?.owner
     }
 
+    /// Whether it is the list of a cache whose thread is not known.
+    pub(super) fn is_ownerless(&self, list: &FreeList) -> bool {
+        list.holder == HolderKind::ThreadCache && self.owner_of(list).is_none()
+    }
+
     /// Whether somebody may be inserting the list's first entry: a thread that is, or may be,
     /// inside the allocator and holds the entry in a register (`free` stores the link through it),
-    /// and the one `behind` it in another, if that is known;
+    /// and has the one `behind` it in hand, or, if that is not known, some block that `may_follow`;
     /// or a thread that is no longer there to tell. A thread that died of its own fault stopped at
     /// the faulting instruction, which is none of those.
     pub(super) fn may_be_inserting(
         &self,
         list: &FreeList,
         behind: Option<Address>,
+        may_follow: &dyn Fn(Address) -> bool,
     ) -> Option<Transient> {
-        if list.holder == HolderKind::ThreadCache && self.owner_of(list).is_none() {
+        if self.is_ownerless(list) {
             return self.busy(list);
         }
         if list.holder == HolderKind::CentralList {
             self.central_busy(list.class)?;
         }
         self.candidates(list).into_iter().find_map(|thread| {
-            if self.presences.of(thread) == Presence::Outside || self.presences.faulted(thread) {
+            if !self.is_at_work(thread) || self.presences.faulted(thread) {
                 return None;
             }
             let registers = self.presences.registers(thread);
             let holds = |at: Address| registers.iter().find(|(_, value)| *value == at.get());
             let (register, _) = holds(list.head)?;
-            if behind.is_some_and(|behind| !behind.is_null() && holds(behind).is_none()) {
+            let in_hand = self.presences.words_in_hand(thread);
+            let follows = match (behind.filter(|behind| !behind.is_null()), in_hand) {
+                (Some(behind), Some(hand)) => hand.contains(&behind.get()),
+                (Some(behind), None) => holds(behind).is_some(),
+                // Behind the only block there is nothing.
+                (None, Some(hand)) if behind.is_none() && list.recorded > 1 => {
+                    let mut words = hand.iter().map(|word| Address::new(*word));
+                    words.any(|at| at != list.head && may_follow(at))
+                }
+                _ => true,
+            };
+            if !follows {
                 return None;
             }
             Some(Transient {
@@ -139,7 +156,7 @@ impl TcmallocHeap<'_> {
     }
 
     /// Threads whose registers may hold a piece of the list.
-    fn candidates(&self, list: &FreeList) -> Vec<usize> {
+    pub(super) fn candidates(&self, list: &FreeList) -> Vec<usize> {
         match (list.holder, self.owner_of(list)) {
             (HolderKind::ThreadCache, Some(owner)) => vec![owner],
             _ => (0..self.presences.count()).collect(),
@@ -171,7 +188,7 @@ impl Keeper for TcmallocHeap<'_> {
     fn busy(&self, list: &FreeList) -> Option<Transient> {
         match list.holder {
             HolderKind::ThreadCache => match self.owner_of(list) {
-                Some(thread) if self.presences.of(thread) == Presence::Outside => None,
+                Some(thread) if !self.is_at_work(thread) => None,
                 Some(thread) => Some(Transient {
                     thread: self.presences.tid(thread),
                     proof: self.presences.proof(thread),
@@ -202,7 +219,7 @@ impl Keeper for TcmallocHeap<'_> {
             return None;
         }
         for thread in self.candidates(list) {
-            if self.presences.of(thread) == Presence::Outside {
+            if !self.is_at_work(thread) {
                 continue;
             }
             let registers = self.presences.registers(thread);
@@ -234,6 +251,15 @@ impl Keeper for TcmallocHeap<'_> {
             }
         }
         None
+    }
+
+    /// A transfer cache's slot names both ends of its chain.
+    fn last(&self, list: &FreeList) -> Option<Address> {
+        if list.holder != HolderKind::TransferCache {
+            return None;
+        }
+        let central = self.central.get(usize::from(list.class))?.as_ref()?;
+        Some(central.slots.get(list.owner as usize)?.tail)
     }
 
     fn confined(&self, list: &FreeList) -> Option<std::ops::Range<Address>> {

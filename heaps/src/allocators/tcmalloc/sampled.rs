@@ -70,6 +70,7 @@ impl TcmallocHeap<'_> {
                 bound: self.spans.rows().len() as u64,
                 busy: &busy,
                 is_span: &|at| self.is_span(at),
+                may_pass: &|ring, beside, link| self.may_pass(ring, beside, link),
                 silent: false,
             };
             let end = books.ring(self.target.memory, &self.located, ring, |_, _| {});

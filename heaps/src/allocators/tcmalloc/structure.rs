@@ -206,8 +206,8 @@ pub fn find_caches(
         .collect()
 }
 
-/// From 2.11 on, the layouts differ between 2.15 and 2.16 only in the thread cache's links: the
-/// right ones lead to other caches, or are null.
+/// From 2.11 on, the layouts differ between 2.15 and 2.16 only in the thread cache: 2.15's names its thread, and the
+/// right links lead to other caches, or are null.
 pub fn settle_generation(
     target: Target<'_>,
     module: &Module,
@@ -225,6 +225,13 @@ pub fn settle_generation(
         let caches = find_caches(target, module, &layout, sizes);
         let (mut good, mut bad) = (0u32, 0u32);
         for (_, cache) in &caches {
+            let thread = layout
+                .tid
+                .and_then(|tid| tid.read(target.memory, *cache).ok())
+                .map(Address::new);
+            let mut threads = target.threads.list().iter();
+            good +=
+                u32::from(thread.is_some() && threads.any(|known| known.thread_pointer == thread));
             for link in [layout.next, layout.prev] {
                 match link.read(target.memory, *cache).map(Address::new) {
                     Ok(other) if other.is_null() => {}
@@ -235,7 +242,8 @@ pub fn settle_generation(
         }
         (good, std::cmp::Reverse(bad))
     };
-    let generation = if votes(Generation::V2_11) > votes(Generation::V2_16) {
+    let (older, newer) = (votes(Generation::V2_11), votes(Generation::V2_16));
+    let generation = if older.0 > 0 && older > newer {
         Generation::V2_11
     } else {
         Generation::V2_16

@@ -85,18 +85,20 @@ impl TcmallocHeap<'_> {
             if !(1..=MAX_LENGTH).contains(&most) && !irregular(class.into()) {
                 let at = layout.max_length.at(list.at);
                 let expected = format!("1 to {MAX_LENGTH}");
+                // Only such values are ever stored.
                 books.damage(
                     word(at, "FreeList.max_length_", expected, most.to_string()),
-                    busy.clone(),
+                    None,
                 );
             }
             let low = layout.low_water.read(memory, list.at).unwrap_or(0);
             if low > u64::from(list.length) && !irregular(class.into()) {
                 let at = layout.low_water.at(list.at);
                 let expected = format!("at most {}, the length", list.length);
+                let at_work = cache.owner.is_none_or(|thread| self.is_at_work(thread));
                 books.count(
                     word(at, "FreeList.lowater_", expected, low.to_string()),
-                    busy.clone(),
+                    busy.clone().filter(|_| at_work),
                 );
             }
             sound &= !irregular(class.into());

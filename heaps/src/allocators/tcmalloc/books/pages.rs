@@ -65,6 +65,7 @@ impl TcmallocHeap<'_> {
             bound: self.spans.rows().len() as u64,
             busy,
             is_span: &|at| self.is_span(at),
+            may_pass: &|ring, beside, link| self.may_pass(ring, beside, link),
             silent: true,
         };
         let mut fine: Vec<Address> = Vec::new();
@@ -90,6 +91,7 @@ impl TcmallocHeap<'_> {
                     bound: self.spans.rows().len() as u64,
                     busy,
                     is_span: &|at| self.is_span(at),
+                    may_pass: &|ring, beside, link| self.may_pass(ring, beside, link),
                     silent: false,
                 };
                 books.ring(self.target.memory, &self.located, ring, |_, _| {});
@@ -192,7 +194,7 @@ impl TcmallocHeap<'_> {
             expected: format!("{location:?}, {pages} pages, in the page map"),
             found,
         };
-        books.damage(word, busy.clone());
+        books.damage(word, busy.clone().filter(|_| self.may_handle(&[at])));
     }
 
     fn check_sums(&self, books: &mut Books, busy: Option<Transient>) {

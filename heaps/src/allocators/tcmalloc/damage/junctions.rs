@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::super::PlainLinks;
 use super::{Class, Cut, MAX_BACK};
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, ListRef, Repair};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Repair};
 use crate::list::Links;
 use crate::list::graph::{End, Keeper, Path, looks_overrun};
 use crate::map::{Block, BlockState};
@@ -69,7 +69,7 @@ impl Class<'_, '_, '_> {
         };
         let mut doubtful = HashSet::new();
         for path in self.graph.paths.iter().filter(irregular) {
-            if self.heap.may_be_inserting(&path.list, None).is_some() {
+            if self.may_be_inserting(&path.list, None).is_some() {
                 doubtful.insert(self.heap.list_ref(&path.list));
                 self.cuts
                     .entry(path.list.head)
@@ -81,20 +81,17 @@ impl Class<'_, '_, '_> {
 
     /// The edge into a shared block that most likely comes from a damaged link: its own, or one
     /// before it.
-    fn stray_write(
-        &mut self,
-        block: Block,
-        edges: &[Edge],
-    ) -> Option<(usize, Edge, Address, Repair)> {
+    fn stray_write(&self, block: Block, edges: &[Edge]) -> Option<(usize, Edge, Address, Repair)> {
         let own = edges.iter().enumerate().filter_map(|(index, edge)| {
-            let (score, repair) = self.own_damage(edge, block.address)?;
+            let freed = is_freed(edge, edges);
+            let (score, repair) = self.own_damage(edge, block.address, freed)?;
             Some((score, std::cmp::Reverse(index), repair))
         });
         if let Some((_, index, repair)) = own.max_by_key(|(score, index, _)| (*score, *index)) {
             return Some((index.0, *edges.get(index.0)?, block.address, repair));
         }
         let before = |(index, edge)| {
-            let (bad, found, repair) = self.damage_before(edge)?;
+            let (bad, found, repair) = self.damage_before(edge, is_freed(edge, edges))?;
             Some((index, bad, found, repair))
         };
         edges.iter().enumerate().find_map(before)
@@ -107,6 +104,15 @@ impl Class<'_, '_, '_> {
             .position(|path| self.heap.list_ref(&path.list) == edge.list)
     }
 
+    /// Whether a link is what the NUL behind a text that fills the block before leaves.
+    pub(super) fn ends_text(&self, from: Address, found: Address) -> bool {
+        let mut last = [0];
+        let before = from.checked_sub(1);
+        let read =
+            before.is_some_and(|at| self.heap.target.memory.read_into(at, &mut last).is_ok());
+        read && last != [0] && found.get() & 0xff == 0
+    }
+
     pub(super) fn is_in_use_before(&self, at: Address) -> bool {
         let block = self.map.block_at(at).map(|(block, _)| block);
         block
@@ -117,23 +123,31 @@ impl Class<'_, '_, '_> {
     /// Whether an edge's own link was changed in a byte, a bit or two bytes. An unlisted chain of
     /// the length that the list lacks must begin where the link led; a chain of one is found by
     /// chance, and so are chains near a link of which two bytes are open. How much speaks for it.
-    fn own_damage(&self, edge: &Edge, found: Address) -> Option<(u32, Repair)> {
+    fn own_damage(&self, edge: &Edge, found: Address, freed: bool) -> Option<(u32, Repair)> {
         let from = edge.from?;
         let path = self.path_of(edge)?;
         let list = self.graph.paths.get(path)?.list;
-        let small = self
-            .graph
-            .edge_repair(&PlainLinks, self.heap, &list, edge, found, None)?;
+        let small =
+            self.graph
+                .edge_repair(&PlainLinks, self.heap, &list, edge, found, None, &|_| false)?;
         let follow = list.recorded.saturating_sub(edge.position);
         let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
         let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
         let unique = small.repair.unique;
+        let ends_text = overrun && self.ends_text(from, found) && follow > 1;
+        let list_bytes = edge.list.class_bytes;
         let enough = if self.is_double_free_length(path) {
-            small.behind && unique && overrun
+            small.behind && unique && overrun && (from != found || list_bytes <= 32)
+        } else if from == found {
+            // A block that is freed twice in a row is behind itself. So is, after a NUL, a small one at a round address.
+            small.behind && overrun && small.bytes == 1 && list_bytes <= 32
+        } else if freed {
+            let low = unique && overrun && small.bytes == 1;
+            small.behind || low && (ends_text || follow > 3)
         } else if follow == 1 || small.bytes == 2 {
             small.behind || unique && overrun
         } else {
-            small.behind || unique
+            small.behind || unique || ends_text
         };
         let score = 4 * u32::from(small.behind)
             + 2 * u32::from(unique)
@@ -143,28 +157,74 @@ impl Class<'_, '_, '_> {
     }
 
     /// Whether a link before an edge into a shared block was damaged: the repair must be the only
-    /// one and what the link held before in all likelihood (the next block in memory), the block
-    /// before the link in use, and the recorded length must not be what freeing twice leaves behind.
-    fn damage_before(&mut self, edge: &Edge) -> Option<(Edge, Address, Repair)> {
+    /// one and what the link held before in all likelihood (the next block in memory), or the link's low byte what the
+    /// end of a text leaves, the block before the link in use, and the recorded length must not be what freeing twice
+    /// leaves behind.
+    fn damage_before(&self, edge: &Edge, freed: bool) -> Option<(Edge, Address, Repair)> {
         let path = self.path_of(edge)?;
         if self.is_double_free_length(path) {
             return None;
         }
         let last = edge.position.checked_sub(1)?;
-        let (position, repair) = (last.saturating_sub(MAX_BACK)..=last)
-            .rev()
-            .find_map(|position| Some((position, self.repair(path, position, false)?)))?;
+        let back = (last.saturating_sub(MAX_BACK)..=last).rev();
+        back.clone()
+            .find_map(|position| self.damage_at(edge.list, path, position))
+            .or_else(|| {
+                back.filter(|_| !freed)
+                    .find_map(|position| self.flip_at(edge.list, path, position))
+            })
+    }
+
+    /// See [`damage_before`](Self::damage_before).
+    fn damage_at(
+        &self,
+        list: ListRef,
+        path: usize,
+        position: u64,
+    ) -> Option<(Edge, Address, Repair)> {
+        let repair = self
+            .repair(path, position, false)
+            .filter(|repair| repair.unique)?;
+        let (bad, from, found) = self.link_at(list, path, position)?;
+        let (block, _) = self.map.block_at(from)?;
+        let next = block.address.checked_add(block.bytes)?;
+        let one_byte = (found.get() ^ repair.value.get()) >> 8 == 0;
+        let likely = repair.value == next || one_byte && self.ends_text(from, found);
+        (likely && found != from && self.is_in_use_before(from)).then_some((bad, found, repair))
+    }
+
+    /// The same for a single bit above the low byte, which leads elsewhere in the class by chance.
+    fn flip_at(
+        &self,
+        list: ListRef,
+        path: usize,
+        position: u64,
+    ) -> Option<(Edge, Address, Repair)> {
+        let own = self.graph.paths.get(path)?.list;
+        let (bad, _, found) = self.link_at(list, path, position)?;
+        let graph = &self.graph;
+        let small =
+            graph.edge_repair(&PlainLinks, self.heap, &own, &bad, found, None, &|_| false)?;
+        let follow = own.recorded.saturating_sub(bad.position);
+        let enough = small.bytes == 0 && small.repair.unique && follow > 3;
+        enough.then_some((bad, found, small.repair))
+    }
+
+    /// The link of the entry at a position: as an edge, where it is, what it holds.
+    fn link_at(
+        &self,
+        list: ListRef,
+        path: usize,
+        position: u64,
+    ) -> Option<(Edge, Address, Address)> {
         let from = self.node_at(path, position)?;
         let found = self.heap.target.memory.read_pointer(from).ok()?;
-        let bad = Edge {
-            list: edge.list,
+        let edge = Edge {
+            list,
             position: position + 1,
             from: Some(from),
         };
-        let (block, _) = self.map.block_at(from)?;
-        let next = block.address.checked_add(block.bytes)?;
-        (repair.unique && repair.value == next && self.is_in_use_before(from))
-            .then_some((bad, found, repair))
+        Some((edge, from, found))
     }
 
     /// A circle whose list counts one entry more than it has, and no tail was cut off: a block
@@ -199,4 +259,10 @@ impl Class<'_, '_, '_> {
         }
         None
     }
+}
+
+/// Whether a thread's cache begins with the block that edges lead to, as it does after a free.
+fn is_freed(edge: &Edge, edges: &[Edge]) -> bool {
+    let first = |other: &Edge| other.from.is_none() && other.list.holder == HolderKind::ThreadCache;
+    edge.from.is_some() && edges.iter().any(first)
 }

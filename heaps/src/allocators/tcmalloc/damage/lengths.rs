@@ -2,10 +2,11 @@
 
 use super::super::PlainLinks;
 use super::{Class, Cut};
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray, Transient};
 use crate::list::graph::{End, Keeper, looks_overrun};
 use crate::list::{FreeList, Links};
 use crate::target::{Address, Cursor};
+use std::collections::HashMap;
 
 /// Entries of the longest list of a thread cache, and a batch more.
 const MAX_LENGTH: u64 = 8192 + 1024;
@@ -32,7 +33,7 @@ impl Class<'_, '_, '_> {
             if self.explained.contains(&index) || walked == list.recorded || unknown {
                 continue;
             }
-            let busy = self.heap.busy(&list);
+            let busy = self.passing_length(&list, walked);
             if let Some((bad, found, repair)) = self.damage_by_length(index, busy.is_some()) {
                 self.explained.insert(index);
                 if let Some(from) = bad.from {
@@ -64,13 +65,34 @@ impl Class<'_, '_, '_> {
         }
     }
 
+    /// Proof that a list that ends at null is being changed.
+    fn passing_length(&self, list: &FreeList, walked: u64) -> Option<Transient> {
+        let memory = self.heap.target.memory;
+        // A block alone may be on its way to the list, its link still the program's data.
+        let is_missing = |first: Address, missing: u64| {
+            let mut cursor = Cursor::new(memory);
+            let mut at = first;
+            (0..missing).all(|step| {
+                if step > 0 {
+                    match cursor.read_u64(at) {
+                        Ok(word) => at = PlainLinks.decode(at, word),
+                        Err(_) => return false,
+                    }
+                }
+                let block = PlainLinks.admit(self.map, memory, list.class, at);
+                block.is_ok_and(|block| !self.map.is_listed(block))
+            })
+        };
+        self.heap.passing_length(list, walked, &is_missing)
+    }
+
     /// The damaged link of a list that ends at null after too few or too many entries, if one
     /// explains it. While its keeper may be at work on it, only a link deep in it that skips entries
     /// or leads to others counts: work is done at the first entries.
     fn damage_by_length(&mut self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
         let path = self.graph.paths.get(index)?;
         let (list, walked) = (path.list, path.walked);
-        if let Some(found) = self.small_damage_on(&list, walked, busy) {
+        if let Some(found) = self.small_damage_on(index, busy) {
             return Some(found);
         }
         if walked >= list.recorded || walked == 0 || busy {
@@ -88,12 +110,15 @@ impl Class<'_, '_, '_> {
     }
 
     /// Looks at every link of a list that ends at null for one that a changed byte or bit explains.
-    fn small_damage_on(
-        &self,
-        list: &FreeList,
-        walked: u64,
-        busy: bool,
-    ) -> Option<(Edge, Address, Repair)> {
+    fn small_damage_on(&self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
+        let path = self.graph.paths.get(index)?;
+        let (list, walked) = (&path.list, path.walked);
+        // A link that leads away may yet lead to the list's own last entries.
+        let kept = walked.saturating_sub(path.tail.len() as u64);
+        let places: HashMap<Address, u64> = match walked > list.recorded {
+            true => path.tail.iter().copied().zip(kept..).collect(),
+            false => HashMap::new(),
+        };
         let mut cursor = Cursor::new(self.heap.target.memory);
         let mut from = list.head;
         let mut best: Option<(u32, Edge, Address, Repair)> = None;
@@ -111,18 +136,26 @@ impl Class<'_, '_, '_> {
                 if detour.is_none() && skipped.is_some() && busy || found == next {
                     continue;
                 }
-                let Some(small) =
-                    self.graph
-                        .edge_repair(&PlainLinks, self.heap, list, &edge, found, detour)
-                else {
+                let beyond = |at: Address| places.get(&at).is_some_and(|place| *place >= position);
+                let repair = self.graph.edge_repair(
+                    &PlainLinks,
+                    self.heap,
+                    list,
+                    &edge,
+                    found,
+                    detour,
+                    &beyond,
+                );
+                let Some(small) = repair else {
                     continue;
                 };
                 let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
                 let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
                 let follow = detour.unwrap_or(list.recorded - position);
                 let unique = small.repair.unique;
+                let ends_text = overrun && self.ends_text(from, found);
                 let enough = if follow == 1 || small.bytes == 2 {
-                    small.behind && overrun
+                    small.behind && overrun || unique && ends_text && small.bytes == 1
                 } else {
                     small.behind || unique && (overrun || follow > 3)
                 };

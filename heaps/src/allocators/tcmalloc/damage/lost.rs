@@ -2,7 +2,7 @@
 
 use super::super::PlainLinks;
 use super::{Class, Cut};
-use crate::anomaly::{AnomalyKind, HolderKind};
+use crate::anomaly::{Anomaly, AnomalyKind, HolderKind};
 use crate::list::graph::{End, Keeper, Path};
 use crate::list::{FreeList, Links};
 use crate::parallel;
@@ -117,7 +117,9 @@ impl Class<'_, '_, '_> {
         }
         let blocks = self.graph.orphans.blocks();
         let missing = match self.first_on(path) {
-            Some((position, true)) => list.recorded.saturating_sub(position),
+            Some((position, true)) => self
+                .skipped(path)
+                .unwrap_or(list.recorded.saturating_sub(position)),
             // A double free: what the block linked to before it was freed again.
             Some((position, false)) => {
                 if let End::Cycle(_) = path.end {
@@ -128,10 +130,40 @@ impl Class<'_, '_, '_> {
                     list.recorded.saturating_sub(position + 1)
                 }
             }
-            None if path.end == End::Null && self.heap.busy(list).is_some() => 0,
+            None if self.is_passing(path) => 0,
             None => list.recorded.saturating_sub(path.walked),
         };
         missing.min(blocks)
+    }
+
+    /// Entries that a damaged link skips, if it leads to a later entry of its own list.
+    fn skipped(&self, path: &Path) -> Option<u64> {
+        let lost = path.list.recorded.checked_sub(path.walked)?;
+        let list = self.heap.list_ref(&path.list);
+        let skips = |anomaly: &Anomaly| match &anomaly.kind {
+            AnomalyKind::BadEntry {
+                edge,
+                found,
+                leads_on: false,
+                repair: Some(repair),
+                ..
+            } if edge.list == list => {
+                let orphans = &self.graph.orphans;
+                orphans.leads_to(&PlainLinks, repair.value, lost, *found, &|_| false)
+            }
+            _ => false,
+        };
+        (path.end == End::Null && self.report.anomalies.iter().any(skips)).then_some(lost)
+    }
+
+    /// Whether somebody is changing the list's length.
+    fn is_passing(&self, path: &Path) -> bool {
+        let list = self.heap.list_ref(&path.list);
+        self.report.anomalies.iter().any(|anomaly| {
+            let here =
+                matches!(&anomaly.kind, AnomalyKind::Length { list: other, .. } if *other == list);
+            here && anomaly.transient.is_some()
+        })
     }
 
     /// Whether what follows a shared block is the list's own: its length is right with it. Of

@@ -2,8 +2,9 @@
 
 use super::super::PlainLinks;
 use super::{Class, Cut, MAX_BACK};
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, Repair, Stray};
+use crate::anomaly::{Anomaly, AnomalyKind, Edge, Repair, Stray, Transient};
 use crate::list::graph::{End, StrayEdge};
+use crate::list::{FreeList, Links};
 use crate::target::{Address, MemoryExt};
 
 impl Class<'_, '_, '_> {
@@ -69,12 +70,23 @@ impl Class<'_, '_, '_> {
         let behind = repair.filter(|repair| repair.unique && edge.position == 1);
         if edge.position >= 1 {
             let behind = behind.map(|repair| repair.value);
-            anomaly.transient = self.heap.may_be_inserting(&list, behind);
+            anomaly.transient = self.may_be_inserting(&list, behind);
         }
         if let Some(from) = edge.from {
             self.cuts.insert(from, Cut::Damaged(repair));
         }
         self.push(anomaly);
+    }
+
+    /// Proof that a list's first entry may not be linked yet.
+    pub(super) fn may_be_inserting(
+        &self,
+        list: &FreeList,
+        behind: Option<Address>,
+    ) -> Option<Transient> {
+        let memory = self.heap.target.memory;
+        let is_block = |at| PlainLinks.admit(self.map, memory, list.class, at).is_ok();
+        self.heap.may_be_inserting(list, behind, &is_block)
     }
 
     /// A damaged link may lead into a block whose data looks like a link: null, mostly. It was not a
@@ -90,14 +102,16 @@ impl Class<'_, '_, '_> {
             &stray.edge,
             stray.found,
             None,
+            &|_| false,
         )?;
         let follow = path.list.recorded.saturating_sub(stray.edge.position);
         let complete = path.end == End::Null && path.walked == path.list.recorded;
-        if complete && follow > 1 || !small.repair.unique && !small.behind {
+        let terminated = stray.found.get() & 0xff == 0 && self.is_in_use_before(from);
+        let ends_text = terminated && self.ends_text(from, stray.found);
+        if complete && follow > 1 || !small.repair.unique && !small.behind && !ends_text {
             return None;
         }
         let odd = !stray.found.is_aligned(8);
-        let terminated = stray.found.get() & 0xff == 0 && self.is_in_use_before(from);
         let flipped = small.bytes == 0;
         (!complete || odd || terminated || flipped).then_some(small.repair)
     }
@@ -111,21 +125,45 @@ impl Class<'_, '_, '_> {
 
     /// The nearest link at or before an edge whose repair fits, looking for damage to its low
     /// bytes; else the edge's own link, whatever was written over it.
-    pub(super) fn damaged_link(
-        &mut self,
-        path: usize,
-        edge: &Edge,
-    ) -> Option<(Edge, Address, Repair)> {
+    pub(super) fn damaged_link(&self, path: usize, edge: &Edge) -> Option<(Edge, Address, Repair)> {
         let last = edge.position.checked_sub(1)?;
         let own = self.graph.paths.get(path)?.list;
         let value = self.heap.target.memory.read_pointer(edge.from?).ok()?;
-        let small = self
-            .graph
-            .edge_repair(&PlainLinks, self.heap, &own, edge, value, None);
-        if let Some(small) =
-            small.filter(|small| small.behind || small.repair.unique && small.bytes < 2)
+        let small = |edge: &Edge, value: Address| {
+            let none = |_: Address| false;
+            self.graph
+                .edge_repair(&PlainLinks, self.heap, &own, edge, value, None, &none)
+        };
+        if let Some(small) = small(edge, value)
+            .filter(|small| small.behind || small.repair.unique && small.bytes < 2)
         {
             return Some((*edge, value, small.repair));
+        }
+        // Half of the link is left, or the text that runs over it is.
+        let upper = self
+            .graph
+            .upper_repair(&PlainLinks, self.heap, &own, edge, value);
+        if let Some(repair) = upper.or_else(|| {
+            let runs_on = self.runs_on(edge.from?, value);
+            runs_on.then(|| self.repair(path, last, true)).flatten()
+        }) {
+            return Some((*edge, value, repair));
+        }
+        // A bit of the link before.
+        let before = last
+            .checked_sub(1)
+            .and_then(|position| self.node_at(path, position));
+        if let (Some(from), Some(found)) = (before, edge.from) {
+            let before = Edge {
+                list: edge.list,
+                position: last,
+                from: Some(from),
+            };
+            let flip =
+                small(&before, found).filter(|small| small.bytes == 0 && small.repair.unique);
+            if let Some(flip) = flip {
+                return Some((before, found, flip.repair));
+            }
         }
         let nearest = (last.saturating_sub(MAX_BACK)..=last)
             .rev()
@@ -162,11 +200,25 @@ impl Class<'_, '_, '_> {
         let found = self.heap.target.memory.read_pointer(from).ok();
         let block = self.map.block_at(from);
         let next = block.and_then(|(block, _)| from.checked_add(block.bytes));
-        let terminated = found.is_some_and(|found| found.get() & 0xff == 0);
-        repair.unique && found != next && (terminated || Some(repair.value) == next)
+        let terminated = found.is_some_and(|found| {
+            found.get() & 0xff == 0 && (found.get() ^ repair.value.get()) >> 8 == 0
+        });
+        let ended = terminated && self.is_in_use_before(from);
+        repair.unique && found != next && (ended || Some(repair.value) == next)
     }
 
-    pub(super) fn repair(&mut self, path: usize, position: u64, whole: bool) -> Option<Repair> {
+    /// Whether text goes on from the block in use before a link over the link.
+    fn runs_on(&self, from: Address, value: Address) -> bool {
+        let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+        let mut tail = [0; 4];
+        let start = from.checked_sub(4);
+        let read = start.is_some_and(|at| self.heap.target.memory.read_into(at, &mut tail).is_ok());
+        read && tail.iter().all(text)
+            && value.get().to_le_bytes().iter().take(2).all(text)
+            && self.is_in_use_before(from)
+    }
+
+    pub(super) fn repair(&self, path: usize, position: u64, whole: bool) -> Option<Repair> {
         self.graph
             .repair(&PlainLinks, self.heap, path, position, whole)
     }

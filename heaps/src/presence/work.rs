@@ -1,0 +1,106 @@
+//! How far a thread is with what it does inside the allocator, and what it does it with.
+//!
+//! Between two of an allocator's stores lies a state that looks like damage, but only a thread that stands there can
+//! be the reason. One that has called out, to wait for a lock or for memory, stands at the call: what comes before it is
+//! written. One that stands between two stores has at hand what the second one needs: in a register, or in a slot of
+//! its frames.
+
+use std::collections::HashSet;
+
+use super::{Presence, Presences};
+use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, Module};
+
+/// Bytes below the stack pointer that a function may use without moving it (System V, x86-64).
+const RED_ZONE: u64 = 128;
+/// Bytes of one frame that are searched.
+const MAX_FRAME: u64 = 1 << 20;
+/// Bytes that are searched of a frame whose end is not known.
+const OPEN_FRAME: u64 = 4096;
+
+impl Presences<'_> {
+    /// Whether a thread that is inside the allocator stands in code that it called, or in a system call, and no signal
+    /// interrupted it elsewhere.
+    pub fn has_called_out(&self, thread: usize) -> bool {
+        let known = self.called_out.get(thread);
+        known.is_some_and(|known| *known.get_or_init(|| self.looks_called_out(thread)))
+    }
+
+    fn looks_called_out(&self, thread: usize) -> bool {
+        let Presence::Inside { frame: inside, .. } = self.of(thread) else {
+            return false;
+        };
+        let frames = self.target.threads.frames(thread);
+        let innermost = frames.get(..=inside).unwrap_or_default();
+        let interrupted = |frame: &Frame| frame.interrupted && !self.is_called_code(frame.pc);
+        innermost.iter().all(is_by_rules)
+            && (self.waits(thread)
+                || innermost
+                    .first()
+                    .is_some_and(|frame| self.is_called_code(frame.pc)))
+            && !frames.iter().take(Self::MAX_FRAMES).any(interrupted)
+            && self.signal_contexts(thread).is_empty()
+    }
+
+    /// Whether the thread is in a system call: the processor leaves the return address in `rcx`.
+    fn waits(&self, thread: usize) -> bool {
+        const RCX: u16 = 2;
+        self.target.threads.instruction_set() == InstructionSet::X86_64
+            && self.target.threads.list().get(thread).is_some_and(|state| {
+                state.system_call.is_some() && state.registers.get(RCX) == Some(state.pc.get())
+            })
+    }
+
+    /// Whether code is another module's than the allocator's. The dynamic linker's runs in the middle of any code that
+    /// calls for the first time.
+    fn is_called_code(&self, at: Address) -> bool {
+        let is_linker =
+            |module: &Module| module.name.starts_with("ld-") || module.name.starts_with("ld.");
+        let mut others = self.target.modules.iter();
+        !self.module.has_code_at(at)
+            && others.any(|module| module.has_code_at(at) && !is_linker(module))
+    }
+
+    /// The words that a thread inside the allocator works with: the registers of its frames there, and what those frames
+    /// hold. `None` if its stack could not be followed by rules.
+    pub fn words_in_hand(&self, thread: usize) -> Option<&HashSet<u64>> {
+        let known = self.in_hand.get(thread)?;
+        known.get_or_init(|| self.collect(thread)).as_ref()
+    }
+
+    fn collect(&self, thread: usize) -> Option<HashSet<u64>> {
+        let Presence::Inside { .. } = self.of(thread) else {
+            return None;
+        };
+        let frames = self.target.threads.frames(thread);
+        let inside = |frame: &Frame| self.is_allocator_code(frame) != Some(false);
+        let last = frames.iter().take(Self::MAX_FRAMES).rposition(inside)?;
+        let frames = frames.get(..(last + 2).min(frames.len()))?;
+        if !frames.iter().take(last + 1).all(is_by_rules) {
+            return None;
+        }
+        let registers = self.registers(thread).into_iter().map(|(_, value)| value);
+        let mut words: HashSet<u64> = registers.collect();
+        let mut cursor = Cursor::new(self.target.memory);
+        for (index, frame) in frames.iter().enumerate().take(last + 1) {
+            let leaf = index == 0 || frame.interrupted;
+            let start = frame
+                .sp
+                .get()
+                .saturating_sub(if leaf { RED_ZONE } else { 0 })
+                & !7;
+            let end = frames
+                .get(index + 1)
+                .map(|outer| outer.sp.get())
+                .filter(|end| (start..start.saturating_add(MAX_FRAME)).contains(end))
+                .unwrap_or(start.saturating_add(OPEN_FRAME));
+            for at in (start..end).step_by(8) {
+                words.extend(cursor.read_u64(Address::new(at)).ok());
+            }
+        }
+        Some(words)
+    }
+}
+
+fn is_by_rules(frame: &Frame) -> bool {
+    matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi)
+}
