@@ -72,4 +72,19 @@ impl PtmallocHeap<'_> {
             _ => true,
         }
     }
+
+    /// Whether every list of a cache is empty, as when it has just been made: its counts are what its memory held until it
+    /// is cleared.
+    pub(super) fn holds_nothing(&self, cache: usize) -> bool {
+        let (Some(layout), Some(cache)) =
+            (&self.tcaches.layout, self.all_caches().get(cache).copied())
+        else {
+            return false;
+        };
+        let memory = self.target.memory;
+        (0..layout.bins).all(|bin| {
+            let bin = self.tcaches.bin(memory, cache.at, bin);
+            bin.is_none_or(|bin| bin.head.is_null())
+        })
+    }
 }

@@ -297,8 +297,10 @@ impl Inquiry<'_, '_> {
                 walked,
             },
             // A thread that ends takes all of its cache off without counting (T7).
-            transient
-                .filter(|_| possible && (off_by_one || short && self.heap.may_end(list.owner))),
+            transient.filter(|_| {
+                possible && (off_by_one || short && self.heap.may_end(list.owner))
+                    || self.heap.holds_nothing(list.owner)
+            }),
         );
         if short {
             self.cut.push(Cut {
