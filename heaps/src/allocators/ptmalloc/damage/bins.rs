@@ -1,7 +1,7 @@
 //! Unsorted, small and large bins: circles of double links, and the links between sizes.
 
 use super::{Cut, Inquiry};
-use crate::allocators::ptmalloc::layout::ALIGNMENT;
+use crate::allocators::ptmalloc::layout::{ALIGNMENT, BINS};
 use crate::allocators::ptmalloc::lists::ChunkList;
 use crate::anomaly::{AnomalyKind, Edge, Repair};
 use crate::target::Address;
@@ -129,7 +129,10 @@ impl Inquiry<'_, '_> {
                 let moved = [chunk, before, back]
                     .into_iter()
                     .any(|chunk| self.heap.may_hold_chunk(chunk));
-                let possible = back == list.at || self.map.chunk_at(back).is_some();
+                // What is put in first is linked before it has links of its own (malloc_consolidate).
+                let possible = before == list.at
+                    || self.is_bin_of(list, back)
+                    || self.map.chunk_at(back).is_some();
                 let transient = self.busy(list).filter(|_| moved && possible);
                 self.push(
                     AnomalyKind::FreeWord {
@@ -183,6 +186,19 @@ impl Inquiry<'_, '_> {
                 transient,
             );
         }
+    }
+
+    /// Whether `at` is the head of any bin of the list's arena.
+    fn is_bin_of(&self, list: &ChunkList, at: Address) -> bool {
+        let arena = self.heap.arenas.rows.get(list.owner);
+        let head = |number| {
+            Some(
+                arena?
+                    .at
+                    .saturating_add(self.heap.located.arena.bin(number)),
+            )
+        };
+        (1..=BINS).any(|number| head(number) == Some(at))
     }
 
     /// A forward link that leads to no chunk of the bin.
