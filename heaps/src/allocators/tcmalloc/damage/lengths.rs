@@ -149,6 +149,11 @@ impl Class<'_, '_, '_> {
                 let Some(small) = repair else {
                     continue;
                 };
+                // The first entry's link may still be the program's data, which an insertion under way has yet to replace.
+                let behind = small.repair.unique.then_some(small.repair.value);
+                if position == 1 && self.may_be_inserting(list, behind).is_some() {
+                    continue;
+                }
                 let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
                 let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
                 let follow = detour.unwrap_or(list.recorded - position);
