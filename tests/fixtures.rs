@@ -5,7 +5,7 @@ mod common;
 use std::ffi::OsString;
 use std::path::Path;
 
-use common::suite::check;
+use common::suite::{check, differences_of};
 use common::table::{by_kind, by_way, keep_readme_table};
 use common::way::Way;
 use common::{fixture, heapcheck, items, text};
@@ -28,6 +28,15 @@ fn every_fixture_of_glibc_shows_what_it_must_and_nothing_else() {
     let runs = check("ptmalloc");
     let table = format!("{}\n{}", by_way("glibc", &runs), by_kind(&runs));
     keep_readme_table("ptmalloc", &table);
+}
+
+#[test]
+#[ignore = "reads what testdata/healthy-storm.sh has made"]
+fn every_storm_shows_what_it_must_and_nothing_else() {
+    let storms = common::storms();
+    let (readings, differences) = differences_of(&storms);
+    println!("{} cores, {readings} readings", storms.len());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]

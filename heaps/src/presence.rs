@@ -7,7 +7,6 @@
 //! told, because the code is not to be had, the answer is [`Presence::Unknown`].
 
 mod fault;
-mod hands;
 mod work;
 
 use std::collections::HashSet;
@@ -54,6 +53,7 @@ pub struct Presences<'t> {
     code: Code,
     own: Option<Vec<Range<Address>>>,
     known: Vec<OnceLock<Presence>>,
+    stacks: Vec<OnceLock<Vec<Range<Address>>>>,
     called_out: Vec<OnceLock<bool>>,
     in_hand: Vec<OnceLock<Option<HashSet<u64>>>>,
 }
@@ -81,6 +81,7 @@ impl<'t> Presences<'t> {
             code,
             own: None,
             known: threads.iter().map(|_| OnceLock::new()).collect(),
+            stacks: threads.iter().map(|_| OnceLock::new()).collect(),
             called_out: threads.iter().map(|_| OnceLock::new()).collect(),
             in_hand: threads.iter().map(|_| OnceLock::new()).collect(),
         }
@@ -349,7 +350,7 @@ impl<'t> Presences<'t> {
     fn contexts(&self, thread: usize, is_wanted: &dyn Fn(Address) -> bool) -> Vec<[u64; 16]> {
         let mut found = Vec::new();
         for words in self.stacks(thread) {
-            self.contexts_in(&words, is_wanted, &mut found);
+            self.contexts_in(words, is_wanted, &mut found);
         }
         found
     }
@@ -398,7 +399,12 @@ impl<'t> Presences<'t> {
 
     /// The thread's stack from its stack pointer up, as far as it is searched; and where a handler runs on a stack of its
     /// own (`sigaltstack`), that of the code that it interrupted.
-    fn stacks(&self, thread: usize) -> Vec<Range<Address>> {
+    fn stacks(&self, thread: usize) -> &[Range<Address>] {
+        let known = self.stacks.get(thread);
+        known.map_or(&[], |known| known.get_or_init(|| self.find_stacks(thread)))
+    }
+
+    fn find_stacks(&self, thread: usize) -> Vec<Range<Address>> {
         /// Of a context's registers.
         const RSP: usize = 15;
         let Some(state) = self.target.threads.list().get(thread) else {

@@ -141,6 +141,20 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    fn read(fixtures: &Path, release: &str, name: &str) -> Self {
+        let directory = fixtures.join(release).join(name);
+        let truth = std::fs::read_to_string(directory.join("truth")).unwrap_or_else(|_| {
+            panic!("fixture {release}/{name} is not made: run ./build-fixtures.sh first")
+        });
+        Self {
+            release: release.to_owned(),
+            name: name.to_owned(),
+            core: directory.join("core"),
+            binary: directory.join("binary"),
+            truth: truth.lines().filter_map(Fact::parse).collect(),
+        }
+    }
+
     pub fn facts<'f>(&'f self, keyword: &'f str) -> impl Iterator<Item = &'f Fact> {
         self.truth
             .iter()
@@ -172,17 +186,7 @@ pub fn fixtures() -> Vec<Fixture> {
         .lines()
         .map(|line| {
             let (release, name) = line.split_once(' ').expect("a line is: release name");
-            let directory = directory.join(release).join(name);
-            let truth = std::fs::read_to_string(directory.join("truth")).unwrap_or_else(|_| {
-                panic!("fixture {release}/{name} is not made: run ./build-fixtures.sh first")
-            });
-            Fixture {
-                release: release.to_owned(),
-                name: name.to_owned(),
-                core: directory.join("core"),
-                binary: directory.join("binary"),
-                truth: truth.lines().filter_map(Fact::parse).collect(),
-            }
+            Fixture::read(&directory, release, name)
         })
         .collect();
     assert!(
@@ -190,6 +194,32 @@ pub fn fixtures() -> Vec<Fixture> {
         "there are no fixtures: run ./build-fixtures.sh first"
     );
     fixtures
+}
+
+/// What `testdata/healthy-storm.sh` has made.
+pub fn storms() -> Vec<Fixture> {
+    let directory = fixtures_dir().join("storm");
+    let names_in = |directory: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let releases = names_in(&directory);
+    releases
+        .iter()
+        .filter(|release| *release != "work")
+        .flat_map(|release| {
+            let made = names_in(&directory.join(release)).into_iter();
+            let made =
+                made.filter(|name| directory.join(release).join(name).join("stamp").exists());
+            made.map(|name| Fixture::read(&directory, release, &name))
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// One fixture by its release and name.

@@ -7,6 +7,31 @@ use super::misses::{Known, Misses};
 use super::way::{Way, run};
 use super::{Fixture, fixtures, in_parallel};
 
+/// Reads each core in every way and returns what differs from the truths, a line for each, with how many readings there were.
+pub fn differences_of(fixtures: &[Fixture]) -> (usize, Vec<String>) {
+    let all: Vec<(&Fixture, Way)> = fixtures
+        .iter()
+        .flat_map(|fixture| Way::ALL.map(|way| (fixture, way)))
+        .collect();
+    let found = in_parallel(&all, |(fixture, way)| {
+        let outcome = run(*way, fixture);
+        let lines = differences(fixture, *way, &outcome).into_iter();
+        lines
+            .map(|line| format!("{}{line}", place(fixture, *way)))
+            .collect::<Vec<_>>()
+    });
+    (all.len(), found.into_iter().flatten().collect())
+}
+
+fn place(fixture: &Fixture, way: Way) -> String {
+    format!(
+        "{:<32}{:<34}{:<12}",
+        fixture.release,
+        fixture.name,
+        way.name()
+    )
+}
+
 /// One core read in one way.
 pub struct Run {
     pub fixture: Fixture,
@@ -50,12 +75,7 @@ pub fn check(allocator: &str) -> Vec<Run> {
     let mut failures = String::new();
     let mut failed = 0;
     for run in &runs {
-        let place = format!(
-            "{:<32}{:<34}{:<12}",
-            run.fixture.release,
-            run.fixture.name,
-            run.way.name()
-        );
+        let place = place(&run.fixture, run.way);
         if run.known == Known::Differs && run.differences.is_empty() {
             failed += 1;
             let _ = writeln!(failures, "{place}agrees now: take it out of tests/misses");

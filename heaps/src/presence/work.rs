@@ -8,14 +8,12 @@
 use std::collections::HashSet;
 
 use super::{Presence, Presences};
-use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, Module};
+use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, Module, ModuleId};
 
 /// Bytes below the stack pointer that a function may use without moving it (System V, x86-64).
 const RED_ZONE: u64 = 128;
-/// Bytes of one frame that are searched.
-const MAX_FRAME: u64 = 1 << 20;
-/// Bytes that are searched of a frame whose end is not known.
-const OPEN_FRAME: u64 = 4096;
+/// Bytes of one frame that are searched: more than a frame of an allocator's has.
+const MAX_FRAME: u64 = 16 << 10;
 
 impl Presences<'_> {
     /// Whether a thread that is inside the allocator stands in code that it called, or in a system call, and no signal
@@ -71,9 +69,8 @@ impl Presences<'_> {
         let Presence::Inside { .. } = self.of(thread) else {
             return None;
         };
+        let last = self.last_inside(thread)?;
         let frames = self.target.threads.frames(thread);
-        let inside = |frame: &Frame| self.is_allocator_code(frame) != Some(false);
-        let last = frames.iter().take(Self::MAX_FRAMES).rposition(inside)?;
         let frames = frames.get(..(last + 2).min(frames.len()))?;
         if !frames.iter().take(last + 1).all(is_by_rules) {
             return None;
@@ -91,13 +88,29 @@ impl Presences<'_> {
             let end = frames
                 .get(index + 1)
                 .map(|outer| outer.sp.get())
-                .filter(|end| (start..start.saturating_add(MAX_FRAME)).contains(end))
-                .unwrap_or(start.saturating_add(OPEN_FRAME));
+                .filter(|end| *end > start)
+                .unwrap_or(u64::MAX)
+                .min(start.saturating_add(MAX_FRAME));
             for at in (start..end).step_by(8) {
                 words.extend(cursor.read_u64(Address::new(at)).ok());
             }
         }
         Some(words)
+    }
+
+    /// The module that called the allocator, where the thread is inside it.
+    pub fn caller(&self, thread: usize) -> Option<ModuleId> {
+        let frames = self.target.threads.frames(thread);
+        frames.get(self.last_inside(thread)? + 1)?.module
+    }
+
+    /// The outermost frame that is, or may be, the allocator's.
+    fn last_inside(&self, thread: usize) -> Option<usize> {
+        let frames = self.target.threads.frames(thread);
+        frames
+            .iter()
+            .take(Self::MAX_FRAMES)
+            .rposition(|frame| self.is_allocator_code(frame) != Some(false))
     }
 }
 

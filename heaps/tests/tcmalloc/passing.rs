@@ -1,6 +1,8 @@
 //! States that a healthy process passes through: never damage while somebody may be at work on
 //! them, and damage when nobody can be.
 
+use heaps::target::Address;
+
 use crate::bench::{Bench, CLASS, OTHER, check};
 use crate::numbers::{cache, central, span};
 
@@ -39,6 +41,20 @@ fn a_block_is_published_in_an_empty_list() {
             bench.given_back = 1;
         },
         &["u1 holds 0x4141414141414141: not linked yet, was 0x0 (passing)"],
+    );
+}
+
+/// A child of `fork` has the caches of threads that it does not have: what they held nobody can tell.
+#[test]
+fn a_published_block_of_a_thread_that_is_gone_may_hold_anything() {
+    check(
+        |bench| {
+            let at = bench.list(0, CLASS);
+            bench.scene.poke(bench.object(5), bench.object(13));
+            bench.scene.poke(at, bench.object(5));
+            bench.scene.process.threads.thread_mut(0).thread_pointer = Some(Address::new(0x1000));
+        },
+        &["A[4]+8 counts 5, has 3, lost 4 (passing)"],
     );
 }
 

@@ -45,7 +45,8 @@ impl PtmallocHeap<'_> {
             if self.excuses_nothing(thread) || self.is_outside(thread) {
                 continue;
             }
-            match self.presences.in_hand(thread) {
+            let known = !self.presences.registers(thread).is_empty();
+            match self.presences.words_in_hand(thread).filter(|_| known) {
                 Some(words) => hands.words.extend(words),
                 None => hands.unknown = true,
             }
