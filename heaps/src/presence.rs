@@ -169,6 +169,33 @@ impl<'t> Presences<'t> {
                 .any(|frame| self.is_allocator_code(frame) == Some(true))
     }
 
+    /// Whether the core has one thread of what were, or may have been, several, as in a child that `fork` made: nobody can
+    /// tell where the others stood.
+    pub fn is_left_of_several(&self) -> bool {
+        /// `tcbhead_t.multiple_threads` (glibc, x86-64), set by the first `pthread_create`.
+        const MULTIPLE_THREADS: u64 = 24;
+        let [thread] = self.target.threads.list() else {
+            return false;
+        };
+        let pointer = thread.thread_pointer;
+        let at = pointer.and_then(|pointer| pointer.checked_add(MULTIPLE_THREADS));
+        at.is_some_and(|at| self.target.memory.read_u32(at) != Ok(0))
+    }
+
+    /// Whether the thread's calls may have an address at hand: a word of the last ones' frames is it.
+    pub fn has_on_stack(&self, thread: usize, address: Address) -> bool {
+        /// Bytes of the frames between the allocator's verdict and the end of the process.
+        const LAST_CALLS: u64 = 16 << 10;
+        let Some(words) = self.stacks(thread).first() else {
+            return true;
+        };
+        let mut cursor = Cursor::new(self.target.memory);
+        let end = words.end.min(words.start.saturating_add(LAST_CALLS));
+        (words.start.get()..end.get())
+            .step_by(8)
+            .any(|at| cursor.read_u64(Address::new(at)) == Ok(address.get()))
+    }
+
     /// Whether any thread is, or may be, inside the allocator.
     pub fn anyone(&self) -> Option<usize> {
         (0..self.count()).find(|&thread| self.of(thread) != Presence::Outside)

@@ -71,3 +71,36 @@ fn a_context_that_leads_round_in_circles_ends() {
     process.memory.write_u64(context + 120, u64::MAX);
     assert_eq!(presence(&process), Presence::Outside);
 }
+
+#[test]
+fn one_thread_of_what_were_several_is_known_by_its_control_block() {
+    /// `tcbhead_t.multiple_threads`.
+    const MULTIPLE_THREADS: u64 = 24;
+    let at = PROGRAM + 0x10_0800;
+    let mut process = interrupted(LIBC + 0x30, PROGRAM + 0x100);
+    let is_left = |process: &Process| {
+        Presences::new(process.target(), &process.modules[2], Code::Module).is_left_of_several()
+    };
+    assert!(is_left(&process), "nobody can tell");
+    process.threads.thread_mut(0).thread_pointer = Some(Address::new(at));
+    assert!(!is_left(&process));
+    process.memory.write_u64(at + MULTIPLE_THREADS, 1);
+    assert!(is_left(&process));
+    process.threads.push(thread(8, LIBC, 0), Vec::new());
+    assert!(!is_left(&process), "another one is there");
+}
+
+#[test]
+fn what_a_thread_has_at_hand_is_on_its_stack() {
+    let mut process = interrupted(LIBC + 0x30, PROGRAM + 0x100);
+    process
+        .memory
+        .write_u64(HANDLERS_STACK + 0x300, ALLOCATOR + 8);
+    process
+        .memory
+        .write_u64(HANDLERS_STACK + 0x80, ALLOCATOR + 16);
+    let presences = Presences::new(process.target(), &process.modules[2], Code::Module);
+    let has = |at| presences.has_on_stack(0, Address::new(at));
+    assert!(has(ALLOCATOR + 8));
+    assert!(!has(ALLOCATOR + 16), "below the stack pointer");
+}

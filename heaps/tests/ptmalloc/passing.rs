@@ -2,7 +2,7 @@
 
 use heaps::anomaly::AnomalyKind;
 
-use crate::bench::{ARENA, Bench, LIBC, V2_31, V2_36, V2_43};
+use crate::bench::{ARENA, Bench, LIBC, TLS, V2_31, V2_36, V2_43};
 use crate::healthy::furnished;
 use crate::{definite, walked};
 
@@ -112,4 +112,32 @@ fn a_cache_whose_thread_is_putting_a_block_in_counts_one_less() {
     ];
     bench.process.threads.set_frames(0, inside);
     assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+}
+
+/// libc_malloc_debug's arena: a fork does not wait for it.
+#[test]
+fn a_lock_that_a_fork_copied_excuses_all_that_its_holder_may_have_had_in_hand() {
+    /// `tcbhead_t.multiple_threads`.
+    const MULTIPLE_THREADS: u64 = 24;
+    let mut bench = Bench::new(V2_43, 1);
+    let block = bench.used(0x200);
+    bench.binned(0x620);
+    bench.used(0x30);
+    let mut bench = bench.finish();
+    // The remainder of a chunk that is being split is put into the unsorted bin before its header is written.
+    let unsorted = bench.bin(1);
+    bench.write(unsorted + 16, block + 0x40);
+    for (lock, several, count) in [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0)] {
+        bench.process.memory.write_u32(ARENA, lock);
+        bench
+            .process
+            .memory
+            .write_u64(TLS + MULTIPLE_THREADS, several);
+        let walked = walked(&bench);
+        let bad = definite(&walked);
+        let bad = bad
+            .iter()
+            .filter(|kind| matches!(kind, AnomalyKind::BadEntry { .. }));
+        assert_eq!(bad.count(), count, "lock {lock}, several {several}");
+    }
 }

@@ -58,6 +58,24 @@ fn a_published_block_of_a_thread_that_is_gone_may_hold_anything() {
     );
 }
 
+/// Where an entry is not counted yet, some link is always a byte away from one that leads past an entry.
+#[test]
+fn an_entry_that_a_thread_that_is_gone_has_not_counted_makes_no_link_wrong() {
+    check(
+        |bench| {
+            for k in 0..8 {
+                bench.give_back(0, bench.object(k));
+            }
+            let at = bench.list(0, CLASS);
+            let head = bench.scene.peek(at);
+            bench.scene.poke(bench.object(8), head);
+            bench.scene.poke(at, bench.object(8));
+            bench.scene.process.threads.thread_mut(0).thread_pointer = Some(Address::new(0x1000));
+        },
+        &["A[4]+8 counts 13, has 14, lost 12 (passing)"],
+    );
+}
+
 #[test]
 fn a_published_block_in_no_register_is_not_being_inserted() {
     check(

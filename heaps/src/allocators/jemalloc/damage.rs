@@ -446,11 +446,17 @@ impl JemallocHeap<'_> {
         }
     }
 
-    /// A thread that is, or may be, inside the allocator.
+    /// A thread that is, or may be, inside the allocator; or that may have been, and is not in the core: a fork waits for
+    /// all locks, but an extent that is being made or merged is nobody's meanwhile, and a bin's statistics wait for a new slab.
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
-        self.presences
-            .anyone()
-            .map(|thread| self.passing_by(thread))
+        let inside = self.presences.anyone();
+        let inside = inside.map(|thread| self.passing_by(thread));
+        inside.or_else(|| {
+            self.presences.is_left_of_several().then(|| Transient {
+                thread: None,
+                proof: "there were other threads, which are not in the core".into(),
+            })
+        })
     }
 
     fn passing_by(&self, thread: usize) -> Transient {

@@ -126,7 +126,9 @@ impl Inquiry<'_, '_> {
     }
 
     fn push(&mut self, kind: AnomalyKind, transient: Option<Transient>) -> usize {
-        let transient = transient.or_else(|| self.being_cut(&kind));
+        let transient = transient
+            .or_else(|| self.being_cut(&kind))
+            .or_else(|| self.heap.copied_lock());
         let mut anomaly = Anomaly::new(kind);
         anomaly.transient = transient;
         self.out.push(anomaly);

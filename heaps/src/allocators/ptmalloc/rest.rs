@@ -7,7 +7,7 @@ use super::PtmallocHeap;
 use super::locate::Located;
 use crate::anomaly::Transient;
 use crate::presence::{Code, Presence};
-use crate::target::{Address, Frame, FrameTrust, MemoryExt, Module, Target};
+use crate::target::{Address, Frame, FrameTrust, Module, Target};
 
 /// Where the allocator's code is: glibc keeps all of it between its static helpers, which stand
 /// before `malloc`, and `malloc_info`. Without symbols, in functions that refer to its variables.
@@ -38,7 +38,7 @@ impl PtmallocHeap<'_> {
     pub(super) fn arena_busy(&self, arena: usize) -> Option<Transient> {
         let row = self.arenas.rows.get(arena)?;
         if (1..=2).contains(&row.mutex) {
-            if self.is_held_by_the_dead(row.mutex) {
+            if self.is_held_by_the_dead(row.at, row.mutex) {
                 return None;
             }
             return Some(Transient {
@@ -54,7 +54,7 @@ impl PtmallocHeap<'_> {
 
     /// Whether the lock is the crashing thread's: whoever gives up in malloc_printerr holds that of an arena that is at rest. A lock
     /// that nobody can hold is one that fork copied, with the arena as it was then.
-    fn is_held_by_the_dead(&self, mutex: u32) -> bool {
+    fn is_held_by_the_dead(&self, arena: Address, mutex: u32) -> bool {
         const WAITED_FOR: u32 = 2;
         /// rt_sigprocmask (x86-64): up to glibc 2.33 the signal of raise comes when signals are let through again.
         const RAISE: [u64; 1] = [14];
@@ -62,7 +62,10 @@ impl PtmallocHeap<'_> {
         let others_outside = (1..threads).all(|thread| self.is_outside(thread));
         let is_elsewhere =
             self.presences.of(0) == Presence::Outside && self.target.threads.is_unwound(0);
-        let is_copied = is_elsewhere || mutex == WAITED_FOR && threads == 1;
+        // Who gives up has the arena at hand.
+        let has_arena =
+            || !self.presences.is_left_of_several() || self.presences.has_on_stack(0, arena);
+        let is_copied = is_elsewhere || threads == 1 && (mutex == WAITED_FOR || !has_arena());
         let gave_up =
             self.excuses_nothing(0) || self.aborts() && self.presences.rests_in(0, &RAISE);
         gave_up && others_outside && !is_copied
@@ -86,17 +89,20 @@ impl PtmallocHeap<'_> {
 
     /// Proof that threads which the core does not have may have been inside: one is left of several, as in fork's child.
     pub(super) fn vanished(&self) -> Option<Transient> {
-        /// `tcbhead_t.multiple_threads` (x86-64), set by the first `pthread_create`.
-        const MULTIPLE_THREADS: u64 = 24;
-        let [thread] = self.target.threads.list() else {
-            return None;
-        };
-        let at = thread.thread_pointer?.checked_add(MULTIPLE_THREADS)?;
-        let is_left = self.target.memory.read_u32(at) != Ok(0);
-        is_left.then(|| Transient {
+        self.presences.is_left_of_several().then(|| Transient {
             thread: None,
             proof: "there were other threads, which are not in the core".into(),
         })
+    }
+
+    /// Proof that some arena is half changed by a thread that the core does not have: its lock is held, and not by the
+    /// one that is left. (A fork waits for the arenas of libc's malloc, and for none of the debugging library's.)
+    pub(super) fn copied_lock(&self) -> Option<Transient> {
+        self.vanished()?;
+        if !self.excuses_nothing(0) && !self.is_outside(0) {
+            return None;
+        }
+        (0..self.arenas.rows.len()).find_map(|arena| self.arena_busy(arena))
     }
 
     fn thread_busy(&self, thread: usize) -> Option<Transient> {

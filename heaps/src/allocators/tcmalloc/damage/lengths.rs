@@ -88,10 +88,14 @@ impl Class<'_, '_, '_> {
 
     /// The damaged link of a list that ends at null after too few or too many entries, if one
     /// explains it. While its keeper may be at work on it, only a link deep in it that skips entries
-    /// or leads to others counts: work is done at the first entries.
+    /// counts: work is done at the first entries.
     fn damage_by_length(&mut self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
         let path = self.graph.paths.get(index)?;
         let (list, walked) = (path.list, path.walked);
+        // Entries that are not counted yet: some link nearby is always one byte away from one that leads past them.
+        if busy && walked > list.recorded {
+            return None;
+        }
         if let Some(found) = self.small_damage_on(index, busy) {
             return Some(found);
         }
