@@ -2,7 +2,7 @@
  *   COUNT     a count in the thread's cache: 5 for a list of 2
  *   ENTRY     the head of a list of the thread's cache gets text
  *   BIN       a list head of the arena gets text
- *   TOP       the arena's pointer to the rest of the heap */
+ *   THREAD    what says which arena the thread uses gets text */
 #include "ptmalloc.h"
 
 static UNUSED char *blocks[6];
@@ -46,5 +46,16 @@ static void scene(void)
     volatile uint64_t *bin = bin_of(large);
     memcpy((void *)(bin + 2), "overlong", 8);
     expect_entry("corrupt-metadata", bin + 2, NULL, "or=use-after-free-write");
+#elif defined THREAD
+    /* An arena's memory begins, at 64 MiB, with the arena's address; libc's thread-local words end where the thread's own begin. */
+    enum { WORDS = 64 };
+    uint64_t arena = *(uint64_t *)((uintptr_t)blocks[0] & ~(((uintptr_t)64 << 20) - 1));
+    volatile uint64_t *word = (volatile uint64_t *)pthread_self() - WORDS;
+    volatile uint64_t *end = word + WORDS;
+    while (word < end && *word != arena)
+        word++;
+    need(word < end, "no word names the arena");
+    memcpy((void *)word, "overlong", 8);
+    expect_entry("corrupt-metadata", word, NULL, NULL);
 #endif
 }

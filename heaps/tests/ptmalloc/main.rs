@@ -6,6 +6,7 @@ mod healthy;
 mod hostile;
 mod passing;
 mod pieces;
+mod threads;
 
 use heaps::allocators::ptmalloc::Ptmalloc;
 use heaps::allocators::{Allocator, Detection};

@@ -28,6 +28,7 @@ recipe underrun-mmapped ptmalloc/underrun.c -DMMAPPED
 recipe count-smashed ptmalloc/metadata.c -DCOUNT
 recipe entry-smashed ptmalloc/metadata.c -DENTRY
 recipe bin-smashed ptmalloc/metadata.c -DBIN
+recipe thread-arena-smashed ptmalloc/metadata.c -DTHREAD
 for where in cache fastbin bin large; do
     for what in text zero pointer float second whole; do
         recipe write-after-free-$where-$what ptmalloc/write-after-free.c "-D${where^^}" "-D${what^^}"
@@ -67,7 +68,7 @@ ptmalloc_damaged=(double-free-self double-free-cycle cyclic-list double-free-fas
 # In a second thread's arena as well.
 ptmalloc_threaded=(double-free-cycle double-free-fastbin double-free-cache-and-bin cross-thread inner-free stack-free overrun-nul
     overrun-text overrun-text-cached overrun-text-binned overrun-force-top overrun-wrong-size underrun
-    write-after-free-{cache,fastbin,bin,large}-text detected-{tcache2,fasttop,prev,next-size,top})
+    write-after-free-{cache,fastbin,bin,large}-text detected-{tcache2,fasttop,prev,next-size,top} thread-arena-smashed)
 ptmalloc_healthy=(healthy-stats healthy-large healthy-aligned healthy-never healthy-trimmed healthy-exited healthy-arenas
     healthy-cached-lists healthy-enomem healthy-sbrk healthy-no-brk healthy-fork healthy-killed
     healthy-cxx)

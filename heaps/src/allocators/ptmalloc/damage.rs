@@ -12,6 +12,7 @@ mod lost;
 mod perturbed;
 mod singles;
 mod state;
+mod threads;
 
 use std::collections::{BTreeMap, HashSet};
 

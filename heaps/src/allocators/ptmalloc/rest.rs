@@ -105,7 +105,7 @@ impl PtmallocHeap<'_> {
         (0..self.arenas.rows.len()).find_map(|arena| self.arena_busy(arena))
     }
 
-    fn thread_busy(&self, thread: usize) -> Option<Transient> {
+    pub(super) fn thread_busy(&self, thread: usize) -> Option<Transient> {
         if self.excuses_nothing(thread) || self.is_outside(thread) {
             return None;
         }

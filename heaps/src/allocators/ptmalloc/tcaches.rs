@@ -35,6 +35,8 @@ pub struct TcacheBin {
 pub struct Tcaches {
     /// The caches that thread-local words name, by thread.
     pub rows: Vec<Tcache>,
+    /// Bytes from that word to the thread pointer.
+    pub distance: Option<u64>,
     /// How they are laid out, if any was found.
     pub layout: Option<TcacheLayout>,
     /// `mp_.tcache_count`.
@@ -121,7 +123,7 @@ impl Tcaches {
                 std::cmp::Reverse(*distance),
             )
         });
-        let Some(((_, layout), found)) = best else {
+        let Some(((distance, layout), found)) = best else {
             return Self {
                 limit,
                 ..Self::default()
@@ -136,6 +138,7 @@ impl Tcaches {
             .collect();
         Self {
             rows,
+            distance: Some(distance),
             layout: layouts.get(layout).copied(),
             limit,
         }

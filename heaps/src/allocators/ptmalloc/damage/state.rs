@@ -28,6 +28,7 @@ impl Inquiry<'_, '_> {
         self.books_of_arenas();
         self.maps_of_bins();
         self.tops();
+        self.threads();
     }
 
     fn flags_of_arenas(&mut self) {
@@ -137,7 +138,7 @@ impl Inquiry<'_, '_> {
         }
     }
 
-    fn book(
+    pub(super) fn book(
         &mut self,
         arena: usize,
         offset: u64,
