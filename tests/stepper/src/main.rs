@@ -64,8 +64,12 @@ fn parse() -> Result<Options, String> {
     if plan.program.as_os_str().is_empty() {
         return Err("no program was named".into());
     }
+    let known = everything();
+    if let Some(unknown) = plan.operations.iter().find(|name| !known.contains(name)) {
+        return Err(format!("{unknown}: no such operation"));
+    }
     if plan.operations.is_empty() {
-        plan.operations = everything();
+        plan.operations = known;
     }
     Ok(Options { plan, pairs })
 }
