@@ -1,5 +1,6 @@
 //! The allocators that heapcheck knows: one folder each, one line each in `ALLOCATORS`.
 
+mod books;
 pub mod jemalloc;
 pub mod ptmalloc;
 pub mod tcmalloc;

@@ -7,73 +7,11 @@
 mod arenas;
 mod bins;
 
-use std::collections::HashSet;
-
 use super::JemallocHeap;
 use crate::allocators::GroupReport;
-use crate::anomaly::{Anomaly, AnomalyKind, Transient};
+pub(super) use crate::allocators::books::{Books, Word};
+use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::map::HeapMap;
-use crate::target::Address;
-
-/// Anomalies of bookkeeping per heap.
-const MAX_ANOMALIES: usize = 128;
-
-/// A word of bookkeeping that is not as it should be.
-pub(super) struct Word {
-    /// The structure that it belongs to.
-    pub of: Address,
-    /// Its address.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
-}
-
-/// Anomalies on their way out: one per structure.
-#[derive(Default)]
-pub(super) struct Books {
-    out: Vec<Anomaly>,
-    said: HashSet<Address>,
-    /// Something is damaged for certain: counters are out of step because of it.
-    damaged: bool,
-}
-
-impl Books {
-    /// A link, an identity or a state that is impossible.
-    fn damage(&mut self, word: Word, busy: Option<Transient>) {
-        self.damaged |= busy.is_none();
-        self.say(word, false, busy);
-    }
-
-    /// A counter that disagrees with what it counts. To be asked for at rest only.
-    fn count(&mut self, word: Word) {
-        self.say(word, true, None);
-    }
-
-    fn say(&mut self, word: Word, counts_only: bool, transient: Option<Transient>) {
-        let of = word.of;
-        let kind = AnomalyKind::Metadata {
-            of,
-            at: word.at,
-            what: word.what,
-            expected: word.expected,
-            found: word.found,
-            counts_only,
-        };
-        self.push(of, kind, transient);
-    }
-
-    fn push(&mut self, of: Address, kind: AnomalyKind, transient: Option<Transient>) {
-        if self.out.len() < MAX_ANOMALIES && self.said.insert(of) {
-            let mut anomaly = Anomaly::new(kind);
-            anomaly.transient = transient;
-            self.out.push(anomaly);
-        }
-    }
-}
 
 impl JemallocHeap<'_> {
     /// Checks all books once the caches and slabs are known.

@@ -89,13 +89,16 @@ impl JemallocHeap<'_> {
         // pages that it never got. Too few, or far too many after a wrap, is another matter.
         let lags = (pages.active..pages.active.saturating_add(1 << 20)).contains(&recorded);
         if !lags && !books.damaged && self.somebody_inside().is_none() {
-            books.count(Word {
-                of: arena.at,
-                at,
-                what: self.name_of("arena_t.nactive", "pa_shard_t.nactive"),
-                expected: format!("{}, the pages of its extents in use", pages.active),
-                found: recorded.to_string(),
-            });
+            books.count(
+                Word {
+                    of: arena.at,
+                    at,
+                    what: self.name_of("arena_t.nactive", "pa_shard_t.nactive"),
+                    expected: format!("{}, the pages of its extents in use", pages.active),
+                    found: recorded.to_string(),
+                },
+                None,
+            );
         }
     }
 
@@ -177,13 +180,16 @@ impl JemallocHeap<'_> {
         }
         self.check_heaps(books, cache, extents);
         if recorded != walked && !books.damaged && at_rest() {
-            books.count(Word {
-                of: cache,
-                at,
-                what,
-                expected: format!("{walked}, the pages of its {extents} extents"),
-                found: recorded.to_string(),
-            });
+            books.count(
+                Word {
+                    of: cache,
+                    at,
+                    what,
+                    expected: format!("{walked}, the pages of its {extents} extents"),
+                    found: recorded.to_string(),
+                },
+                None,
+            );
         }
     }
 

@@ -179,15 +179,18 @@ impl JemallocHeap<'_> {
         let out = taken.wrapping_sub(given);
         if !(slabs.regions..MAX_OUT).contains(&out) && self.somebody_inside().is_none() {
             let too_few = given > taken || taken > MAX_OUT;
-            books.count(Word {
-                of: bin.at,
-                at: bin
-                    .at
-                    .saturating_add(layout.regions - if too_few { 24 } else { 16 }),
-                what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
-                expected: format!("at least {}, its regions in use", slabs.regions),
-                found: format!("{taken} - {given}"),
-            });
+            books.count(
+                Word {
+                    of: bin.at,
+                    at: bin
+                        .at
+                        .saturating_add(layout.regions - if too_few { 24 } else { 16 }),
+                    what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
+                    expected: format!("at least {}, its regions in use", slabs.regions),
+                    found: format!("{taken} - {given}"),
+                },
+                None,
+            );
             return;
         }
         let nonfull = slabs
@@ -209,13 +212,16 @@ impl JemallocHeap<'_> {
         for (offset, what, walked) in expected.into_iter().chain(nonfull) {
             let recorded = read(offset);
             if recorded != walked && self.somebody_inside().is_none() {
-                books.count(Word {
-                    of: bin.at,
-                    at: bin.at.saturating_add(offset),
-                    what,
-                    expected: walked.to_string(),
-                    found: recorded.to_string(),
-                });
+                books.count(
+                    Word {
+                        of: bin.at,
+                        at: bin.at.saturating_add(offset),
+                        what,
+                        expected: walked.to_string(),
+                        found: recorded.to_string(),
+                    },
+                    None,
+                );
                 return;
             }
         }
