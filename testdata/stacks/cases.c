@@ -143,7 +143,7 @@ static void threads(int count, void *(*run)(void *)) {
         pthread_t thread;
         if (pthread_create(&thread, &attributes, run, (void *)number) != 0) _exit(1);
     }
-    struct timespec time = {.tv_sec = count >= 100 ? 2 : 0, .tv_nsec = 200000000};
+    struct timespec time = {.tv_sec = count >= 100 ? 2 : 1};
     nanosleep(&time, NULL);
     abort();
 }

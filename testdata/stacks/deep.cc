@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 #include <vector>
+#include <unistd.h>
 
 namespace deep {
 template <typename T, int N>
@@ -80,7 +81,10 @@ int main(int count, char **arguments) {
     if (mode == "throw-class") throw deep::Box<int, 7>();
     if (mode == "throw-own") throw deep::Refused("no");
     if (mode == "thread") {
-        std::thread thread([&] { call([&](int x) { return base->run(x); }); });
+        std::thread thread([&] {
+            sleep(1); // the main thread waits by then, and is not anywhere on its way there
+            call([&](int x) { return base->run(x); });
+        });
         thread.join();
     }
     return 0;
