@@ -202,7 +202,7 @@ impl JemallocHeap<'_> {
     /// bin yet.
     pub(super) fn slab_busy(&self, row: &Row) -> Option<Transient> {
         let Some(bin) = self.bin_of(row) else {
-            return self.somebody_inside();
+            return self.somebody_inside_or_gone();
         };
         let held = self.lock_held(bin.at, "its bin");
         if held.is_some() {
@@ -211,6 +211,10 @@ impl JemallocHeap<'_> {
         let current = bin.at.saturating_add(self.located.layout.bin.current);
         let linked = self.target.memory.read_pointer(current) == Ok(row.at)
             || self.nonfull(bin).members.contains(&row.at);
-        if linked { None } else { self.somebody_inside() }
+        if linked {
+            None
+        } else {
+            self.somebody_inside_or_gone()
+        }
     }
 }

@@ -79,7 +79,8 @@ impl JemallocHeap<'_> {
                 expected: repair.expected.clone(),
                 found: repair.found.clone(),
             };
-            let busy = self.somebody_inside().filter(|_| !repair.impossible);
+            let busy = self.somebody_inside_or_gone();
+            let busy = busy.filter(|_| !repair.impossible);
             books.damage(word, busy);
         }
         for row in &located.extents.overlaps {
@@ -90,7 +91,7 @@ impl JemallocHeap<'_> {
                 expected: "memory that no other extent has".into(),
                 found: format!("{} to {}", row.start(), row.end()),
             };
-            books.damage(word, self.somebody_inside());
+            books.damage(word, self.somebody_inside_or_gone());
         }
     }
 

@@ -446,12 +446,17 @@ impl JemallocHeap<'_> {
         }
     }
 
-    /// A thread that is, or may be, inside the allocator; or that may have been, and is not in the core: a fork waits for
-    /// all locks, but an extent that is being made or merged is nobody's meanwhile, and a bin's statistics wait for a new slab.
+    /// A thread that is, or may be, inside the allocator.
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
-        let inside = self.presences.anyone();
-        let inside = inside.map(|thread| self.passing_by(thread));
-        inside.or_else(|| {
+        self.presences
+            .anyone()
+            .map(|thread| self.passing_by(thread))
+    }
+
+    /// The same, or one that is not in the core. A fork waits for all locks, so that what they guard is whole in the child;
+    /// but an extent is nobody's while it is made, split or merged, and a bin's statistics wait while a slab is made for it.
+    pub(super) fn somebody_inside_or_gone(&self) -> Option<Transient> {
+        self.somebody_inside().or_else(|| {
             self.presences.is_left_of_several().then(|| Transient {
                 thread: None,
                 proof: "there were other threads, which are not in the core".into(),

@@ -68,7 +68,7 @@ impl JemallocHeap<'_> {
             expected: "an arena and a shard that exist".into(),
             found: format!("arena {}, shard {}", row.arena, row.shard),
         };
-        books.damage(word, self.somebody_inside());
+        books.damage(word, self.somebody_inside_or_gone());
     }
 
     fn check_bin(&self, books: &mut Books, bin: ArenaBin, slabs: &Slabs) {
@@ -177,7 +177,7 @@ impl JemallocHeap<'_> {
             return;
         }
         let out = taken.wrapping_sub(given);
-        if !(slabs.regions..MAX_OUT).contains(&out) && self.somebody_inside().is_none() {
+        if !(slabs.regions..MAX_OUT).contains(&out) && self.somebody_inside_or_gone().is_none() {
             let too_few = given > taken || taken > MAX_OUT;
             books.count(
                 Word {
@@ -211,7 +211,7 @@ impl JemallocHeap<'_> {
             .map(|offset| (offset, "bin_stats_t.nonfull_slabs", nonfull));
         for (offset, what, walked) in expected.into_iter().chain(nonfull) {
             let recorded = read(offset);
-            if recorded != walked && self.somebody_inside().is_none() {
+            if recorded != walked && self.somebody_inside_or_gone().is_none() {
                 books.count(
                     Word {
                         of: bin.at,
