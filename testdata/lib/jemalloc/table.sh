@@ -114,6 +114,7 @@ jemalloc_table() {
     for release in jemalloc-5.2.1 jemalloc-5.3.0-trixie jemalloc-5.3.1; do
         cells $release O2 "${jemalloc_damaged[@]}"
         healthy_cells $release "${jemalloc_healthy[@]}" sampled healthy-one-arena healthy-no-cache healthy-background healthy-percpu
+        cell $release healthy-fork-storm O2 healthy-fork-storm-01
         storms $release 8
     done
     for release in jemalloc-5.3.0-debug jemalloc-5.3.0-symtab jemalloc-5.3.0-nostats jemalloc-5.3.0-redis jemalloc-5.3.0-redis-stripped; do

@@ -91,6 +91,7 @@ tcmalloc_table() {
         cells $release O2 "${main_errors[@]}" "${every_release[@]}" double-free-large
         cells $release O0 "${main_errors[@]}"
         healthy_cells $release "${healthy[@]}"
+        cell $release healthy-fork-storm O2 healthy-fork-storm-01
         storms $release 5
     done
 

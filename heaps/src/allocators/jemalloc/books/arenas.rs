@@ -86,9 +86,9 @@ impl JemallocHeap<'_> {
             return;
         };
         // A fork waits for locks, and this counter has none: a thread that did not follow into the child may have counted
-        // pages that it never got. Too few, or far too many after a wrap, is another matter.
+        // pages that it never got, or (5.2) not yet counted some that it has.
         let lags = (pages.active..pages.active.saturating_add(1 << 20)).contains(&recorded);
-        if !lags && !books.damaged && self.somebody_inside().is_none() {
+        if !lags && !books.damaged && self.somebody_inside_or_gone().is_none() {
             books.count(
                 Word {
                     of: arena.at,
