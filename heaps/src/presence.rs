@@ -221,12 +221,49 @@ impl<'t> Presences<'t> {
             }
         }
         let unwound = frames.len() < Self::MAX_FRAMES && self.target.threads.is_unwound(thread);
-        let may_be = unknown || !unwound && self.stack_names_allocator(thread);
+        let may_be = unknown
+            || !unwound && self.stack_names_allocator(thread)
+            || frames
+                .iter()
+                .zip(frames.iter().skip(1).map(Some).chain([None]))
+                .take(Self::MAX_FRAMES)
+                .any(|(frame, outer)| self.is_bound_for(frame, outer));
         if may_be && !self.rests_elsewhere(thread) {
             Presence::Unknown
         } else {
             Presence::Outside
         }
+    }
+
+    /// Whether a frame is the dynamic linker's while it looks up a function that the allocator calls. Where that is the last thing
+    /// that a function does, no frame of the allocator's is left: only its `link_map`, which the linker was called with.
+    fn is_bound_for(&self, frame: &Frame, outer: Option<&Frame>) -> bool {
+        /// Bytes of the linker's frames, which keep all vector registers, at most.
+        const MOST: u64 = 16 << 10;
+        /// `link_map.l_ld` (glibc, x86-64): where the module's dynamic section is.
+        const DYNAMIC: u64 = 16;
+        let mut modules = self.target.modules.iter();
+        if !modules.any(|module| module.has_code_at(frame.pc) && is_linker(module)) {
+            return false;
+        }
+        let start = frame.sp.get() & !7;
+        let outer =
+            outer.filter(|outer| matches!(outer.trust, FrameTrust::Context | FrameTrust::Cfi));
+        // The table of calls pushes the link map and a number on top of the return address.
+        let words = match outer.map(|outer| outer.sp.get()) {
+            Some(end) => end.saturating_sub(24)..end.saturating_sub(16),
+            None => start..start.saturating_add(MOST),
+        };
+        let mut cursor = Cursor::new(self.target.memory);
+        words.step_by(8).any(|at| {
+            let map = cursor.read_u64(Address::new(at)).map(Address::new);
+            let map = map.ok().filter(|map| map.is_aligned(8));
+            let section = map.and_then(|map| map.checked_add(DYNAMIC));
+            section.is_some_and(|at| {
+                let dynamic = self.target.memory.read_pointer(at);
+                dynamic.is_ok_and(|dynamic| self.module.range.contains(&dynamic))
+            })
+        })
     }
 
     /// Whether the innermost thing that the thread does shows by itself, without its frames, that the allocator did
@@ -516,4 +553,9 @@ impl<'t> Presences<'t> {
             Presence::Outside => format!("thread {tid} is outside {}", self.module.name),
         }
     }
+}
+
+/// Whether a module is the dynamic linker.
+fn is_linker(module: &Module) -> bool {
+    module.name.starts_with("ld-") || module.name.starts_with("ld.")
 }

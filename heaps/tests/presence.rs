@@ -104,3 +104,29 @@ fn what_a_thread_has_at_hand_is_on_its_stack() {
     assert!(has(ALLOCATOR + 8));
     assert!(!has(ALLOCATOR + 16), "below the stack pointer");
 }
+
+#[test]
+fn the_linker_may_be_at_work_for_an_allocator_that_has_no_frame() {
+    const LINKER: u64 = 0x7f20_0000_0000;
+    const LINK_MAP: u64 = LINKER + BYTES;
+    let presence_with = |dynamic| {
+        let mut process = interrupted(LIBC + 0x30, PROGRAM + 0x100);
+        let memory = &mut process.memory;
+        memory.zeroes(LINKER..LINK_MAP, "rx", RegionKind::File);
+        memory.zeroes(LINK_MAP..LINK_MAP + BYTES, "rw", RegionKind::Anonymous);
+        memory.write_u64(LINK_MAP + 16, dynamic);
+        memory.write_u64(STACK + 0x300 - 24, LINK_MAP);
+        let segments = [(LINKER..LINKER + BYTES, "rx")];
+        process
+            .modules
+            .push(module(3, "ld-linux-x86-64.so.2", &segments));
+        // A function of the allocator's ended with a call that is bound now: the caller's frame is the program's.
+        let (mut inner, mut outer) = (frame(LINKER + 0x10, &[]), frame(PROGRAM + 0x20, &[]));
+        inner.sp = Address::new(STACK + 0x100);
+        outer.sp = Address::new(STACK + 0x300);
+        process.threads.set_frames(0, vec![inner, outer]);
+        presence(&process)
+    };
+    assert_eq!(presence_with(ALLOCATOR + 0x800), Presence::Unknown);
+    assert_eq!(presence_with(PROGRAM + 0x800), Presence::Outside);
+}

@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
-use super::{Presence, Presences};
-use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, Module, ModuleId};
+use super::{Presence, Presences, is_linker};
+use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, ModuleId};
 
 /// Bytes below the stack pointer that a function may use without moving it (System V, x86-64).
 const RED_ZONE: u64 = 128;
@@ -51,8 +51,6 @@ impl Presences<'_> {
     /// Whether code is another module's than the allocator's. The dynamic linker's runs in the middle of any code that
     /// calls for the first time.
     fn is_called_code(&self, at: Address) -> bool {
-        let is_linker =
-            |module: &Module| module.name.starts_with("ld-") || module.name.starts_with("ld.");
         let mut others = self.target.modules.iter();
         !self.module.has_code_at(at)
             && others.any(|module| module.has_code_at(at) && !is_linker(module))
