@@ -52,6 +52,8 @@ pub struct Presences<'t> {
     module: &'t Module,
     code: Code,
     own: Option<Vec<Range<Address>>>,
+    /// The dynamic linker: one module, or one for each namespace.
+    linkers: Vec<&'t Module>,
     known: Vec<OnceLock<Presence>>,
     stacks: Vec<OnceLock<Vec<Range<Address>>>>,
     called_out: Vec<OnceLock<bool>>,
@@ -80,6 +82,11 @@ impl<'t> Presences<'t> {
             module,
             code,
             own: None,
+            linkers: target
+                .modules
+                .iter()
+                .filter(|module| is_linker(module))
+                .collect(),
             known: threads.iter().map(|_| OnceLock::new()).collect(),
             stacks: threads.iter().map(|_| OnceLock::new()).collect(),
             called_out: threads.iter().map(|_| OnceLock::new()).collect(),
@@ -235,6 +242,10 @@ impl<'t> Presences<'t> {
         }
     }
 
+    fn is_linker_code(&self, at: Address) -> bool {
+        self.linkers.iter().any(|linker| linker.has_code_at(at))
+    }
+
     /// Whether a frame is the dynamic linker's while it looks up a function that the allocator calls. Where that is the last thing
     /// that a function does, no frame of the allocator's is left: only its `link_map`, which the linker was called with.
     fn is_bound_for(&self, frame: &Frame, outer: Option<&Frame>) -> bool {
@@ -242,8 +253,7 @@ impl<'t> Presences<'t> {
         const MOST: u64 = 16 << 10;
         /// `link_map.l_ld` (glibc, x86-64): where the module's dynamic section is.
         const DYNAMIC: u64 = 16;
-        let mut modules = self.target.modules.iter();
-        if !modules.any(|module| module.has_code_at(frame.pc) && is_linker(module)) {
+        if !self.is_linker_code(frame.pc) {
             return false;
         }
         let start = frame.sp.get() & !7;

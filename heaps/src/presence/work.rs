@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::{Presence, Presences, is_linker};
+use super::{Presence, Presences};
 use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, ModuleId};
 
 /// Bytes below the stack pointer that a function may use without moving it (System V, x86-64).
@@ -53,7 +53,8 @@ impl Presences<'_> {
     fn is_called_code(&self, at: Address) -> bool {
         let mut others = self.target.modules.iter();
         !self.module.has_code_at(at)
-            && others.any(|module| module.has_code_at(at) && !is_linker(module))
+            && !self.is_linker_code(at)
+            && others.any(|module| module.has_code_at(at))
     }
 
     /// The words that a thread inside the allocator works with: the registers of its frames there, and what those frames
