@@ -119,6 +119,8 @@ impl Bench {
             bench.process.threads.push(state, frames);
             let cache = bench.chunk(release.tcache[3]) + 16;
             bench.write(tp - TLS_DISTANCE, cache);
+            bench.write(tp, tp); // tcbhead_t.tcb
+            bench.write(tp + 16, tp); // tcbhead_t.self
             bench.caches.push(cache);
         }
         bench

@@ -3,7 +3,7 @@
 use heaps::anomaly::AnomalyKind;
 use heaps::target::Address;
 
-use crate::bench::{ARENA, Bench, DATA, TLS, TLS_DISTANCE, V2_31, V2_36, V2_43};
+use crate::bench::{ARENA, Bench, DATA, LIBC, TLS, TLS_DISTANCE, V2_31, V2_36, V2_43};
 use crate::{definite, walked};
 
 /// `thread_arena`, where thread `thread` of the bench has it.
@@ -42,6 +42,13 @@ fn a_thread_uses_an_arena_or_none() {
 }
 
 #[test]
+fn a_thread_of_another_runtime_has_words_of_its_own() {
+    let mut foreign = bench([ARENA, ARENA, 0x4141_4141, ARENA]);
+    foreign.write(TLS + 0x20_0000, 0);
+    assert_eq!(wrong(&foreign), []);
+}
+
+#[test]
 fn where_threads_do_not_agree_nothing_is_said() {
     assert_eq!(wrong(&bench([ARENA, 0, 0x4141_4141, 0])), []);
     assert_eq!(wrong(&bench([ARENA, 0x5151_5151, 0x4141_4141, ARENA])), []);
@@ -67,5 +74,11 @@ fn a_free_arena_has_no_thread() {
         };
         assert_eq!((of.get(), *what), (ARENA, "malloc_state.attached_threads"));
         assert_eq!(found, "1");
+        for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+            bench.process.symbols.object(0, name, address, 0x100);
+        }
+        let inside = vec![synth::frame(LIBC + 0x9100, &[])];
+        bench.process.threads.set_frames(0, inside);
+        assert_eq!(definite(&crate::walked(&bench)), Vec::<&AnomalyKind>::new());
     }
 }

@@ -85,19 +85,32 @@ impl Inquiry<'_, '_> {
         strange
     }
 
+    /// The words at this distance of all threads that libc made: another runtime's have words of their own there. Its control
+    /// block (`tcbhead_t`, x86-64) names itself twice.
     fn words_at(&self, distance: u64) -> Vec<ThreadWord> {
+        let memory = self.heap.target.memory;
+        let names_itself = |pointer: Address| {
+            [0, 16]
+                .into_iter()
+                .all(|offset| memory.read_pointer(pointer.saturating_add(offset)) == Ok(pointer))
+        };
         let word = |(thread, state): (usize, &crate::target::Thread)| {
-            let at = state.thread_pointer?.checked_sub(distance)?;
-            let word = self.heap.target.memory.read_pointer(at).ok()?;
-            Some((thread, at, word))
+            let pointer = state
+                .thread_pointer
+                .filter(|pointer| names_itself(*pointer))?;
+            let at = pointer.checked_sub(distance)?;
+            Some((thread, at, memory.read_pointer(at).ok()?))
         };
         let threads = self.heap.target.threads.list().iter();
         threads.enumerate().filter_map(word).collect()
     }
 
-    /// Arenas on `free_list`, which only symbols tell, have no thread.
+    /// Arenas on `free_list`, which only symbols tell, have no thread, unless one is taking it: the list has a lock of its own.
     fn free_arenas(&mut self) {
         let heap = self.heap;
+        if heap.somebody_inside().or_else(|| heap.vanished()).is_some() {
+            return;
+        }
         let layout = &heap.located.arena;
         let symbol = heap.target.symbols.symbol(heap.module.id, "free_list");
         let (Some(symbol), Some(attached_at)) = (symbol, layout.attached) else {
