@@ -17,6 +17,7 @@ mod builder;
 mod chunks;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bits::Bits;
 pub use builder::{MapBuilder, Overlap};
@@ -66,6 +67,27 @@ pub struct Block {
     pub bytes: u64,
     /// Size class index; 0 for a block with pages of its own.
     pub class: u16,
+}
+
+/// Where a chunk's bits are, not loaded yet: several spots can be found before the first is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot<'m> {
+    /// The chunk, if one begins there.
+    id: BlockId,
+    start: &'m AtomicU64,
+    listed: Option<&'m AtomicU64>,
+    listed_bit: u64,
+}
+
+impl Spot<'_> {
+    /// The chunk, if one begins there, and whether a list held it when this was asked.
+    #[inline]
+    pub fn load(&self) -> Option<(BlockId, bool)> {
+        let bit = |word: &AtomicU64, index: u64| word.load(Ordering::Relaxed) >> (index % 64) & 1;
+        let start = bit(self.start, self.id.slot.into());
+        let listed = self.listed.map_or(0, |word| bit(word, self.listed_bit));
+        (start == 1).then_some((self.id, listed == 1))
+    }
 }
 
 /// How an extent is cut into blocks.
@@ -314,6 +336,22 @@ impl HeapMap {
         starts.then_some(BlockId { extent: row, slot })
     }
 
+    /// Where the bits of a chunk that begins exactly at `at` would be.
+    #[inline]
+    pub fn spot(&self, at: Address) -> Option<Spot<'_>> {
+        let row = self.row_at(at)?;
+        let extent = self.extent(row)?;
+        let offset = at.offset_from(extent.start)?;
+        let slot = u32::try_from(offset / GRANULE).ok()?;
+        let listed_bit = extent.first_bit + u64::from(slot);
+        (offset % GRANULE == 0).then_some(Spot {
+            id: BlockId { extent: row, slot },
+            start: self.chunks(extent)?.word(slot)?,
+            listed: self.listed.word(listed_bit),
+            listed_bit,
+        })
+    }
+
     /// The block that contains `at`, and the bytes from its start.
     pub fn block_at(&self, at: Address) -> Option<(Block, u64)> {
         let place = self.place(at)?;
@@ -444,7 +482,15 @@ impl HeapMap {
     /// Forgets which blocks of an extent lists hold, for a second and more careful look.
     pub fn unlist(&self, row: u32) {
         if let Some(extent) = self.extent(row) {
-            extent.bits().for_each(|bit| self.listed.clear(bit));
+            self.listed
+                .clear_run(extent.first_bit, extent.blocks().into());
+        }
+    }
+
+    /// Forgets that a list holds the block.
+    pub fn unlist_block(&self, id: BlockId) {
+        if let Some(bit) = self.bit(id) {
+            self.listed.clear(bit);
         }
     }
 

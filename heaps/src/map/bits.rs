@@ -33,9 +33,9 @@ impl Bits {
         self.pages.get(usize::try_from(index / PAGE_BITS).ok()?)
     }
 
-    /// The word of a bit, if its page exists.
+    /// The word of a bit, if its page exists; else the bit is clear.
     #[inline]
-    fn word(&self, index: u64) -> Option<&AtomicU64> {
+    pub(super) fn word(&self, index: u64) -> Option<&AtomicU64> {
         let page = self.page(index)?.get()?;
         page.get(usize::try_from(index % PAGE_BITS / 64).ok()?)
     }
@@ -147,12 +147,27 @@ impl Bits {
         }
     }
 
+    /// Clears the bits `first..first + count`.
+    pub fn clear_run(&self, first: u64, count: u64) {
+        self.each_word(first, count, |word, mask| {
+            word.fetch_and(!mask, Ordering::Relaxed);
+        });
+    }
+
     /// Set bits in `first..first + count`.
     pub fn count(&self, first: u64, count: u64) -> u64 {
+        let mut total = 0;
+        self.each_word(first, count, |word, mask| {
+            total += u64::from((word.load(Ordering::Relaxed) & mask).count_ones());
+        });
+        total
+    }
+
+    /// Every word that exists with bits in `first..first + count`, and which of its bits those are.
+    fn each_word(&self, first: u64, count: u64, mut visit: impl FnMut(&AtomicU64, u64)) {
         let end = first
             .saturating_add(count)
             .min((self.pages.len() as u64).saturating_mul(PAGE_BITS));
-        let mut total = 0;
         let mut at = first;
         while at < end {
             let Some(word) = self.word(at) else {
@@ -166,10 +181,9 @@ impl Bits {
             } else {
                 ((1u64 << width) - 1) << (at % 64)
             };
-            total += u64::from((word.load(Ordering::Relaxed) & mask).count_ones());
+            visit(word, mask);
             at = upto;
         }
-        total
     }
 }
 
@@ -212,5 +226,8 @@ mod tests {
         assert_eq!(bits.count(65, 63), 2);
         assert_eq!(bits.count(129, 126), 0);
         assert_eq!(bits.count(50_000, u64::MAX), 1);
+        bits.clear_run(63, 65);
+        assert_eq!(bits.count(0, 300), 4);
+        assert!(bits.get(0) && bits.get(128) && !bits.get(127));
     }
 }

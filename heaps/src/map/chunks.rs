@@ -1,5 +1,7 @@
 //! Where blocks of any size begin in a run of memory: one bit per granule.
 
+use std::sync::atomic::AtomicU64;
+
 use super::Bits;
 use crate::target::Address;
 
@@ -71,6 +73,12 @@ impl Chunks {
     #[inline]
     pub fn is_start(&self, granule: u32) -> bool {
         granule < self.granules && self.starts.get(granule.into())
+    }
+
+    /// The word with the bit that says whether a chunk begins at the granule, if one is set near it.
+    #[inline]
+    pub(super) fn word(&self, granule: u32) -> Option<&AtomicU64> {
+        (granule < self.granules).then(|| self.starts.word(granule.into()))?
     }
 
     /// The last chunk that begins at or before the granule.

@@ -256,14 +256,35 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// Where the word at `at` lies, not loaded yet: several such places can be found before the first is waited for. `None`
+    /// if the word is absent or straddles two windows.
+    #[inline]
+    pub fn place(&mut self, at: Address) -> Option<&'m [u8; 8]> {
+        if let Some(bytes) = self.bytes_within(at) {
+            return Some(bytes);
+        }
+        self.window = self.memory.window(at).ok()?;
+        self.bytes_within(at)
+    }
+
+    /// The word at a [`place`](Self::place).
+    #[inline]
+    pub fn load(&self, place: &[u8; 8]) -> u64 {
+        if self.little_endian {
+            u64::from_le_bytes(*place)
+        } else {
+            u64::from_be_bytes(*place)
+        }
+    }
+
+    #[inline]
+    fn bytes_within(&self, at: Address) -> Option<&'m [u8; 8]> {
+        let offset = usize::try_from(at.get().checked_sub(self.window.start.get())?).ok()?;
+        self.window.bytes.get(offset..)?.first_chunk::<8>()
+    }
+
     #[inline]
     fn within(&self, at: Address) -> Option<u64> {
-        let offset = usize::try_from(at.get().checked_sub(self.window.start.get())?).ok()?;
-        let bytes = self.window.bytes.get(offset..)?.first_chunk::<8>()?;
-        Some(if self.little_endian {
-            u64::from_le_bytes(*bytes)
-        } else {
-            u64::from_be_bytes(*bytes)
-        })
+        self.bytes_within(at).map(|bytes| self.load(bytes))
     }
 }

@@ -70,6 +70,7 @@ pub const PROGRAM: u64 = 0x5554_0000_1000;
 pub struct Bench {
     pub release: Release,
     pub process: Process,
+    heap_bytes: u64,
     /// Where the next chunk begins.
     next: u64,
     /// Size of the last chunk, if it is free.
@@ -87,9 +88,14 @@ pub struct Bench {
 impl Bench {
     /// A process of `threads` threads, each with a cache.
     pub fn new(release: Release, threads: usize) -> Self {
+        Self::with_heap(release, threads, HEAP_BYTES)
+    }
+
+    /// The same with a heap of that many bytes.
+    pub fn with_heap(release: Release, threads: usize, heap_bytes: u64) -> Self {
         let mut memory = FakeMemory::new();
         memory.zeroes(DATA..DATA + 0x3000, "rw", RegionKind::File);
-        memory.zeroes(HEAP..HEAP + HEAP_BYTES, "rw", RegionKind::Anonymous);
+        memory.zeroes(HEAP..HEAP + heap_bytes, "rw", RegionKind::Anonymous);
         let mut process = Process::new(memory);
         process.modules.push(module(
             0,
@@ -99,6 +105,7 @@ impl Bench {
         let mut bench = Self {
             release,
             process,
+            heap_bytes,
             next: HEAP,
             free_before: None,
             threads,
@@ -211,7 +218,7 @@ impl Bench {
     pub fn finish(mut self) -> Self {
         let release = self.release;
         let top = self.next;
-        self.chunk(HEAP + HEAP_BYTES - top);
+        self.chunk(HEAP + self.heap_bytes - top);
         for number in 1..=127 {
             let bin = self.bin(number);
             self.write(bin + 16, bin);
@@ -221,8 +228,8 @@ impl Bench {
         self.write(ARENA + release.bins - 16, top);
         self.write(tail, ARENA); // next
         self.write(tail + 16, 1); // attached_threads
-        self.write(tail + 24, HEAP_BYTES); // system_mem
-        self.write(tail + 32, HEAP_BYTES); // max_system_mem
+        self.write(tail + 24, self.heap_bytes); // system_mem
+        self.write(tail + 32, self.heap_bytes); // max_system_mem
         self.write_parameters();
         for (chunk, size) in std::mem::take(&mut self.binned) {
             self.bin_chunk(chunk, size);

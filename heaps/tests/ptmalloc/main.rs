@@ -1,5 +1,6 @@
 //! glibc's malloc, walked in processes that were written chunk by chunk.
 
+mod arcs;
 mod bench;
 mod damage;
 mod healthy;

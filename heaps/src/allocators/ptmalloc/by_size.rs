@@ -25,14 +25,20 @@ impl BySize {
     /// Counts a chunk.
     #[inline]
     pub fn add(&mut self, size: u64) {
+        self.add_many(size, 1);
+    }
+
+    /// Counts chunks of one size.
+    #[inline]
+    pub fn add_many(&mut self, size: u64, chunks: u64) {
         match usize::try_from(size / 16)
             .ok()
             .and_then(|index| self.small.get_mut(index))
         {
-            Some(count) => *count += 1,
+            Some(count) => *count += chunks,
             None => {
-                self.large += 1;
-                self.large_bytes = self.large_bytes.saturating_add(size);
+                self.large += chunks;
+                self.large_bytes = self.large_bytes.saturating_add(size.saturating_mul(chunks));
             }
         }
     }

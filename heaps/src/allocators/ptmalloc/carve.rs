@@ -97,6 +97,8 @@ pub struct Walk {
     pub damaged: (u64, u64),
     /// Memory that others took from the system between chunks of the run, the first few.
     pub gaps: Vec<Range<Address>>,
+    /// Some of the free chunks, at distances of a mebibyte or more, by address: places to enter bins at.
+    pub entrances: Vec<Address>,
 }
 
 impl Walk {
@@ -115,6 +117,7 @@ impl Walk {
         self.damaged.1 += part.damaged.1;
         self.gaps.extend(part.gaps);
         self.gaps.truncate(MAX_GAPS);
+        self.entrances.extend(part.entrances);
     }
 }
 
@@ -138,6 +141,8 @@ pub struct Run<'a> {
 const MAX_ODD: usize = 512;
 /// Gaps of one run that are kept.
 const MAX_GAPS: usize = 256;
+/// Bytes between the free chunks that are kept as entrances.
+const BETWEEN_ENTRANCES: u64 = 1 << 20;
 /// Damaged places of one run after which it is given up.
 const MAX_BROKEN: u64 = 20_000;
 /// Chunks that must lead on from a place for it to be taken for a chunk.
@@ -155,6 +160,8 @@ struct Walker<'a, 'm> {
     /// Probes that looking for a footing may still cost.
     budget: u64,
     piece: Option<(Address, Chunks)>,
+    /// Where the next free chunk is kept.
+    next_entrance: Address,
     out: Walk,
 }
 
@@ -249,6 +256,7 @@ impl<'a, 'm> Walker<'a, 'm> {
             bad: 8 | IS_MMAPPED | foreign,
             budget: (run.limit.offset_from(run.start).unwrap_or(0) / 4).saturating_add(1 << 20),
             piece: None,
+            next_entrance: from,
             out: Walk::default(),
         }
     }
@@ -354,6 +362,10 @@ impl<'a, 'm> Walker<'a, 'm> {
             });
         }
         self.out.free.add(last.size);
+        if last.at >= self.next_entrance {
+            self.out.entrances.push(last.at);
+            self.next_entrance = last.at.saturating_add(BETWEEN_ENTRANCES);
+        }
         true
     }
 

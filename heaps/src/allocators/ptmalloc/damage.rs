@@ -5,6 +5,7 @@
 //! list that runs into another one breaks behind the chunk that both hold.
 
 mod bins;
+mod clean;
 mod counts;
 mod end_marks;
 mod headers;
@@ -249,7 +250,7 @@ impl Inquiry<'_, '_> {
                 .is_some_and(|header| header & 1 == 0)
     }
 
-    /// Follows all lists once more, in order, and describes each.
+    /// Follows all lists once more, and describes in order those that are not clean.
     fn follow_again(&mut self) {
         for row in 0u32.. {
             if self.map.extent(row).is_none() {
@@ -257,8 +258,10 @@ impl Inquiry<'_, '_> {
             }
             self.map.unlist(row);
         }
-        self.passed.binned = vec![0; self.heap.arenas.rows.len()];
-        for list in self.lists {
+        let (clean, passed) = clean::mark_clean(self.heap, self.map, self.lists, &self.broken);
+        self.passed = passed;
+        let rest = self.lists.iter().zip(clean);
+        for (list, _) in rest.filter(|(_, clean)| !clean) {
             match list.kind {
                 Kind::Bin => self.follow_bin(list),
                 _ => self.follow_single(list),

@@ -9,6 +9,16 @@ use crate::target::StructLayout;
 
 /// Bytes in front of a block: `prev_size`, which belongs to the chunk before, and `size`.
 pub const HEADER: u64 = 16;
+/// Offsets of a free chunk's links: `fd`, `bk`, `fd_nextsize`, `bk_nextsize`. Of the first two the same in a bin's pseudo-chunk.
+pub const FORWARD: u64 = HEADER;
+/// `bk`.
+pub const BACK: u64 = HEADER + 8;
+/// `fd_nextsize`: in a large bin, to the next smaller size; null in the unsorted one.
+pub const NEXT_SIZE: u64 = HEADER + 16;
+/// `bk_nextsize`: to the next larger size.
+pub const BACK_SIZE: u64 = HEADER + 24;
+/// Chunks of this size and more have the last two.
+pub const LARGE: u64 = 0x400;
 /// `MALLOC_ALIGNMENT`.
 pub const ALIGNMENT: u64 = 16;
 /// `MINSIZE`.

@@ -1,10 +1,15 @@
 //! Every list of free chunks: caches, fastbins, bins; and the quick pass that only learns whether
 //! all is as it should be.
 
+mod arcs;
+mod pass;
+
+pub use pass::{Lane, Seen, in_turn};
+
 use super::PtmallocHeap;
 use super::arenas::Arena;
 use super::by_size::BySize;
-use super::layout::{ArenaLayout, BINS, FLAGS, HEADER, TcacheLayout, bin_of, fastbin_of};
+use super::layout::{ArenaLayout, BINS, HEADER, TcacheLayout, bin_of, fastbin_of};
 use super::tcaches::Tcache;
 use crate::anomaly::{HolderKind, ListRef};
 use crate::map::{BlockId, HeapMap};
@@ -44,9 +49,6 @@ pub struct ChunkList {
     pub size: Option<u64>,
 }
 
-/// Entries of one list that are followed: more than a core can hold would be a circle.
-pub const MAX_ENTRIES: u64 = 1 << 32;
-
 /// What the quick pass found.
 #[derive(Clone, Debug, Default)]
 pub struct Passed {
@@ -62,6 +64,34 @@ pub struct Passed {
     pub irregular: bool,
 }
 
+impl Passed {
+    /// Adds what was found elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        self.irregular |= other.irregular;
+        self.cached.merge(&other.cached);
+        self.in_tcaches += other.in_tcaches;
+        self.in_fastbins += other.in_fastbins;
+        for (to, from) in self.binned.iter_mut().zip(&other.binned) {
+            *to += from;
+        }
+    }
+
+    /// Adds a list of that many chunks.
+    pub fn add_list(&mut self, list: &ChunkList, chunks: u64) {
+        match list.kind {
+            Kind::Tcache => self.in_tcaches += chunks,
+            Kind::Fastbin => self.in_fastbins += chunks,
+            Kind::Bin => {
+                if let Some(count) = self.binned.get_mut(list.owner) {
+                    *count += chunks;
+                }
+                return;
+            }
+        }
+        self.cached.add_many(list.size.unwrap_or(0), chunks);
+    }
+}
+
 impl ChunkList {
     /// The chunk of an entry.
     pub fn chunk(&self, entry: Address) -> Option<Address> {
@@ -69,6 +99,16 @@ impl ChunkList {
             Kind::Tcache => entry.checked_sub(HEADER),
             Kind::Fastbin | Kind::Bin => Some(entry),
         }
+    }
+
+    /// Whether its entries can be told from one another's links alone: of one size, or in no order.
+    pub fn is_simple(&self) -> bool {
+        self.size.is_some() || self.kind == Kind::Bin && self.index == 1
+    }
+
+    /// Whether the list counts another number of entries.
+    pub fn is_miscounted(&self, walked: u64) -> bool {
+        self.recorded.is_some_and(|recorded| recorded != walked)
     }
 
     /// The bytes of a block of the list; 0 if they differ.
@@ -185,155 +225,11 @@ impl PtmallocHeap<'_> {
         }
     }
 
-    /// Follows all lists once, and marks what is in them.
-    pub(super) fn pass(&self, lists: &[ChunkList], map: &HeapMap) -> Passed {
-        // Kinds apart: the longest lists are fastbins and the unsorted bin.
-        let batches: Vec<&[ChunkList]> = lists
-            .chunk_by(|a, b| a.kind == b.kind)
-            .flat_map(|kind| kind.chunks(BATCH))
-            .collect();
-        let parts = crate::parallel::map(&batches, |batch| self.pass_batch(batch, map));
-        let mut out = Passed {
-            binned: vec![0; self.arenas.rows.len()],
-            ..Passed::default()
-        };
-        for part in parts.into_iter().flatten() {
-            out.irregular |= part.irregular;
-            out.cached.merge(&part.cached);
-            out.in_tcaches += part.in_tcaches;
-            out.in_fastbins += part.in_fastbins;
-            for (to, from) in out.binned.iter_mut().zip(part.binned) {
-                *to += from;
-            }
-        }
-        out
-    }
-
-    /// Follows some lists, several in turn so that their cache misses overlap.
-    fn pass_batch(&self, lists: &[ChunkList], map: &HeapMap) -> Option<Passed> {
-        let mut out = Passed {
-            binned: vec![0; self.arenas.rows.len()],
-            ..Passed::default()
-        };
-        let mut waiting = lists.iter();
-        let mut lanes: Vec<Lane<'_>> = Vec::with_capacity(LANES);
-        let mut seen = [Seen::default(); LANES];
-        loop {
-            while lanes.len() < LANES
-                && let Some(list) = waiting.next()
-            {
-                let mut lane = Lane {
-                    list,
-                    cursor: Cursor::new(self.target.memory),
-                    entry: list.head,
-                    before: list.at,
-                    walked: 0,
-                };
-                if !lane.is_done(&mut out) {
-                    lanes.push(lane);
-                }
-            }
-            if lanes.is_empty() {
-                return Some(out);
-            }
-            // All loads of a kind first: they do not depend on each other.
-            for (lane, seen) in lanes.iter_mut().zip(&mut seen) {
-                let chunk = lane.list.chunk(lane.entry);
-                let word = chunk.and_then(|chunk| chunk.checked_add(8));
-                seen.header = word.and_then(|word| lane.cursor.read_u64(word).ok());
-            }
-            for (lane, seen) in lanes.iter().zip(&mut seen) {
-                let chunk = lane.list.chunk(lane.entry);
-                seen.id = chunk.and_then(|chunk| map.chunk_at(chunk));
-            }
-            for seen in seen.iter_mut().take(lanes.len()) {
-                seen.listed = seen.id.is_some_and(|id| map.is_listed(id));
-            }
-            let mut seen = seen.into_iter();
-            lanes.retain_mut(|lane| {
-                let goes_on = seen
-                    .next()
-                    .is_some_and(|seen| self.step(lane, seen, map, &mut out));
-                if !goes_on {
-                    out.irregular = true;
-                }
-                goes_on && !lane.is_done(&mut out)
-            });
-        }
-    }
-
-    /// Looks at the lane's entry and goes on to the next one; whether all was as it should be so far
-    /// that there is a next one.
+    /// Whether a chunk lies in memory of the arena in row `owner`.
     #[inline]
-    fn step(&self, lane: &mut Lane<'_>, seen: Seen, map: &HeapMap, out: &mut Passed) -> bool {
-        let list = lane.list;
-        let Some(size) = seen.header.map(|header| header & !FLAGS) else {
-            return false;
-        };
-        if lane.walked >= MAX_ENTRIES {
-            return false;
-        }
-        let Some((id, chunk)) = self.admit(list, lane.entry, seen.id, size, map) else {
-            return false;
-        };
-        if seen.listed || map.mark_listed(id) {
-            map.mark_disputed(id);
-            return false;
-        }
-        lane.walked += 1;
-        let block = chunk.saturating_add(HEADER);
-        let Ok(word) = lane.cursor.read_u64(block) else {
-            return false;
-        };
-        match list.kind {
-            Kind::Bin => {
-                if let Some(count) = out.binned.get_mut(list.owner) {
-                    *count += 1;
-                }
-                let back = lane.cursor.read_u64(block.saturating_add(8));
-                if back != Ok(lane.before.get())
-                    || size >= 0x400
-                        && !self.skip_links_fit(list, chunk, lane.before, &mut lane.cursor)
-                {
-                    out.irregular = true;
-                }
-                lane.before = chunk;
-                lane.entry = Address::new(word);
-            }
-            Kind::Tcache | Kind::Fastbin => {
-                out.cached.add(size);
-                if list.kind == Kind::Fastbin {
-                    out.in_fastbins += 1;
-                } else {
-                    out.in_tcaches += 1;
-                    if self.key_is_wrong(list, block, &mut lane.cursor) {
-                        out.irregular = true;
-                    }
-                }
-                lane.entry = self.decode(block, word);
-            }
-        }
-        true
-    }
-
-    /// The chunk of an entry, if it belongs into the list.
-    #[inline]
-    fn admit(
-        &self,
-        list: &ChunkList,
-        entry: Address,
-        id: Option<BlockId>,
-        size: u64,
-        map: &HeapMap,
-    ) -> Option<(BlockId, Address)> {
-        let chunk = list.chunk(entry)?;
-        let id = id.or_else(|| self.mapped_at(map, chunk))?;
-        let own = list.kind == Kind::Tcache
-            || self
-                .arenas
-                .region_of(chunk)
-                .is_some_and(|region| region.arena == list.owner);
-        (own && list.takes(size, self.tcaches.layout.as_ref())).then_some((id, chunk))
+    pub(super) fn is_in_arena(&self, chunk: Address, owner: usize) -> bool {
+        let region = self.arenas.region_of(chunk);
+        region.is_some_and(|region| region.arena == owner)
     }
 
     /// A chunk with a mapping of its own: from 2.43 on caches hold them.
@@ -356,31 +252,6 @@ impl PtmallocHeap<'_> {
                     .read_u64(block.saturating_add(8))
                     .is_ok_and(|word| word != key)
             })
-    }
-
-    /// Whether a large chunk's links to the next smaller and larger size are answered.
-    pub(super) fn skip_links_fit(
-        &self,
-        list: &ChunkList,
-        chunk: Address,
-        before: Address,
-        cursor: &mut Cursor<'_>,
-    ) -> bool {
-        let mut word = |at: Address, offset| cursor.read_u64(at.saturating_add(offset)).ok();
-        let Some(next) = word(chunk, 32).map(Address::new) else {
-            return true;
-        };
-        let back = word(chunk, 40).map(Address::new).unwrap_or_default();
-        if next.is_null() {
-            // One of several of a size; a chunk of the unsorted bin has neither.
-            let mut size = |chunk| word(chunk, 8).map(|header| header & !FLAGS);
-            return if list.index > 1 {
-                before != list.at && size(before) == size(chunk)
-            } else {
-                back.is_null()
-            };
-        }
-        list.index > 1 && word(next, 40) == Some(chunk.get()) && word(back, 32) == Some(chunk.get())
     }
 
     /// A list, for people.
@@ -408,54 +279,6 @@ impl PtmallocHeap<'_> {
             head_word: list.head_word,
             class: list.index,
             class_bytes: list.block_bytes(),
-        }
-    }
-}
-
-/// What is known of a lane's entry before it is looked at.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// The chunk's size word.
-    header: Option<u64>,
-    /// The chunk, if the walk found it.
-    id: Option<BlockId>,
-    /// A list holds it already.
-    listed: bool,
-}
-
-/// Lists that are followed in turn.
-const LANES: usize = 16;
-/// Lists that one worker follows.
-const BATCH: usize = 128;
-
-/// A list that is being followed.
-struct Lane<'a> {
-    list: &'a ChunkList,
-    cursor: Cursor<'a>,
-    /// The entry to look at.
-    entry: Address,
-    /// In a bin, the one before it.
-    before: Address,
-    walked: u64,
-}
-
-impl Lane<'_> {
-    /// Whether the list has come to its end; says so if that is not where it should be.
-    fn is_done(&mut self, out: &mut Passed) -> bool {
-        let list = self.list;
-        match list.kind {
-            Kind::Bin if self.entry == list.at => {
-                let last = self.cursor.read_u64(list.at.saturating_add(24));
-                out.irregular |= last != Ok(self.before.get());
-                true
-            }
-            Kind::Tcache | Kind::Fastbin if self.entry.is_null() => {
-                out.irregular |= list
-                    .recorded
-                    .is_some_and(|recorded| recorded != self.walked);
-                true
-            }
-            _ => false,
         }
     }
 }

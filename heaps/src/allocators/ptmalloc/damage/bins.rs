@@ -1,14 +1,12 @@
 //! Unsorted, small and large bins: circles of double links, and the links between sizes.
 
 use super::{Cut, Inquiry};
-use crate::allocators::ptmalloc::layout::{ALIGNMENT, BINS};
+use crate::allocators::ptmalloc::layout::{
+    ALIGNMENT, BACK, BACK_SIZE, BINS, FORWARD, LARGE, NEXT_SIZE,
+};
 use crate::allocators::ptmalloc::lists::ChunkList;
 use crate::anomaly::{AnomalyKind, Edge, Repair};
 use crate::target::Address;
-
-/// Offsets of the links in a chunk.
-const FORWARD: u64 = 16;
-const BACK: u64 = 24;
 
 /// One way through a bin.
 struct Way {
@@ -293,11 +291,13 @@ impl Inquiry<'_, '_> {
             })
             .map(|(_, (chunk, _))| *chunk)
             .collect();
+        let mut passed = 0;
         for (position, (chunk, size)) in (0u64..).zip(chunks.iter().zip(&sizes)) {
-            if *size < 0x400 || self.broken.contains(chunk) {
+            let place = (firsts.get(passed) == Some(chunk)).then_some(passed);
+            passed += usize::from(place.is_some());
+            if *size < LARGE || self.broken.contains(chunk) {
                 continue;
             }
-            let place = firsts.iter().position(|first| first == chunk);
             let (smaller, larger) = match place {
                 Some(place) if list.index > 1 => {
                     let around = |step: usize| {
@@ -312,8 +312,8 @@ impl Inquiry<'_, '_> {
                 None if list.index == 1 => (Address::new(0), Some(Address::new(0))),
                 None => (Address::new(0), None),
             };
-            self.check_size_link(list, *chunk, position, 32, Some(smaller));
-            self.check_size_link(list, *chunk, position, 40, larger);
+            self.check_size_link(list, *chunk, position, NEXT_SIZE, Some(smaller));
+            self.check_size_link(list, *chunk, position, BACK_SIZE, larger);
         }
     }
 
@@ -352,7 +352,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::FreeWord {
                 block,
                 at,
-                what: if offset == 32 {
+                what: if offset == NEXT_SIZE {
                     "link to the next smaller size (fd_nextsize)"
                 } else {
                     "link to the next larger size (bk_nextsize)"
