@@ -14,8 +14,8 @@ allocator=$(allocator_of "$release")
 [ $# -ge 3 ] || fail "usage: generate-heap.sh OUTDIR GB MILLIONS [THREADS [SEED]] [--damage double-free|overrun]"
 kernel_writes_cores
 out=$1
-bytes=$(awk "BEGIN { printf \"%d\", $2 * 1024 * 1024 * 1024 }")
-blocks=$(awk "BEGIN { printf \"%d\", $3 * 1000000 }")
+bytes=$(awk "BEGIN { printf \"%.0f\", $2 * 1024 * 1024 * 1024 }")
+blocks=$(awk "BEGIN { printf \"%.0f\", $3 * 1000000 }")
 shift 3
 
 mkdir -p "$out"
