@@ -142,19 +142,10 @@ impl Session {
             Arc::clone(&search),
             options.limit,
         ));
-        let threads = Unwinder::new(
-            Arc::clone(&memory),
-            Arc::clone(&modules),
-            core.threads().to_vec(),
-            core.arch(),
-        )
-        .with_code_mask(core.code_mask())
-        .with_signal(core.signal())
-        .with_debug_info(Arc::clone(&debug));
         Ok(Session {
             limits: limits::of_core(&core, &memory, &modules),
             environment: environment::find(&core, &memory).unwrap_or_default(),
-            threads,
+            threads: unwinder(&core, &memory, &modules, &debug),
             core,
             memory,
             modules,
@@ -163,6 +154,24 @@ impl Session {
             limit: options.limit,
             jobs: options.jobs,
             diagnostics,
+        })
+    }
+
+    /// Opens the same core again, whose memory and registers have been rewritten since, but not its mappings: what is known of
+    /// modules and their files is kept. For the image of a living process.
+    ///
+    /// # Errors
+    /// If the core is unusable now.
+    pub fn reopened(self) -> Result<Session, SessionError> {
+        let core = CoreFile::open(self.core.path())?;
+        let mut memory = AddressSpace::new(&core);
+        memory.add_backing(self.modules.backing());
+        let memory = Arc::new(memory);
+        Ok(Session {
+            threads: unwinder(&core, &memory, &self.modules, &self.debug),
+            core,
+            memory,
+            ..self
         })
     }
 
@@ -261,6 +270,23 @@ impl Session {
     pub fn limits(&self) -> &[Limit] {
         &self.limits
     }
+}
+
+fn unwinder(
+    core: &CoreFile,
+    memory: &Arc<AddressSpace>,
+    modules: &Arc<ModuleSet>,
+    debug: &Arc<DebugInfo>,
+) -> Unwinder {
+    Unwinder::new(
+        Arc::clone(memory),
+        Arc::clone(modules),
+        core.threads().to_vec(),
+        core.arch(),
+    )
+    .with_code_mask(core.code_mask())
+    .with_signal(core.signal())
+    .with_debug_info(Arc::clone(debug))
 }
 
 impl std::fmt::Debug for Session {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # step-all.sh [RELEASE...]: steps fixtures/stepped/<release> (all if none is named) through every operation, alone and with a second
-# thread parked in the middle of its own, and reads the heap at every boundary: hours. What it prints stands in docs/accuracy.md. Images
-# that gave an alarm are kept under fixtures/alarms. Returns 1 if one was critical.
+# thread parked in the middle of its own (each in its own arena, then both in one), and reads the heap at every boundary: an hour or
+# two. PAIRS: windows of an operation at which a thread is parked. What it prints stands in docs/accuracy.md. Images that gave an alarm
+# are kept under fixtures/alarms. Returns 1 if one was critical.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build -q --release -p stepper
@@ -9,9 +10,12 @@ if (($# == 0)); then
     mapfile -t releases < <(cd fixtures/stepped && ls)
     set -- "${releases[@]}"
 fi
+PAIRS=${PAIRS:-20}
 status=0
 for release in "$@"; do
     echo "== $release"
-    target/release/stepper --keep "fixtures/alarms/$release" --pairs "${PAIRS:-20}" "fixtures/stepped/$release" || status=1
+    target/release/stepper --keep "fixtures/alarms/$release" --pairs "$PAIRS" "fixtures/stepped/$release" || status=1
+    target/release/stepper --keep "fixtures/alarms/$release" --pairs "$PAIRS" --pairs-only --env MALLOC_CONF=narenas:1 \
+        --env GLIBC_TUNABLES=glibc.malloc.arena_max=1 "fixtures/stepped/$release" || status=1
 done
 exit $status

@@ -117,7 +117,8 @@ pub fn version_after(memory: &dyn TargetMemory, module: &Module, mark: &[u8]) ->
 
 fn find_version(bytes: &[u8], mark: &[u8]) -> Option<String> {
     let mut rest = bytes;
-    while let Some(at) = rest.windows(mark.len()).position(|window| window == mark) {
+    let finder = memchr::memmem::Finder::new(mark);
+    while let Some(at) = finder.find(rest) {
         rest = rest.get(at + mark.len()..)?;
         let text: String = rest
             .iter()

@@ -10,8 +10,19 @@ use nix::unistd::Pid;
 
 use crate::process::{Process, Registers};
 
+/// What an instruction's write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The memory holds what it held.
+    Same,
+    /// It holds something else.
+    Other,
+    /// It is in no known mapping.
+    Nowhere,
+}
+
 /// A part of the process's memory and where its bytes stand in the file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Segment {
     start: u64,
     end: u64,
@@ -22,7 +33,7 @@ struct Segment {
 }
 
 /// A mapping of a file, for the note.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct MappedFile {
     start: u64,
     end: u64,
@@ -35,6 +46,9 @@ pub struct Image {
     path: PathBuf,
     file: File,
     segments: Vec<Segment>,
+    files: Vec<MappedFile>,
+    /// How often the mappings of files were others than before.
+    generation: u64,
     /// Where each thread's registers stand in the file.
     statuses: Vec<(Pid, u64)>,
 }
@@ -56,8 +70,15 @@ impl Image {
     pub fn new(path: &Path, process: &Process) -> io::Result<Self> {
         let mut image = Self {
             path: path.to_owned(),
-            file: File::create(path)?,
+            file: File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)?,
             segments: Vec::new(),
+            files: Vec::new(),
+            generation: 0,
             statuses: Vec::new(),
         };
         image.rebuild(process)?;
@@ -67,6 +88,11 @@ impl Image {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A number that changes with the mappings of files.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Writes it anew: mappings, threads, all memory.
@@ -114,7 +140,16 @@ impl Image {
             .into_iter()
             .map(|(thread, at)| (thread, at + headers))
             .collect();
+        let kept_of_files = |segments: &[Segment]| -> Vec<(u64, u64)> {
+            let of_file = |segment: &&Segment| files.iter().any(|it| it.start == segment.start);
+            let segments = segments.iter().filter(of_file);
+            segments.map(|it| (it.start, it.kept)).collect()
+        };
+        if self.files != files || kept_of_files(&self.segments) != kept_of_files(&segments) {
+            self.generation += 1;
+        }
         self.segments = segments;
+        self.files = files;
         let mut bytes = Vec::new();
         for segment in &self.segments {
             bytes.resize(segment.kept as usize, 0);
@@ -126,22 +161,27 @@ impl Image {
         self.refresh_registers(process)
     }
 
-    /// Copies memory that may have changed. `false` if it is in no known mapping.
+    /// Copies memory that may have changed.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn refresh(&mut self, process: &Process, range: &Range<u64>) -> io::Result<bool> {
+    /// If the file cannot be read or written.
+    pub fn refresh(&mut self, process: &Process, range: &Range<u64>) -> io::Result<Written> {
         let Some(segment) = self.segment_at(range.start) else {
-            return Ok(false);
+            return Ok(Written::Nowhere);
         };
         let end = range.end.min(segment.start + segment.kept);
         let mut bytes = vec![0; end.saturating_sub(range.start) as usize];
-        if process.read(range.start, &mut bytes).is_err() {
-            return Ok(false);
+        if end != range.end || process.read(range.start, &mut bytes).is_err() {
+            return Ok(Written::Nowhere);
         }
         let offset = segment.offset + (range.start - segment.start);
+        let mut before = vec![0; bytes.len()];
+        self.file.read_exact_at(&mut before, offset)?;
+        if before == bytes {
+            return Ok(Written::Same);
+        }
         self.file.write_all_at(&bytes, offset)?;
-        Ok(end == range.end)
+        Ok(Written::Other)
     }
 
     /// Copies the registers of all threads.

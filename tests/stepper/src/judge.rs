@@ -71,31 +71,91 @@ fn findings(target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
     Ok((analysis.heaps.len(), findings))
 }
 
-/// Reads an image, as if all files were stripped: the hardest way, and the fastest to do a million times.
-///
-/// # Errors
-/// If it is no core.
-pub fn judge(core: &Path, binary: &Path) -> Result<Judgement, String> {
-    let session = Session::open(&SessionOptions {
-        files: vec![PathBuf::from(core), PathBuf::from(binary)],
-        search: SearchPaths::default(),
-        limit: LocateLimit(LocatedBy::Structure),
-        jobs: None,
-        open: Default::default(),
-    })
-    .map_err(|error| error.to_string())?;
-    let target = session.target();
+/// Reads the images of one process, one after the other.
+pub struct Reader {
+    core: PathBuf,
+    binary: PathBuf,
+    /// With the number of the mappings of files that it was opened for.
+    session: Option<(u64, Session)>,
+    naive: Option<Naive>,
+}
+
+/// What is said of memory by a reader who believes that nobody is inside the allocator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naive {
+    /// Heaps that were recognised.
+    pub heaps: usize,
+    /// Kinds and places of the findings.
+    pub said: Vec<(&'static str, Address)>,
+}
+
+impl Reader {
+    /// Of this image and the program that it is of.
+    pub fn new(core: &Path, binary: &Path) -> Self {
+        Self {
+            core: core.to_owned(),
+            binary: binary.to_owned(),
+            session: None,
+            naive: None,
+        }
+    }
+
+    /// What a naive reader said last.
+    pub fn naive(&self) -> Option<&Naive> {
+        self.naive.as_ref()
+    }
+
+    /// Reads the image, as if all files were stripped: the hardest way, and the fastest to do a million times. Of what is
+    /// known of the process the mappings of files are kept while `generation` stays the same, and what a naive reader said
+    /// where no memory has `changed`.
+    ///
+    /// # Errors
+    /// If it is no core.
+    pub fn judge(&mut self, generation: u64, changed: bool) -> Result<Judgement, String> {
+        let session = match self.session.take() {
+            Some((known, session)) if known == generation => session.reopened(),
+            _ => Session::open(&SessionOptions {
+                files: vec![self.core.clone(), self.binary.clone()],
+                search: SearchPaths::default(),
+                limit: LocateLimit(LocatedBy::Structure),
+                jobs: None,
+                open: Default::default(),
+            }),
+        };
+        let session = session.map_err(|error| error.to_string())?;
+        let naive = match self.naive.take().filter(|_| !changed) {
+            Some(known) => known,
+            None => naive(session.target())?,
+        };
+        let judgement = judgement(session.target(), &naive);
+        self.naive = Some(naive);
+        self.session = Some((generation, session));
+        judgement
+    }
+}
+
+fn naive(target: Target<'_>) -> Result<Naive, String> {
     let elsewhere = Elsewhere::of(target.threads);
-    let (heaps, naive) = findings(Target {
+    let (heaps, findings) = findings(Target {
         threads: &elsewhere,
         ..target
     })?;
-    let mut judgement = Judgement {
+    Ok(Naive {
         heaps,
-        naive: naive.len(),
+        said: findings
+            .iter()
+            .map(|finding| (finding.kind.code(), finding.at))
+            .collect(),
+    })
+}
+
+fn judgement(target: Target<'_>, naive: &Naive) -> Result<Judgement, String> {
+    let mut judgement = Judgement {
+        heaps: naive.heaps,
+        naive: naive.said.len(),
         ..Judgement::default()
     };
-    if naive.is_empty() {
+    if naive.said.is_empty() {
         return Ok(judgement);
     }
     for finding in findings(target)?.1 {

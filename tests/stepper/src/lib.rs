@@ -8,5 +8,6 @@
 pub mod effect;
 pub mod image;
 pub mod judge;
+pub mod pairs;
 pub mod process;
 pub mod run;

@@ -1,9 +1,10 @@
-//! `stepper [--keep DIR] [--limit N] [--env NAME=VALUE]... [--pairs N] PROGRAM [OPERATION]...`: steps the program through the
+//! `stepper [--keep DIR] [--limit N] [--env NAME=VALUE]... [--pairs N [--pairs-only]] PROGRAM [OPERATION]...`: steps the program through the
 //! operations (all of them if none is named) and says at how many boundaries its heap was read, and what was said.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use stepper::pairs;
 use stepper::run::{self, Plan, Tally};
 
 /// What `testdata/stepped.c` does in a thread that has used the allocator before.
@@ -34,6 +35,8 @@ struct Options {
     plan: Plan,
     /// Windows of the first of two threads at which it is parked.
     pairs: usize,
+    /// Nothing but pairs.
+    only: bool,
 }
 
 fn parse() -> Result<Options, String> {
@@ -45,6 +48,7 @@ fn parse() -> Result<Options, String> {
         limit: 2_000_000,
     };
     let mut pairs = 0;
+    let mut only = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(word) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{word} needs a value"));
@@ -52,6 +56,7 @@ fn parse() -> Result<Options, String> {
             "--keep" => plan.keep = Some(value()?.into()),
             "--limit" => plan.limit = value()?.parse().map_err(|_| "--limit: no number")?,
             "--pairs" => pairs = value()?.parse().map_err(|_| "--pairs: no number")?,
+            "--pairs-only" => only = true,
             "--env" => {
                 let value = value()?;
                 let (name, value) = value.split_once('=').ok_or("--env needs NAME=VALUE")?;
@@ -71,7 +76,7 @@ fn parse() -> Result<Options, String> {
     if plan.operations.is_empty() {
         plan.operations = known;
     }
-    Ok(Options { plan, pairs })
+    Ok(Options { plan, pairs, only })
 }
 
 /// Alarms that are shown of an operation: the next ones say the same.
@@ -123,7 +128,7 @@ fn main() -> ExitCode {
 
 /// The number of boundaries with a critical finding.
 fn run_all() -> Result<u64, String> {
-    let Options { plan, pairs } = parse()?;
+    let Options { plan, pairs, only } = parse()?;
     let say = |error: std::io::Error| format!("{}: {error}", plan.program.display());
     println!("operation          boundaries      read windows   naive   noted warned critical");
     let mut total = Tally {
@@ -134,9 +139,11 @@ fn run_all() -> Result<u64, String> {
         show(&tally);
         total.add(&tally);
     };
-    run::run(&plan, &mut done).map_err(say)?;
+    if !only {
+        run::run(&plan, &mut done).map_err(say)?;
+    }
     if pairs > 0 {
-        run::run_pairs(&plan, pairs, &mut done).map_err(say)?;
+        pairs::run_pairs(&plan, pairs, &mut done).map_err(say)?;
     }
     total.alarms.clear();
     show(&total);

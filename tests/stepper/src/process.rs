@@ -308,6 +308,15 @@ const STOP: i32 = 128;
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
+        // A process whose traced threads were not waited for cannot be waited for.
+        let others = self.threads.iter().filter(|thread| **thread != self.pid());
+        for &thread in others {
+            while let Ok(status) = waitpid(thread, Some(WaitPidFlag::__WALL)) {
+                if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+                    break;
+                }
+            }
+        }
         while let Ok(status) = waitpid(self.pid(), Some(WaitPidFlag::__WALL)) {
             if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
                 break;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use crate::effect;
-use crate::image::Image;
-use crate::judge::{self, Judgement};
+use crate::effect::{self, Effect};
+use crate::image::{Image, Written};
+use crate::judge::{Judgement, Reader};
 use crate::process::{Process, Registers, Stepped};
 
 /// What is stepped.
@@ -40,6 +40,15 @@ pub struct Alarm {
     pub core: Option<PathBuf>,
 }
 
+/// Where a window opens: a run of boundaries at which a naive reader is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Instructions since the operation began.
+    pub step: u64,
+    /// Program counter.
+    pub pc: u64,
+}
+
 /// What came of one operation.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -56,7 +65,7 @@ pub struct Tally {
     /// Boundaries at which no heap was recognised.
     pub unrecognised: u64,
     /// The first instruction of each run of boundaries at which a naive reader is wrong.
-    pub windows: Vec<u64>,
+    pub windows: Vec<Window>,
     /// Boundaries with a warning, none critical.
     pub warned: u64,
     /// Boundaries with a critical finding.
@@ -64,18 +73,22 @@ pub struct Tally {
     /// The first of both.
     pub alarms: Vec<Alarm>,
     /// The operation was not stepped to its end: `limit` instructions were reached, or it waits for
-    /// a parked thread.
+    /// a parked thread, in the kernel or turning.
     pub cut: bool,
 }
 
 /// Alarms that are remembered per operation.
 const MAX_ALARMS: usize = 20;
 
-struct Stepper<'p> {
-    plan: &'p Plan,
-    process: Process,
-    image: Image,
+pub(crate) struct Stepper<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) process: Process,
+    pub(crate) image: Image,
+    reader: Reader,
 }
+
+/// Instructions without a change of memory after which a thread beside a parked one counts as waiting for it.
+const TURNING: u64 = 20_000;
 
 /// Starts the program and steps every operation that it announces; `done` is told of each at its end.
 ///
@@ -88,12 +101,7 @@ pub fn run(plan: &Plan, mut done: impl FnMut(Tally)) -> io::Result<()> {
     let Some(mut thread) = process.run_to_mark(&all)? else {
         return Ok(());
     };
-    let image = Image::new(&directory.path().join("core"), &process)?;
-    let mut stepper = Stepper {
-        plan,
-        process,
-        image,
-    };
+    let mut stepper = Stepper::new(plan, process, &directory.path().join("core"))?;
     loop {
         // The mark at an operation's end has no name.
         if let Some(operation) = stepper.announced(thread)? {
@@ -108,67 +116,24 @@ pub fn run(plan: &Plan, mut done: impl FnMut(Tally)) -> io::Result<()> {
     }
 }
 
-/// Two threads: the first is stepped `parked` instructions into its operation and left there, then
-/// the second is stepped through its own. Without `parked` the first one is stepped, alone.
-///
-/// # Errors
-/// If the program cannot be traced or its image not be written.
-pub fn run_pair(plan: &Plan, parked: Option<u64>) -> io::Result<Option<Tally>> {
-    let directory = tempfile::tempdir()?;
-    let mut process = Process::start(&plan.program, &plan.operations, &plan.environment)?;
-    let all = process.threads().to_vec();
-    let Some(one) = process.run_to_mark(&all)? else {
-        return Ok(None);
-    };
-    let rest: Vec<Pid> = process
-        .threads()
-        .iter()
-        .copied()
-        .filter(|it| *it != one)
-        .collect();
-    let Some(two) = process.run_to_mark(&rest)? else {
-        return Ok(None);
-    };
-    // Which thread comes first is chance; which operation is parked is not.
-    let image = Image::new(&directory.path().join("core"), &process)?;
-    let mut stepper = Stepper {
-        plan,
-        process,
-        image,
-    };
-    let first = plan.operations.last().and_then(|pair| pair.split_once('+'));
-    let (Some(name_one), Some(name_two)) = (stepper.announced(one)?, stepper.announced(two)?)
-    else {
-        return Ok(None);
-    };
-    let swap = first.is_some_and(|(first, _)| first != name_one);
-    let (held, stepped) = if swap { (two, one) } else { (one, two) };
-    let (held_name, name) = if swap {
-        (name_two, name_one)
-    } else {
-        (name_one, name_two)
-    };
-    let Some(parked) = parked else {
-        return stepper.operation(held, held_name, Some(stepped)).map(Some);
-    };
-    for _ in 0..parked {
-        if stepper.process.step(held)? != Stepped::Done {
-            return Ok(None);
-        }
+impl<'p> Stepper<'p> {
+    pub(crate) fn new(plan: &'p Plan, process: Process, core: &Path) -> io::Result<Self> {
+        Ok(Self {
+            image: Image::new(core, &process)?,
+            reader: Reader::new(core, &plan.program),
+            plan,
+            process,
+        })
     }
-    stepper.image.rebuild(&stepper.process)?;
-    stepper.operation(stepped, name, Some(held)).map(Some)
-}
 
-impl Stepper<'_> {
     /// The name of the operation that a thread at a mark announces.
-    fn announced(&self, thread: Pid) -> io::Result<Option<String>> {
+    pub(crate) fn announced(&self, thread: Pid) -> io::Result<Option<String>> {
         let registers = self.process.registers(thread)?;
         Ok(self.process.text(registers.rdi))
     }
 
     /// Steps a thread to its next mark or its end.
-    fn operation(
+    pub(crate) fn operation(
         &mut self,
         thread: Pid,
         operation: String,
@@ -178,14 +143,18 @@ impl Stepper<'_> {
             operation,
             ..Tally::default()
         };
-        let mut naive = self.read(&mut tally, thread)?;
+        let mut naive = self.read(&mut tally, thread, true)?;
+        // A thread that is parked in a window leaves it open: what it shows is read again only with what changes.
+        let parked_alone = parked.and_then(|_| self.reader.naive().cloned());
+        let mut last_change = 0;
         loop {
             let registers = self.process.registers(thread)?;
             let effect = effect::of(self.process.code_at(registers.rip), &registers);
             if effect.mark {
                 return Ok(tally);
             }
-            if tally.boundaries >= self.plan.limit {
+            let turns = parked.is_some() && tally.boundaries - last_change > TURNING;
+            if tally.boundaries >= self.plan.limit || turns {
                 tally.cut = true;
                 return Ok(tally);
             }
@@ -197,31 +166,47 @@ impl Stepper<'_> {
                 }
                 Stepped::Done => tally.boundaries += 1,
             }
-            if effect.system_call {
-                self.image.rebuild(&self.process)?;
-            }
-            let mut changed = effect.system_call;
-            for range in &effect.writes {
-                if !self.image.refresh(&self.process, range)? {
-                    self.image.rebuild(&self.process)?;
-                }
-                changed |= !self.image.is_stack(range.start, &registers);
+            let changed = self.follow(&effect, &registers)?;
+            if changed {
+                last_change = tally.boundaries;
             }
             if changed || naive {
                 let before = naive;
-                naive = self.read(&mut tally, thread)?;
+                naive = self.read(&mut tally, thread, changed)?
+                    && self.reader.naive() != parked_alone.as_ref();
                 if naive && !before {
-                    tally.windows.push(tally.boundaries);
+                    let pc = self.process.registers(thread)?.rip;
+                    let step = tally.boundaries;
+                    tally.windows.push(Window { step, pc });
                 }
             }
         }
     }
 
+    /// Keeps the image true after a step; whether memory beside the stack has changed.
+    fn follow(&mut self, effect: &Effect, before: &Registers) -> io::Result<bool> {
+        if effect.system_call {
+            self.image.rebuild(&self.process)?;
+            return Ok(true);
+        }
+        let mut changed = false;
+        for range in &effect.writes {
+            let written = self.image.refresh(&self.process, range)?;
+            if written == Written::Nowhere {
+                self.image.rebuild(&self.process)?;
+            }
+            changed |= written != Written::Same && !self.image.is_stack(range.start, before);
+        }
+        Ok(changed)
+    }
+
     /// Reads the heap; whether a naive reader would call it damaged.
-    fn read(&mut self, tally: &mut Tally, thread: Pid) -> io::Result<bool> {
+    fn read(&mut self, tally: &mut Tally, thread: Pid, changed: bool) -> io::Result<bool> {
         self.image.refresh_registers(&self.process)?;
-        let judgement =
-            judge::judge(self.image.path(), &self.plan.program).map_err(io::Error::other)?;
+        let judgement = self
+            .reader
+            .judge(self.image.generation(), changed)
+            .map_err(io::Error::other)?;
         tally.read += 1;
         tally.unrecognised += u64::from(judgement.heaps == 0);
         tally.naive += u64::from(judgement.naive > 0);
@@ -281,35 +266,4 @@ impl Tally {
         self.windows.extend_from_slice(&other.windows);
         self.alarms.extend_from_slice(&other.alarms);
     }
-}
-
-/// Parks one thread at windows of `refill` and of `flush`, `each` of either at even distances, and
-/// steps another thread through both operations.
-///
-/// # Errors
-/// If the program cannot be traced or its image not be written.
-pub fn run_pairs(plan: &Plan, each: usize, mut done: impl FnMut(Tally)) -> io::Result<()> {
-    for parked in ["refill", "flush"] {
-        for stepped in ["refill", "flush"] {
-            let pair = Plan {
-                operations: vec!["threaded".into(), format!("{parked}+{stepped}")],
-                ..plan.clone()
-            };
-            let Some(alone) = run_pair(&pair, None)? else {
-                continue;
-            };
-            let mut sum = Tally {
-                operation: format!("{parked}+{stepped}"),
-                ..Tally::default()
-            };
-            let stride = alone.windows.len().div_ceil(each.max(1)).max(1);
-            for &window in alone.windows.iter().step_by(stride) {
-                if let Some(tally) = run_pair(&pair, Some(window))? {
-                    sum.add(&tally);
-                }
-            }
-            done(sum);
-        }
-    }
-    Ok(())
 }

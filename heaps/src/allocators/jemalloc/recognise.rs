@@ -15,11 +15,7 @@ fn find_version(bytes: &[u8]) -> Option<String> {
     const BEFORE: usize = 16;
     let mark = b"-g";
     let mut from = 0;
-    while let Some(place) = bytes
-        .get(from..)?
-        .windows(mark.len())
-        .position(|pair| pair == mark)
-    {
+    while let Some(place) = memchr::memmem::find(bytes.get(from..)?, mark) {
         let at = from + place;
         from = at + mark.len();
         let hash = bytes.get(from..from + HASH)?;
