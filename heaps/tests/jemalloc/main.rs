@@ -8,7 +8,7 @@ use heaps::allocators::{Allocator, Detection, Heap};
 use heaps::anomaly::{AnomalyKind, Stray};
 use heaps::target::{Address, Target};
 use heaps::walk::{Walked, walk};
-use scene::{CODE, EDATA, LARGE, SLAB, SLAB_2, Scene};
+use scene::{CODE, EDATA, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene};
 
 /// Finds the only heap, walks it, and lets `look` look at both.
 fn with_heap<R>(target: Target<'_>, look: impl FnOnce(&dyn Heap, Walked) -> R) -> R {
@@ -162,6 +162,24 @@ fn marks_that_were_written_over_are_one_anomaly() {
         panic!("{:?}", only(&scene));
     };
     assert_eq!((of, word), (at(EDATA), at(EDATA + 64)));
+}
+
+/// One lost word is one anomaly: what the lost leaf maps is read all the same.
+#[test]
+fn a_slot_that_does_not_lead_to_its_leaf_any_more() {
+    let mut scene = Scene::healthy();
+    scene.go_far();
+    with_heap(scene.process.target(), |_, walked| {
+        assert_eq!(walked.anomalies, []);
+    });
+    let leaf = scene.process.memory.word(FAR_SLOT);
+    for found in [0, leaf ^ 1 << 6, leaf ^ 1 << 3, leaf ^ 1 << 40, 0x41] {
+        scene.process.memory.write_u64(FAR_SLOT, found);
+        let (AnomalyKind::Metadata { at: word, what, .. }, false) = only(&scene) else {
+            panic!("{:?}", only(&scene));
+        };
+        assert_eq!((word, what), (at(FAR_SLOT), "rtree_node_elm_t"));
+    }
 }
 
 #[test]

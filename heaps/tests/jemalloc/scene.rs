@@ -14,12 +14,17 @@ const EMAP: u64 = DATA + 0x9000;
 const BIN_INFOS: u64 = DATA + 0x20_a000;
 /// The block of base memory: header, base, arena, descriptors, a leaf of the page map.
 const BLOCK: u64 = 0x7f10_0000_0000;
-const BLOCK_BYTES: u64 = 0x40_0000;
+const BLOCK_BYTES: u64 = 0x60_0000;
 const BASE: u64 = BLOCK + 0xc0;
 const ARENA: u64 = BLOCK + 0x10c0;
 /// The first descriptor; the others follow, 128 bytes each.
 pub const EDATA: u64 = BLOCK + 0x2_0000;
 const LEAF: u64 = BLOCK + 0x20_0000;
+/// A leaf for memory of another gigabyte.
+const FAR_LEAF: u64 = BLOCK + 0x40_0000;
+const FAR: u64 = 0x7f40_0000_0000;
+/// The slot of the page map that leads there.
+pub const FAR_SLOT: u64 = EMAP + 0x78 + 8 * (FAR >> 30);
 /// Two slabs of 64 regions of 64 bytes.
 pub const SLAB: u64 = 0x7f20_0000_0000;
 pub const SLAB_2: u64 = SLAB + 0x1000;
@@ -164,6 +169,27 @@ impl Scene {
         self.word(SLOW + 168, CACHE);
         self.word(CACHE, SLOW);
         self.word(ARENA + 0x2898, SLOW);
+    }
+
+    /// A free extent of four pages in another gigabyte, the only one of its leaf, in the list of free extents and in a heap.
+    pub fn go_far(&mut self) {
+        let memory = &mut self.process.memory;
+        memory.zeroes(FAR..FAR + 0x4000, "rw", RegionKind::Anonymous);
+        let (dirty, far) = (EDATA + 3 * 128, EDATA + 5 * 128);
+        self.word(FAR_SLOT, FAR_LEAF);
+        self.word(far, bits(false, 1, 232, 0));
+        self.word(far + 8, FAR);
+        self.word(far + 16, 0x4000);
+        let page = (FAR >> 12) & 0x3_ffff;
+        for page in [page, page + 3] {
+            self.word(FAR_LEAF + page * 8, 232 << 48 | far | 1 << 2);
+        }
+        for (at, other) in [(dirty, far), (far, dirty)] {
+            self.word(at + 64, other);
+            self.word(at + 72, other);
+        }
+        self.word(ARENA + 0x29e8 + 0x2618, 8 + 4);
+        self.word(ARENA + 0x29e8 + 0x70 + 0x20 + 3 * 32, far);
     }
 
     /// What the cache holds of the class of 64 bytes: the one that malloc takes next comes first.

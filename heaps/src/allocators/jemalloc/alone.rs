@@ -11,14 +11,15 @@
 //!
 //! All of this is believed only if the heap that follows agrees with itself.
 
-use std::collections::BTreeMap;
+pub mod leaves;
 
 use super::arenas::{self, Arenas, MAX_ARENAS};
-use super::extents::Row;
+use super::extents::Source;
 use super::layout::Layout;
-use super::tree::{Geometry, Leaf, Lost, Tree};
+use super::sizes::Sizes;
+use super::tree::{Geometry, Tree};
 use crate::scan::nonzero_words;
-use crate::target::{Address, Cursor, MemoryExt, Module, TargetMemory};
+use crate::target::{Address, Module, TargetMemory};
 
 /// Where `arenas` is, for a layout with which there is an arena 0.
 pub fn find_arenas(
@@ -88,14 +89,19 @@ fn words_among_zeros(memory: &dyn TargetMemory, module: &Module, zeros: u64) -> 
 pub fn find_root(
     memory: &dyn TargetMemory,
     module: &Module,
-    layout: &Layout,
-    arenas: &Arenas,
+    (layout, sizes, arenas): (&Layout, &Sizes, &Arenas),
 ) -> Option<Address> {
     let found = Geometry::ALL.into_iter().map(|geometry| {
-        let tree = Tree::empty(layout, geometry);
-        (leaves_by_contents(memory, layout, arenas, &tree), geometry)
+        let source = Source {
+            memory,
+            layout,
+            sizes,
+            arenas,
+            tree: &Tree::empty(layout, geometry),
+        };
+        (leaves::by_contents(source, &[]), geometry)
     });
-    let ((_, leaves), geometry) = found.max_by_key(|((votes, _), _)| *votes)?;
+    let (leaves, geometry) = found.max_by_key(|(leaves, _)| leaves.len())?;
     let bits = geometry.level_bits();
     let top = bits * (geometry.inner_levels() + 1);
     let slots: Vec<u64> = leaves.iter().map(|leaf| leaf.page >> top).collect();
@@ -113,167 +119,4 @@ pub fn find_root(
 fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
     let first = all.next()?;
     all.next().is_none().then_some(first)
-}
-
-/// A tree with the leaves that the allocator's own memory holds, wherever they are named. `None` if there are none.
-pub fn find_leaves(
-    memory: &dyn TargetMemory,
-    layout: &Layout,
-    arenas: &Arenas,
-    root: Address,
-    geometry: Geometry,
-) -> Option<Tree> {
-    let mut tree = Tree::empty(layout, geometry);
-    tree.root = root;
-    (_, tree.leaves) = leaves_by_contents(memory, layout, arenas, &tree);
-    for leaf in tree.leaves.clone() {
-        tree.lost.extend(lost_slot(memory, arenas, &tree, leaf));
-    }
-    (!tree.leaves.is_empty()).then_some(tree)
-}
-
-/// Adds the leaves that slots should lead to which lead nowhere. Says whether there are any.
-pub fn add_leaves(
-    memory: &dyn TargetMemory,
-    layout: &Layout,
-    arenas: &Arenas,
-    tree: &mut Tree,
-) -> bool {
-    let found = find_leaves(memory, layout, arenas, tree.root, tree.geometry);
-    let Some(found) = found else {
-        return false;
-    };
-    for leaf in found.leaves {
-        let slot = lost_slot(memory, arenas, tree, leaf);
-        let is_stray = |lost: &Lost| tree.strays.iter().any(|(at, _)| *at == lost.at);
-        let is_new = tree.leaves.iter().all(|known| known.page != leaf.page);
-        if let Some(lost) = slot.filter(is_stray).filter(|_| is_new) {
-            tree.leaves.push(leaf);
-            tree.lost.push(lost);
-        }
-    }
-    tree.leaves.sort_by_key(|leaf| leaf.page);
-    let lost = &tree.lost;
-    let is_lost = |at: Address| lost.iter().any(|lost| lost.at == at);
-    tree.strays.retain(|(at, _)| !is_lost(*at));
-    !tree.lost.is_empty()
-}
-
-/// Elements of first pages say where their leaf begins, and which page it maps first. With the number of those that agree
-/// about the fullest one.
-fn leaves_by_contents(
-    memory: &dyn TargetMemory,
-    layout: &Layout,
-    arenas: &Arenas,
-    tree: &Tree,
-) -> (usize, Vec<Leaf>) {
-    /// Elements that speak for a leaf: a link somewhere else may look like one.
-    const ENOUGH: usize = 3;
-    const MAX_VOTES: usize = 1 << 20;
-    const MAX_LEAVES: usize = 256;
-    /// A leaf of which so many times fewer elements speak than of the fullest one is none.
-    const FEW: usize = 32;
-    let mask = (1u64 << tree.geometry.level_bits()) - 1;
-    let mut votes: BTreeMap<(u64, Address), usize> = BTreeMap::new();
-    let mut elements = Cursor::new(memory);
-    let mut descriptors = Cursor::new(memory);
-    each_own_word(memory, arenas, |at, _| {
-        if !at.is_aligned(tree.geometry.element_bytes()) {
-            return;
-        }
-        let Some(element) = tree.element(&mut elements, at) else {
-            return;
-        };
-        let extent = element.extent;
-        if extent.is_null() || !extent.is_aligned(layout.extent.alignment) || !arenas.is_own(extent)
-        {
-            return;
-        }
-        let row = Row::read(&mut descriptors, layout, extent);
-        let Some(row) = row.filter(|row| arenas.get(row.arena).is_some()) else {
-            return;
-        };
-        let page = row.first_page();
-        let leaf = at.checked_sub((page & mask) * tree.geometry.element_bytes());
-        if let Some(leaf) = leaf.filter(|leaf| leaf.is_aligned(64) && arenas.is_own(*leaf))
-            && votes.len() < MAX_VOTES
-        {
-            *votes.entry((page & !mask, leaf)).or_default() += 1;
-        }
-    });
-    // Other pages of slabs lead a little beside the leaf, but fewer of them agree.
-    let mut found: Vec<(usize, Leaf)> = votes
-        .into_iter()
-        .filter(|(_, count)| *count >= ENOUGH)
-        .map(|((page, at), count)| (count, Leaf { page, at }))
-        .collect();
-    found.sort_by_key(|(count, leaf)| (std::cmp::Reverse(*count), leaf.page));
-    // Links between descriptors that lie in a row may agree by chance, too.
-    let most = found.first().map_or(0, |(count, _)| *count);
-    found.retain(|(count, _)| count * FEW >= most);
-    let bytes = tree.geometry.element_bytes() << tree.geometry.level_bits();
-    let mut leaves: Vec<Leaf> = Vec::new();
-    for (_, leaf) in found {
-        let apart = |other: &Leaf| {
-            other.page != leaf.page && other.at.get().abs_diff(leaf.at.get()) >= bytes
-        };
-        let ends = leaf.at.checked_add(bytes - 1);
-        if ends.is_some_and(|end| arenas.is_own(end)) && leaves.iter().all(apart) {
-            leaves.push(leaf);
-        }
-        if leaves.len() >= MAX_LEAVES {
-            break;
-        }
-    }
-    leaves.sort_by_key(|leaf| leaf.page);
-    (most, leaves)
-}
-
-/// The slot that should lead to a leaf, or to the node that does, and does not.
-fn lost_slot(memory: &dyn TargetMemory, arenas: &Arenas, tree: &Tree, leaf: Leaf) -> Option<Lost> {
-    let bits = tree.geometry.level_bits();
-    let index = |level: u32| leaf.page >> (bits * level) & ((1 << bits) - 1);
-    let word = |at: Address| memory.read_u64(at).ok();
-    let lost = |at: Address, child: Address| {
-        let found = word(at)?;
-        (found != child.get()).then_some(Lost { at, child, found })
-    };
-    if tree.geometry.inner_levels() == 0 {
-        return lost(tree.root.checked_add(index(1) * 8)?, leaf.at);
-    }
-    let slot = tree.root.checked_add(index(2) * 8)?;
-    let mut node = None;
-    each_own_word(memory, arenas, |at, found| {
-        let first = at.checked_sub(index(1) * 8);
-        if found == leaf.at.get() && node.is_none() {
-            node = first.filter(|first| first.is_aligned(64) && arenas.is_own(*first));
-        }
-    });
-    match node {
-        Some(node) => lost(slot, node),
-        None => {
-            let node = Address::new(word(slot)?);
-            let inner = node.checked_add(index(1) * 8)?;
-            arenas.is_own(node).then(|| lost(inner, leaf.at))?
-        }
-    }
-}
-
-/// Every word of the allocator's own memory that is not zero.
-fn each_own_word(memory: &dyn TargetMemory, arenas: &Arenas, mut each: impl FnMut(Address, u64)) {
-    /// 2 GiB of bookkeeping describe more than a terabyte.
-    const MAX_WORDS: u64 = 1 << 28;
-    let mut cursor = Cursor::new(memory);
-    let mut left = MAX_WORDS;
-    for block in arenas.blocks() {
-        let words = (block.end.get() - block.start.get()) / 8;
-        for index in 0..words.min(left) {
-            let at = block.start.saturating_add(index * 8);
-            match cursor.read_u64(at) {
-                Ok(0) | Err(_) => {}
-                Ok(word) => each(at, word),
-            }
-        }
-        left = left.saturating_sub(words);
-    }
 }

@@ -101,7 +101,8 @@ impl Row {
         self.address.get() >> PAGE_SHIFT
     }
 
-    fn holds_page(&self, page: u64) -> bool {
+    /// Whether a page is one of its own.
+    pub fn holds_page(&self, page: u64) -> bool {
         page.checked_sub(self.first_page())
             .is_some_and(|index| index < self.bytes >> PAGE_SHIFT)
     }
@@ -312,9 +313,19 @@ impl Extents {
     }
 }
 
+impl<'a> Source<'a> {
+    /// The same with another tree.
+    pub fn with<'b>(self, tree: &'b Tree) -> Source<'b>
+    where
+        'a: 'b,
+    {
+        Source { tree, ..self }
+    }
+}
+
 impl Source<'_> {
     /// Whether a descriptor may lie at `at`.
-    fn may_be_extent(&self, at: Address) -> bool {
+    pub fn may_be_extent(&self, at: Address) -> bool {
         at.is_aligned(self.layout.extent.alignment) && self.arenas.is_own(at)
     }
 
@@ -408,7 +419,7 @@ impl Source<'_> {
     }
 
     /// Whether an extent's own words agree with what its first page's element repeats of them, and make sense.
-    fn agrees(&self, row: &Row, element: &Element) -> bool {
+    pub fn agrees(&self, row: &Row, element: &Element) -> bool {
         let none = self.layout.quantum.classes();
         let same_state = element
             .state

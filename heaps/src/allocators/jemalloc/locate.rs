@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::alone;
+use super::alone::{self, leaves};
 use super::arenas::{self, Arenas};
 use super::extents::{Extents, Row, Source};
 use super::layout::{Generation, Layout};
@@ -126,7 +126,7 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
         }
     };
     let arenas = Arenas::read(memory, &layout, slots);
-    let (map, root, by) = find_root(&finder, &layout, &arenas)
+    let (map, root, by) = find_root(&finder, &layout, &sizes, &arenas)
         .ok_or_else(|| Miss::Incomplete("its page map was not found".into()))?;
     let name = match layout.generation.is_5_3() {
         true => "arena_emap_global",
@@ -225,6 +225,7 @@ fn find_arenas(
 fn find_root(
     finder: &Finder<'_, '_>,
     layout: &Layout,
+    sizes: &Sizes,
     arenas: &Arenas,
 ) -> Option<(Address, Address, LocatedBy)> {
     let memory = finder.target.memory;
@@ -235,7 +236,7 @@ fn find_root(
     let Some(offset) = layout.arena.map else {
         return named("extents_rtree").or_else(|| {
             let root = find_root_by_leaves(finder, layout, arenas)
-                .or_else(|| alone::find_root(memory, finder.module, layout, arenas))?;
+                .or_else(|| alone::find_root(memory, finder.module, (layout, sizes, arenas)))?;
             Some((root.checked_sub(layout.root)?, root, LocatedBy::Structure))
         });
     };
@@ -353,30 +354,32 @@ fn read_tree(
     root: Address,
 ) -> Result<(Tree, Extents), Miss> {
     let is_own = |at| arenas.is_own(at);
-    let read = |tree: &Tree| {
-        Extents::read(Source {
-            memory,
-            layout,
-            sizes,
-            arenas,
-            tree,
-        })
+    let source = Source {
+        memory,
+        layout,
+        sizes,
+        arenas,
+        tree: &Tree::empty(layout, Geometry::Bits48),
     };
+    let read = |tree: &Tree| Extents::read(source.with(tree));
     let rooted = Geometry::ALL
         .into_iter()
         .map(|geometry| Tree::read(memory, layout, root, geometry, &is_own));
     let first = match best_tree(arenas, rooted, read) {
-        Ok((mut tree, extents)) => {
-            let more =
-                !tree.strays.is_empty() && alone::add_leaves(memory, layout, arenas, &mut tree);
-            let extents = if more { read(&tree) } else { extents };
-            return Ok((tree, extents));
+        Ok((tree, extents)) => {
+            return Ok(match leaves::add(source.with(&tree), &extents) {
+                Some(tree) => {
+                    let extents = read(&tree);
+                    (tree, extents)
+                }
+                None => (tree, extents),
+            });
         }
         first => first,
     };
     let found = Geometry::ALL
         .into_iter()
-        .filter_map(|geometry| alone::find_leaves(memory, layout, arenas, root, geometry));
+        .filter_map(|geometry| leaves::find(source.with(&Tree::empty(layout, geometry)), root));
     best_tree(arenas, found, read).or(first)
 }
 
