@@ -1,6 +1,7 @@
 //! States that malloc passes through while it works: nobody is to be accused of them.
 
 use heaps::anomaly::AnomalyKind;
+use heaps::target::{Address, RegionKind};
 
 use crate::bench::{ARENA, Bench, LIBC, TLS, V2_31, V2_36, V2_43};
 use crate::healthy::furnished;
@@ -77,6 +78,37 @@ fn a_signal_that_somebody_sent_stops_malloc_anywhere() {
     assert_eq!(definite(&walked(&bench)).len(), 1, "a fault of its own");
     bench.process.threads.killed_from_outside();
     assert_eq!(definite(&walked(&bench)), Vec::<&AnomalyKind>::new());
+}
+
+#[test]
+fn an_instruction_that_only_names_memory_is_no_fault() {
+    const SIGSEGV: i32 = 11;
+    /// lea 0xc(%rcx,%rcx),%eax; mov 0xc(%rcx,%rcx),%eax; nopl 0xc(%rcx,%rcx): `rcx` is no pointer.
+    const CODE: [(&[u8], usize); 3] = [
+        (&[0x8d, 0x44, 0x09, 0x0c], 0),
+        (&[0x8b, 0x44, 0x09, 0x0c], 1),
+        (&[0x0f, 0x1f, 0x44, 0x09, 0x0c], 0),
+    ];
+    for (code, count) in CODE {
+        let (mut bench, _) = in_flight(1);
+        for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+            bench.process.symbols.object(0, name, address, 0x100);
+        }
+        let memory = &mut bench.process.memory;
+        memory.zeroes(LIBC + 0x9000..LIBC + 0xa000, "rx", RegionKind::File);
+        memory.write(LIBC + 0x9100, code);
+        let inside = vec![
+            synth::frame(LIBC + 0x9100, &[]),
+            synth::frame(crate::bench::PROGRAM, &[]),
+        ];
+        bench.process.threads.set_frames(0, inside);
+        let thread = bench.process.threads.thread_mut(0);
+        thread.signal = SIGSEGV;
+        thread.pc = Address::new(LIBC + 0x9100);
+        thread.registers.set(2, 0xc);
+        bench.process.threads.killed_from_outside();
+        assert_eq!(definite(&walked(&bench)).len(), count, "{code:x?}");
+    }
 }
 
 #[test]
