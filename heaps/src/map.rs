@@ -314,15 +314,28 @@ impl HeapMap {
 
     /// Notes a chunk that begins at `at`, inside what was taken for one.
     pub fn split_chunk(&self, at: Address) -> Option<BlockId> {
+        let id = self.chunk_place(at)?;
+        self.chunks(self.extent(id.extent)?)?.add(id.slot);
+        Some(id)
+    }
+
+    /// Forgets a chunk at `at`, whose bytes are those of the one before.
+    pub fn join_chunk(&self, at: Address) {
+        let place = self.chunk_place(at);
+        let chunks = place.and_then(|id| self.chunks(self.extent(id.extent)?));
+        if let (Some(id), Some(chunks)) = (place, chunks) {
+            chunks.remove(id.slot);
+        }
+    }
+
+    /// Where a chunk that begins at `at` is, or would be, in the columns.
+    fn chunk_place(&self, at: Address) -> Option<BlockId> {
         let row = self.row_at(at)?;
         let extent = self.extent(row)?;
         let offset = at.offset_from(extent.start)?;
         let slot = u32::try_from(offset / GRANULE).ok()?;
-        let chunks = self.chunks(extent)?;
-        (offset % GRANULE == 0 && slot < chunks.granules()).then(|| {
-            chunks.add(slot);
-            BlockId { extent: row, slot }
-        })
+        let inside = offset % GRANULE == 0 && slot < self.chunks(extent)?.granules();
+        inside.then_some(BlockId { extent: row, slot })
     }
 
     /// The chunk that begins exactly at `at`, its header.

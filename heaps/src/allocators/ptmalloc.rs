@@ -23,6 +23,7 @@ mod lists;
 mod locate;
 mod mapped;
 mod parameters;
+mod pointed;
 mod rest;
 mod statistics;
 mod structure;
@@ -45,6 +46,7 @@ use hands::Hands;
 use lists::ChunkList;
 use locate::Located;
 use mapped::Mapped;
+use pointed::Pointed;
 use tcaches::{Tcache, Tcaches};
 
 /// glibc's malloc.
@@ -93,6 +95,7 @@ pub(crate) struct PtmallocHeap<'t> {
     key: Key,
     presences: Presences<'t>,
     hands: OnceLock<Hands>,
+    pointed: OnceLock<Pointed>,
     /// The runs of chunks, walked; the pieces themselves go into the map.
     walked: OnceLock<Walked>,
 }
@@ -125,6 +128,7 @@ impl<'t> PtmallocHeap<'t> {
             key: Key::None,
             presences,
             hands: OnceLock::new(),
+            pointed: OnceLock::new(),
             walked: OnceLock::new(),
         };
         heap.narrow_releases();
@@ -254,6 +258,7 @@ impl<'t> PtmallocHeap<'t> {
                         .tcaches
                         .is_orphan(self.target.memory, &self.arenas, block)
         };
+        let is_pointed_at = |block: Address| self.is_pointed_at(block);
         let walk_all = |anchors: &[Anchor]| {
             crate::parallel::map(&self.arenas.regions, |region| {
                 let arena = self.arenas.rows.get(region.arena);
@@ -269,6 +274,7 @@ impl<'t> PtmallocHeap<'t> {
                         has_top: region.has_top,
                         is_main: arena.is_some_and(|arena| arena.is_main),
                         is_cache: &is_cache,
+                        is_pointed_at: &is_pointed_at,
                         anchors,
                     },
                 )
@@ -300,6 +306,12 @@ impl<'t> PtmallocHeap<'t> {
             }
         }
         Walked { walks, orphans }
+    }
+
+    /// Whether the program points at a block of the heap.
+    fn is_pointed_at(&self, block: Address) -> bool {
+        let read = || Pointed::read(self.target, &self.arenas.regions);
+        self.pointed.get_or_init(read).at(block)
     }
 
     /// Caches that no thread of the core has.

@@ -69,6 +69,11 @@ impl Chunks {
         self.starts.test_and_set(granule.into());
     }
 
+    /// Forgets a chunk that turned out to be none when the map was finished already.
+    pub fn remove(&self, granule: u32) {
+        self.starts.clear(granule.into());
+    }
+
     /// Whether a chunk begins at the granule.
     #[inline]
     pub fn is_start(&self, granule: u32) -> bool {

@@ -7,6 +7,7 @@ mod healthy;
 mod hostile;
 mod passing;
 mod pieces;
+mod sizes;
 mod threads;
 
 use heaps::allocators::ptmalloc::Ptmalloc;

@@ -133,6 +133,8 @@ pub struct Run<'a> {
     pub is_main: bool,
     /// Whether a block of this size is a cache's structure.
     pub is_cache: &'a (dyn Fn(Address, u64) -> bool + Sync),
+    /// Whether the program points at a block.
+    pub is_pointed_at: &'a (dyn Fn(Address) -> bool + Sync),
     /// Chunks that lists vouch for, by address; none at the first look.
     pub anchors: &'a [Anchor],
 }

@@ -13,6 +13,7 @@ mod lost;
 mod perturbed;
 mod singles;
 mod state;
+mod swallowed;
 mod threads;
 
 use std::collections::{BTreeMap, HashSet};

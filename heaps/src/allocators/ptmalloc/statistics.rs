@@ -35,8 +35,8 @@ impl PtmallocHeap<'_> {
             own_bytes += size;
         }
         let Report { lost, resized, .. } = report;
-        used.subtract(&resized.0);
         used.merge(&resized.1);
+        used.subtract(&resized.0);
         used.subtract(&passed.cached);
         used.subtract(lost);
         free.merge(&passed.cached);

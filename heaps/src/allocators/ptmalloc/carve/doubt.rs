@@ -1,7 +1,7 @@
 //! Headers that cannot be: which one was written over, and where chunks lead on.
 
 use super::super::anchors;
-use super::super::layout::{ALIGNMENT, FLAGS, MIN_CHUNK, PREV_INUSE};
+use super::super::layout::{ALIGNMENT, FLAGS, HEADER, MIN_CHUNK, PREV_INUSE};
 use super::{ENOUGH, MAX_BROKEN, NON_MAIN, Odd, Passed, Walker};
 use crate::target::Address;
 
@@ -23,12 +23,13 @@ impl Walker<'_, '_> {
             self.end_piece(at);
             return (self.run.limit, None);
         }
-        let last_is_known = last.is_some_and(|last| self.is_size_known(last.at, last.size));
+        let last_is_known = last.is_some_and(|last| self.is_size_known(last, at));
         if let Some(last) = last
             && !possible
             && !last_is_known
             && let Some(nul) = self.may_be_data(at, header)
             && let Some(inner) = self.swallowed(last, at, nul)
+            && !self.is_named_rather(at, inner)
         {
             let size = inner.get() - last.at.get();
             self.odd(Odd::Resized {
@@ -39,11 +40,15 @@ impl Walker<'_, '_> {
             });
             return (inner, Some(Passed { size, ..last }));
         }
-        if let Some(last) = last
-            && !possible
-            && !last_is_known
-            && let Some(size) = self.cut_short(last, at, header)
-        {
+        let cut = last.filter(|_| !last_is_known).and_then(|last| {
+            let by_byte = (!possible).then(|| self.cut_short(last, at, header));
+            let size = by_byte.flatten();
+            Some((
+                last,
+                size.or_else(|| self.cut_anywhere(last, at, header, possible))?,
+            ))
+        });
+        if let Some((last, size)) = cut {
             let resync = last.at.saturating_add(size);
             self.odd(Odd::Resized {
                 chunk: last.at,
@@ -53,7 +58,7 @@ impl Walker<'_, '_> {
             });
             return (resync, Some(Passed { size, ..last }));
         }
-        let resync = self.footing_behind(at).unwrap_or(self.run.limit);
+        let resync = self.resync(at, header);
         self.settle(last, None, at);
         self.odd(Odd::Broken {
             before: last.map(|last| last.at),
@@ -96,7 +101,32 @@ impl Walker<'_, '_> {
         let denied = header & PREV_INUSE == 0
             && last
                 .is_some_and(|last| self.word(at) != Some(last.size) || !self.is_linked(last.at));
-        denied && !self.leads_on(at)
+        denied && (self.size_before_nul(at, header).is_some() || !self.leads_on(at))
+    }
+
+    /// Where chunks lead on behind one whose header is damaged.
+    fn resync(&mut self, at: Address, header: u64) -> Address {
+        match self.size_before_nul(at, header) {
+            Some(size) => at.saturating_add(size),
+            None => self.footing_behind(at).unwrap_or(self.run.limit),
+        }
+    }
+
+    /// What a size was whose lowest byte a NUL was written over, if of the places to which it can have led only one is
+    /// known to be a chunk, and not the one to which it leads now.
+    fn size_before_nul(&mut self, at: Address, header: u64) -> Option<u64> {
+        let now = at.checked_add(header)?;
+        if header & 0xff != 0 || header < 0x100 || now >= self.run.limit || self.is_named(now) {
+            return None;
+        }
+        let mut sizes = (header..header + 0x100).step_by(16).skip(1);
+        sizes.find(|size| {
+            let next = at.saturating_add(*size);
+            next < self.run.limit
+                && self.is_named(next)
+                && self.leads_on(next)
+                && self.fits_behind(at, *size)
+        })
     }
 
     /// Whether a write that is easily made turned `size` into what stands in a header: one bit, or the lowest byte.
@@ -115,7 +145,8 @@ impl Walker<'_, '_> {
     /// was written over.
     fn may_be_data(&mut self, at: Address, header: u64) -> Option<bool> {
         // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
-        let nul = header == 0 && self.word(at).is_some_and(|end| end != 0);
+        let ends = header == 0 && self.word(at).is_some_and(|end| end != 0);
+        let nul = ends && self.resync(at, header).get() - at.get() < 0x100;
         let is_data = !self.is_written(at, header) && !self.is_nearly_one(at, header);
         is_data.then_some(nul)
     }
@@ -160,10 +191,30 @@ impl Walker<'_, '_> {
             })
     }
 
-    /// Whether the list that holds a chunk knows that its size is right.
-    fn is_size_known(&self, chunk: Address, size: u64) -> bool {
-        let known = anchors::at(self.run.anchors, chunk);
-        known.and_then(|anchor| anchor.size) == Some(size)
+    /// Whether a chunk has the mark of its arena, as those in use have: an old header of a free one has not.
+    fn has_mark(&mut self, chunk: Address) -> bool {
+        let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
+        self.run.is_main || header & NON_MAIN != 0 || self.is_linked(chunk)
+    }
+
+    /// Whether anybody knows of a chunk: the program points at its block, or a list holds it.
+    fn is_named(&mut self, chunk: Address) -> bool {
+        (self.run.is_pointed_at)(chunk.saturating_add(HEADER))
+            || anchors::at(self.run.anchors, chunk).is_some()
+            || self.is_linked(chunk)
+    }
+
+    /// Whether the first of two places is known to be a chunk and the second is not: only one of them can be one.
+    fn is_named_rather(&mut self, one: Address, other: Address) -> bool {
+        self.is_named(one) && !self.is_named(other)
+    }
+
+    /// Whether the size of the chunk last passed is known to be right: by the list that holds it, or by what stands
+    /// behind it (at `next`) where it is in a bin.
+    fn is_size_known(&mut self, last: Passed, next: Address) -> bool {
+        let known = anchors::at(self.run.anchors, last.at);
+        known.and_then(|anchor| anchor.size) == Some(last.size)
+            || self.word(next) == Some(last.size) && self.is_linked(last.at)
     }
 
     /// Whether a neighbour in a bin points back at a chunk.
@@ -212,7 +263,8 @@ impl Walker<'_, '_> {
         let header = self.word(last.at.saturating_add(8))?;
         // Where the chunk before is free and agrees that it is, the flags are as they were.
         let by_nul = header == last.size && header & 0xff == 0 && !last.after_free;
-        if !by_nul && !self.is_filled(led_to, no_header) {
+        let is_data = self.is_filled(led_to, no_header) && !self.is_named(led_to);
+        if !by_nul && !is_data {
             return None;
         }
         let lowest = last.size & !0xff;
@@ -221,6 +273,62 @@ impl Walker<'_, '_> {
             .filter(|size| *size > last.size);
         sizes.find(|size| {
             self.leads_on(last.at.saturating_add(*size)) && self.fits_behind(last.at, *size)
+        })
+    }
+
+    /// What the size of the chunk last passed was, if one bit of it was cleared, its lowest byte written over, or all but
+    /// that byte zeroed: then the program points at that chunk, and at nothing where its size leads to.
+    fn cut_anywhere(
+        &mut self,
+        last: Passed,
+        led_to: Address,
+        no_header: u64,
+        possible: bool,
+    ) -> Option<u64> {
+        /// Footings that are tried.
+        const MAX_FOOTINGS: usize = 8;
+        if let Some(size) = self.size_by_foot(last) {
+            return Some(size);
+        }
+        let is_data = possible || self.may_be_data(led_to, no_header).is_some();
+        if !is_data || !self.is_named_rather(last.at, led_to) {
+            return None;
+        }
+        let mut from = led_to.saturating_add(ALIGNMENT);
+        for _ in 0..MAX_FOOTINGS {
+            let at = self.footing(from).unwrap_or(self.run.limit);
+            let size = at.offset_from(last.at)?;
+            let zeroed = last.size < 0x100 && size & 0xff == last.size && size < 1 << 16;
+            if (zeroed || self.is_likely(last.at, size, false)) && self.fits_behind(last.at, size) {
+                return Some(size);
+            }
+            // An old header in its data is passed over, another block is not.
+            if at == self.run.limit || self.is_named(at) {
+                break;
+            }
+            from = at.saturating_add(ALIGNMENT);
+        }
+        None
+    }
+
+    /// The size of a chunk that is in a bin, by what stands behind it, if its own is one that a write which is easily made
+    /// left of that.
+    fn size_by_foot(&mut self, last: Passed) -> Option<u64> {
+        if !self.is_linked(last.at) {
+            return None;
+        }
+        let bits = (4..32).map(|bit| last.size ^ 1 << bit);
+        let bytes = (0..16).map(|low| last.size & !0xff | low << 4);
+        let room = self.run.limit.offset_from(last.at)?;
+        bits.chain(bytes).find(|size| {
+            let next = last.at.saturating_add(*size);
+            let in_run = *size >= MIN_CHUNK && *size < room && *size != last.size;
+            in_run
+                && self.word(next) == Some(*size)
+                && self
+                    .word(next.saturating_add(8))
+                    .is_some_and(|header| header & PREV_INUSE == 0)
+                && self.leads_on(next)
         })
     }
 
@@ -331,6 +439,7 @@ impl Walker<'_, '_> {
             let size = inner.offset_from(last.at)?;
             let enough = self.enough();
             if self.is_likely(last.at, size, one_bit)
+                && self.has_mark(inner)
                 && self.follow(inner, Some(at), enough)
                 && self.fits_behind(last.at, size)
             {

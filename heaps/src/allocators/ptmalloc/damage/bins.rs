@@ -2,7 +2,7 @@
 
 use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::{
-    ALIGNMENT, BACK, BACK_SIZE, BINS, FORWARD, LARGE, NEXT_SIZE,
+    ALIGNMENT, BACK, BACK_SIZE, BINS, FORWARD, LARGE, NEXT_SIZE, NON_MAIN,
 };
 use crate::allocators::ptmalloc::lists::ChunkList;
 use crate::anomaly::{AnomalyKind, Edge, Repair};
@@ -145,6 +145,7 @@ impl Inquiry<'_, '_> {
                 );
             }
         }
+        self.check_mark(list, chunk);
         let size = block.bytes + 8;
         let next = chunk.saturating_add(size);
         let marked = self
@@ -184,6 +185,28 @@ impl Inquiry<'_, '_> {
                 transient,
             );
         }
+    }
+
+    /// No chunk of a bin has the mark of another arena than the main one: it is set when malloc hands the chunk out.
+    fn check_mark(&mut self, list: &ChunkList, chunk: Address) {
+        let at = chunk.saturating_add(8);
+        let found = self.word(at).unwrap_or(0);
+        let (true, Some(block)) = (found & NON_MAIN != 0, self.block_of(chunk)) else {
+            return;
+        };
+        let transient = self.busy(list).filter(|_| self.is_in_hand(chunk));
+        self.broken.insert(chunk);
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at,
+                what: "size and flags of the chunk",
+                expected: Some(found & !NON_MAIN),
+                found,
+                before: None,
+            },
+            transient,
+        );
     }
 
     /// Whether `at` is the head of any bin of the list's arena.
@@ -241,7 +264,7 @@ impl Inquiry<'_, '_> {
                 edge,
                 found,
                 stray,
-                leads_on: reciprocal && !found.is_null(),
+                leads_on: reciprocal && found.is_aligned(ALIGNMENT) && !found.is_null(),
                 repair: behind.map(|value| Repair {
                     value,
                     unique: true,
@@ -276,6 +299,10 @@ impl Inquiry<'_, '_> {
     /// The links between the first chunks of each size of a large bin.
     fn check_sizes(&mut self, list: &ChunkList, chunks: &[Address]) {
         if list.index < 64 && list.index != 1 {
+            return;
+        }
+        // Where a size was written over, nobody knows which chunk is the first of its size.
+        if chunks.iter().any(|chunk| self.broken.contains(chunk)) {
             return;
         }
         let sizes: Vec<u64> = chunks

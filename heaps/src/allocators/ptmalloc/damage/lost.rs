@@ -75,6 +75,7 @@ impl Inquiry<'_, '_> {
             let tail = self.tail_of(&cut, known);
             self.settle_cut(&cut, size, &tail);
         }
+        self.drop_words_of_cleared();
     }
 
     /// The chunks that a cut list lost, first to last, as far as they can be told.
@@ -207,6 +208,27 @@ impl Inquiry<'_, '_> {
             }
             _ => {}
         }
+    }
+
+    /// What else was written over in a block whose link was cleared: one write over several words is one finding.
+    fn drop_words_of_cleared(&mut self) {
+        let cleared: BTreeSet<Address> = self
+            .out
+            .iter()
+            .filter(|anomaly| anomaly.transient.is_none())
+            .filter_map(|anomaly| match &anomaly.kind {
+                AnomalyKind::BadEntry {
+                    edge,
+                    stray: Stray::EarlyEnd,
+                    ..
+                } => edge.from,
+                _ => None,
+            })
+            .collect();
+        self.out.retain(|anomaly| match &anomaly.kind {
+            AnomalyKind::FreeWord { block, .. } => !cleared.contains(&block.address),
+            _ => true,
+        });
     }
 
     /// Arenas whose free chunks are more than their bins hold.

@@ -1,19 +1,34 @@
 //! Caches and fastbins: single links.
 
+use super::swallowed::Inner;
 use super::{Cut, Inquiry};
-use crate::allocators::ptmalloc::layout::{ALIGNMENT, FLAGS, HEADER};
+use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
 use crate::anomaly::{AnomalyKind, Edge, Stray};
 use crate::target::{Address, Cursor};
+
+/// Entries of one list that are none and behind which it is followed all the same.
+const MAX_MISTAKES: u32 = 16;
 
 /// What an entry turned out to be.
 enum Entry {
     /// One of the list.
     Good(Address),
     /// One of the list, inside what its neighbour's size claims.
-    Swallowed(Address),
+    Swallowed(Address, Inner),
     /// None.
     Bad(Stray),
+}
+
+/// What stands behind an entry that is no chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// Free put it there, and the rest of the list follows, which begins so.
+    Rest(Address),
+    /// Free put it there; what follows can't be told.
+    Unknown,
+    /// It never was in the list: the word that names it was written over.
+    Another,
 }
 
 impl Inquiry<'_, '_> {
@@ -22,6 +37,7 @@ impl Inquiry<'_, '_> {
         let mut entry = list.head;
         let mut from: Option<Address> = None;
         let mut walked = 0u64;
+        let mut mistakes = 0;
         loop {
             let edge = self.edge(list, walked, from);
             if entry.is_null() {
@@ -30,8 +46,8 @@ impl Inquiry<'_, '_> {
             }
             let chunk = match self.judge(list, entry) {
                 Entry::Good(chunk) => chunk,
-                Entry::Swallowed(chunk) => {
-                    self.split(chunk);
+                Entry::Swallowed(chunk, inner) => {
+                    self.split(&inner);
                     chunk
                 }
                 Entry::Bad(_) if list.chunk(entry).is_some_and(|chunk| self.is_absent(chunk)) => {
@@ -39,8 +55,16 @@ impl Inquiry<'_, '_> {
                 }
                 Entry::Bad(_) if self.is_unreached(entry) => return,
                 Entry::Bad(stray) => {
-                    self.bad_entry(list, edge, entry, stray, walked);
-                    return;
+                    let freed = self.bad_entry(list, edge, entry, stray, walked);
+                    let Some(next) = freed.filter(|_| mistakes < MAX_MISTAKES) else {
+                        return;
+                    };
+                    // The list goes on behind what was put into it by mistake.
+                    mistakes += 1;
+                    walked += 1;
+                    from = list.chunk(entry).map(|chunk| chunk.saturating_add(HEADER));
+                    entry = next;
+                    continue;
                 }
             };
             if !self.enter(list, chunk, edge) {
@@ -90,10 +114,9 @@ impl Inquiry<'_, '_> {
         };
         let Some(block) = self.block_of(chunk) else {
             // A boundary that a wrong size swallowed?
-            return if self.swallowed(list, chunk) {
-                Entry::Swallowed(chunk)
-            } else {
-                Entry::Bad(self.stray(list, entry))
+            return match self.swallowed(list, chunk) {
+                Some(inner) => Entry::Swallowed(chunk, inner),
+                None => Entry::Bad(self.stray(list, entry)),
             };
         };
         let in_arena = list.kind == Kind::Tcache
@@ -117,81 +140,7 @@ impl Inquiry<'_, '_> {
         Entry::Bad(self.stray(list, entry))
     }
 
-    /// Whether the list proves that a chunk of its size begins here, inside another that is then
-    /// too large: the header is the list's, and the key is there.
-    fn swallowed(&self, list: &ChunkList, chunk: Address) -> bool {
-        let Some(size) = list.size else {
-            return false;
-        };
-        let block = chunk.saturating_add(HEADER);
-        let Some((outer, offset)) = self.map.block_at(block) else {
-            return false;
-        };
-        let end = outer.address.saturating_add(outer.bytes + 8 - HEADER);
-        let ends = chunk.saturating_add(size);
-        let inside = offset >= 0x20 && ends <= end;
-        let fits = self.size_by_header(chunk) == Some(size) && self.keyed_or_unkeyed(list, block);
-        // One bit or the lowest byte is what writes change that leave a possible size; else a pointer into the
-        // block was freed.
-        let change = (outer.bytes + 8) ^ (offset & !0xf);
-        let likely = change.is_power_of_two() || change < 0x100;
-        inside && fits && likely && self.leads_to(ends, end)
-    }
-
-    /// Corrects the map where a chunk's size was made to cover the one at `chunk`.
-    fn split(&mut self, chunk: Address) {
-        let block = chunk.saturating_add(HEADER);
-        let Some((outer, _)) = self.map.block_at(block) else {
-            return;
-        };
-        let Some(start) = outer.address.checked_sub(HEADER) else {
-            return;
-        };
-        if self.map.split_chunk(chunk).is_none() {
-            return;
-        }
-        let whole = outer.bytes + 8;
-        let first = chunk.offset_from(start).unwrap_or(0);
-        self.resized.0.add(whole);
-        self.resized.1.add(first);
-        self.resized.1.add(whole.saturating_sub(first));
-        let at = start.saturating_add(8);
-        let (Some(outer), Some(found)) = (self.block_of(start), self.word(at)) else {
-            return;
-        };
-        let before = self.map.block_before(outer);
-        self.broken.insert(start);
-        self.push(
-            AnomalyKind::Header {
-                block: outer,
-                at,
-                what: "size and flags of the chunk",
-                expected: Some(first | found & FLAGS),
-                found,
-                before,
-            },
-            None,
-        );
-    }
-
-    /// Whether sane chunks fill the space between two places.
-    fn leads_to(&self, from: Address, end: Address) -> bool {
-        let mut at = from;
-        for _ in 0..4096 {
-            if at >= end {
-                return at == end;
-            }
-            match self.size_by_header(at) {
-                Some(size) if size >= 0x20 && size % ALIGNMENT == 0 => {
-                    at = at.saturating_add(size);
-                }
-                _ => return false,
-            }
-        }
-        false
-    }
-
-    fn keyed_or_unkeyed(&self, list: &ChunkList, block: Address) -> bool {
+    pub(super) fn keyed_or_unkeyed(&self, list: &ChunkList, block: Address) -> bool {
         list.kind != Kind::Tcache
             || self.heap.expected_key(list).is_none()
             || self.has_key(list, block)
@@ -312,6 +261,7 @@ impl Inquiry<'_, '_> {
         }
     }
 
+    /// An entry that is none. Where the list goes on, if free put it there and nothing is lost behind it.
     fn bad_entry(
         &mut self,
         list: &ChunkList,
@@ -319,7 +269,7 @@ impl Inquiry<'_, '_> {
         found: Address,
         stray: Stray,
         walked: u64,
-    ) {
+    ) -> Option<Address> {
         let missing = list
             .recorded
             .map(|recorded| recorded.saturating_sub(walked));
@@ -340,7 +290,8 @@ impl Inquiry<'_, '_> {
             _ => false,
         };
         if !in_damage && from.is_none_or(|chunk| !self.broken.contains(&chunk)) {
-            let leads_on = self.was_freed(list, found);
+            let behind = self.behind(list, found, walked);
+            let leads_on = behind != Behind::Another;
             // What is no address of anything is in a register by chance.
             let held = list
                 .chunk(found)
@@ -359,8 +310,44 @@ impl Inquiry<'_, '_> {
                 },
                 transient,
             ));
+            if let Behind::Rest(next) = behind {
+                return Some(next);
+            }
         }
         self.cut.push(cut);
+        None
+    }
+
+    /// What stands behind an entry that is no chunk of its list.
+    fn behind(&self, list: &ChunkList, found: Address, walked: u64) -> Behind {
+        let block = list.chunk(found).map(|chunk| chunk.saturating_add(HEADER));
+        let Some(block) = block.filter(|_| self.was_freed(list, found)) else {
+            return Behind::Another;
+        };
+        let Some(recorded) = list.recorded else {
+            return Behind::Unknown;
+        };
+        let mut next = self.word(block).map(|word| self.heap.decode(block, word));
+        let first = next;
+        let mut count = walked + 1;
+        while let Some(entry) = next.filter(|entry| !entry.is_null()) {
+            let chunk = match self.judge(list, entry) {
+                Entry::Good(chunk) | Entry::Swallowed(chunk, _) => Some(chunk),
+                Entry::Bad(_) => list.chunk(entry).filter(|_| self.was_freed(list, entry)),
+            };
+            let (Some(chunk), true) = (chunk, count <= recorded) else {
+                return Behind::Another;
+            };
+            count += 1;
+            let block = chunk.saturating_add(HEADER);
+            next = self.word(block).map(|word| self.heap.decode(block, word));
+        }
+        // A freed pointer is counted, and has the rest of the list behind it; an old one in data has not.
+        let slack = u64::from(self.busy(list).is_some());
+        match first.filter(|_| count.abs_diff(recorded) <= slack) {
+            Some(first) => Behind::Rest(first),
+            None => Behind::Another,
+        }
     }
 
     /// A cache's head that is no chunk was the link of the block that malloc took off last: it still
@@ -403,6 +390,11 @@ impl Inquiry<'_, '_> {
             return self.has_key(list, block);
         }
         let next = self.word(block).map(|word| self.heap.decode(block, word));
-        next.is_some_and(|next| self.goes_on(list, next))
+        // A fastbin names chunks: what is the address of a block in use is a pointer of the program's.
+        let is_block = self
+            .map
+            .block_at(chunk)
+            .is_some_and(|(block, offset)| offset == 0 && !self.is_free_by_header(block));
+        next.is_some_and(|next| self.goes_on(list, next) && !(next.is_null() && is_block))
     }
 }
