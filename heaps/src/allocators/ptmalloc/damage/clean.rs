@@ -165,10 +165,11 @@ impl<'a> Lane<'a> for Walk<'a, '_> {
     }
 
     fn step(&mut self, seen: Seen, _: &mut Passed) -> bool {
-        let (Some(chunk), Some(size), Some(id)) = (self.chunk(), seen.size, seen.id) else {
+        let (Some(chunk), Some(size), Some(id)) = (self.chunk(), seen.size(), seen.id) else {
             return false;
         };
-        if !self.is_clean(chunk, size, id) || self.map.mark_listed(id) {
+        let is_foreign = self.list.kind == Kind::Bin && seen.is_marked();
+        if is_foreign || !self.is_clean(chunk, size, id) || self.map.mark_listed(id) {
             return false;
         }
         self.walked += 1;

@@ -262,7 +262,7 @@ impl Arc<'_, '_, '_> {
     #[inline]
     fn go_on(&mut self, seen: Seen, out: &mut Passed) -> Option<Address> {
         let (heap, chunk) = (self.arcs.heap, self.chunk);
-        let (size, id) = (seen.size?, seen.id?);
+        let (size, id) = (seen.size()?, seen.id?);
         if !heap.is_in_arena(chunk, self.owner) {
             return None;
         }
@@ -280,7 +280,7 @@ impl Arc<'_, '_, '_> {
         if let Some(count) = out.binned.get_mut(self.owner) {
             *count += 1;
         }
-        out.irregular |= back != self.before.get();
+        out.irregular |= back != self.before.get() || seen.is_marked();
         let so_far = &mut self.so_far;
         let bin = Some(bin_of(size));
         if so_far.is_empty {

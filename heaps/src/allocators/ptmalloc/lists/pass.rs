@@ -6,7 +6,7 @@
 
 use super::{ChunkList, Kind, Passed, arcs};
 use crate::allocators::ptmalloc::PtmallocHeap;
-use crate::allocators::ptmalloc::layout::{FLAGS, HEADER};
+use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, IS_MMAPPED, NON_MAIN};
 use crate::map::{BlockId, HeapMap};
 use crate::target::{Address, Cursor};
 
@@ -32,8 +32,8 @@ pub trait Lane<'a> {
 /// What is known of a lane's chunk before it is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Its size, if its size word is in the core.
-    pub size: Option<u64>,
+    /// Its size word, if that is in the core.
+    pub header: Option<u64>,
     /// The chunk in the map, if the walk found it.
     pub id: Option<BlockId>,
     /// A list holds it already.
@@ -62,7 +62,7 @@ pub fn in_turn<'a, L: Lane<'a>>(
             );
         }
         for ((lane, seen), (word, spot)) in lanes.iter_mut().zip(&mut seen).zip(&places) {
-            seen.size = word.map(|word| lane.cursor().load(word) & !FLAGS);
+            seen.header = word.map(|word| lane.cursor().load(word));
             let found = spot.and_then(|spot| spot.load());
             seen.id = found.map(|(id, _)| id);
             seen.listed = found.is_some_and(|(_, listed)| listed);
@@ -78,6 +78,19 @@ pub fn in_turn<'a, L: Lane<'a>>(
                 lanes.extend(waiting.next());
             }
         }
+    }
+}
+
+impl Seen {
+    /// The chunk's size.
+    pub fn size(&self) -> Option<u64> {
+        self.header.map(|header| header & !FLAGS)
+    }
+
+    /// Whether the chunk has the mark of another arena than the main one, or that of a mapping: none in a bin has.
+    pub fn is_marked(&self) -> bool {
+        let marks = NON_MAIN | IS_MMAPPED;
+        self.header.is_some_and(|header| header & marks != 0)
     }
 }
 
@@ -155,7 +168,7 @@ impl Single<'_, '_> {
     fn go_on(&mut self, seen: Seen, out: &mut Passed) -> Option<Address> {
         let (list, heap) = (self.list, self.heap);
         let chunk = list.chunk(self.entry)?;
-        let size = seen.size.filter(|_| self.walked < MAX_ENTRIES)?;
+        let size = seen.size().filter(|_| self.walked < MAX_ENTRIES)?;
         let id = seen.id.or_else(|| heap.mapped_at(self.map, chunk))?;
         let own = list.kind == Kind::Tcache || heap.is_in_arena(chunk, list.owner);
         if !own || !list.takes(size, heap.tcaches.layout.as_ref()) {
