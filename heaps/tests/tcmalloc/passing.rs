@@ -7,6 +7,7 @@ use crate::bench::{Bench, CLASS, OTHER, check};
 use crate::numbers::{cache, central, span};
 
 const RAX: u16 = 0;
+const RBX: u16 = 3;
 const RDI: u16 = 5;
 const R8: u16 = 8;
 
@@ -95,6 +96,31 @@ fn a_published_block_whose_next_one_cannot_be_told_may_be_passing() {
             bench.inside(0, &[(RDI, bench.object(5)), (R8, bench.object(12))]);
         },
         &["s5 holds 0x4141414141414141: unmapped, may be t32, lost 4 (passing)"],
+    );
+}
+
+/// The program's data may lead to a block of another class, and on from there to one of its own.
+fn published_with_a_pointer(bench: &mut Bench) {
+    published(bench);
+    bench.scene.poke(bench.object(5), bench.other(1));
+    bench.scene.poke(bench.other(1), bench.object(12));
+}
+
+#[test]
+fn a_published_block_may_lead_to_a_block_of_another_class() {
+    check(
+        |bench| {
+            published_with_a_pointer(bench);
+            bench.inside(0, &[(RDI, bench.object(5)), (R8, bench.object(12))]);
+        },
+        &["s5 holds u1: other class, leads on, lost 4 (passing)"],
+    );
+    check(
+        |bench| {
+            published_with_a_pointer(bench);
+            bench.inside(0, &[(RDI, bench.object(5))]);
+        },
+        &["s5 holds u1: other class, leads on", "in use +1"],
     );
 }
 
@@ -403,6 +429,32 @@ fn nobody_is_at_work_who_has_called_out() {
             bench.called_out(0, &[]);
         },
         &["damage at free_+16: link of a list of spans"],
+    );
+}
+
+/// A span is cut, and what is left over was given back already: the length is stored last.
+fn carved(bench: &mut Bench) {
+    let at = bench.span(bench.large) + span::LENGTH;
+    let length = bench.scene.peek(at);
+    bench.scene.poke(at, length + 3);
+    bench.scene.poke_u32(bench.scene.page_heap_lock, 1);
+}
+
+#[test]
+fn a_span_that_is_cut_keeps_its_length_while_the_rest_is_given_back() {
+    check(
+        |bench| {
+            carved(bench);
+            bench.called_out(0, &[(RBX, bench.span(bench.large))]);
+        },
+        &["damage at L.span+8: Span.length (passing)"],
+    );
+    check(
+        |bench| {
+            carved(bench);
+            bench.called_out(0, &[(RBX, bench.span(bench.large) + 48)]);
+        },
+        &["damage at L.span+8: Span.length"],
     );
 }
 

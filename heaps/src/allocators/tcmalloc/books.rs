@@ -106,9 +106,11 @@ impl TcmallocHeap<'_> {
         let at_start = repair.at == self.located.layout.span.start.at(repair.span);
         let given_back =
             at_start && (found.is_null() || self.target.memory.region_at(found).is_some());
+        let is_longer = repair.at == self.located.layout.span.length.at(repair.span)
+            && repair.found > repair.expected;
         let handled = || match given_back {
             true => self.may_handle_some(),
-            false => self.may_handle(&hands),
+            false => self.may_handle(&hands) || is_longer && self.may_be_carving(repair.span),
         };
         !is_listed
             && !self.is_in_pages(found)

@@ -72,6 +72,15 @@ impl TcmallocHeap<'_> {
         self.vanished().is_some() || self.somebody_has(&threads, &is_one)
     }
 
+    /// Whether somebody may be cutting a span: `PageHeap::Carve` gives the rest back, for which it calls for memory and into the
+    /// C++ library, before it stores the length of what is left.
+    pub(super) fn may_be_carving(&self, span: Address) -> bool {
+        (0..self.presences.count()).any(|thread| {
+            let hand = self.presences.words_in_hand(thread);
+            hand.is_some_and(|hand| hand.contains(&span.get()))
+        })
+    }
+
     /// Whether somebody may be changing spans at all.
     pub(super) fn may_handle_some(&self) -> bool {
         self.vanished().is_some()

@@ -25,6 +25,22 @@ impl Class<'_, '_, '_> {
         }
         let list = path.list;
         self.explained.insert(stray.path);
+        // What a first entry holds that is not linked yet may be the program's data, and may lead to any block.
+        let passing = (stray.edge.position == 1).then(|| self.may_be_inserting(&list, None));
+        let passing = passing.flatten().filter(|_| stray.leads_on);
+        if let Some(transient) = passing {
+            self.cuts.insert(list.head, Cut::Damaged(None));
+            let mut anomaly = Anomaly::new(AnomalyKind::BadEntry {
+                edge: stray.edge,
+                found: stray.found,
+                stray: stray.stray,
+                leads_on: true,
+                repair: None,
+            });
+            anomaly.transient = Some(transient);
+            self.push(anomaly);
+            return;
+        }
         if stray.leads_on
             && let Some(repair) = self.led_into_block(stray)
         {
