@@ -48,12 +48,26 @@ impl Iterator for Words<'_> {
             if word != 0 {
                 return Some((at, word));
             }
+            self.skip_zeros();
         }
         None
     }
 }
 
 impl Words<'_> {
+    /// Most of a module's variables are zero: they are stepped over in larger pieces.
+    fn skip_zeros(&mut self) {
+        const PIECE: usize = 128;
+        let mut window = self.window;
+        while let Some((piece, rest)) = window.split_first_chunk::<PIECE>()
+            && piece.iter().fold(0, |all, byte| all | byte) == 0
+        {
+            window = rest;
+            self.at = self.at.saturating_add(PIECE as u64);
+        }
+        self.window = window;
+    }
+
     /// Takes the window at `at`. Skips to the next page where the core has none, to the next
     /// mapping where there is none: a damaged program header may span the whole address space.
     fn refill(&mut self) {

@@ -1,4 +1,4 @@
-//! `stepper [--keep DIR] [--limit N] [--env NAME=VALUE]... [--pairs N [--pairs-only]] PROGRAM [OPERATION]...`: steps the program through the
+//! `stepper [--keep DIR] [--limit N] [--repeats N] [--env NAME=VALUE]... [--pairs N [--pairs-only]] PROGRAM [OPERATION]...`: steps the program through the
 //! operations (all of them if none is named) and says at how many boundaries its heap was read, and what was said.
 
 use std::path::PathBuf;
@@ -46,6 +46,7 @@ fn parse() -> Result<Options, String> {
         environment: Vec::new(),
         keep: None,
         limit: 2_000_000,
+        repeats: u64::MAX,
     };
     let mut pairs = 0;
     let mut only = false;
@@ -55,6 +56,7 @@ fn parse() -> Result<Options, String> {
         match word.as_str() {
             "--keep" => plan.keep = Some(value()?.into()),
             "--limit" => plan.limit = value()?.parse().map_err(|_| "--limit: no number")?,
+            "--repeats" => plan.repeats = value()?.parse().map_err(|_| "--repeats: no number")?,
             "--pairs" => pairs = value()?.parse().map_err(|_| "--pairs: no number")?,
             "--pairs-only" => only = true,
             "--env" => {

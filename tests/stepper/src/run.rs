@@ -1,5 +1,6 @@
 //! Steps operations and keeps the count.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub struct Plan {
     pub keep: Option<PathBuf>,
     /// Instructions per operation, at most.
     pub limit: u64,
+    /// Within a window, how often a boundary is read at which no memory has changed since the same instruction changed some:
+    /// what differs are addresses and counts.
+    pub repeats: u64,
 }
 
 /// A boundary at which something was said that is not true.
@@ -147,6 +151,8 @@ impl<'p> Stepper<'p> {
         // A thread that is parked in a window leaves it open: what it shows is read again only with what changes.
         let parked_alone = parked.and_then(|_| self.reader.naive().cloned());
         let mut last_change = 0;
+        let mut changed_by = 0;
+        let mut seen: HashMap<(u64, u64), u64> = HashMap::new();
         loop {
             let registers = self.process.registers(thread)?;
             let effect = effect::of(self.process.code_at(registers.rip), &registers);
@@ -169,15 +175,23 @@ impl<'p> Stepper<'p> {
             let changed = self.follow(&effect, &registers)?;
             if changed {
                 last_change = tally.boundaries;
+                changed_by = registers.rip;
             }
-            if changed || naive {
+            let at = self.process.registers(thread)?.rip;
+            let mut is_new = || {
+                let times = seen.entry((changed_by, at)).or_insert(0);
+                *times += 1;
+                *times <= self.plan.repeats
+            };
+            if changed || naive && is_new() {
                 let before = naive;
                 naive = self.read(&mut tally, thread, changed)?
                     && self.reader.naive() != parked_alone.as_ref();
                 if naive && !before {
-                    let pc = self.process.registers(thread)?.rip;
-                    let step = tally.boundaries;
-                    tally.windows.push(Window { step, pc });
+                    tally.windows.push(Window {
+                        step: tally.boundaries,
+                        pc: at,
+                    });
                 }
             }
         }

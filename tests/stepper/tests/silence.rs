@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use stepper::pairs::run_pairs;
 use stepper::run::{Plan, Tally, run};
 
 /// What is stepped: the same with and without locks.
@@ -17,9 +18,23 @@ const OPERATIONS: [&str; 6] = [
 /// Instructions per operation: a first use may refill a cache, which is long.
 const LIMIT: u64 = 400;
 
+fn stepped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/stepped")
+}
+
+fn plan(program: PathBuf, limit: u64) -> Plan {
+    Plan {
+        operations: OPERATIONS.map(str::to_owned).to_vec(),
+        program,
+        environment: Vec::new(),
+        keep: None,
+        limit,
+        repeats: u64::MAX,
+    }
+}
+
 fn programs() -> Vec<PathBuf> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/stepped");
-    let mut programs: Vec<PathBuf> = std::fs::read_dir(&fixtures)
+    let mut programs: Vec<PathBuf> = std::fs::read_dir(stepped())
         .expect("there are no fixtures: run ./build-fixtures.sh first")
         .map(|entry| entry.unwrap().path())
         .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
@@ -34,13 +49,7 @@ fn no_boundary_of_the_fast_paths_gives_an_alarm() {
     let mut wrong = Vec::new();
     for program in programs() {
         let name = program.file_name().unwrap().to_string_lossy().into_owned();
-        let plan = Plan {
-            operations: OPERATIONS.map(str::to_owned).to_vec(),
-            program,
-            environment: Vec::new(),
-            keep: None,
-            limit: LIMIT,
-        };
+        let plan = plan(program, LIMIT);
         let mut all = Tally::default();
         let mut operations = 0;
         run(&plan, |tally| {
@@ -69,4 +78,18 @@ fn no_boundary_of_the_fast_paths_gives_an_alarm() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// One release of each allocator, the first steps beside one parked thread for each two operations.
+#[test]
+fn a_thread_that_is_parked_in_a_window_gives_no_alarm() {
+    for name in ["glibc-2.36", "2.10", "jemalloc-5.3.0"] {
+        let mut pairs = 0;
+        run_pairs(&plan(stepped().join(name), 200), 1, |tally| {
+            pairs += 1;
+            assert!(tally.alarms.is_empty(), "{name}: {tally:?}");
+        })
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(pairs, 18, "{name}");
+    }
 }
