@@ -191,7 +191,9 @@ impl Process {
             self.resume(thread)?;
         }
         loop {
-            match waitpid(None, Some(WaitPidFlag::__WALL)).map_err(other) {
+            // Only of this thread's children: tests step several programs at once.
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            match waitpid(None, Some(flags)).map_err(other) {
                 Ok(status) => {
                     if let Some(thread) = self.note(status)? {
                         self.stop_all()?;
