@@ -104,15 +104,16 @@ fn run_pair(plan: &Plan, parked: Option<Window>) -> io::Result<Option<Tally>> {
     stepper.operation(stepped, name, Some(held)).map(Some)
 }
 
-/// Steps a thread into a window. What the two threads did before is not the same in every run, so that it may open a
-/// little later than it did.
+/// Steps a thread into a window. What the two threads did before is not the same in every run, so that the instruction which opens it
+/// may come a little earlier or later than it did.
 fn bring(process: &mut Process, thread: Pid, window: Window) -> io::Result<bool> {
-    const LATER: u64 = 2_000;
+    const EARLIER: u64 = 200;
+    const LATER: u64 = 10_000;
     for step in 1..=window.step + LATER {
         if process.step(thread)? != Stepped::Done {
             return Ok(false);
         }
-        if step >= window.step && process.registers(thread)?.rip == window.pc {
+        if step + EARLIER >= window.step && process.registers(thread)?.rip == window.pc {
             return Ok(true);
         }
     }
