@@ -18,20 +18,20 @@ const STEPPED: [&str; 3] = ["refill", "flush", "merge"];
 /// If the program cannot be traced or its image not be written.
 pub fn run_pairs(plan: &Plan, each: usize, mut done: impl FnMut(Tally)) -> io::Result<()> {
     for parked in PARKED {
-        let mut windows = None;
         for stepped in STEPPED {
             let pair = Plan {
                 operations: vec!["threaded".into(), format!("{parked}+{stepped}")],
                 ..plan.clone()
             };
-            if windows.is_none() {
-                windows = run_pair(&pair, None)?.map(|alone| choose(&alone.windows, each));
-            }
+            // What the other one did before is seen in the windows, too.
+            let Some(alone) = run_pair(&pair, None)? else {
+                continue;
+            };
             let mut sum = Tally {
                 operation: format!("{parked}+{stepped}"),
                 ..Tally::default()
             };
-            for &window in windows.iter().flatten() {
+            for window in choose(&alone.windows, each) {
                 if let Some(tally) = run_pair(&pair, Some(window))? {
                     // What is counted are windows at which a thread was parked, not those that opened beside it.
                     sum.add(&Tally {
