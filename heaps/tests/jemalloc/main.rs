@@ -8,7 +8,9 @@ use heaps::allocators::{Allocator, Detection, Heap};
 use heaps::anomaly::{AnomalyKind, Stray};
 use heaps::target::{Address, Target};
 use heaps::walk::{Walked, walk};
-use scene::{CODE, EDATA, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene};
+use scene::{
+    ACTIVE, CODE, DIRTY_HEAP, DIRTY_LIST, EDATA, ELEMENT, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene,
+};
 
 /// Finds the only heap, walks it, and lets `look` look at both.
 fn with_heap<R>(target: Target<'_>, look: impl FnOnce(&dyn Heap, Walked) -> R) -> R {
@@ -180,6 +182,54 @@ fn a_slot_that_does_not_lead_to_its_leaf_any_more() {
         };
         assert_eq!((word, what), (at(FAR_SLOT), "rtree_node_elm_t"));
     }
+}
+
+/// Blocks of the slab that caches hold are blocks all the same.
+#[test]
+fn the_only_element_of_a_slab_is_null() {
+    let mut scene = Scene::healthy();
+    scene.process.memory.write_u64(ELEMENT, 0);
+    // One that its bin has is complete, whoever is inside.
+    for pc in [0x1000, CODE + 0x10] {
+        scene.stop_at(pc);
+        let (AnomalyKind::Metadata { of, what, .. }, false) = only(&scene) else {
+            panic!("{:?}", only(&scene));
+        };
+        assert_eq!((of, what), (at(ELEMENT), "rtree_leaf_elm_t"));
+    }
+    // One that is in no bin may be on its way out.
+    scene.set_current(0);
+    assert!(only(&scene).1);
+}
+
+#[test]
+fn words_of_a_page_cache_at_work() {
+    let told = |word, value| {
+        let mut scene = Scene::healthy();
+        scene.stop_at(CODE + 0x10);
+        scene.hold_dirty_lock();
+        scene.process.memory.write_u64(word, value);
+        with_heap(scene.process.target(), |_, walked| walked.anomalies.len())
+    };
+    for word in [DIRTY_LIST, DIRTY_HEAP] {
+        assert_eq!(told(word, 0), 0);
+        assert_eq!(told(word, EDATA), 0);
+        assert_eq!(told(word, EDATA + 8), 1);
+        assert_eq!(told(word, SLAB), 1);
+    }
+    assert_eq!(told(ACTIVE, 16), 0);
+    assert_eq!(told(ACTIVE, u64::MAX), 0);
+    assert_eq!(told(ACTIVE, SLAB), 1);
+}
+
+#[test]
+fn a_heap_of_free_extents_that_begins_with_a_slab() {
+    let mut scene = Scene::healthy();
+    scene.process.memory.write_u64(DIRTY_HEAP, EDATA);
+    let (AnomalyKind::Metadata { at: word, .. }, false) = only(&scene) else {
+        panic!("{:?}", only(&scene));
+    };
+    assert_eq!(word, at(DIRTY_HEAP));
 }
 
 #[test]

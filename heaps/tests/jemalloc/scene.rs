@@ -20,6 +20,14 @@ const ARENA: u64 = BLOCK + 0x10c0;
 /// The first descriptor; the others follow, 128 bytes each.
 pub const EDATA: u64 = BLOCK + 0x2_0000;
 const LEAF: u64 = BLOCK + 0x20_0000;
+/// The element of the first slab's only page.
+pub const ELEMENT: u64 = LEAF + ((SLAB >> 12) & 0x3_ffff) * 8;
+/// The page cache of dirty extents, its list and the heap that the only one is in.
+const DIRTY_CACHE: u64 = ARENA + 0x29e8;
+pub const DIRTY_LIST: u64 = DIRTY_CACHE + 0x2610;
+pub const DIRTY_HEAP: u64 = DIRTY_CACHE + 0x70 + 0x20 + 7 * 32;
+/// Pages in use.
+pub const ACTIVE: u64 = ARENA + 0x29a0;
 /// A leaf for memory of another gigabyte.
 const FAR_LEAF: u64 = BLOCK + 0x40_0000;
 const FAR: u64 = 0x7f40_0000_0000;
@@ -115,17 +123,17 @@ impl Scene {
         self.word(ARENA, 1); // threads
         self.word(ARENA + 0x13440, EMAP);
         self.word(ARENA + 0x13458, BASE);
-        self.word(ARENA + 0x29a0, 1 + 1 + 5 + 8); // pages in use
+        self.word(ACTIVE, 1 + 1 + 5 + 8);
         for (state, cache) in (1..).zip([0x29e8, 0x75d8, 0xc1c8]) {
             self.process.memory.write_u32(ARENA + cache + 0x4be0, state);
         }
         let dirty = EDATA + 3 * 128;
-        self.word(ARENA + 0x29e8 + 0x2610, dirty);
-        self.word(ARENA + 0x29e8 + 0x2618, 8);
+        self.word(DIRTY_LIST, dirty);
+        self.word(DIRTY_CACHE + 0x2618, 8);
         self.word(dirty + 64, dirty);
         self.word(dirty + 72, dirty);
         // The root of one of its heaps.
-        self.word(ARENA + 0x29e8 + 0x70 + 0x20 + 7 * 32, dirty);
+        self.word(DIRTY_HEAP, dirty);
         self.set_current(EDATA);
         self.word(BIN + 200, EDATA + 128);
         self.word(BIN + 112, 100); // taken
@@ -188,8 +196,8 @@ impl Scene {
             self.word(at + 64, other);
             self.word(at + 72, other);
         }
-        self.word(ARENA + 0x29e8 + 0x2618, 8 + 4);
-        self.word(ARENA + 0x29e8 + 0x70 + 0x20 + 3 * 32, far);
+        self.word(DIRTY_CACHE + 0x2618, 8 + 4);
+        self.word(DIRTY_HEAP - 4 * 32, far);
     }
 
     /// What the cache holds of the class of 64 bytes: the one that malloc takes next comes first.
@@ -226,6 +234,12 @@ impl Scene {
     pub fn hold_bin_lock(&mut self) {
         self.process.memory.write_u32(BIN + 64, 1);
         self.process.memory.write_u32(BIN + 72, 7);
+    }
+
+    /// The thread holds the lock of the dirty extents.
+    pub fn hold_dirty_lock(&mut self) {
+        self.process.memory.write_u32(DIRTY_CACHE + 64, 1);
+        self.process.memory.write_u32(DIRTY_CACHE + 72, 7);
     }
 
     /// The thread stopped at this instruction.

@@ -95,6 +95,9 @@ impl Arenas {
         if !out.rows.is_empty() {
             out.add_unnamed(memory, layout, slots);
         }
+        for arena in out.rows.clone() {
+            out.check_map(memory, layout, arena);
+        }
         let blocks = out.blocks.drain(..).zip(out.owners.drain(..));
         let mut blocks: Vec<(Range<Address>, u16)> = blocks.collect();
         blocks.sort_by_key(|(block, owner)| (block.start, block.end, *owner));
@@ -109,7 +112,6 @@ impl Arenas {
             self.owners.push(arena.index);
         }
         self.rows.push(arena);
-        self.check_map(memory, layout, arena);
     }
 
     /// Adds arenas that `arenas` has null for: of one that was destroyed nothing is left, and of one that is being made
@@ -128,7 +130,7 @@ impl Arenas {
             let is_new = self.rows.iter().all(|row| row.index != arena.index);
             if is_null && is_new && self.broken.len() < MAX_BROKEN {
                 self.broken.push(BrokenWord {
-                    of: slot,
+                    of: arena.at,
                     at: slot,
                     what: "a word of arenas",
                     expected: format!("{}, the arena of this index", arena.at),
@@ -230,7 +232,7 @@ impl Arenas {
         self.broken.push(BrokenWord {
             impossible: lost.is_some(),
             ..broken(
-                slot,
+                lost.map_or(slot, |arena| arena.at),
                 slot,
                 "a word of arenas",
                 match lost {

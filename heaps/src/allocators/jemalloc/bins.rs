@@ -170,7 +170,7 @@ impl JemallocHeap<'_> {
             }
             if let Some((at, found)) = missing {
                 heaped.broken.get_or_insert_with(|| BrokenLink {
-                    of: Some(member),
+                    of: Some(at),
                     at,
                     in_page_map: true,
                     expected: format!("the descriptor {member}"),

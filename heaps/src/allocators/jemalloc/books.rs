@@ -79,9 +79,14 @@ impl JemallocHeap<'_> {
                 expected: repair.expected.clone(),
                 found: repair.found.clone(),
             };
-            let busy = self.somebody_inside_or_gone();
-            let busy = busy.filter(|_| !repair.impossible);
-            books.damage(word, busy);
+            let mut rows = located.extents.rows.iter();
+            let row = rows.find(|row| row.at == repair.extent);
+            // What a bin holds was complete before it came there.
+            let busy = match row.filter(|row| self.slab_class(row).is_some()) {
+                Some(slab) => self.slab_busy(slab),
+                None => self.somebody_inside_or_gone(),
+            };
+            books.damage(word, busy.filter(|_| !repair.impossible));
         }
         for row in &located.extents.overlaps {
             let word = Word {

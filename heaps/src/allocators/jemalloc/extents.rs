@@ -167,6 +167,8 @@ const MAX_ADDRESS: u64 = 1 << 57;
 pub struct Repair {
     /// The descriptor, or the element, that it belongs to.
     pub of: Address,
+    /// The descriptor of the extent that it is about.
+    pub extent: Address,
     /// The word.
     pub at: Address,
     /// What it is.

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use super::super::arenas::Arenas;
 use super::super::extents::{Extents, Row, Source};
-use super::super::sizes::PAGE_SHIFT;
 use super::super::tree::{Element, Leaf, Lost, Tree};
 use crate::target::{Address, Cursor, MemoryExt, TargetMemory};
 
@@ -38,7 +37,7 @@ pub fn find(source: Source<'_>, root: Address) -> Option<Tree> {
 /// The tree with the leaves that slots should lead to which do not. `None` if there are none.
 pub fn add(source: Source<'_>, extents: &Extents) -> Option<Tree> {
     let mut tree = source.tree.clone();
-    if tree.strays.is_empty() && !misses_pages(source, extents) {
+    if tree.strays.is_empty() && source.lacking(&extents.rows).is_empty() {
         return None;
     }
     let span = 1u64 << tree.geometry.level_bits();
@@ -64,28 +63,6 @@ pub fn add(source: Source<'_>, extents: &Extents) -> Option<Tree> {
     let is_lost = |at: Address| lost.iter().any(|lost| lost.at == at);
     tree.strays.retain(|(at, _)| !is_lost(*at));
     (!tree.lost.is_empty()).then_some(tree)
-}
-
-/// Whether an arena counts more pages than its extents have.
-fn misses_pages(source: Source<'_>, extents: &Extents) -> bool {
-    let mut walked: BTreeMap<u16, u64> = BTreeMap::new();
-    for row in &extents.rows {
-        *walked.entry(row.arena).or_default() += row.bytes >> PAGE_SHIFT;
-    }
-    let layout = source.layout;
-    source.arenas.rows.iter().any(|arena| {
-        let word = |offset| source.memory.read_u64(arena.at.saturating_add(offset));
-        let cached = layout
-            .arena
-            .pages
-            .iter()
-            .flat_map(|cache| layout.pages.counts.iter().map(move |count| cache + count));
-        let recorded = cached
-            .chain([layout.arena.active])
-            .filter_map(|offset| word(offset).ok())
-            .fold(0, u64::wrapping_add);
-        recorded > walked.get(&arena.index).copied().unwrap_or(0)
-    })
 }
 
 /// Leaves that elements speak for and that are not among the known ones, by page.

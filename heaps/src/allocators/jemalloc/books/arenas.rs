@@ -21,6 +21,8 @@ use crate::target::{Address, Cursor, MemoryExt};
 
 /// Heaps of a page cache (`SC_NPSIZES` and one more).
 const HEAPS: u64 = 200;
+/// More pages than a process has addresses.
+const TOO_MANY: u64 = 1 << 35;
 
 /// Pages of an arena by what the extents say.
 #[derive(Clone, Copy, Default)]
@@ -75,10 +77,14 @@ impl JemallocHeap<'_> {
             .zip(1..)
         {
             let cache = arena.at.saturating_add(offset);
-            if self.lock_held(cache, "a page cache").is_some() {
+            self.check_state(books, cache, index);
+            if self.check_page_counts(books, cache, walked) {
                 continue;
             }
-            self.check_state(books, cache, index);
+            if self.lock_held(cache, "a page cache").is_some() {
+                self.check_heads(books, cache);
+                continue;
+            }
             self.check_pages(books, arena, cache, (state, walked, extents));
         }
         let at = arena.at.saturating_add(layout.arena.active);
@@ -88,7 +94,8 @@ impl JemallocHeap<'_> {
         // A fork waits for locks, and this counter has none: a thread that did not follow into the child may have counted
         // pages that it never got, or (5.2) not yet counted some that it has.
         let lags = (pages.active..pages.active.saturating_add(1 << 20)).contains(&recorded);
-        if !lags && !books.damaged && self.somebody_inside_or_gone().is_none() {
+        let at_rest = || !books.damaged && self.somebody_inside_or_gone().is_none();
+        if is_absurd(recorded, pages.active) || !lags && at_rest() {
             books.count(
                 Word {
                     of: arena.at,
@@ -120,6 +127,64 @@ impl JemallocHeap<'_> {
                 None,
             );
         }
+    }
+
+    /// Numbers of pages that no work in progress leaves. Says whether there are any.
+    fn check_page_counts(&self, books: &mut Books, cache: Address, walked: u64) -> bool {
+        let counts = self.located.layout.pages.counts.iter();
+        let absurd = counts
+            .map(|offset| cache.saturating_add(*offset))
+            .find_map(|at| {
+                let recorded = self.target.memory.read_u64(at).ok();
+                Some((
+                    at,
+                    recorded.filter(|recorded| is_absurd(*recorded, walked))?,
+                ))
+            });
+        let Some((at, recorded)) = absurd else {
+            return false;
+        };
+        let word = Word {
+            of: cache,
+            at,
+            what: self.name_of("extents_t.npages", "eset_t.npages"),
+            expected: format!("{walked}, the pages of its extents"),
+            found: recorded.to_string(),
+        };
+        books.count(word, None);
+        true
+    }
+
+    /// Words of a page cache at work that lead to no descriptor: nobody writes such ones.
+    fn check_heads(&self, books: &mut Books, cache: Address) {
+        let layout = &self.located.layout.pages;
+        let (first, apart) = layout.heaps;
+        let heads = layout
+            .lists
+            .iter()
+            .map(|list| (*list, "list of a page cache"));
+        let roots = layout.sets.iter().flat_map(|set| {
+            (0..HEAPS).map(move |index| (set + first + index * apart, "heap of a page cache"))
+        });
+        for (offset, what) in heads.chain(roots) {
+            let at = cache.saturating_add(offset);
+            let found = self.target.memory.read_pointer(at).unwrap_or_default();
+            if !found.is_null() && !self.may_be_descriptor(found) {
+                let word = Word {
+                    of: cache,
+                    at,
+                    what,
+                    expected: "a descriptor in the allocator's own memory, or null".into(),
+                    found: found.to_string(),
+                };
+                return books.damage(word, None);
+            }
+        }
+    }
+
+    /// Whether a descriptor may lie at `at`.
+    fn may_be_descriptor(&self, at: Address) -> bool {
+        at.is_aligned(self.located.layout.extent.alignment) && self.located.arenas.is_own(at)
     }
 
     /// Pages and list of a page cache.
@@ -206,14 +271,12 @@ impl JemallocHeap<'_> {
     /// Follows the ring of a page cache's extents; says whether it is sound.
     fn check_list(&self, books: &mut Books, cache: Address, head: u64) -> bool {
         let memory = self.target.memory;
-        let layout = &self.located.layout.extent;
-        let link = layout.list_link;
+        let link = self.located.layout.extent.list_link;
         let head = cache.saturating_add(head);
         let Ok(first) = memory.read_pointer(head) else {
             return true;
         };
-        let is_extent =
-            |at: Address| at.is_aligned(layout.alignment) && self.located.arenas.is_own(at);
+        let is_extent = |at| self.may_be_descriptor(at);
         let mut say = |at: Address, expected: String, found: Address| {
             let what = "link of a page cache's list";
             let of = self.owner_of_link(at).unwrap_or(cache);
@@ -327,6 +390,18 @@ impl JemallocHeap<'_> {
                     let word = broken.word(cache, "link of a page cache's heap");
                     return books.damage(word, None);
                 }
+                // Links inside lead both ways; the root is named by nobody.
+                let first = heaped.members.first().copied();
+                if let Some(first) = first.filter(|first| !self.free_extent(*first)) {
+                    let word = Word {
+                        of: cache,
+                        at: root,
+                        what: "heap of a page cache",
+                        expected: "a free extent".into(),
+                        found: first.to_string(),
+                    };
+                    return books.damage(word, None);
+                }
             }
         }
         if members != extents && !books.damaged && self.somebody_inside().is_none() {
@@ -342,4 +417,10 @@ impl JemallocHeap<'_> {
             );
         }
     }
+}
+
+/// Whether a number of pages is wrong whatever anybody is doing. One that is a little below nothing counts frees that
+/// were too many.
+fn is_absurd(recorded: u64, walked: u64) -> bool {
+    (TOO_MANY..u64::MAX - TOO_MANY).contains(&recorded.wrapping_sub(walked))
 }

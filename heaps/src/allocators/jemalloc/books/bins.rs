@@ -81,7 +81,7 @@ impl JemallocHeap<'_> {
         let current = memory.read_pointer(at).unwrap_or_default();
         if let Some((at, found)) = self.unnamed(current) {
             let broken = BrokenLink {
-                of: Some(current),
+                of: Some(at),
                 at,
                 in_page_map: true,
                 expected: format!("the descriptor {current}"),
@@ -158,7 +158,12 @@ impl JemallocHeap<'_> {
                 format!("{}", members.len()),
             ),
         };
-        if self.somebody_inside().is_none() {
+        // One that is in no bin yet may have any marks, and is no damage where its own marks are none.
+        let busy = match stranger {
+            Some(_) => self.somebody_inside(),
+            None => self.somebody_inside_or_gone(),
+        };
+        if busy.is_none() {
             books.damage(word(at, expected, found), None);
         }
     }

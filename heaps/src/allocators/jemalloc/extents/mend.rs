@@ -10,6 +10,7 @@
 //! all pages agree                            the address in the descriptor is wrong
 //! ```
 
+mod nameless;
 mod say;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,7 @@ impl Extents {
             }
             self.mend_group(source, extent, &named);
         }
+        self.mend_nameless(source);
         let none = source.layout.quantum.classes();
         let odd = self.rows.iter().filter(|row| !begins_well(row, none));
         let odd: Vec<Row> = odd.take(MAX_ODD).copied().collect();
@@ -297,9 +299,15 @@ impl Extents {
                     self.recover(source, extent, first, pages);
                 }
             }
-            Some(_) => outside
-                .iter()
-                .for_each(|named| self.say_element(source, named)),
+            Some(first) => {
+                // Its own descriptor may be one bit away.
+                if let Some(row) = source.near(first) {
+                    self.insert(row);
+                }
+                for named in &outside {
+                    self.say_element(source, named);
+                }
+            }
             None => {}
         }
     }

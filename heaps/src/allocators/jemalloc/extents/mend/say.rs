@@ -28,6 +28,7 @@ impl Extents {
         let ends = end.is_some_and(|end| source.memory.region_at(end).is_some());
         self.say(Repair {
             of,
+            extent: of,
             at: of.saturating_add(source.layout.extent.size),
             what: name(source, "extent_t.e_size", "edata_t.e_size"),
             expected,
@@ -48,6 +49,7 @@ impl Extents {
         let may_be = region.is_some_and(|region| region.kind == RegionKind::Anonymous);
         self.say(Repair {
             of,
+            extent: of,
             at: of.saturating_add(source.layout.extent.address),
             what: name(source, "extent_t.e_addr", "edata_t.e_addr"),
             expected,
@@ -64,6 +66,7 @@ impl Extents {
             || row.class > source.layout.quantum.classes();
         self.say(Repair {
             of: row.at,
+            extent: row.at,
             at: row.at,
             what: name(source, "extent_t.e_bits", "edata_t.e_bits"),
             expected: bits(told),
@@ -81,6 +84,7 @@ impl Extents {
         };
         self.say(Repair {
             of: row.at,
+            extent: row.at,
             at,
             what: "rtree_leaf_elm_t of the extent's first page",
             expected: bits(row),
@@ -89,7 +93,7 @@ impl Extents {
                 element.slab,
                 element.state.map(|state| State::of(state.into())),
             ),
-            impossible: false,
+            impossible: element.class > source.layout.quantum.classes(),
         });
     }
 
@@ -110,12 +114,15 @@ impl Extents {
         let found = source.memory.read_u64(at).unwrap_or(0);
         self.say(Repair {
             of: named.at,
+            extent: owner.map_or(extent, |row| row.at),
             at,
             what: "rtree_leaf_elm_t",
             expected,
             found: format!("{found:#x}"),
             // Nobody ever writes such a name there.
-            impossible: !extent.is_null() && !source.may_be_extent(extent),
+            impossible: !extent.is_null()
+                && (!source.may_be_extent(extent)
+                    || named.element.class > source.layout.quantum.classes()),
         });
     }
 }
