@@ -396,6 +396,19 @@ fn a_large_span_is_nowhere() {
 }
 
 #[test]
+fn a_large_span_says_that_it_is_free() {
+    for location in [1, 2] {
+        check(
+            |bench| {
+                let at = bench.span(bench.large) + span::FLAGS + 3;
+                bench.scene.poke_u8(at, location);
+            },
+            &["damage at L.span+40: Span.location", "in use -1"],
+        );
+    }
+}
+
+#[test]
 fn a_span_has_another_class() {
     check(
         |bench| {

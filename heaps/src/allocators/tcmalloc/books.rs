@@ -8,6 +8,7 @@ mod caches;
 mod central;
 mod pages;
 mod rings;
+mod sets;
 
 use super::TcmallocHeap;
 use super::pagemap::SpanRepair;

@@ -1,5 +1,7 @@
 //! The page heap's lists of free spans, and its sums.
 
+use std::collections::HashSet;
+
 use super::{Books, Ring, Word};
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
@@ -16,21 +18,26 @@ impl TcmallocHeap<'_> {
         let ring_busy = busy
             .clone()
             .filter(|_| !self.only_the_faulting_thread_is_inside());
+        // Of lists that are sound.
+        let mut listed = Some(HashSet::new());
         for pages in 1..=u64::from(layout.max_pages) {
             let pair = self
                 .located
                 .page_heap
                 .saturating_add(layout.free_lists + 96 * (pages - 1));
             for (offset, location) in [(0, SpanLocation::Normal), (48, SpanLocation::Returned)] {
-                self.free_list(
-                    books,
-                    map,
-                    pair.saturating_add(offset),
-                    pages,
-                    location,
-                    &ring_busy,
-                );
+                let sentinel = pair.saturating_add(offset);
+                let members = self.free_list(books, map, sentinel, pages, location, &ring_busy);
+                listed = listed.zip(members).map(|(mut listed, members)| {
+                    listed.extend(members);
+                    listed
+                });
             }
+        }
+        if let Some(listed) = listed.filter(|_| {
+            busy.is_none() && !books.damaged && !damaged && self.spans.missing_leaves == 0
+        }) {
+            self.check_free_spans(books, &listed);
         }
         let sums_explained = books
             .out
@@ -50,6 +57,7 @@ impl TcmallocHeap<'_> {
         inside.peek().is_some() && inside.all(|thread| self.presences.faulted(thread))
     }
 
+    /// A list of free spans (rules 15, 17): its members, if it is sound.
     fn free_list(
         &self,
         books: &mut Books,
@@ -58,7 +66,7 @@ impl TcmallocHeap<'_> {
         pages: u64,
         location: SpanLocation,
         busy: &Option<Transient>,
-    ) {
+    ) -> Option<Vec<Address>> {
         let ring = Ring {
             of: sentinel,
             sentinel,
@@ -74,7 +82,7 @@ impl TcmallocHeap<'_> {
             self.free_span(books, at, pages, location, busy);
         });
         let Some(before) = end.broken_behind else {
-            return;
+            return Some(fine);
         };
         match self
             .listed_twice(map, sentinel, before, pages)
@@ -97,6 +105,7 @@ impl TcmallocHeap<'_> {
                 books.ring(self.target.memory, &self.located, ring, |_, _| {});
             }
         }
+        None
     }
 
     /// The signature of freeing a large block twice (releases up to 2.10 do not notice): the span

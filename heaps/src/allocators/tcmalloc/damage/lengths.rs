@@ -117,15 +117,20 @@ impl Class<'_, '_, '_> {
     fn small_damage_on(&self, index: usize, busy: bool) -> Option<(Edge, Address, Repair)> {
         let path = self.graph.paths.get(index)?;
         let (list, walked) = (&path.list, path.walked);
-        // A link that leads away may yet lead to the list's own last entries.
-        let kept = walked.saturating_sub(path.tail.len() as u64);
-        let places: HashMap<Address, u64> = match walked > list.recorded {
-            true => path.tail.iter().copied().zip(kept..).collect(),
-            false => HashMap::new(),
-        };
         let mut cursor = Cursor::new(self.heap.target.memory);
+        // A link that leads away may yet lead to the list's own entries.
+        let mut places: HashMap<Address, u64> = HashMap::new();
+        if walked > list.recorded {
+            let mut at = list.head;
+            for place in 0..walked.min(2 * MAX_LENGTH) {
+                places.insert(at, place);
+                at = PlainLinks.decode(at, cursor.read_u64(at).ok()?);
+            }
+        }
         let mut from = list.head;
         let mut best: Option<(u32, Edge, Address, Repair)> = None;
+        // In a list that is in the order of its blocks, many a link is near the one that a lower count asks for.
+        let mut around: Vec<(u32, Edge, Address, Repair)> = Vec::new();
         for position in 1..walked.min(list.recorded).min(MAX_LENGTH) {
             let found = PlainLinks.decode(from, cursor.read_u64(from).ok()?);
             let edge = Edge {
@@ -172,11 +177,18 @@ impl Class<'_, '_, '_> {
                     + 4 * u32::from(overrun)
                     + 2 * u32::from(unique)
                     + u32::from(small.bytes < 2);
-                if enough && best.as_ref().is_none_or(|(known, ..)| score > *known) {
+                if places.contains_key(&small.repair.value) {
+                    if unique && overrun {
+                        around.push((score, edge, found, small.repair));
+                    }
+                } else if enough && best.as_ref().is_none_or(|(known, ..)| score > *known) {
                     best = Some((score, edge, found, small.repair));
                 }
             }
             from = found;
+        }
+        if let ([only], None) = (around.as_slice(), &best) {
+            best = Some(*only);
         }
         best.map(|(_, edge, found, repair)| (edge, found, repair))
     }

@@ -3,7 +3,7 @@
 use super::super::PlainLinks;
 use super::{Class, Cut, MAX_BACK};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Repair, Stray, Transient};
-use crate::list::graph::{End, StrayEdge};
+use crate::list::graph::{End, Keeper, StrayEdge};
 use crate::list::{FreeList, Links};
 use crate::target::{Address, MemoryExt};
 
@@ -41,9 +41,13 @@ impl Class<'_, '_, '_> {
             self.push(anomaly);
             return;
         }
-        if stray.leads_on
-            && let Some(repair) = self.led_into_block(stray)
-        {
+        // What is given back goes to the span that it lies in, whatever it was freed as.
+        let foreign = self
+            .heap
+            .confined(&list)
+            .is_some_and(|range| !range.contains(&stray.found));
+        let leads_on = stray.leads_on && !foreign;
+        if leads_on && let Some(repair) = self.led_into_block(stray) {
             if let Some(from) = stray.edge.from {
                 self.cuts.insert(from, Cut::Damaged(Some(repair)));
             }
@@ -56,7 +60,7 @@ impl Class<'_, '_, '_> {
             }));
             return;
         }
-        if stray.leads_on {
+        if leads_on {
             self.push(Anomaly::new(AnomalyKind::BadEntry {
                 edge: stray.edge,
                 found: stray.found,
@@ -185,7 +189,8 @@ impl Class<'_, '_, '_> {
             .rev()
             .find_map(|position| {
                 let repair = self.repair(path, position, false)?;
-                (position == last || self.led_astray(path, position, repair))
+                let follow = own.recorded.saturating_sub(position + 1);
+                (position == last || self.led_astray(path, position, (repair, follow)))
                     .then_some((position, repair))
             });
         let (position, repair) = match nearest {
@@ -208,8 +213,8 @@ impl Class<'_, '_, '_> {
     /// Whether a link that leads to a proper block was damaged all the same. Blocks in use hold old
     /// links, so a chain of the right length is easily found; more must speak for it: the value is
     /// not what the link held when its span was cut, the repair is, or the last byte is a
-    /// terminator's.
-    fn led_astray(&self, path: usize, position: u64, repair: Repair) -> bool {
+    /// terminator's: then several chains that fit, if they are long, say no less than one.
+    fn led_astray(&self, path: usize, position: u64, (repair, follow): (Repair, u64)) -> bool {
         let Some(from) = self.node_at(path, position) else {
             return false;
         };
@@ -220,7 +225,11 @@ impl Class<'_, '_, '_> {
             found.get() & 0xff == 0 && (found.get() ^ repair.value.get()) >> 8 == 0
         });
         let ended = terminated && self.is_in_use_before(from);
-        repair.unique && found != next && (ended || Some(repair.value) == next)
+        let fits = match repair.unique {
+            true => ended || Some(repair.value) == next,
+            false => ended && follow > 3,
+        };
+        fits && found != next
     }
 
     /// Whether text goes on from the block in use before a link over the link.
