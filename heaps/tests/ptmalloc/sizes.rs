@@ -206,3 +206,56 @@ fn a_size_in_a_large_bin_costs_its_neighbours_nothing() {
         walked.anomalies
     );
 }
+
+#[test]
+fn a_size_that_covers_a_binned_chunk_is_one_anomaly() {
+    let mut bench = Bench::new(V2_36, 1);
+    bench.used(0x50);
+    let a = bench.used(0x40);
+    bench.used(0x60);
+    bench.binned(0x100);
+    bench.used(0x40);
+    bench.used(0x260);
+    fence(&mut bench);
+    let mut bench = bench.finish();
+    bench.write(a - 8, 0x441);
+    assert_eq!(only_header(&bench), (a, Some(0x41)));
+}
+
+#[test]
+fn no_chunk_of_a_bin_has_the_mark_of_another_arena() {
+    // A chunk of the main arena with that mark is no chunk at all: the walk says it.
+    let mut bench = Bench::new(V2_36, 1);
+    bench.used(0x50);
+    let free = bench.binned(0x100);
+    fence(&mut bench);
+    let mut bench = bench.finish();
+    bench.write(free - 8, 0x105);
+    assert_eq!(only_header(&bench), (free, Some(0x101)));
+}
+
+#[test]
+fn the_size_of_a_cached_block_that_covers_blocks_in_use_is_said() {
+    for release in [V2_31, V2_36, V2_43] {
+        let mut bench = Bench::new(release, 1);
+        bench.used(0x50);
+        let cached = bench.cached(0, 0x60);
+        bench.used(0x50);
+        bench.used(0x30);
+        bench.cached(0, 0x40);
+        bench.cached(0, 0x40);
+        fence(&mut bench);
+        let mut bench = bench.finish();
+        let before = walked(&bench).statistics;
+        bench.write(cached - 8, 0xe1);
+        assert_eq!(
+            only_header(&bench),
+            (cached, Some(0x61)),
+            "{}",
+            release.name
+        );
+        let after = walked(&bench).statistics;
+        assert_eq!(after.in_use, before.in_use);
+        assert_eq!(after.free, before.free);
+    }
+}

@@ -112,18 +112,20 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// What a size was whose lowest byte a NUL was written over, if of the places to which it can have led only one is
-    /// known to be a chunk, and not the one to which it leads now.
+    /// What a size was whose lowest byte a NUL was written over, if it leads to no chunk that anybody knows of now, and to one
+    /// with another lowest byte; or to one without the mark of its arena.
     fn size_before_nul(&mut self, at: Address, header: u64) -> Option<u64> {
         let now = at.checked_add(header)?;
         if header & 0xff != 0 || header < 0x100 || now >= self.run.limit || self.is_named(now) {
             return None;
         }
+        let is_marked = self.has_mark(now);
         let mut sizes = (header..header + 0x100).step_by(16).skip(1);
         sizes.find(|size| {
             let next = at.saturating_add(*size);
             next < self.run.limit
-                && self.is_named(next)
+                && self.has_mark(next)
+                && (!is_marked || self.is_named(next))
                 && self.leads_on(next)
                 && self.fits_behind(at, *size)
         })
@@ -250,7 +252,8 @@ impl Walker<'_, '_> {
             if let Some(anchor) = anchors::between(self.run.anchors, chunk, at) {
                 return Some(anchor);
             }
-            if at == self.run.limit || self.fits_behind(chunk, at.offset_from(chunk)?) {
+            let fits = self.fits_behind(chunk, at.offset_from(chunk)?);
+            if at == self.run.limit || fits && self.has_mark(at) {
                 return Some(at);
             }
             from = at.saturating_add(ALIGNMENT);

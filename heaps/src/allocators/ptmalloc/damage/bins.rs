@@ -43,6 +43,12 @@ impl Inquiry<'_, '_> {
                 way.stray = Some(chunk);
                 break;
             }
+            // A write over a header that went on over the link behind it may have left one to another chunk.
+            let damaged = way.chunks.last().filter(|from| self.broken.contains(from));
+            if damaged.is_some_and(|from| self.link(chunk, FORWARD + BACK - offset) != *from) {
+                way.stray = Some(chunk);
+                break;
+            }
             if !seen.insert(chunk) {
                 way.met = Some(chunk);
                 break;
@@ -55,6 +61,7 @@ impl Inquiry<'_, '_> {
 
     /// Follows a bin in both directions.
     pub(super) fn follow_bin(&mut self, list: &ChunkList) {
+        self.split_for_bin(list);
         let forward = self.way(list, FORWARD);
         let back = self.way(list, BACK);
         let ends = [forward.stray, back.stray];

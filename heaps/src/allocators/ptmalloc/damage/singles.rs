@@ -2,7 +2,7 @@
 
 use super::swallowed::Inner;
 use super::{Cut, Inquiry};
-use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER};
+use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER, MIN_CHUNK};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
 use crate::anomaly::{AnomalyKind, Edge, Stray};
 use crate::target::{Address, Cursor};
@@ -67,6 +67,7 @@ impl Inquiry<'_, '_> {
                     continue;
                 }
             };
+            self.check_size(list, chunk);
             if !self.enter(list, chunk, edge) {
                 self.closes(list, chunk, walked);
                 return;
@@ -133,11 +134,26 @@ impl Inquiry<'_, '_> {
             return Entry::Good(chunk);
         }
         // A header that was written over after the chunk was freed: its list knows its size.
-        let keyed = self.has_key(list, entry);
+        let keyed = self.has_key(list, entry) || self.is_in_fastbin(list, chunk);
         if in_arena && (keyed || self.broken.contains(&chunk)) {
             return Entry::Good(chunk);
         }
         Entry::Bad(self.stray(list, entry))
+    }
+
+    /// Whether a chunk of another size shows that a fastbin holds it all the same: its header has lost what every chunk in
+    /// use has, and its link leads on.
+    fn is_in_fastbin(&self, list: &ChunkList, chunk: Address) -> bool {
+        let block = chunk.saturating_add(HEADER);
+        let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
+        let next = self.word(block).map(|word| self.heap.decode(block, word));
+        let leads_on = |next: Address| {
+            let size = self.size_by_map(next);
+            size.is_some_and(|size| list.takes(size, None))
+        };
+        list.kind == Kind::Fastbin
+            && self.flags_of(chunk) & !header != 0
+            && next.is_some_and(leads_on)
     }
 
     pub(super) fn keyed_or_unkeyed(&self, list: &ChunkList, block: Address) -> bool {
@@ -383,7 +399,8 @@ impl Inquiry<'_, '_> {
         };
         let block = chunk.saturating_add(HEADER);
         let size = self.size_by_header(chunk).unwrap_or(0);
-        if !list.takes(size, self.heap.tcaches.layout.as_ref()) {
+        let tcache = self.heap.tcaches.layout.as_ref();
+        if size < MIN_CHUNK || !list.takes(size, tcache) {
             return false;
         }
         if list.kind == Kind::Tcache && self.heap.expected_key(list).is_some() {

@@ -5,7 +5,7 @@ use super::Inquiry;
 use crate::allocators::ptmalloc::layout::{
     ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE,
 };
-use crate::allocators::ptmalloc::lists::ChunkList;
+use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
 use crate::anomaly::AnomalyKind;
 use crate::target::Address;
 
@@ -28,14 +28,22 @@ impl Inquiry<'_, '_> {
     /// Whether a list proves that a chunk of its size begins here, inside another that is then too large: the header is
     /// the list's, the key is there, and chunks fill the space to one that the walk found.
     pub(super) fn swallowed(&self, list: &ChunkList, chunk: Address) -> Option<Inner> {
-        let size = list.size?;
+        let is_binned = list.kind == Kind::Bin;
+        let size = match list.size {
+            Some(size) => size,
+            None => self.size_by_header(chunk).filter(|_| is_binned)?,
+        };
         let block = chunk.saturating_add(HEADER);
         let (outer, offset) = self.map.block_at(block)?;
         let start = outer.address.checked_sub(HEADER)?;
         let whole = outer.bytes + 8;
         let end = start.checked_add(whole)?;
         let fits = self.size_by_header(chunk) == Some(size) && self.keyed_or_unkeyed(list, block);
-        if offset < MIN_CHUNK || !fits || !self.is_marked(start, chunk) {
+        let shown = match is_binned {
+            true => self.is_linked(chunk) && self.word(chunk.checked_add(size)?) == Some(size),
+            false => self.is_marked(start, chunk),
+        };
+        if offset < MIN_CHUNK || !fits || !shown {
             return None;
         }
         let behind = self.chain(chunk, |at| {
@@ -138,6 +146,60 @@ impl Inquiry<'_, '_> {
             starts.push(at);
         }
         Some(starts)
+    }
+
+    /// The header of a chunk that a list of one size holds says another one: it was written over since.
+    pub(super) fn check_size(&mut self, list: &ChunkList, chunk: Address) {
+        let tcache = self.heap.tcaches.layout.as_ref();
+        let takes = |size: Option<u64>| size.is_none_or(|size| list.takes(size, tcache));
+        let by_map = self.size_by_map(chunk);
+        let (Some(size), Some(whole)) = (list.size, by_map) else {
+            return;
+        };
+        let is_right = takes(by_map) || takes(self.size_by_header(chunk));
+        if is_right || self.broken.contains(&chunk) {
+            return;
+        }
+        let (next, end) = (chunk.saturating_add(size), chunk.saturating_add(whole));
+        let is_end = |at: Address| at >= end && self.map.chunk_at(at).is_some() || at == end;
+        let mut starts = match size < whole {
+            true => self.chain(next, is_end).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let end = starts.pop().unwrap_or(end);
+        self.split(&Inner {
+            outer: chunk,
+            starts,
+            end,
+        });
+        let at = chunk.saturating_add(8);
+        let right = size | self.flags_of(chunk);
+        for anomaly in &mut self.out {
+            if let AnomalyKind::Header {
+                at: word, expected, ..
+            } = &mut anomaly.kind
+                && *word == at
+            {
+                *expected = Some(right);
+            }
+        }
+    }
+
+    /// Corrects the map where a bin holds chunks that a wrong size covers.
+    pub(super) fn split_for_bin(&mut self, list: &ChunkList) {
+        let mut chunk = list.head;
+        for _ in 0..MAX_CHUNKS {
+            if chunk == list.at || !chunk.is_aligned(ALIGNMENT) {
+                return;
+            }
+            if self.map.chunk_at(chunk).is_none() {
+                match self.swallowed(list, chunk) {
+                    Some(inner) => self.split(&inner),
+                    None => return,
+                }
+            }
+            chunk = Address::new(self.word(chunk.saturating_add(HEADER)).unwrap_or(0));
+        }
     }
 
     /// Corrects the map where a chunk's size was made to cover others.
