@@ -2,7 +2,8 @@
 //! where the header begins.
 //!
 //! How far that block wrote is read from the bytes: text that runs on from its end, a value that is
-//! repeated, a NUL in the lowest byte; else as much of the header as has changed.
+//! repeated, a NUL in the lowest byte; else as much of the header as has changed. A header of which the lowest bytes
+//! are as they were was not reached from there, and one that the data behind it goes on from was reached from behind.
 
 use heaps::anomaly::AnomalyKind;
 use heaps::map::Block;
@@ -26,8 +27,21 @@ struct Scene {
     run: usize,
     /// They go on what that block ends with.
     runs_on: bool,
+    /// How else they came there, if not from that block.
+    other: Option<Other>,
     tail: [u8; 16],
     word: [u8; 8],
+}
+
+/// How a header was written over, if not past the end of the block before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    /// So many of its last bytes, up to where the block begins.
+    InFront(usize),
+    /// The block begins with the same bytes.
+    GoesOn,
+    /// Bytes in its middle.
+    Inside,
 }
 
 impl Check for Header {
@@ -49,8 +63,17 @@ impl Check for Header {
         };
         let scene = Scene::look(subject, *at, *expected, *found);
         let what_is = format!("the {what} in front of {} is {found:#x}", block.address);
-        let (kind, message) = match before {
-            Some(culprit) if subject.anomaly.transient.is_none() => (
+        let said = subject.anomaly.transient.is_none();
+        let culprit = before.filter(|_| said && scene.other.is_none());
+        let (kind, message) = match (culprit, scene.other.filter(|_| said)) {
+            (Some(culprit), _) if scene.is_open() => (
+                FindingKind::HeapOverrun,
+                format!(
+                    "the block {} of {} bytes was written past its end, or the one behind it in front of its start, by 8 bytes at least: {what_is}",
+                    culprit.address, culprit.bytes,
+                ),
+            ),
+            (Some(culprit), _) => (
                 FindingKind::HeapOverrun,
                 format!(
                     "the block {} of {} bytes was written past its end, by {} byte{} at least: {what_is}",
@@ -59,6 +82,10 @@ impl Check for Header {
                     scene.run,
                     if scene.run == 1 { "" } else { "s" },
                 ),
+            ),
+            (None, Some(other)) => (
+                FindingKind::CorruptMetadata,
+                format!("{}: {what_is}", other.words(block)),
             ),
             _ => (FindingKind::CorruptMetadata, what_is),
         };
@@ -76,10 +103,19 @@ impl Check for Header {
             found: format!("{found:#x}"),
         }];
         finding.overwriter = overwriter_of(subject.target, scene.bytes(), scene.word);
-        if let Some(culprit) = before.filter(|_| kind == FindingKind::HeapOverrun) {
+        if let Some(culprit) = culprit {
             scene.blame(subject, culprit, *at, &mut finding);
         }
-        finding.next_steps = steps(before.as_ref());
+        finding.next_steps = match scene.other {
+            Some(other) if said => other.steps(block),
+            _ => steps(before.as_ref()),
+        };
+        if culprit.is_some() && scene.is_open() {
+            finding.next_steps.push(format!(
+                "if that block's code is innocent, look for a write in front of {}: these bytes do not go on what stands before them",
+                block.address
+            ));
+        }
         Some(finding)
     }
 }
@@ -98,7 +134,60 @@ fn steps(culprit: Option<&Block>) -> Vec<String> {
     }
 }
 
+impl Other {
+    /// What of a header and how, if `intact` of its lowest bytes are as they were.
+    fn of(word: [u8; 8], expected: [u8; 8], behind: &[u8]) -> Option<Self> {
+        let intact = word
+            .iter()
+            .zip(expected)
+            .position(|(new, old)| *new != old)?;
+        let data = behind.get(8..16);
+        let goes_on = data == Some(&word) && word.iter().any(|byte| *byte != 0);
+        match (word.last() != expected.last(), intact) {
+            (true, 0) if goes_on => Some(Self::GoesOn),
+            (_, 0) => None,
+            (true, _) => Some(Self::InFront(8 - intact)),
+            (false, _) => Some(Self::Inside),
+        }
+    }
+
+    fn words(self, block: &Block) -> String {
+        let at = block.address;
+        match self {
+            Self::InFront(1) => format!("the byte in front of the block {at} was written over"),
+            Self::InFront(bytes) => {
+                format!("the {bytes} bytes in front of the block {at} were written over")
+            }
+            Self::GoesOn => {
+                format!("a write to the block {at} began in front of it, by 8 bytes at least")
+            }
+            Self::Inside => format!(
+                "the header of the block {at} was written over, but not its lowest byte, which the block before it would reach first"
+            ),
+        }
+    }
+
+    fn steps(self, block: &Block) -> Vec<String> {
+        match self {
+            Self::InFront(_) | Self::GoesOn => vec![
+                format!(
+                    "look for a negative index, or a pointer that was moved below the start of a block of {} bytes or a little less",
+                    block.bytes
+                ),
+                "run the same input under AddressSanitizer: it stops at the first byte written in front of a block"
+                    .to_owned(),
+            ],
+            Self::Inside => steps(None),
+        }
+    }
+}
+
 impl Scene {
+    /// Whether the whole word may have been written over from either side.
+    fn is_open(&self) -> bool {
+        !self.runs_on && self.written == 8
+    }
+
     fn look(subject: Subject<'_>, at: Address, expected: Option<u64>, found: u64) -> Self {
         let memory = subject.target.memory;
         let word = found.to_le_bytes();
@@ -126,10 +215,14 @@ impl Scene {
             let nul = written == 1 && word.first() == Some(&0) && last != 0;
             (written, nul)
         };
+        let other = expected
+            .filter(|_| !runs_on)
+            .and_then(|expected| Other::of(word, expected.to_le_bytes(), &behind));
         Self {
             written: written.max(1),
             run: run.max(written).max(1),
             runs_on,
+            other,
             tail,
             word,
         }
@@ -179,4 +272,31 @@ fn bytes_from(subject: Subject<'_>, at: Address) -> Vec<u8> {
         .get(..MAX_RUN.min(window.bytes.len()))
         .unwrap_or_default()
         .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Other;
+
+    /// What a word that was 0x151 shows, in front of a block that begins with `data`.
+    fn other(word: u64, data: u64) -> Option<Other> {
+        let behind = [word.to_le_bytes(), data.to_le_bytes()].concat();
+        Other::of(word.to_le_bytes(), 0x151u64.to_le_bytes(), &behind)
+    }
+
+    #[test]
+    fn a_header_is_written_over_from_its_side() {
+        // Past the end of the block before it: its lowest byte is the first that goes.
+        assert_eq!(other(0x100, 0), None);
+        assert_eq!(other(0x6f77_2065_6874_2061, 7), None);
+        assert_eq!(other(0, 0), None);
+        // In front of its own block: the highest byte is.
+        assert_eq!(other(0x6f77_2065_6874_2051, 7), Some(Other::InFront(7)));
+        assert_eq!(other(0xff00_0000_0000_0151, 7), Some(Other::InFront(1)));
+        let filled = 0xffff_fffb_ffff_fffb;
+        assert_eq!(other(filled, filled), Some(Other::GoesOn));
+        assert_eq!(other(filled, 7), None);
+        // A bit in its middle.
+        assert_eq!(other(0x551, 7), Some(Other::Inside));
+    }
 }

@@ -1,6 +1,8 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
-use crate::report::schema::{Allocator, Block, Culprit, Finding, Frame, Report, Severity, Summary};
+use crate::report::schema::{
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
+};
 
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
@@ -204,7 +206,6 @@ pub fn full_name(allocator: &Allocator) -> String {
 
 /// `certain`, or how sure.
 pub fn confidence(finding: &Finding) -> &'static str {
-    use crate::report::schema::Confidence;
     match finding.confidence {
         Confidence::Suspected => "suspected",
         Confidence::Likely => "likely",
@@ -250,7 +251,11 @@ pub fn culprit(culprit: &Culprit) -> String {
 /// Who did it, as far as the core tells.
 fn done_by(finding: &Finding) -> String {
     if let Some(found) = &finding.culprit {
-        return format!("a write past the end of block {}", culprit(found));
+        let likely = match finding.confidence {
+            Confidence::Certain => "",
+            _ => "probably ",
+        };
+        return format!("{likely}a write past the end of block {}", culprit(found));
     }
     let recorded = finding.stacks.as_ref().and_then(|stacks| {
         stacks
