@@ -3,7 +3,7 @@
 
 use heaps::anomaly::{AnomalyKind, Stray};
 
-use crate::bench::{Bench, TLS, V2_31, V2_36, V2_43};
+use crate::bench::{ARENA, Bench, TLS, V2_31, V2_36, V2_43};
 use crate::{definite, walked};
 
 /// A word of the program's own in which it keeps a pointer.
@@ -188,6 +188,26 @@ fn a_pointer_to_a_block_in_a_fastbin_is_no_pointer_that_was_freed() {
         panic!("{:?}", walked.anomalies);
     };
     assert_eq!(edge.word().get(), blocks[2]);
+}
+
+#[test]
+fn a_pointer_into_a_block_that_was_freed_into_an_empty_fastbin_is_one() {
+    let mut bench = Bench::new(V2_31, 1);
+    let used = bench.used(0xa0);
+    fence(&mut bench);
+    let mut bench = bench.finish();
+    bench.write(used + 8, 0x41);
+    bench.write(used + 16, 0);
+    bench.write(ARENA + 16 + 8 * 2, used);
+    let walked = walked(&bench);
+    assert!(
+        matches!(
+            definite(&walked)[..],
+            [AnomalyKind::BadEntry { leads_on: true, .. }]
+        ),
+        "{:?}",
+        walked.anomalies
+    );
 }
 
 #[test]

@@ -340,11 +340,20 @@ impl Inquiry<'_, '_> {
         let Some(block) = block.filter(|_| self.was_freed(list, found)) else {
             return Behind::Another;
         };
-        let Some(recorded) = list.recorded else {
-            return Behind::Unknown;
-        };
         let mut next = self.word(block).map(|word| self.heap.decode(block, word));
         let first = next;
+        let Some(recorded) = list.recorded else {
+            // A fastbin names chunks: the address of a block in use, in a block that was free, is a pointer of the program's.
+            let is_block = self
+                .map
+                .block_at(found)
+                .is_some_and(|(block, offset)| offset == 0 && !self.is_free_by_header(block));
+            let ends = next.is_none_or(Address::is_null);
+            return match is_block && ends && walked > 0 {
+                true => Behind::Another,
+                false => Behind::Unknown,
+            };
+        };
         let mut count = walked + 1;
         while let Some(entry) = next.filter(|entry| !entry.is_null()) {
             let chunk = match self.judge(list, entry) {
@@ -407,11 +416,6 @@ impl Inquiry<'_, '_> {
             return self.has_key(list, block);
         }
         let next = self.word(block).map(|word| self.heap.decode(block, word));
-        // A fastbin names chunks: what is the address of a block in use is a pointer of the program's.
-        let is_block = self
-            .map
-            .block_at(chunk)
-            .is_some_and(|(block, offset)| offset == 0 && !self.is_free_by_header(block));
-        next.is_some_and(|next| self.goes_on(list, next) && !(next.is_null() && is_block))
+        next.is_some_and(|next| self.goes_on(list, next))
     }
 }
