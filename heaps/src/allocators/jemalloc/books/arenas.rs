@@ -182,6 +182,14 @@ impl JemallocHeap<'_> {
         }
     }
 
+    /// Whether a descriptor is that of a block or a slab.
+    fn is_handed_out(&self, at: Address) -> bool {
+        let mut cursor = Cursor::new(self.target.memory);
+        let row = Row::read(&mut cursor, &self.located.layout, at);
+        let known = row.and_then(|row| self.located.extents.at(row.start()));
+        known.is_some_and(|known| known.at == at && self.holds_blocks(known))
+    }
+
     /// Whether a descriptor may lie at `at`.
     fn may_be_descriptor(&self, at: Address) -> bool {
         at.is_aligned(self.located.layout.extent.alignment) && self.located.arenas.is_own(at)
@@ -392,7 +400,7 @@ impl JemallocHeap<'_> {
                 }
                 // Links inside lead both ways; the root is named by nobody.
                 let first = heaped.members.first().copied();
-                if let Some(first) = first.filter(|first| !self.free_extent(*first)) {
+                if let Some(first) = first.filter(|first| self.is_handed_out(*first)) {
                     let word = Word {
                         of: cache,
                         at: root,
