@@ -293,8 +293,11 @@ impl Walker<'_, '_> {
         if let Some(size) = self.size_by_foot(last) {
             return Some(size);
         }
-        let is_data = possible || self.may_be_data(led_to, no_header).is_some();
-        if !is_data || !self.is_named_rather(last.at, led_to) {
+        let nul = match possible {
+            true => false,
+            false => self.may_be_data(led_to, no_header)?,
+        };
+        if !self.is_named_rather(last.at, led_to) {
             return None;
         }
         let mut from = led_to.saturating_add(ALIGNMENT);
@@ -302,7 +305,7 @@ impl Walker<'_, '_> {
             let at = self.footing(from).unwrap_or(self.run.limit);
             let size = at.offset_from(last.at)?;
             let zeroed = last.size < 0x100 && size & 0xff == last.size && size < 1 << 16;
-            if (zeroed || self.is_likely(last.at, size, false)) && self.fits_behind(last.at, size) {
+            if (zeroed || self.is_likely(last.at, size, nul)) && self.fits_behind(last.at, size) {
                 return Some(size);
             }
             // An old header in its data is passed over, another block is not.
