@@ -21,6 +21,8 @@ pub(super) struct Inner {
 
 /// Chunks of one that are looked at.
 const MAX_CHUNKS: usize = 1 << 14;
+/// Chunks that no old headers in data make up.
+const ENOUGH: usize = 4;
 /// Bytes behind a chunk's start in which the first one inside it is looked for, whatever its size became.
 const MAX_SEARCH: u64 = 1 << 18;
 
@@ -49,6 +51,10 @@ impl Inquiry<'_, '_> {
         let behind = self.chain(chunk, |at| {
             at >= end && self.map.chunk_at(at).is_some() || at == end
         })?;
+        // A made-up size that leads past the end of the block is no chunk's: a few headers lead on from anywhere.
+        if behind.last() != Some(&end) && behind.len() <= ENOUGH {
+            return None;
+        }
         let first = self.first_inside(start, whole, chunk, behind.len())?;
         let mut starts = self.chain(first, |at| at == chunk)?;
         starts.pop();
@@ -89,8 +95,6 @@ impl Inquiry<'_, '_> {
         chunk: Address,
         behind: usize,
     ) -> Option<Address> {
-        /// Chunks that no old headers in data make up.
-        const ENOUGH: usize = 4;
         let bits = (4..24).map(|bit| whole ^ 1 << bit);
         let bytes = (0..16).map(|low| whole & !0xff | low << 4);
         let leads =
