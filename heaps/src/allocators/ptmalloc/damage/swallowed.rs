@@ -74,7 +74,7 @@ impl Inquiry<'_, '_> {
         let before = self.word(chunk).unwrap_or(0);
         let follows_free = chunk
             .checked_sub(before)
-            .is_some_and(|free| free > outer && free < chunk && self.is_linked(free));
+            .is_some_and(|free| free >= outer && free < chunk && self.is_linked(free));
         let expected = self.flags_of(chunk);
         header & FLAGS == expected || header & FLAGS == expected & !PREV_INUSE && follows_free
     }
