@@ -144,6 +144,8 @@ pub struct PrStatusLayout {
 /// The parts of the kernel's `struct elf_prpsinfo` (include/linux/elfcore.h), offsets in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrPsInfoLayout {
+    /// `pr_flag`, 64 bits.
+    pub flags: u16,
     /// `pr_uid`, 32 bits.
     pub uid: u16,
     /// `pr_gid`, 32 bits.

@@ -286,6 +286,7 @@ fn unwinder(
     )
     .with_code_mask(core.code_mask())
     .with_signal(core.signal())
+    .with_forked(core.process().forked)
     .with_debug_info(Arc::clone(debug))
 }
 

@@ -100,6 +100,7 @@ pub struct Unwinder {
     code_mask: u64,
     /// What killed the process.
     signal: Option<SignalInfo>,
+    forked: Option<bool>,
 }
 
 /// The modules with their files, or bare ones in tests.
@@ -137,6 +138,7 @@ impl Unwinder {
             arch,
             code_mask: arch.code_mask,
             signal: None,
+            forked: None,
         };
         unwinder.tables = slots(unwinder.modules().len());
         unwinder
@@ -160,6 +162,13 @@ impl Unwinder {
     #[must_use]
     pub fn with_signal(mut self, signal: Option<SignalInfo>) -> Self {
         self.signal = signal;
+        self
+    }
+
+    /// Whether the process is a child that `fork` made, and the same program still.
+    #[must_use]
+    pub fn with_forked(mut self, forked: Option<bool>) -> Self {
+        self.forked = forked;
         self
     }
 
@@ -304,6 +313,10 @@ impl Threads for Unwinder {
             None => is_fault(thread.signal),
         };
         own || self.handled_fault()
+    }
+
+    fn forked(&self) -> Option<bool> {
+        self.forked
     }
 
     fn instruction_set(&self) -> InstructionSet {

@@ -176,14 +176,17 @@ impl<'t> Presences<'t> {
                 .any(|frame| self.is_allocator_code(frame) == Some(true))
     }
 
-    /// Whether the core has one thread of what were, or may have been, several, as in a child that `fork` made: nobody can
-    /// tell where the others stood.
+    /// Whether the core has one thread of what were, or may have been, several, and may be of a child that `fork` made: nobody
+    /// can tell where the others stood. Threads that ended were in nobody's way.
     pub fn is_left_of_several(&self) -> bool {
         /// `tcbhead_t.multiple_threads` (glibc, x86-64), set by the first `pthread_create`.
         const MULTIPLE_THREADS: u64 = 24;
         let [thread] = self.target.threads.list() else {
             return false;
         };
+        if self.target.threads.forked() == Some(false) {
+            return false;
+        }
         let pointer = thread.thread_pointer;
         let at = pointer.and_then(|pointer| pointer.checked_add(MULTIPLE_THREADS));
         at.is_some_and(|at| self.target.memory.read_u32(at) != Ok(0))

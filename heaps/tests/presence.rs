@@ -86,6 +86,11 @@ fn one_thread_of_what_were_several_is_known_by_its_control_block() {
     assert!(!is_left(&process));
     process.memory.write_u64(at + MULTIPLE_THREADS, 1);
     assert!(is_left(&process));
+    process.threads.set_forked(Some(true));
+    assert!(is_left(&process));
+    process.threads.set_forked(Some(false));
+    assert!(!is_left(&process), "the others ended");
+    process.threads.set_forked(None);
     process.threads.push(thread(8, LIBC, 0), Vec::new());
     assert!(!is_left(&process), "another one is there");
 }

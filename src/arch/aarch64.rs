@@ -83,6 +83,7 @@ pub const AARCH64: ArchInfo = ArchInfo {
         registers: 112,
     },
     prpsinfo: PrPsInfoLayout {
+        flags: 8,
         uid: 16,
         gid: 20,
         pid: 24,

@@ -67,6 +67,7 @@ pub const X86_64: ArchInfo = ArchInfo {
         registers: 112,
     },
     prpsinfo: PrPsInfoLayout {
+        flags: 8,
         uid: 16,
         gid: 20,
         pid: 24,

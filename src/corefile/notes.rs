@@ -16,7 +16,7 @@ use object::elf::{
 use object::read::elf::NoteIterator;
 
 use super::headers::{Headers, NoteSegment};
-use super::process::{MappedFile, Process, SignalInfo};
+use super::process::{MappedFile, Process, SignalInfo, forked};
 use crate::arch::{ArchInfo, SystemCall, ThreadPointer};
 
 /// What the notes say.
@@ -221,6 +221,7 @@ impl Notes {
         self.process = Process {
             pid: words.u32(layout.pid),
             parent_pid: words.u32(layout.ppid),
+            forked: words.u64(layout.flags.into()).and_then(forked),
             uid: words.u32(layout.uid),
             gid: words.u32(layout.gid),
             name: words.text(layout.name, 16),

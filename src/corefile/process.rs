@@ -9,6 +9,8 @@ pub struct Process {
     pub pid: Option<u32>,
     /// Process id of its parent.
     pub parent_pid: Option<u32>,
+    /// Whether `fork` made it and it never became another program by `exec`, by the kernel's flags.
+    pub forked: Option<bool>,
     /// Real user id.
     pub uid: Option<u32>,
     /// Real group id.
@@ -17,6 +19,15 @@ pub struct Process {
     pub name: Option<String>,
     /// The command line, at most 79 bytes, arguments separated by blanks (`pr_psargs`).
     pub arguments: Option<String>,
+}
+
+/// What the flags of the process (`pr_flag`, the first thread's `task_struct.flags`; include/linux/sched.h) say of
+/// [`Process::forked`]; nothing, if they do not have the one that the kernel sets before it dumps: others write no flags,
+/// or not all of them.
+pub fn forked(flags: u64) -> Option<bool> {
+    const PF_FORKNOEXEC: u64 = 0x40;
+    const PF_DUMPCORE: u64 = 0x200;
+    (flags & PF_DUMPCORE != 0).then_some(flags & PF_FORKNOEXEC != 0)
 }
 
 /// One file mapping of `NT_FILE`.
@@ -227,6 +238,15 @@ mod tests {
             fault_address: None,
             sender: None,
         }
+    }
+
+    #[test]
+    fn only_the_kernels_own_flags_tell_of_fork() {
+        assert_eq!(super::forked(0x40_0640), Some(true));
+        assert_eq!(super::forked(0x40_0600), Some(false));
+        // gcore writes the flags of a process that does not dump; others write none.
+        assert_eq!(super::forked(0x40_0040), None);
+        assert_eq!(super::forked(0), None);
     }
 
     #[test]

@@ -166,6 +166,12 @@ pub trait Threads: Sync {
                 .is_some_and(|thread| is_fault(thread.signal))
     }
 
+    /// Whether the process is a child that `fork` made and that never became another program: the threads of its parent
+    /// are not in it. `None` where the core does not tell.
+    fn forked(&self) -> Option<bool> {
+        None
+    }
+
     /// What their code is written in.
     fn instruction_set(&self) -> InstructionSet {
         InstructionSet::X86_64

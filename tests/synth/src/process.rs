@@ -120,6 +120,7 @@ pub struct FakeThreads {
     threads: Vec<Thread>,
     frames: Vec<Vec<Frame>>,
     sent: bool,
+    forked: Option<bool>,
 }
 
 impl FakeThreads {
@@ -139,6 +140,11 @@ impl FakeThreads {
         self.sent = true;
     }
 
+    /// Whether fork made the process.
+    pub fn set_forked(&mut self, forked: Option<bool>) {
+        self.forked = forked;
+    }
+
     /// The thread at an index.
     pub fn thread_mut(&mut self, index: usize) -> &mut Thread {
         &mut self.threads[index]
@@ -152,6 +158,10 @@ impl Threads for FakeThreads {
 
     fn frames(&self, index: usize) -> &[Frame] {
         self.frames.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    fn forked(&self) -> Option<bool> {
+        self.forked
     }
 
     fn faulted(&self, index: usize) -> bool {
