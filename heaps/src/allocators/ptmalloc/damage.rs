@@ -16,6 +16,7 @@ mod state;
 mod swallowed;
 mod threads;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 
 use super::PtmallocHeap;
@@ -64,6 +65,8 @@ struct Inquiry<'h, 't> {
     incomplete: bool,
     /// Lists that lead into memory of the arenas' that was not found.
     unreached: u64,
+    /// Headers that may still be tried inside of chunks whose sizes are wrong.
+    probes: Cell<u64>,
 }
 
 /// A list that is shorter than it should be.
@@ -98,6 +101,7 @@ pub fn describe(
         resized: Default::default(),
         incomplete: false,
         unreached: 0,
+        probes: Cell::new(swallowed::PROBES),
     };
     inquiry.headers();
     inquiry.mapped_headers();

@@ -8,7 +8,7 @@
 //! pointer and nothing else, so that one extent is enough: a new leaf has no more. What gives a lost leaf away are pages that
 //! an arena counts and that no extent has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::arenas::Arenas;
 use super::super::extents::{Extents, Row, Source};
@@ -65,20 +65,47 @@ pub fn add(source: Source<'_>, extents: &Extents) -> Option<Tree> {
     (!tree.lost.is_empty()).then_some(tree)
 }
 
+/// Pages and memory that leaves take.
+struct Places {
+    pages: BTreeSet<u64>,
+    starts: BTreeSet<Address>,
+    /// Bytes of a leaf.
+    bytes: u64,
+}
+
+impl Places {
+    fn of(leaves: &[Leaf], bytes: u64) -> Self {
+        let mut places = Self {
+            pages: BTreeSet::new(),
+            starts: BTreeSet::new(),
+            bytes,
+        };
+        leaves.iter().for_each(|leaf| places.take(*leaf));
+        places
+    }
+
+    fn take(&mut self, leaf: Leaf) {
+        self.pages.insert(leaf.page);
+        self.starts.insert(leaf.at);
+    }
+
+    /// Whether no leaf maps the pages from `page` on, and none lies in the `bytes` from `at` on.
+    fn are_free(&self, page: u64, at: Address, bytes: u64) -> bool {
+        let before = self.starts.range(..=at).next_back();
+        let is_behind = before.is_none_or(|leaf| at.get() - leaf.get() >= self.bytes);
+        let behind = self.starts.range(at..).next();
+        let is_before = behind.is_none_or(|leaf| leaf.get() - at.get() >= bytes);
+        is_behind && is_before && !self.pages.contains(&page)
+    }
+}
+
 /// Leaves that elements speak for and that are not among the known ones, by page.
 pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
     let geometry = source.tree.geometry;
     let step = geometry.element_bytes();
     let bytes = step << geometry.level_bits();
     let mask = (1u64 << geometry.level_bits()) - 1;
-    let apart = |leaves: &[Leaf], at: Address, bytes: u64| {
-        let apart = |leaf: &Leaf| match at.offset_from(leaf.at) {
-            Some(behind) => behind >= step << geometry.level_bits(),
-            None => leaf.at.get() - at.get() >= bytes,
-        };
-        leaves.iter().all(apart)
-    };
-    let is_new = |leaves: &[Leaf], page| leaves.iter().all(|leaf| leaf.page != page);
+    let known = Places::of(known, bytes);
     let mut votes: BTreeMap<(u64, Address), usize> = BTreeMap::new();
     let mut cursor = Cursor::new(source.memory);
     let mut descriptors = Cursor::new(source.memory);
@@ -100,8 +127,7 @@ pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
                 let element = source.tree.element(&mut cursor, at);
                 element.is_some_and(|element| element.extent == row.at)
             });
-        if ends && votes.len() < MAX_VOTES && is_new(known, page & !mask) && apart(known, at, step)
-        {
+        if ends && votes.len() < MAX_VOTES && known.are_free(page & !mask, at, step) {
             *votes.entry((page & !mask, leaf)).or_default() += 1;
         }
     });
@@ -111,13 +137,13 @@ pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
         .collect();
     found.sort_by_key(|(count, leaf)| (std::cmp::Reverse(*count), leaf.page, leaf.at));
     let mut leaves: Vec<Leaf> = Vec::new();
+    let mut taken = known;
     for (_, leaf) in found {
         if leaves.len() < MAX_LEAVES
-            && is_new(&leaves, leaf.page)
-            && apart(&leaves, leaf.at, bytes)
-            && apart(known, leaf.at, bytes)
+            && taken.are_free(leaf.page, leaf.at, bytes)
             && is_leaf(source, leaf)
         {
+            taken.take(leaf);
             leaves.push(leaf);
         }
     }

@@ -19,6 +19,9 @@ pub(super) struct Inner {
     end: Address,
 }
 
+/// Headers that are tried in one heap: enough for thousands of damaged sizes, and a second or two where a heap was made to
+/// cost much.
+pub(super) const PROBES: u64 = 1 << 26;
 /// Chunks of one that are looked at.
 const MAX_CHUNKS: usize = 1 << 14;
 /// Chunks that no old headers in data make up.
@@ -136,6 +139,7 @@ impl Inquiry<'_, '_> {
         let mut at = from;
         let mut before: Option<u64> = None;
         while !is_end(at) {
+            self.probes.set(self.probes.get().checked_sub(1)?);
             let header = self.word(at.checked_add(8)?)?;
             let size = header & !FLAGS;
             let next = at.checked_add(size)?;
