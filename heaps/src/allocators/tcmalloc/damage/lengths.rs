@@ -168,7 +168,8 @@ impl Class<'_, '_, '_> {
                 let follow = detour.unwrap_or(list.recorded - position);
                 let unique = small.repair.unique;
                 let ends_text = overrun && self.ends_text(from, found);
-                let enough = if follow == 1 || small.bytes == 2 {
+                // What somebody at work has taken off is a chain of the missing length, too.
+                let enough = if busy || follow == 1 || small.bytes == 2 {
                     small.behind && overrun || unique && ends_text && small.bytes == 1
                 } else {
                     small.behind || unique && (overrun || follow > 3)
