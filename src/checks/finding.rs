@@ -17,6 +17,8 @@ pub enum FindingKind {
     InvalidFreeEntry,
     /// Bytes past the end of a block were written.
     HeapOverrun,
+    /// Bytes before the start of a block were written.
+    HeapUnderrun,
     /// A free block's contents changed after it was freed.
     UseAfterFreeWrite,
     /// Allocator state is inconsistent in a way that none of the above explains.
@@ -27,12 +29,13 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 8] = [
+    pub const ALL: [FindingKind; 9] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
         FindingKind::InvalidFreeEntry,
         FindingKind::HeapOverrun,
+        FindingKind::HeapUnderrun,
         FindingKind::UseAfterFreeWrite,
         FindingKind::CorruptMetadata,
         FindingKind::CountMismatch,
@@ -46,6 +49,7 @@ impl FindingKind {
             FindingKind::MisalignedFreeEntry => "misaligned-free-entry",
             FindingKind::InvalidFreeEntry => "invalid-free-entry",
             FindingKind::HeapOverrun => "heap-overrun",
+            FindingKind::HeapUnderrun => "heap-underrun",
             FindingKind::UseAfterFreeWrite => "use-after-free-write",
             FindingKind::CorruptMetadata => "corrupt-metadata",
             FindingKind::CountMismatch => "count-mismatch",
@@ -59,6 +63,7 @@ impl FindingKind {
             FindingKind::MisalignedFreeEntry => 761,
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,
+            FindingKind::HeapUnderrun => 124,
             FindingKind::UseAfterFreeWrite => 416,
             FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
         }

@@ -46,7 +46,11 @@ enum Other {
 
 impl Check for Header {
     fn kinds(&self) -> &'static [FindingKind] {
-        &[FindingKind::HeapOverrun, FindingKind::CorruptMetadata]
+        &[
+            FindingKind::HeapOverrun,
+            FindingKind::HeapUnderrun,
+            FindingKind::CorruptMetadata,
+        ]
     }
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
@@ -83,10 +87,7 @@ impl Check for Header {
                     if scene.run == 1 { "" } else { "s" },
                 ),
             ),
-            (None, Some(other)) => (
-                FindingKind::CorruptMetadata,
-                format!("{}: {what_is}", other.words(block)),
-            ),
+            (None, Some(other)) => (other.kind(), format!("{}: {what_is}", other.words(block))),
             _ => (FindingKind::CorruptMetadata, what_is),
         };
         let mut finding = wording::finding(subject, kind, block.address, Some(*block), message);
@@ -148,6 +149,13 @@ impl Other {
             (_, 0) => None,
             (true, _) => Some(Self::InFront(8 - intact)),
             (false, _) => Some(Self::Inside),
+        }
+    }
+
+    fn kind(self) -> FindingKind {
+        match self {
+            Self::InFront(_) | Self::GoesOn => FindingKind::HeapUnderrun,
+            Self::Inside => FindingKind::CorruptMetadata,
         }
     }
 

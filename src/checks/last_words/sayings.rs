@@ -5,7 +5,7 @@
 use heaps::target::Address;
 
 use crate::checks::finding::FindingKind::{
-    self, CorruptMetadata, CountMismatch, CyclicFreeList, DoubleFree, HeapOverrun,
+    self, CorruptMetadata, CountMismatch, CyclicFreeList, DoubleFree, HeapOverrun, HeapUnderrun,
     InvalidFreeEntry, MisalignedFreeEntry, UseAfterFreeWrite,
 };
 
@@ -54,7 +54,7 @@ const fn met(text: &'static str, causes: &'static [FindingKind]) -> Saying {
 
 const TWICE: &[FindingKind] = &[DoubleFree, CyclicFreeList];
 const NO_BLOCK: &[FindingKind] = &[InvalidFreeEntry, MisalignedFreeEntry];
-const HEADER: &[FindingKind] = &[HeapOverrun, CorruptMetadata];
+const HEADER: &[FindingKind] = &[HeapOverrun, HeapUnderrun, CorruptMetadata];
 const LINK: &[FindingKind] = &[UseAfterFreeWrite, HeapOverrun, DoubleFree, CorruptMetadata];
 const ENTRY: &[FindingKind] = &[
     UseAfterFreeWrite,

@@ -24,6 +24,8 @@ recipe overrun-force-top ptmalloc/overrun.c -DFORCE -DTOP_B
 recipe overrun-wrong-size ptmalloc/overrun.c -DTWO
 recipe overrun-overlap ptmalloc/overrun.c -DTWO -DFREED
 recipe underrun ptmalloc/underrun.c
+recipe underrun-half ptmalloc/underrun.c -DHALF
+recipe underrun-through ptmalloc/underrun.c -DTHROUGH
 recipe underrun-mmapped ptmalloc/underrun.c -DMMAPPED
 recipe count-smashed ptmalloc/metadata.c -DCOUNT
 recipe entry-smashed ptmalloc/metadata.c -DENTRY
@@ -60,7 +62,7 @@ recipe healthy-threads healthy-threads.c
 ptmalloc_damaged=(double-free-self double-free-cycle cyclic-list double-free-fastbin double-free-cache-and-fastbin
     double-free-cache-and-bin cross-thread cross-thread-taken inner-free stack-free global-free overrun-nul overrun-nul-size
     overrun-one overrun-text overrun-text-cached overrun-text-binned overrun-nul-binned overrun-text-top overrun-force-top
-    overrun-wrong-size overrun-overlap underrun underrun-mmapped count-smashed entry-smashed bin-smashed
+    overrun-wrong-size overrun-overlap underrun underrun-half underrun-through underrun-mmapped count-smashed entry-smashed bin-smashed
     write-after-free-{cache,fastbin,bin,large}-text write-after-free-cache-{zero,pointer,float,second,whole}
     write-after-free-fastbin-pointer write-after-free-bin-{zero,pointer,second,whole} write-after-free-large-{second,third,whole}
     detected-{tcache2,fasttop,prev,top-freed,unaligned,small-size,munmap,realloc,next-size,next-size-fast,consolidate}

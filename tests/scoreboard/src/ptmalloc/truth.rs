@@ -242,7 +242,11 @@ impl Ground<'_> {
                     {
                         add(before.block());
                     }
-                    vec![FindingKind::HeapOverrun, FindingKind::CorruptMetadata]
+                    vec![
+                        FindingKind::HeapOverrun,
+                        FindingKind::HeapUnderrun,
+                        FindingKind::CorruptMetadata,
+                    ]
                 }
                 Meaning::Top(_) => {
                     add(change.at + 8);
