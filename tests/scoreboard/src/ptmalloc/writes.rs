@@ -169,6 +169,7 @@ pub fn before(ground: &Ground<'_>, rng: &mut fastrand::Rng) -> Option<Plant> {
     let story = format!("{length} bytes of {what} before {:#x}", chunk.block());
     let writes = vec![(chunk.block() - length, bytes.collect())];
     let kinds = [
+        FindingKind::HeapUnderrun,
         FindingKind::HeapOverrun,
         FindingKind::CorruptMetadata,
         FindingKind::UseAfterFreeWrite,
@@ -177,7 +178,7 @@ pub fn before(ground: &Ground<'_>, rng: &mut fastrand::Rng) -> Option<Plant> {
     let reaches_size = size
         .iter()
         .any(|change| matches!(change.meaning, Meaning::Size(_)));
-    let kinds = if reaches_size { &kinds[..2] } else { &kinds };
+    let kinds = if reaches_size { &kinds[..3] } else { &kinds };
     plant(ground, story, writes, kinds, None)
 }
 
