@@ -1,6 +1,7 @@
 //! gperftools' tcmalloc, walked in processes that a small tcmalloc of our own wrote.
 
 mod bench;
+mod books;
 mod damage;
 mod healthy;
 mod hostile;

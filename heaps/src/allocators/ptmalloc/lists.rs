@@ -101,7 +101,7 @@ impl ChunkList {
         }
     }
 
-    /// Whether its entries can be told from one another's links alone: of one size, or in no order.
+    /// Whether its chunks are of one size, or in no order: large bins and large caches are sorted by size.
     pub fn is_simple(&self) -> bool {
         self.size.is_some() || self.kind == Kind::Bin && self.index == 1
     }
