@@ -1,4 +1,6 @@
-//! Passes over a module's memory, for what is found by its shape.
+//! Passes over memory, for what is found by its shape.
+
+use std::ops::Range;
 
 use crate::target::{Address, Fault, Module, TargetMemory};
 
@@ -7,73 +9,120 @@ pub fn nonzero_words<'t>(
     memory: &'t dyn TargetMemory,
     module: &Module,
 ) -> impl Iterator<Item = (Address, u64)> + 't {
+    words_where(memory, module, |_, _| true)
+}
+
+/// Those words that are `wanted`, never zero. Faster than to filter [`nonzero_words`]: what is not wanted is passed in one loop.
+pub fn words_where<'t>(
+    memory: &'t dyn TargetMemory,
+    module: &Module,
+    wanted: impl Fn(Address, u64) -> bool + Copy + 't,
+) -> impl Iterator<Item = (Address, u64)> + 't {
     let ranges: Vec<_> = module
         .segments
         .iter()
         .filter(|segment| segment.writable)
         .map(|segment| segment.range.clone())
         .collect();
-    ranges.into_iter().flat_map(move |range| Words {
+    ranges
+        .into_iter()
+        .flat_map(move |range| words_in(memory, range, wanted))
+}
+
+/// Every aligned 64-bit word in a range that is there, not zero and `wanted`: of a table that is mostly empty.
+pub fn words_in<'t>(
+    memory: &'t dyn TargetMemory,
+    range: Range<Address>,
+    wanted: impl Fn(Address, u64) -> bool + 't,
+) -> impl Iterator<Item = (Address, u64)> + 't {
+    Words {
         memory,
         at: align_up(range.start),
         end: range.end,
         window: &[],
-    })
+        wanted,
+    }
 }
 
 fn align_up(at: Address) -> Address {
     Address::new(at.get().saturating_add(7) & !7)
 }
 
-struct Words<'t> {
+struct Words<'t, F> {
     memory: &'t dyn TargetMemory,
     at: Address,
     end: Address,
-    window: &'t [u8],
+    /// Words from `at` on, none behind `end`.
+    window: &'t [[u8; 8]],
+    wanted: F,
 }
 
-impl Iterator for Words<'_> {
+impl<F: Fn(Address, u64) -> bool> Iterator for Words<'_, F> {
     type Item = (Address, u64);
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.at < self.end {
-            let Some((word, rest)) = self.window.split_first_chunk::<8>() else {
+            if self.window.is_empty() {
                 self.refill();
                 continue;
-            };
-            self.window = rest;
-            let at = self.at;
-            self.at = at.saturating_add(8);
-            let word = u64::from_le_bytes(*word);
-            if word != 0 {
-                return Some((at, word));
             }
-            self.skip_zeros();
+            if let Some(found) = self.search() {
+                return Some(found);
+            }
         }
         None
     }
 }
 
-impl Words<'_> {
-    /// Most of a module's variables are zero: they are stepped over in larger pieces.
-    fn skip_zeros(&mut self) {
-        const PIECE: usize = 128;
-        let mut window = self.window;
-        while let Some((piece, rest)) = window.split_first_chunk::<PIECE>()
-            && piece.iter().fold(0, |all, byte| all | byte) == 0
-        {
-            window = rest;
-            self.at = self.at.saturating_add(PIECE as u64);
+impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
+    /// The next wanted word of the window.
+    fn search(&mut self) -> Option<(Address, u64)> {
+        let mut passed = 0;
+        let mut found = None;
+        while let Some(bytes) = self.window.get(passed) {
+            let word = u64::from_le_bytes(*bytes);
+            if word == 0 {
+                passed += 1 + self.zeros_behind(passed);
+                continue;
+            }
+            let at = self.at.saturating_add(passed as u64 * 8);
+            if (self.wanted)(at, word) {
+                found = Some((at, word));
+                passed += 1;
+                break;
+            }
+            passed += 1;
         }
-        self.window = window;
+        self.at = self.at.saturating_add(passed as u64 * 8);
+        self.window = self.window.get(passed..).unwrap_or_default();
+        found
+    }
+
+    /// Most of a module's variables are zero: they are stepped over in larger pieces.
+    fn zeros_behind(&self, index: usize) -> usize {
+        const PIECE: usize = 16;
+        let (pieces, _) = self
+            .window
+            .get(index + 1..)
+            .unwrap_or_default()
+            .as_chunks::<PIECE>();
+        let is_zero = |piece: &&[[u8; 8]; PIECE]| {
+            piece[0] == [0; 8] && piece.as_flattened().iter().fold(0, |all, byte| all | byte) == 0
+        };
+        pieces.iter().take_while(is_zero).count() * PIECE
     }
 
     /// Takes the window at `at`. Skips to the next page where the core has none, to the next
     /// mapping where there is none: a damaged program header may span the whole address space.
     fn refill(&mut self) {
-        self.window = &[];
         match self.memory.window(self.at) {
-            Ok(window) if window.bytes.len() >= 8 => self.window = window.bytes,
+            Ok(window) if window.bytes.len() >= 8 => {
+                let (words, _) = window.bytes.as_chunks::<8>();
+                // One that begins before the end counts.
+                let most = self.end.offset_from(self.at).unwrap_or(0).div_ceil(8);
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                self.window = words.get(..most).unwrap_or(words);
+            }
             Err(Fault::Unmapped(_)) => {
                 let regions = self.memory.regions();
                 let after = regions.partition_point(|region| region.range.start <= self.at);

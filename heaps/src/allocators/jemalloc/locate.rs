@@ -13,7 +13,7 @@ use super::sizes::{self, Quantum, Sizes, Table};
 use super::tree::{Geometry, Tree};
 use crate::allocators::LocatedPart;
 use crate::allocators::Miss;
-use crate::scan::nonzero_words;
+use crate::scan::{words_in, words_where};
 use crate::target::{Address, Cursor, LocatedBy, MemoryExt, Module, Target, TargetMemory};
 
 /// Where the state of one jemalloc is.
@@ -90,7 +90,7 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
     };
     // A pass over the module's variables decides whether anything else of it is looked at.
     let by_structure = sizes::find_table(memory, module);
-    let candidates: Vec<(Address, u64)> = nonzero_words(memory, module)
+    let candidates: Vec<(Address, u64)> = words_where(memory, module, |_, word| word % 64 == 0)
         .filter(|(_, word)| arenas::may_be_arena(memory, *word))
         .collect();
     if by_structure.is_none() && candidates.is_empty() && !is_named(module) {
@@ -274,9 +274,9 @@ fn find_root_by_leaves(
     const MAX_NODES: usize = 4096;
     let memory = finder.target.memory;
     let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
-    let nodes = nonzero_words(memory, finder.module).filter(|(_, word)| {
+    let nodes = words_where(memory, finder.module, |_, word| word % 64 == 0).filter(|(_, word)| {
         let at = Address::new(*word);
-        at.is_aligned(64) && arenas.is_own(at) && !arenas.is_arena(at)
+        arenas.is_own(at) && !arenas.is_arena(at)
     });
     for (slot, word) in nodes.take(MAX_NODES) {
         for geometry in Geometry::ALL {
@@ -308,17 +308,18 @@ fn first_page_below(
     let mut leaf = child;
     let mut inner = 0;
     if geometry.inner_levels() == 1 {
-        let (slot, word) = (0..1u64 << bits).find_map(|slot| {
-            let word = cursor.read_u64(child.checked_add(slot * 8)?).ok()?;
-            (word != 0).then_some((slot, word))
-        })?;
+        let slots = child..child.checked_add(8 << bits)?;
+        let (slot, word) = words_in(memory, slots, |_, _| true).next()?;
         leaf = Some(Address::new(word)).filter(|leaf| arenas.is_own(*leaf))?;
-        inner = slot;
+        inner = slot.offset_from(child)? / 8;
     }
     let tree = Tree::empty(layout, geometry);
     let mut looked = 0;
-    for index in 0..1u64 << bits {
-        let at = leaf.checked_add(index * geometry.element_bytes())?;
+    let bytes = geometry.element_bytes();
+    let range = leaf..leaf.checked_add(bytes << bits)?;
+    let is_first_word = |at: Address, _| at.offset_from(leaf).unwrap_or(0).is_multiple_of(bytes);
+    for (at, _) in words_in(memory, range, is_first_word) {
+        let index = at.offset_from(leaf)? / bytes;
         let element = tree.element(&mut cursor, at)?;
         if element.extent.is_null() {
             continue;

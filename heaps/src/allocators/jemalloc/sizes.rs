@@ -7,7 +7,7 @@
 //! +0 region size  +8 slab size  +16 u32 regions  +20 u32 shards of the bin  +24 regions  +32 words of the bitmap
 //! ```
 
-use crate::scan::nonzero_words;
+use crate::scan::words_where;
 use crate::target::{Address, Cursor, Module, TargetMemory};
 
 /// log2 of the page that is supported.
@@ -156,10 +156,7 @@ const MAX_SHARDS: u64 = 64;
 pub fn find_table(memory: &dyn TargetMemory, module: &Module) -> Option<Table> {
     let mut cursor = Cursor::new(memory);
     let mut other = None;
-    for (at, word) in nonzero_words(memory, module) {
-        if word != 8 {
-            continue;
-        }
+    for (at, _) in words_where(memory, module, |_, word| word == 8) {
         let mut read = |offset| cursor.read_u64(at.saturating_add(offset)).unwrap_or(0);
         let slab = read(8);
         let regions = read(16) & u64::from(u32::MAX);

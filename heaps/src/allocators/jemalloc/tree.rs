@@ -12,6 +12,7 @@
 
 use super::layout::Layout;
 use super::sizes::PAGE_SHIFT;
+use crate::scan::words_in;
 use crate::target::{Address, Cursor, TargetMemory};
 
 /// How the tree is built.
@@ -186,16 +187,13 @@ impl Tree {
         is_own: &dyn Fn(Address) -> bool,
         out: &mut Vec<Leaf>,
     ) {
-        let mut cursor = Cursor::new(memory);
-        for slot in 0..1u64 << self.geometry.level_bits() {
-            let at = node.at.saturating_add(slot * 8);
-            let Ok(word) = cursor.read_u64(at) else {
-                self.missing += 1;
-                return;
-            };
-            if word == 0 {
-                continue;
-            }
+        let slots = node.at.saturating_add(8 << self.geometry.level_bits());
+        let last = slots.checked_sub(8);
+        let is_there =
+            memory.window(node.at).is_ok() && last.is_some_and(|last| memory.window(last).is_ok());
+        self.missing += u64::from(!is_there);
+        for (at, word) in words_in(memory, node.at..slots, |_, _| true) {
+            let slot = at.offset_from(node.at).unwrap_or(0) / 8;
             let child = Address::new(word);
             if out.len() < MAX_LEAVES && child.is_aligned(64) && is_own(child) {
                 out.push(Leaf {

@@ -2,7 +2,7 @@
 //! what is true of its words in any case, in the memory around `main_arena`, which every build has beside it.
 
 use super::layout::{ArenaLayout, ParametersLayout};
-use crate::scan::nonzero_words;
+use crate::scan::words_where;
 use crate::target::{Address, MemoryExt, Module, TargetMemory};
 
 /// `mp_` of a module, by structure. `expected_base` is where the main heap should begin.
@@ -31,12 +31,14 @@ fn by_defaults(
 ) -> Option<(Address, ParametersLayout)> {
     const ENOUGH: u32 = 6;
     let mut best: Option<(u32, Address, ParametersLayout)> = None;
-    for (at, word) in nonzero_words(memory, module) {
+    let is_base = |word| expected_base.is_some_and(|base| base.get() == word);
+    let known = |_, word| word == 8 || word == 0x20000 || is_base(word);
+    for (at, word) in words_where(memory, module, known) {
         for layout in layouts {
             let offset = match word {
                 8 => ParametersLayout::ARENA_TEST,
                 0x20000 => ParametersLayout::TOP_PAD,
-                word if expected_base.is_some_and(|base| base.get() == word) => layout.sbrk_base,
+                word if is_base(word) => layout.sbrk_base,
                 _ => continue,
             };
             let Some(base) = at.checked_sub(offset) else {

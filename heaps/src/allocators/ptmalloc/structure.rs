@@ -5,7 +5,7 @@
 //! point back.
 
 use super::layout::{ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER};
-use crate::scan::nonzero_words;
+use crate::scan::words_where;
 use crate::target::{Address, MemoryExt, Module, TargetMemory};
 
 /// Arenas that are followed: more than any process has.
@@ -30,7 +30,11 @@ pub fn find_main_arena(
     module: &Module,
 ) -> Option<(Address, ArenaLayout, Shape)> {
     let mut given_up = Vec::new();
-    for (at, word) in nonzero_words(memory, module) {
+    let may_link = |at: Address, word: u64| {
+        let back = at.get().wrapping_sub(word);
+        ArenaLayout::ALL.iter().any(|layout| layout.next == back) || heap_info_bytes(word).is_some()
+    };
+    for (at, word) in words_where(memory, module, may_link) {
         let points_at_heap = heap_info_bytes(word).is_some();
         for layout in ArenaLayout::ALL {
             let Some(arena) = at.checked_sub(layout.next) else {
@@ -184,9 +188,10 @@ fn find_by_bins(
     const MIN_EMPTY: usize = 24;
     let mut run: Vec<u64> = Vec::new();
     let mut best: Vec<u64> = Vec::new();
-    for (at, word) in nonzero_words(memory, module) {
+    let is_own = |at: Address, word: u64| word == at.get().wrapping_sub(16);
+    for (at, word) in words_where(memory, module, is_own) {
         let at = at.get();
-        if word != at.wrapping_sub(16) || memory.read_u64(Address::new(at + 8)) != Ok(word) {
+        if memory.read_u64(Address::new(at + 8)) != Ok(word) {
             continue;
         }
         if run.first().is_some_and(|first| at - first > 16 * BINS) {

@@ -11,9 +11,12 @@
 
 mod recover;
 
+use std::cell::Cell;
+
 use super::locate::Located;
 use crate::map::Bits;
 use crate::parallel;
+use crate::scan::words_in;
 use crate::target::{Address, Cursor, MemoryExt, TargetMemory};
 
 /// `Span.location`.
@@ -106,14 +109,10 @@ impl Spans {
         let leaf_bytes = 8u64 << heap.leaf_bits;
         let mut leaves: Vec<(u64, Address)> = Vec::new();
         let root = located.page_heap.saturating_add(heap.root);
-        let mut cursor = Cursor::new(memory);
-        for index in 0..1u64 << heap.root_bits {
-            if let Ok(leaf) = cursor.read_u64(root.saturating_add(index * 8))
-                && leaf != 0
-                && leaf % 8 == 0
-            {
-                leaves.push((index, Address::new(leaf)));
-            }
+        let slots = root..root.saturating_add(8 << heap.root_bits);
+        for (slot, leaf) in words_in(memory, slots, |_, leaf| leaf % 8 == 0) {
+            let index = slot.offset_from(root).unwrap_or(0) / 8;
+            leaves.push((index, Address::new(leaf)));
         }
         // Each leaf has memory of its own; entries that share it are damage or forged.
         leaves.sort_by_key(|(_, leaf)| *leaf);
@@ -243,24 +242,17 @@ impl PageMap<'_> {
     /// Spans whose first page is among `CHUNK` pages from `page`, whose entries begin at `first` of `leaf`.
     fn spans_in(&self, page: u64, leaf: Address, first: u64) -> Vec<Span> {
         let mut out = Vec::new();
-        let mut cursor = Cursor::new(self.memory);
         let mut last_page = Cursor::new(self.memory);
-        let mut before = 0;
         let entries = (1u64 << self.located.layout.page_heap.leaf_bits)
             .saturating_sub(first)
             .min(CHUNK);
-        for offset in 0..entries {
-            let Some(at) = leaf.checked_add((first + offset) * 8) else {
-                break;
-            };
-            let Ok(word) = cursor.read_u64(at) else {
-                continue;
-            };
-            if word == 0 || word == before {
-                continue; // an interior page cannot be a first page
-            }
-            before = word;
-            let page = page + offset;
+        let start = leaf.saturating_add(first * 8);
+        let range = start..start.saturating_add(entries * 8);
+        // What repeats the entry before it is an interior page, which cannot be a first one.
+        let before = Cell::new(0);
+        let is_new = |_, word| before.replace(word) != word;
+        for (at, word) in words_in(self.memory, range, is_new) {
+            let page = page + at.offset_from(start).unwrap_or(0) / 8;
             if let Some(span) = read_span(self.memory, self.located, Address::new(word))
                 && span.start == page
                 && span.length > 0

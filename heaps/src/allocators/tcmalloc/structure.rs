@@ -10,7 +10,7 @@ use super::layout::{
 };
 use super::size_map::SizeMap;
 use crate::layout::FieldAt;
-use crate::scan::nonzero_words;
+use crate::scan::words_where;
 use crate::target::{Address, Cursor, MemoryExt, Module, Target, TargetMemory};
 
 /// What a module's variables look like, before anything is believed.
@@ -28,7 +28,8 @@ pub fn look(memory: &dyn TargetMemory, module: &Module) -> Traces {
     const GOOGLE: [u64; 3] = [8 << 32, 16 | 32 << 32, 64 | 80 << 32];
     let mut traces = Traces::default();
     let mut cursor = Cursor::new(memory);
-    for (at, word) in nonzero_words(memory, module) {
+    let is_trace = |_, word| word == CLASSES_1_AND_2 || word == GOOGLE[0];
+    for (at, word) in words_where(memory, module, is_trace) {
         traces.gperftools |= word == CLASSES_1_AND_2;
         traces.google |= word == GOOGLE[0]
             && (1u64..)
@@ -47,18 +48,16 @@ pub fn find_size_map(
     memory: &dyn TargetMemory,
     module: &Module,
 ) -> Option<(Address, Generation, SizeMap)> {
-    nonzero_words(memory, module)
-        .filter(|(_, word)| *word == CLASSES_1_AND_2)
-        .find_map(|(at, _)| {
-            let layout = SizeMapLayout::built_in(Generation::V2_8);
-            let base = at.checked_sub(u64::from(layout.class_to_size) + 4)?;
-            [Generation::V2_8, Generation::V2_11]
-                .into_iter()
-                .find_map(|generation| {
-                    let map = SizeMap::read(memory, base, &SizeMapLayout::built_in(generation))?;
-                    Some((base, generation, map))
-                })
-        })
+    words_where(memory, module, |_, word| word == CLASSES_1_AND_2).find_map(|(at, _)| {
+        let layout = SizeMapLayout::built_in(Generation::V2_8);
+        let base = at.checked_sub(u64::from(layout.class_to_size) + 4)?;
+        [Generation::V2_8, Generation::V2_11]
+            .into_iter()
+            .find_map(|generation| {
+                let map = SizeMap::read(memory, base, &SizeMapLayout::built_in(generation))?;
+                Some((base, generation, map))
+            })
+    })
 }
 
 /// `Static::central_cache_`: class numbers 0, 1, 2, ... at the stride of the array.
@@ -66,13 +65,11 @@ pub fn find_central(memory: &dyn TargetMemory, module: &Module, classes: u32) ->
     let layout = CentralLayout::BUILT_IN;
     // One number of several may be written over.
     [1u64, 2, 5].into_iter().find_map(|anchor| {
-        nonzero_words(memory, module)
-            .filter(|(_, word)| *word == anchor)
-            .find_map(|(at, _)| {
-                let before = anchor * u64::from(layout.stride);
-                let base = at.checked_sub(before + u64::from(layout.size_class.offset))?;
-                central_is_at(memory, base, &layout, classes).then_some(base)
-            })
+        words_where(memory, module, move |_, word| word == anchor).find_map(|(at, _)| {
+            let before = anchor * u64::from(layout.stride);
+            let base = at.checked_sub(before + u64::from(layout.size_class.offset))?;
+            central_is_at(memory, base, &layout, classes).then_some(base)
+        })
     })
 }
 
@@ -99,11 +96,9 @@ pub fn find_free_lists(memory: &dyn TargetMemory, module: &Module) -> Option<(Ad
     const SENTINEL: u64 = 48;
     let mut cursor = Cursor::new(memory);
     let mut best: Option<(usize, Address, u32)> = None;
-    for (at, word) in nonzero_words(memory, module) {
+    let is_code = |_, word| module.has_code_at(Address::new(word));
+    for (at, _) in words_where(memory, module, is_code) {
         // `at` would be allocator_; free_ follows behind the two sets of 48 bytes.
-        if !module.has_code_at(Address::new(word)) {
-            continue;
-        }
         let Some(first) = at.checked_add(8 + 96) else {
             continue;
         };
@@ -148,11 +143,20 @@ pub fn is_cache(
     if !at.is_aligned(64) || at.is_null() {
         return false;
     }
+    let Ok(window) = memory.window(at) else {
+        return false;
+    };
     let wrong = (1..sizes.classes()).filter(|class| {
-        let list = at.saturating_add(
-            u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride),
-        );
-        layout.object_bytes.read(memory, list) != Ok(sizes.bytes(*class).into())
+        let list = u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride);
+        let end = list.saturating_add(u64::from(layout.list_stride));
+        let there = usize::try_from(list)
+            .ok()
+            .filter(|_| end <= window.bytes.len() as u64);
+        let bytes = match there.and_then(|list| window.bytes.get(list..)) {
+            Some(list) => Ok(layout.object_bytes.of_bytes(list)),
+            None => layout.object_bytes.read(memory, at.saturating_add(list)),
+        };
+        bytes != Ok(sizes.bytes(*class).into())
     });
     wrong.take(MISSES + 1).count() <= MISSES
 }
@@ -194,8 +198,13 @@ pub fn find_caches(
     sizes: &SizeMap,
 ) -> Vec<(Address, Address)> {
     const MAX_HITS: usize = 16;
-    nonzero_words(target.memory, module)
-        .filter(|(_, word)| word % 64 == 0)
+    /// No pointer of a process reaches this, other than the kernel's.
+    const ABOVE: u64 = 1 << 57;
+    let lowest = target.memory.regions().first();
+    let lowest = lowest.map_or(ABOVE, |region| region.range.start.get());
+    let may_be_pointer =
+        move |_, word: u64| word.is_multiple_of(64) && (lowest..ABOVE).contains(&word);
+    words_where(target.memory, module, may_be_pointer)
         .map(|(at, word)| (at, Address::new(word)))
         .filter(|(_, cache)| {
             target.memory.region_at(*cache).is_some()
