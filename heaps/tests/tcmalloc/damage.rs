@@ -180,6 +180,21 @@ fn a_link_in_a_transfer_slot_is_text() {
 }
 
 #[test]
+fn a_link_in_a_transfer_slot_is_zero() {
+    check(
+        |bench| {
+            // Not in the order of the blocks: s22 to s30, s45 to s52, s31 to s44, s53.
+            bench.scene.poke(bench.object(52), bench.object(31));
+            bench.scene.poke(bench.object(44), bench.object(53));
+            // As old links in blocks in use do, this leads on as the lost link did.
+            bench.scene.poke(bench.object(5), bench.object(46));
+            bench.scene.poke(bench.object(30), 0);
+        },
+        &["s30 holds 0x0: early end, lost 23"],
+    );
+}
+
+#[test]
 fn a_link_names_the_program() {
     check(
         |bench| bench.scene.poke(bench.object(12), 0x40_0100),

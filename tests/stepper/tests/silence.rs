@@ -80,6 +80,24 @@ fn no_boundary_of_the_fast_paths_gives_an_alarm() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// 5.3.1 publishes a new arena before it has its number: seen at 33,000 boundaries into a thread's life.
+#[test]
+fn a_thread_that_makes_an_arena_gives_no_alarm() {
+    let plan = Plan {
+        operations: vec!["thread".to_owned()],
+        repeats: 1,
+        ..plan(stepped().join("jemalloc-5.3.1"), 40_000)
+    };
+    let mut all = Tally::default();
+    run(&plan, |tally| all.add(&tally)).unwrap();
+    assert!(all.alarms.is_empty(), "{:?}", all.alarms);
+    assert!(
+        all.noted > 0,
+        "no window was open: {} boundaries",
+        all.boundaries
+    );
+}
+
 /// One release of each allocator, the first steps beside one parked thread for each two operations.
 #[test]
 fn a_thread_that_is_parked_in_a_window_gives_no_alarm() {

@@ -34,10 +34,14 @@ impl Class<'_, '_, '_> {
                 continue;
             }
             let busy = self.passing_length(&list, walked);
-            if let Some((bad, found, repair)) = self.damage_by_length(index, busy.is_some()) {
+            let damage = self
+                .damage_by_length(index, busy.is_some())
+                .map(|(bad, found, repair)| (bad, found, Some(repair)))
+                .or_else(|| self.cut_off(index, busy.is_some()));
+            if let Some((bad, found, repair)) = damage {
                 self.explained.insert(index);
                 if let Some(from) = bad.from {
-                    self.cuts.insert(from, Cut::Damaged(Some(repair)));
+                    self.cuts.insert(from, Cut::Damaged(repair));
                 }
                 let stray = if found.is_null() {
                     Stray::EarlyEnd
@@ -49,7 +53,7 @@ impl Class<'_, '_, '_> {
                     found,
                     stray,
                     leads_on: false,
-                    repair: Some(repair),
+                    repair,
                 }));
                 continue;
             }
@@ -63,6 +67,21 @@ impl Class<'_, '_, '_> {
             anomaly.transient = busy.filter(|_| list.recorded <= MAX_LENGTH);
             self.push(anomaly);
         }
+    }
+
+    /// The link at which the chain of a transfer cache's slot ends before its last entry, which the slot names: a slot holds
+    /// chains of one length only, so that it is no count that is wrong.
+    fn cut_off(&self, index: usize, busy: bool) -> Option<(Edge, Address, Option<Repair>)> {
+        let path = self.graph.paths.get(index)?;
+        let last = self.heap.last(&path.list).filter(|_| !busy)?;
+        let from = self.node_at(index, path.walked.checked_sub(1)?)?;
+        let edge = Edge {
+            list: self.heap.list_ref(&path.list),
+            position: path.walked,
+            from: Some(from),
+        };
+        let short = path.walked < path.list.recorded && from != last;
+        short.then_some((edge, Address::default(), None))
     }
 
     /// Proof that a list that ends at null is being changed.
