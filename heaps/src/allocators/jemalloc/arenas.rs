@@ -209,13 +209,7 @@ impl Arenas {
             let right_index = own.is_none_or(|(_, own)| own == u32::from(index));
             match own {
                 Some((at, own)) if named == base && !right_index => {
-                    let word = broken(
-                        found,
-                        at,
-                        "arena_t.ind",
-                        index.to_string(),
-                        own.to_string(),
-                    );
+                    let word = broken(found, at, "arena_t.ind", index.to_string(), own.to_string());
                     self.broken.push(BrokenWord {
                         // 5.3.1 publishes a new arena first and numbers it then; no thread is counted before.
                         impossible: own != 0 || memory.read_u64(found) != Ok(0),

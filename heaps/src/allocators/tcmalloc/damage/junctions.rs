@@ -157,8 +157,8 @@ impl Class<'_, '_, '_> {
     }
 
     /// Whether a link before an edge into a shared block was damaged: the repair must be the only
-    /// one and what the link held before in all likelihood (the next block in memory), or the link's low byte what the
-    /// end of a text leaves, the block before the link in use, and the recorded length must not be what freeing twice
+    /// one and what the link held before in all likelihood (the next block in memory, or the way to the entry that a slot
+    /// names as its last), or the link's low byte what the end of a text leaves, the block before the link in use, and the recorded length must not be what freeing twice
     /// leaves behind.
     fn damage_before(&self, edge: &Edge, freed: bool) -> Option<(Edge, Address, Repair)> {
         let path = self.path_of(edge)?;
@@ -189,7 +189,14 @@ impl Class<'_, '_, '_> {
         let (block, _) = self.map.block_at(from)?;
         let next = block.address.checked_add(block.bytes)?;
         let one_byte = (found.get() ^ repair.value.get()) >> 8 == 0;
-        let likely = repair.value == next || one_byte && self.ends_text(from, found);
+        // A chain that ends in the very entry that a slot names is not found by chance.
+        let ends_right = self
+            .graph
+            .paths
+            .get(path)
+            .is_some_and(|path| self.heap.last(&path.list).is_some());
+        let likely =
+            repair.value == next || one_byte && (ends_right || self.ends_text(from, found));
         (likely && found != from && self.is_in_use_before(from)).then_some((bad, found, repair))
     }
 
