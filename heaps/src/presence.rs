@@ -58,6 +58,7 @@ pub struct Presences<'t> {
     stacks: Vec<OnceLock<Vec<Range<Address>>>>,
     called_out: Vec<OnceLock<bool>>,
     in_hand: Vec<OnceLock<Option<HashSet<u64>>>>,
+    raised: OnceLock<bool>,
 }
 
 impl<'t> Presences<'t> {
@@ -91,6 +92,7 @@ impl<'t> Presences<'t> {
             stacks: threads.iter().map(|_| OnceLock::new()).collect(),
             called_out: threads.iter().map(|_| OnceLock::new()).collect(),
             in_hand: threads.iter().map(|_| OnceLock::new()).collect(),
+            raised: OnceLock::new(),
         }
     }
 
@@ -142,10 +144,15 @@ impl<'t> Presences<'t> {
     /// of the system call, `syscall` leaving the program counter in `rcx`. So it is known without the
     /// library's file, too.
     pub fn raised(&self, thread: usize) -> bool {
+        thread == 0 && *self.raised.get_or_init(|| self.look_for_own_signal())
+    }
+
+    /// See [`raised`](Self::raised), of the first thread.
+    fn look_for_own_signal(&self) -> bool {
         const RDX: u16 = 1;
         const RCX: u16 = 2;
         const RSI: u16 = 4;
-        let Some(state) = self.target.threads.list().first().filter(|_| thread == 0) else {
+        let Some(state) = self.target.threads.list().first() else {
             return false;
         };
         let register = |number| state.registers.get(number);
@@ -156,7 +163,7 @@ impl<'t> Presences<'t> {
                 == u64::try_from(state.signal)
                     .ok()
                     .filter(|signal| *signal > 0)
-            && self.signal_contexts(thread).is_empty()
+            && self.signal_contexts(0).is_empty()
     }
 
     /// Whether the thread is inside the allocator.

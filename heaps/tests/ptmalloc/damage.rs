@@ -158,6 +158,28 @@ fn a_block_in_two_caches_was_freed_twice() {
     assert_eq!(threads, [Some(100), Some(101)]);
 }
 
+/// What stood behind a block in one cache is lost when the block is freed into another, however long that one's list is.
+#[test]
+fn the_tail_of_one_of_two_caches_is_lost() {
+    for others in [0, 1, 3] {
+        let mut bench = Bench::new(V2_36, 2);
+        bench.used(0x30);
+        let [_, shared, _] = [(); 3].map(|()| bench.cached(0, 0x30));
+        for _ in 0..others {
+            bench.cached(1, 0x30);
+        }
+        bench.used(0x30);
+        let mut bench = bench.finish();
+        bench.cache_block(1, shared, 0x30);
+        let walked = walked(&bench);
+        let [AnomalyKind::Shared { block, .. }] = definite(&walked)[..] else {
+            panic!("{others}: {:?}", walked.anomalies);
+        };
+        assert_eq!(block.address.get(), shared, "{others}");
+        assert_eq!(walked.anomalies[0].lost_blocks, 1, "{others}");
+    }
+}
+
 #[test]
 fn a_circle_in_a_fastbin_ends() {
     let mut bench = Bench::new(V2_36, 1);

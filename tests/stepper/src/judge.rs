@@ -106,12 +106,11 @@ impl Reader {
     }
 
     /// Reads the image, as if all files were stripped: the hardest way, and the fastest to do a million times. Of what is
-    /// known of the process the mappings of files are kept while `generation` stays the same, and what a naive reader said
-    /// where no memory has `changed`.
+    /// known of the process the mappings of files are kept while `generation` stays the same.
     ///
     /// # Errors
     /// If it is no core.
-    pub fn judge(&mut self, generation: u64, changed: bool) -> Result<Judgement, String> {
+    pub fn judge(&mut self, generation: u64, ask: Ask) -> Result<Judgement, String> {
         let session = match self.session.take() {
             Some((known, session)) if known == generation => session.reopened(),
             _ => Session::open(&SessionOptions {
@@ -123,15 +122,41 @@ impl Reader {
             }),
         };
         let session = session.map_err(|error| error.to_string())?;
-        let naive = match self.naive.take().filter(|_| !changed) {
-            Some(known) => known,
-            None => naive(session.target())?,
+        let judgement = match ask {
+            Ask::OnlyTrue => judgement(session.target()),
+            Ask::Naive { changed } => {
+                let naive = match self.naive.take().filter(|_| !changed) {
+                    Some(known) => known,
+                    None => naive(session.target())?,
+                };
+                let judgement = match naive.said.is_empty() {
+                    true => Ok(Judgement::default()),
+                    false => judgement(session.target()),
+                };
+                let judgement = judgement.map(|judgement| Judgement {
+                    heaps: naive.heaps,
+                    naive: naive.said.len(),
+                    ..judgement
+                });
+                self.naive = Some(naive);
+                judgement
+            }
         };
-        let judgement = judgement(session.target(), &naive);
-        self.naive = Some(naive);
         self.session = Some((generation, session));
         judgement
     }
+}
+
+/// Who is asked what the image shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A naive reader first, whose answer stands while memory has not `changed`; heapcheck where that one calls it damaged.
+    Naive {
+        /// Memory is not what it was.
+        changed: bool,
+    },
+    /// heapcheck: where a naive reader would be wrong everywhere.
+    OnlyTrue,
 }
 
 fn naive(target: Target<'_>) -> Result<Naive, String> {
@@ -149,16 +174,14 @@ fn naive(target: Target<'_>) -> Result<Naive, String> {
     })
 }
 
-fn judgement(target: Target<'_>, naive: &Naive) -> Result<Judgement, String> {
+fn judgement(target: Target<'_>) -> Result<Judgement, String> {
+    let (heaps, findings) = findings(target)?;
     let mut judgement = Judgement {
-        heaps: naive.heaps,
-        naive: naive.said.len(),
+        heaps,
+        naive: findings.len(),
         ..Judgement::default()
     };
-    if naive.said.is_empty() {
-        return Ok(judgement);
-    }
-    for finding in findings(target)?.1 {
+    for finding in findings {
         match finding.severity() {
             Severity::Note => judgement.notes += 1,
             severity => {

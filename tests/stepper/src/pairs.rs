@@ -5,7 +5,7 @@ use std::io;
 use nix::unistd::Pid;
 
 use crate::process::{Process, Stepped};
-use crate::run::{Plan, Stepper, Tally, Window};
+use crate::run::{Other, Plan, Stepper, Tally, Window};
 
 /// Operations that are parked in their windows: what takes locks, and hands memory from hand to hand.
 const PARKED: [&str; 6] = ["refill", "flush", "merge", "split", "large", "realloc"];
@@ -95,13 +95,13 @@ fn run_pair(plan: &Plan, parked: Option<Window>) -> io::Result<Option<Tally>> {
         false => (one, two, name_one, name_two),
     };
     let Some(window) = parked else {
-        return stepper.operation(held, held_name, Some(stepped)).map(Some);
+        return stepper.operation(held, held_name, Other::Waiting).map(Some);
     };
     if !bring(&mut stepper.process, held, window)? {
         return Ok(None);
     }
     stepper.image.rebuild(&stepper.process)?;
-    stepper.operation(stepped, name, Some(held)).map(Some)
+    stepper.operation(stepped, name, Other::Parked).map(Some)
 }
 
 /// Steps a thread into a window. What the two threads did before is not the same in every run, so that the instruction which opens it

@@ -290,7 +290,7 @@ impl Process {
                 WaitStatus::StillAlive if begun.elapsed() > Duration::from_micros(200) => {
                     std::thread::sleep(Duration::from_micros(50));
                 }
-                WaitStatus::StillAlive => std::hint::spin_loop(),
+                WaitStatus::StillAlive => std::thread::yield_now(),
                 WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
                     self.forget(thread);
                     return Ok(Stepped::Ended);

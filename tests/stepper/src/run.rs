@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::effect::{self, Effect};
 use crate::image::{Image, Written};
-use crate::judge::{Judgement, Reader};
+use crate::judge::{Ask, Judgement, Reader};
 use crate::process::{Process, Registers, Stepped};
 
 /// What is stepped.
@@ -84,6 +84,17 @@ pub struct Tally {
 /// Alarms that are remembered per operation.
 const MAX_ALARMS: usize = 20;
 
+/// What the other thread of two does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Other {
+    /// There is none.
+    Nobody,
+    /// It waits before its operation.
+    Waiting,
+    /// It is parked in a window of its operation, which stays open.
+    Parked,
+}
+
 pub(crate) struct Stepper<'p> {
     pub(crate) plan: &'p Plan,
     pub(crate) process: Process,
@@ -110,7 +121,7 @@ pub fn run(plan: &Plan, mut done: impl FnMut(Tally)) -> io::Result<()> {
         // The mark at an operation's end has no name.
         if let Some(operation) = stepper.announced(thread)? {
             stepper.image.rebuild(&stepper.process)?;
-            done(stepper.operation(thread, operation, None)?);
+            done(stepper.operation(thread, operation, Other::Nobody)?);
         }
         let all = stepper.process.threads().to_vec();
         match stepper.process.run_to_mark(&all)? {
@@ -141,15 +152,20 @@ impl<'p> Stepper<'p> {
         &mut self,
         thread: Pid,
         operation: String,
-        parked: Option<Pid>,
+        other: Other,
     ) -> io::Result<Tally> {
         let mut tally = Tally {
             operation,
             ..Tally::default()
         };
-        let mut naive = self.read(&mut tally, thread, true)?;
-        // A thread that is parked in a window leaves it open: what it shows is read again only with what changes.
-        let parked_alone = parked.and_then(|_| self.reader.naive().cloned());
+        let beside = other != Other::Nobody;
+        let ask = |changed| match other {
+            Other::Parked => Ask::OnlyTrue,
+            _ => Ask::Naive { changed },
+        };
+        let mut naive = self.read(&mut tally, thread, ask(true))?;
+        // What the other thread shows while it waits opens no window.
+        let of_other = beside.then(|| self.reader.naive().cloned()).flatten();
         let mut last_change = 0;
         let mut changed_by = 0;
         let mut seen: HashMap<(u64, u64), u64> = HashMap::new();
@@ -159,7 +175,7 @@ impl<'p> Stepper<'p> {
             if effect.mark {
                 return Ok(tally);
             }
-            let turns = parked.is_some() && tally.boundaries - last_change > TURNING;
+            let turns = beside && tally.boundaries - last_change > TURNING;
             if tally.boundaries >= self.plan.limit || turns {
                 tally.cut = true;
                 return Ok(tally);
@@ -167,7 +183,7 @@ impl<'p> Stepper<'p> {
             match self.process.step(thread)? {
                 Stepped::Ended => return Ok(tally),
                 Stepped::Blocked => {
-                    tally.cut = parked.is_some();
+                    tally.cut = beside;
                     return Ok(tally);
                 }
                 Stepped::Done => tally.boundaries += 1,
@@ -183,10 +199,12 @@ impl<'p> Stepper<'p> {
                 *times += 1;
                 *times <= self.plan.repeats
             };
-            if changed || naive && is_new() {
+            // The window of a parked thread is open all the time.
+            let open = naive || other == Other::Parked;
+            if changed || open && is_new() {
                 let before = naive;
-                naive = self.read(&mut tally, thread, changed)?
-                    && self.reader.naive() != parked_alone.as_ref();
+                naive = self.read(&mut tally, thread, ask(changed))?
+                    && (other == Other::Parked || self.reader.naive() != of_other.as_ref());
                 if naive && !before {
                     tally.windows.push(Window {
                         step: tally.boundaries,
@@ -220,11 +238,11 @@ impl<'p> Stepper<'p> {
     }
 
     /// Reads the heap; whether a naive reader would call it damaged.
-    fn read(&mut self, tally: &mut Tally, thread: Pid, changed: bool) -> io::Result<bool> {
+    fn read(&mut self, tally: &mut Tally, thread: Pid, ask: Ask) -> io::Result<bool> {
         self.image.refresh_registers(&self.process)?;
         let judgement = self
             .reader
-            .judge(self.image.generation(), changed)
+            .judge(self.image.generation(), ask)
             .map_err(io::Error::other)?;
         tally.read += 1;
         tally.unrecognised += u64::from(judgement.heaps == 0);

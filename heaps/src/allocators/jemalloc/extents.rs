@@ -161,7 +161,7 @@ impl Row {
 }
 
 /// Addresses of a process end here (57 bits).
-const MAX_ADDRESS: u64 = 1 << 57;
+pub const MAX_ADDRESS: u64 = 1 << 57;
 
 /// A word of a descriptor, or of the page map, that everything else contradicts.
 #[derive(Clone, Debug, PartialEq, Eq)]

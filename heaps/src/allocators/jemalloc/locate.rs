@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::alone::{self, leaves};
 use super::arenas::{self, Arenas};
-use super::extents::{Extents, Row, Source};
+use super::extents::{Extents, MAX_ADDRESS, Row, Source};
 use super::layout::{Generation, Layout};
 use super::sizes::{self, Quantum, Sizes, Table};
 use super::tree::{Geometry, Tree};
@@ -90,7 +90,8 @@ pub fn locate(target: Target<'_>, module: &Module) -> Result<Located, Miss> {
     };
     // A pass over the module's variables decides whether anything else of it is looked at.
     let by_structure = sizes::find_table(memory, module);
-    let candidates: Vec<(Address, u64)> = words_where(memory, module, |_, word| word % 64 == 0)
+    let may_be_pointer = |_, word: u64| word.is_multiple_of(64) && word < MAX_ADDRESS;
+    let candidates: Vec<(Address, u64)> = words_where(memory, module, may_be_pointer)
         .filter(|(_, word)| arenas::may_be_arena(memory, *word))
         .collect();
     if by_structure.is_none() && candidates.is_empty() && !is_named(module) {

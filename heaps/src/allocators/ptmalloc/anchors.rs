@@ -41,7 +41,15 @@ impl PtmallocHeap<'_> {
         let mut anchors = Vec::new();
         let mut entry = list.head;
         let most = list.recorded.unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
-        for _ in 0..most {
+        // A list that is a circle comes back to an entry that was remembered on the way.
+        let mut remembered = Address::default();
+        for step in 0..most {
+            if entry == remembered {
+                break;
+            }
+            if step.is_power_of_two() {
+                remembered = entry;
+            }
             let Some(chunk) = list.chunk(entry).filter(|_| entry != list.at) else {
                 break;
             };

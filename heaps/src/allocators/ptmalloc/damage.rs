@@ -15,9 +15,10 @@ mod singles;
 mod state;
 mod swallowed;
 mod threads;
+mod together;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::PtmallocHeap;
 use super::by_size::BySize;
@@ -316,7 +317,12 @@ impl Inquiry<'_, '_> {
 
     /// Chunks that more than one edge enters.
     fn shared(&mut self) {
-        for (chunk, edges) in std::mem::take(&mut self.edges) {
+        let shared = std::mem::take(&mut self.edges);
+        let lists = match shared.is_empty() {
+            true => HashMap::new(),
+            false => self.lists_by_ref(),
+        };
+        for (chunk, edges) in shared {
             let Some(block) = self.block_of(chunk) else {
                 continue;
             };
@@ -329,6 +335,9 @@ impl Inquiry<'_, '_> {
             }
             // Of two arenas or caches that are being worked on, one may be giving to the other.
             let transient = edges.iter().find_map(|_| self.heap.in_flight(chunk));
+            if circle.is_none() {
+                self.cut_where_lists_meet(chunk, &edges, &lists);
+            }
             self.push(
                 AnomalyKind::Shared {
                     block,

@@ -102,7 +102,7 @@ impl Inquiry<'_, '_> {
             .is_some_and(|id| self.map.is_disputed(id))
     }
 
-    fn goes_on(&self, list: &ChunkList, entry: Address) -> bool {
+    pub(super) fn goes_on(&self, list: &ChunkList, entry: Address) -> bool {
         entry.is_null() || !matches!(self.judge(list, entry), Entry::Bad(_))
     }
 
@@ -349,9 +349,11 @@ impl Inquiry<'_, '_> {
                 .block_at(found)
                 .is_some_and(|(block, offset)| offset == 0 && !self.is_free_by_header(block));
             let ends = next.is_none_or(Address::is_null);
-            return match is_block && ends && walked > 0 {
-                true => Behind::Another,
-                false => Behind::Unknown,
+            return match first {
+                _ if is_block && ends && walked > 0 => Behind::Another,
+                // What free writes into a block leads on in the list.
+                Some(first) => Behind::Rest(first),
+                None => Behind::Unknown,
             };
         };
         let mut count = walked + 1;

@@ -13,6 +13,7 @@
 use super::{PageMap, Span, SpanRepair, Spans, entry_at, read_span};
 use crate::allocators::tcmalloc::locate::Located;
 use crate::map::Bits;
+use crate::scan::words_in;
 use crate::target::{Address, Cursor, MemoryExt, TargetMemory};
 
 /// Unclaimed entries that are looked at.
@@ -56,37 +57,30 @@ impl PageMap<'_> {
         let mut runs: Vec<Run> = Vec::new();
         let mut row = 0;
         for &(index, leaf) in self.leaves {
-            let mut cursor = Cursor::new(self.memory);
             let first = index << leaf_bits;
-            let mut page = first;
-            let end = first + (1 << leaf_bits);
-            while page < end {
+            let entries = leaf..leaf.saturating_add(8 << leaf_bits);
+            for (at, word) in words_in(self.memory, entries, |_, _| true) {
+                let page = first + at.offset_from(leaf).unwrap_or(0) / 8;
                 while rows.get(row).is_some_and(|span| span.end() <= page) {
                     row += 1;
                 }
-                if let Some(span) = rows.get(row).filter(|span| span.start <= page) {
-                    page = span.end();
+                if rows.get(row).is_some_and(|span| span.start <= page) {
                     continue;
                 }
                 let ceiling = rows.get(row).map_or(u64::MAX, |span| span.start);
-                let at = leaf.saturating_add((page - first) * 8);
-                let word = cursor.read_u64(at).unwrap_or(0);
-                if word != 0 {
-                    // Entries inside a large span are stale: the same word may come again behind others.
-                    let enough = runs.len() >= MAX_UNCLAIMED;
-                    let mut recent = runs.iter_mut().rev().take(64);
-                    match recent.find(|run| run.word == word && run.ceiling == ceiling) {
-                        Some(run) => run.last = page,
-                        None if enough => return runs,
-                        None => runs.push(Run {
-                            first: page,
-                            last: page,
-                            word,
-                            ceiling,
-                        }),
-                    }
+                // Entries inside a large span are stale: the same word may come again behind others.
+                let enough = runs.len() >= MAX_UNCLAIMED;
+                let mut recent = runs.iter_mut().rev().take(64);
+                match recent.find(|run| run.word == word && run.ceiling == ceiling) {
+                    Some(run) => run.last = page,
+                    None if enough => return runs,
+                    None => runs.push(Run {
+                        first: page,
+                        last: page,
+                        word,
+                        ceiling,
+                    }),
                 }
-                page += 1;
             }
         }
         runs
