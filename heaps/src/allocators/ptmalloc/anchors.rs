@@ -126,7 +126,7 @@ impl PtmallocHeap<'_> {
         list.kind == Kind::Bin || marked && (!free || !at_rest || follows_free())
     }
 
-    /// Whether an entry shows that its list holds it: by its key, by links that are answered, or else by its size.
+    /// Whether an entry shows that its list holds it: by its key, by the link to it that is answered, or else by its size.
     fn vouches(&self, list: &ChunkList, chunk: Address) -> bool {
         let word = |offset: u64| self.word(chunk.saturating_add(offset));
         let answers = |there: u64, back: u64| {
@@ -134,7 +134,8 @@ impl PtmallocHeap<'_> {
             other == Some(chunk.get())
         };
         match list.kind {
-            Kind::Bin => answers(16, 24) && answers(24, 16),
+            // The entry before it led here and is named by it. Its own link may have been written over.
+            Kind::Bin => answers(24, 16),
             Kind::Tcache if self.expected_key(list).is_some() => {
                 word(24) == self.expected_key(list)
             }
