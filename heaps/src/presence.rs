@@ -6,18 +6,19 @@
 //! the program it is a function that refers to the allocator's variables; where that cannot be
 //! told, because the code is not to be had, the answer is [`Presence::Unknown`].
 
+mod code;
 mod fault;
+mod stacks;
 mod work;
 
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use iced_x86::{Decoder, DecoderOptions, Register};
-
 use crate::target::{
-    Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target, is_fault,
+    Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target, is_fault,
 };
+use code::is_linker;
 
 /// Where the allocator's code is.
 #[derive(Clone, Debug)]
@@ -199,20 +200,6 @@ impl<'t> Presences<'t> {
         at.is_some_and(|at| self.target.memory.read_u32(at) != Ok(0))
     }
 
-    /// Whether the thread's calls may have an address at hand: a word of the last ones' frames is it.
-    pub fn has_on_stack(&self, thread: usize, address: Address) -> bool {
-        /// Bytes of the frames between the allocator's verdict and the end of the process.
-        const LAST_CALLS: u64 = 16 << 10;
-        let Some(words) = self.stacks(thread).first() else {
-            return true;
-        };
-        let mut cursor = Cursor::new(self.target.memory);
-        let end = words.end.min(words.start.saturating_add(LAST_CALLS));
-        (words.start.get()..end.get())
-            .step_by(8)
-            .any(|at| cursor.read_u64(Address::new(at)) == Ok(address.get()))
-    }
-
     /// Whether any thread is, or may be, inside the allocator.
     pub fn anyone(&self) -> Option<usize> {
         (0..self.count()).find(|&thread| self.of(thread) != Presence::Outside)
@@ -250,40 +237,6 @@ impl<'t> Presences<'t> {
         } else {
             Presence::Outside
         }
-    }
-
-    fn is_linker_code(&self, at: Address) -> bool {
-        self.linkers.iter().any(|linker| linker.has_code_at(at))
-    }
-
-    /// Whether a frame is the dynamic linker's while it looks up a function that the allocator calls. Where that is the last thing
-    /// that a function does, no frame of the allocator's is left: only its `link_map`, which the linker was called with.
-    fn is_bound_for(&self, frame: &Frame, outer: Option<&Frame>) -> bool {
-        /// Bytes of the linker's frames, which keep all vector registers, at most.
-        const MOST: u64 = 16 << 10;
-        /// `link_map.l_ld` (glibc, x86-64): where the module's dynamic section is.
-        const DYNAMIC: u64 = 16;
-        if !self.is_linker_code(frame.pc) {
-            return false;
-        }
-        let start = frame.sp.get() & !7;
-        let outer =
-            outer.filter(|outer| matches!(outer.trust, FrameTrust::Context | FrameTrust::Cfi));
-        // The table of calls pushes the link map and a number on top of the return address.
-        let words = match outer.map(|outer| outer.sp.get()) {
-            Some(end) => end.saturating_sub(24)..end.saturating_sub(16),
-            None => start..start.saturating_add(MOST),
-        };
-        let mut cursor = Cursor::new(self.target.memory);
-        words.step_by(8).any(|at| {
-            let map = cursor.read_u64(Address::new(at)).map(Address::new);
-            let map = map.ok().filter(|map| map.is_aligned(8));
-            let section = map.and_then(|map| map.checked_add(DYNAMIC));
-            section.is_some_and(|at| {
-                let dynamic = self.target.memory.read_pointer(at);
-                dynamic.is_ok_and(|dynamic| self.module.range.contains(&dynamic))
-            })
-        })
     }
 
     /// Whether the innermost thing that the thread does shows by itself, without its frames, that the allocator did
@@ -353,169 +306,6 @@ impl<'t> Presences<'t> {
             }
     }
 
-    /// Whether code is the program's and cannot be the allocator's.
-    fn is_program_code(&self, at: Address) -> bool {
-        let mut modules = self.target.modules.iter();
-        !self.module.is_executable
-            && modules.any(|module| module.is_executable && module.has_code_at(at))
-    }
-
-    /// Whether any word of the thread's stacks, from its stack pointer up, is an address in the
-    /// allocator's module. If none is, the thread cannot be inside it, whatever its frames are: a
-    /// call leaves its return address there, a signal the interrupted program counter.
-    fn stack_names_allocator(&self, thread: usize) -> bool {
-        let stacks = self.stacks(thread);
-        let mut cursor = Cursor::new(self.target.memory);
-        let mut names = |words: &Range<Address>| {
-            let mut at = words.start;
-            while at < words.end {
-                match cursor.read_u64(at) {
-                    Ok(word) if !self.module.has_code_at(Address::new(word)) => {}
-                    _ => return true,
-                }
-                at = at.saturating_add(8);
-            }
-            false
-        };
-        stacks.is_empty() || stacks.iter().any(&mut names)
-    }
-
-    fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
-        if !self.module.has_code_at(frame.lookup) && !self.module.has_code_at(frame.pc) {
-            return Some(false);
-        }
-        match &self.code {
-            Code::Module => Some(true),
-            Code::Between(range) => {
-                Some(range.contains(&frame.lookup) || range.contains(&frame.pc))
-            }
-            Code::Touching(state) => {
-                let (start, end) = frame.function?;
-                self.refers_to(start, end, state)
-            }
-        }
-    }
-
-    /// Whether the function has an operand at a fixed address within one of the ranges. `None` if
-    /// its code is not to be had or not to be decoded.
-    fn refers_to(&self, start: Address, end: Address, state: &[Range<Address>]) -> Option<bool> {
-        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
-            return None;
-        }
-        let bytes = end.offset_from(start)?.min(Self::MAX_FUNCTION);
-        let mut code = vec![0; usize::try_from(bytes).ok()?];
-        self.target.memory.read_into(start, &mut code).ok()?;
-        let decoder = Decoder::with_ip(64, &code, start.get(), DecoderOptions::NONE);
-        Some(decoder.into_iter().any(|instruction| {
-            let at = if instruction.is_ip_rel_memory_operand() {
-                instruction.ip_rel_memory_address()
-            } else if instruction.memory_base() == Register::None {
-                instruction.memory_displacement64()
-            } else {
-                return false;
-            };
-            state.iter().any(|range| range.contains(&Address::new(at)))
-        }))
-    }
-
-    /// Contexts that the kernel saved on the thread's stack when a signal interrupted it inside the
-    /// allocator, told by their shape: for where no rules lead to them.
-    ///
-    /// ```text
-    /// +0 r8 .. r15   +64 rdi rsi rbp rbx rdx rax rcx rsp   +128 rip  eflags  cs gs fs ss
-    /// ```
-    ///
-    /// (Linux, `struct sigcontext_64`, x86-64.)
-    fn signal_contexts(&self, thread: usize) -> Vec<[u64; 16]> {
-        self.contexts(thread, &|pc| self.module.has_code_at(pc))
-    }
-
-    /// Contexts on a thread's stacks whose program counter `is_wanted`.
-    fn contexts(&self, thread: usize, is_wanted: &dyn Fn(Address) -> bool) -> Vec<[u64; 16]> {
-        let mut found = Vec::new();
-        for words in self.stacks(thread) {
-            self.contexts_in(words, is_wanted, &mut found);
-        }
-        found
-    }
-
-    /// Contexts in a part of a stack, at most [`MAX_CONTEXTS`](Self::MAX_CONTEXTS) in all.
-    fn contexts_in(
-        &self,
-        words: &Range<Address>,
-        is_wanted: &dyn Fn(Address) -> bool,
-        found: &mut Vec<[u64; 16]>,
-    ) {
-        const USER_CODE_SEGMENT: u64 = 0x33;
-        /// Interrupts enabled, and the bit that is always set.
-        const FLAGS: u64 = 0x202;
-        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
-            return;
-        }
-        let mut cursor = Cursor::new(self.target.memory);
-        let mut word = |at: Address| cursor.read_u64(at).unwrap_or(0);
-        let mut at = words.start;
-        while at < words.end && found.len() < Self::MAX_CONTEXTS {
-            let flags = word(at.saturating_add(8));
-            let pc = Address::new(word(at));
-            if flags & FLAGS == FLAGS
-                && flags < 1 << 22
-                && word(at.saturating_add(16)) & 0xffff == USER_CODE_SEGMENT
-                && is_wanted(pc)
-                && self.is_code(pc)
-                && let Some(first) = at.checked_sub(16 * 8)
-            {
-                let mut registers = [0; 16];
-                for (index, register) in (0u64..).zip(&mut registers) {
-                    *register = word(first.saturating_add(index * 8));
-                }
-                found.push(registers);
-            }
-            at = at.saturating_add(8);
-        }
-    }
-
-    /// Whether an address lies in code of any module.
-    fn is_code(&self, at: Address) -> bool {
-        let mut modules = self.target.modules.iter();
-        modules.any(|module| module.has_code_at(at))
-    }
-
-    /// The thread's stack from its stack pointer up, as far as it is searched; and where a handler runs on a stack of its
-    /// own (`sigaltstack`), that of the code that it interrupted.
-    fn stacks(&self, thread: usize) -> &[Range<Address>] {
-        let known = self.stacks.get(thread);
-        known.map_or(&[], |known| known.get_or_init(|| self.find_stacks(thread)))
-    }
-
-    fn find_stacks(&self, thread: usize) -> Vec<Range<Address>> {
-        /// Of a context's registers.
-        const RSP: usize = 15;
-        let Some(state) = self.target.threads.list().get(thread) else {
-            return Vec::new();
-        };
-        let mut stacks: Vec<Range<Address>> = self.stack_from(state.sp).into_iter().collect();
-        let mut next = 0;
-        while let Some(words) = stacks.get(next).cloned() {
-            next += 1;
-            let mut contexts = Vec::new();
-            self.contexts_in(&words, &|_| true, &mut contexts);
-            for sp in contexts.iter().filter_map(|context| context.get(RSP)) {
-                let sp = Address::new(*sp);
-                let is_known = stacks.iter().any(|stack| stack.contains(&sp));
-                if !is_known && stacks.len() < Self::MAX_STACKS {
-                    stacks.extend(self.stack_from(sp));
-                }
-            }
-        }
-        stacks
-    }
-
-    fn stack_from(&self, sp: Address) -> Option<Range<Address>> {
-        let end = self.target.memory.region_at(sp)?.range.end;
-        Some(Address::new(sp.get() & !7)..end.min(sp.saturating_add(Self::MAX_STACK)))
-    }
-
     /// Values of all registers of the thread where it is inside the allocator, with their names:
     /// of the frames from the innermost to the outermost one inside. Where the stack could not be
     /// followed by rules, of the innermost frame if it is inside, and of what signals interrupted.
@@ -573,9 +363,4 @@ impl<'t> Presences<'t> {
             Presence::Outside => format!("thread {tid} is outside {}", self.module.name),
         }
     }
-}
-
-/// Whether a module is the dynamic linker.
-fn is_linker(module: &Module) -> bool {
-    module.name.starts_with("ld-") || module.name.starts_with("ld.")
 }
