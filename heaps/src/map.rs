@@ -15,13 +15,15 @@
 mod bits;
 mod builder;
 mod chunks;
+mod columns;
+mod extent;
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bits::Bits;
 pub use builder::{MapBuilder, Overlap};
 pub use chunks::{ChunkLayout, Chunks, GRANULE};
+pub use extent::{Extent, Owner, Shape};
 
 use crate::target::Address;
 
@@ -87,131 +89,6 @@ impl Spot<'_> {
         let start = bit(self.start, self.id.slot.into());
         let listed = self.listed.map_or(0, |word| bit(word, self.listed_bit));
         (start == 1).then_some((self.id, listed == 1))
-    }
-}
-
-/// How an extent is cut into blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// The allocator's own: no blocks, never a root.
-    Metadata,
-    /// One large block.
-    Single,
-    /// Blocks of one size, side by side from the start. What is left behind the last is a tail.
-    Slab {
-        /// Bytes of a block; never 0.
-        stride: u32,
-        /// Number of blocks.
-        count: u32,
-    },
-    /// Blocks of any size, each behind a header of its own ([`Chunks`]). A slot is a granule.
-    Chunks {
-        /// Which of the map's tables says where they begin.
-        table: u32,
-        /// Number of granules.
-        granules: u32,
-    },
-}
-
-/// What the owner's metadata says of an extent as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// Cut into blocks, or handed out whole.
-    InUse,
-    /// Free, its pages held.
-    Free,
-    /// Free, its pages given back to the system: contents mean nothing.
-    Returned,
-}
-
-/// A run of heap memory that was cut in one way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// First byte.
-    pub start: Address,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// How it is cut.
-    pub shape: Shape,
-    /// What its owner says.
-    pub owner: Owner,
-    /// Size class index; 0 for none.
-    pub class: u16,
-    /// First bit of its blocks in the columns. Set by the builder.
-    first_bit: u64,
-}
-
-impl Extent {
-    /// An extent that is not in a map yet.
-    pub fn new(start: Address, bytes: u64, shape: Shape, owner: Owner, class: u16) -> Self {
-        Self {
-            start,
-            bytes,
-            shape,
-            owner,
-            class,
-            first_bit: 0,
-        }
-    }
-
-    /// Number of slots: of blocks, where they are of one size.
-    pub fn blocks(&self) -> u32 {
-        match self.shape {
-            Shape::Metadata => 0,
-            Shape::Single => 1,
-            Shape::Slab { count, .. } => count,
-            Shape::Chunks { granules, .. } => granules,
-        }
-    }
-
-    /// Usable bytes of each block; 0 where they differ.
-    pub fn block_bytes(&self) -> u64 {
-        match self.shape {
-            Shape::Metadata | Shape::Chunks { .. } => 0,
-            Shape::Single => self.bytes,
-            Shape::Slab { stride, .. } => stride.into(),
-        }
-    }
-
-    /// First byte past the end.
-    pub fn end(&self) -> Address {
-        self.start.saturating_add(self.bytes)
-    }
-
-    /// Bits of its blocks in the columns.
-    pub fn bits(&self) -> Range<u64> {
-        self.first_bit..self.first_bit + u64::from(self.blocks())
-    }
-
-    /// The block at this slot of row `extent`, where all are of one size.
-    pub fn block(&self, extent: u32, slot: u32) -> Option<Block> {
-        let is_chunks = matches!(self.shape, Shape::Chunks { .. });
-        (slot < self.blocks() && !is_chunks).then(|| Block {
-            id: BlockId { extent, slot },
-            address: self
-                .start
-                .saturating_add(u64::from(slot) * self.block_bytes()),
-            bytes: self.block_bytes(),
-            class: self.class,
-        })
-    }
-
-    /// The slot that `at` lies in, and the bytes past its start; `None` in a tail or metadata, and
-    /// where blocks differ in size.
-    #[inline]
-    pub fn slot_at(&self, at: Address) -> Option<(u32, u64)> {
-        let offset = at
-            .offset_from(self.start)
-            .filter(|offset| *offset < self.bytes)?;
-        match self.shape {
-            Shape::Metadata | Shape::Chunks { .. } => None,
-            Shape::Single => Some((0, offset)),
-            Shape::Slab { stride, count } => {
-                let slot = offset.checked_div(stride.into())?;
-                let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
-                Some((slot32, offset - slot * u64::from(stride)))
-            }
-        }
     }
 }
 
@@ -430,111 +307,5 @@ impl HeapMap {
         let adjacent = before.end() == self.extent(id.extent)?.start;
         adjacent.then(|| self.block(BlockId { extent: row, slot }))?
     }
-
-    fn bit(&self, id: BlockId) -> Option<u64> {
-        let extent = self.extent(id.extent)?;
-        (id.slot < extent.blocks()).then(|| extent.first_bit + u64::from(id.slot))
-    }
-
-    /// Notes that a list holds the block; says whether one did already.
-    #[inline]
-    pub fn mark_listed(&self, id: BlockId) -> bool {
-        self.bit(id).is_none_or(|bit| self.listed.test_and_set(bit))
-    }
-
-    /// Notes that lists hold the blocks of up to 64 slots from `slot` on, one per bit of `mask`; says
-    /// which of them one did already. Bits past the extent's end are ignored.
-    #[inline]
-    pub fn mark_listed_run(&self, row: u32, slot: u32, mask: u64) -> u64 {
-        let Some(extent) = self.extent(row) else {
-            return 0;
-        };
-        match extent.blocks().checked_sub(slot) {
-            None | Some(0) => 0,
-            Some(left) => {
-                let mask = if left < 64 {
-                    mask & ((1 << left) - 1)
-                } else {
-                    mask
-                };
-                self.listed
-                    .set_run(extent.first_bit + u64::from(slot), mask)
-            }
-        }
-    }
-
-    /// Whether a list holds the block.
-    pub fn is_listed(&self, id: BlockId) -> bool {
-        self.bit(id).is_some_and(|bit| self.listed.get(bit))
-    }
-
-    /// Notes that more than one edge enters the block.
-    pub fn mark_disputed(&self, id: BlockId) {
-        if let Some(bit) = self.bit(id) {
-            self.disputed.test_and_set(bit);
-        }
-    }
-
-    /// Whether more than one edge enters the block.
-    pub fn is_disputed(&self, id: BlockId) -> bool {
-        self.bit(id).is_some_and(|bit| self.disputed.get(bit))
-    }
-
-    /// Notes that the block is free although damage has cut it off from every list.
-    pub fn mark_lost(&self, id: BlockId) {
-        if let Some(bit) = self.bit(id) {
-            self.lost.test_and_set(bit);
-        }
-    }
-
-    /// Whether the block is known to be cut off.
-    pub fn is_lost(&self, id: BlockId) -> bool {
-        self.bit(id).is_some_and(|bit| self.lost.get(bit))
-    }
-
-    /// Forgets which blocks of an extent lists hold, for a second and more careful look.
-    pub fn unlist(&self, row: u32) {
-        if let Some(extent) = self.extent(row) {
-            self.listed
-                .clear_run(extent.first_bit, extent.blocks().into());
-        }
-    }
-
-    /// Forgets that a list holds the block.
-    pub fn unlist_block(&self, id: BlockId) {
-        if let Some(bit) = self.bit(id) {
-            self.listed.clear(bit);
-        }
-    }
-
-    /// Blocks of an extent that lists hold.
-    pub fn listed_in(&self, row: u32) -> u64 {
-        self.extent(row).map_or(0, |extent| {
-            self.listed.count(extent.first_bit, extent.blocks().into())
-        })
-    }
-
-    /// Blocks of an extent that are known to be cut off.
-    pub fn lost_in(&self, row: u32) -> u64 {
-        self.extent(row).map_or(0, |extent| {
-            self.lost.count(extent.first_bit, extent.blocks().into())
-        })
-    }
-
-    /// State of a block by all its witnesses.
-    pub fn state(&self, id: BlockId) -> BlockState {
-        if self
-            .extent(id.extent)
-            .is_none_or(|extent| extent.owner != Owner::InUse)
-            || self.is_listed(id)
-        {
-            BlockState::Free
-        } else if self.is_lost(id) {
-            BlockState::Lost
-        } else {
-            BlockState::InUse
-        }
-    }
 }
-
 const _: () = assert!(size_of::<Extent>() == 40, "an extent row costs 40 bytes");

@@ -21,6 +21,7 @@ mod damage;
 mod extents;
 mod fatal;
 mod fillings;
+mod keeper;
 mod layout;
 mod locate;
 mod options;
