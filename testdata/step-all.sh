@@ -17,6 +17,8 @@ status=0
 for release in "$@"; do
     echo "== $release"
     target/release/stepper --repeats "$repeats" --keep "fixtures/alarms/$release" --pairs "$PAIRS" "fixtures/stepped/$release" || status=1
+    # gperftools has no arenas.
+    [[ $release == [0-9]* ]] && continue
     target/release/stepper --repeats "$repeats" --keep "fixtures/alarms/$release" --pairs "$PAIRS" --pairs-only --env MALLOC_CONF=narenas:1 \
         --env GLIBC_TUNABLES=glibc.malloc.arena_max=1 "fixtures/stepped/$release" || status=1
 done

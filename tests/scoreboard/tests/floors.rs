@@ -19,6 +19,7 @@ struct Floors {
     kind: f64,
     address: f64,
     culprit: f64,
+    lost: f64,
     /// Most false critical findings.
     false_critical: u64,
 }
@@ -57,6 +58,7 @@ impl Floors {
         at_least("right kind", total.kind, total.found, self.kind);
         at_least("right address", total.address, total.found, self.address);
         at_least("right culprit", total.culprit, total.culprits, self.culprit);
+        at_least("lost count", total.lost, total.losses, self.lost);
         assert!(total.findings * 10 <= total.evident * 11, "{table}");
         let false_critical = total.false_critical <= self.false_critical;
         assert!(false_critical, "{table}\n{}", wrong.join("\n"));
@@ -80,6 +82,7 @@ fn tcmalloc_is_as_good_as_recorded() {
         kind: 98.5,
         address: 98.5,
         culprit: 95.0,
+        lost: 99.0,
         false_critical: 3,
     }
     .hold();
@@ -100,6 +103,7 @@ fn ptmalloc_is_as_good_as_recorded() {
         kind: 99.0,
         address: 98.5,
         culprit: 95.0,
+        lost: 99.0,
         false_critical: 2,
     }
     .hold();
@@ -122,6 +126,8 @@ fn jemalloc_is_as_good_as_recorded() {
         kind: 98.0,
         address: 98.0,
         culprit: 93.0,
+        // It chains nothing, so that nothing is lost.
+        lost: 0.0,
         false_critical: 3,
     }
     .hold();
