@@ -180,7 +180,9 @@ start_postgres() {
     "${as[@]}" "${under[@]}" "$bin/postgres" -D data -k "$PWD" -c listen_addresses= -c fsync=off -c jit=off -c restart_after_crash=off &
     started+=("$!")
     until "${as[@]}" psql -h "$PWD" -c 'SELECT 1' postgres >/dev/null 2>&1 || ((++tries > 100)); do sleep 0.1; done
-    load "${as[@]}" psql -h "$PWD" -c "SET work_mem='200MB'; SELECT count(*) FROM (SELECT md5(x::text) m, array_agg(x) FROM generate_series(1, 300000) x GROUP BY 1 ORDER BY 1) q" postgres
+    # One session that never ends: a backend that is chosen is still there when it is to be stopped.
+    "${as[@]}" psql -h "$PWD" -c "SET work_mem='200MB'" -c "DO \$\$ BEGIN LOOP PERFORM count(*) FROM (SELECT md5(x::text) m, array_agg(x) FROM generate_series(1, 300000) x GROUP BY 1 ORDER BY 1) q; END LOOP; END \$\$" postgres >/dev/null 2>&1 &
+    started+=("$!")
     tries=0
-    until victim=$(pgrep -f 'postgres: .*(SELECT|SET)' | head -n 1) && [ -n "$victim" ] || ((++tries > 100)); do sleep 0.1; done
+    until victim=$(pgrep -f 'postgres: .* DO' | head -n 1) && [ -n "$victim" ] || ((++tries > 100)); do sleep 0.1; done
 }
