@@ -18,7 +18,7 @@ mod threads;
 mod together;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::PtmallocHeap;
 use super::by_size::BySize;
@@ -66,7 +66,7 @@ struct Inquiry<'h, 't> {
     incomplete: bool,
     /// Lists that lead into memory of the arenas' that was not found.
     unreached: u64,
-    /// Headers that may still be tried inside of chunks whose sizes are wrong.
+    /// What may still be tried: headers inside of chunks whose sizes are wrong, entries behind those that lists share.
     probes: Cell<u64>,
 }
 
@@ -318,10 +318,10 @@ impl Inquiry<'_, '_> {
     /// Chunks that more than one edge enters.
     fn shared(&mut self) {
         let shared = std::mem::take(&mut self.edges);
-        let lists = match shared.is_empty() {
-            true => HashMap::new(),
-            false => self.lists_by_ref(),
-        };
+        if shared.is_empty() {
+            return;
+        }
+        let mut lists = self.lists_by_ref();
         for (chunk, edges) in shared {
             let Some(block) = self.block_of(chunk) else {
                 continue;
@@ -336,7 +336,7 @@ impl Inquiry<'_, '_> {
             // Of two arenas or caches that are being worked on, one may be giving to the other.
             let transient = edges.iter().find_map(|_| self.heap.in_flight(chunk));
             if circle.is_none() {
-                self.cut_where_lists_meet(chunk, &edges, &lists);
+                self.cut_where_lists_meet(chunk, &edges, &mut lists);
             }
             self.push(
                 AnomalyKind::Shared {

@@ -1,6 +1,6 @@
 //! Lists that run together: what stood behind a block in the one is lost where the other owns what follows now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::HEADER;
@@ -11,13 +11,21 @@ use crate::target::Address;
 /// Entries behind a shared chunk that are counted: more than a cache counts.
 const MAX_BEHIND: u64 = 1 << 16;
 
+/// Lists by what findings call them.
+pub(super) struct ByRef {
+    lists: HashMap<ListRef, ChunkList>,
+    /// Those of which it is known already that their ends are missing.
+    cut: HashSet<ListRef>,
+}
+
 impl Inquiry<'_, '_> {
-    /// All lists by what findings call them.
-    pub(super) fn lists_by_ref(&self) -> HashMap<ListRef, ChunkList> {
-        let lists = self.lists.iter();
-        lists
-            .map(|list| (self.heap.list_ref(list), *list))
-            .collect()
+    /// All lists.
+    pub(super) fn lists_by_ref(&self) -> ByRef {
+        let of = |list: &ChunkList| self.heap.list_ref(list);
+        ByRef {
+            lists: self.lists.iter().map(|list| (of(list), *list)).collect(),
+            cut: self.cut.iter().map(|cut| of(&cut.list)).collect(),
+        }
     }
 
     /// Notes which of the counted lists that hold a chunk do not own what follows it. The owner is the one into which it was
@@ -27,16 +35,15 @@ impl Inquiry<'_, '_> {
         &mut self,
         chunk: Address,
         edges: &[Edge],
-        lists: &HashMap<ListRef, ChunkList>,
+        known: &mut ByRef,
     ) {
         let counted: Vec<(ChunkList, Edge, u64)> = edges
             .iter()
             .filter_map(|edge| {
-                let list = lists.get(&edge.list)?;
+                let list = known.lists.get(&edge.list)?;
                 Some((*list, *edge, list.recorded?))
             })
             .collect();
-        // A list that holds it twice is a circle.
         let mut owner: Option<(u64, ListRef)> = None;
         for (list, edge, recorded) in &counted {
             let behind = self.entries_behind(list, chunk);
@@ -51,12 +58,8 @@ impl Inquiry<'_, '_> {
         // What nobody counts may belong to a list without a count.
         let has_owner = owner.is_some() || counted.len() < edges.len();
         for (list, edge, recorded) in counted {
-            let known = self
-                .cut
-                .iter()
-                .any(|cut| self.heap.list_ref(&cut.list) == edge.list);
             let own = owner.is_some_and(|(_, owner)| owner == edge.list);
-            if known || own || !has_owner {
+            if own || !has_owner || !known.cut.insert(edge.list) {
                 continue;
             }
             self.cut.push(Cut {
@@ -72,6 +75,7 @@ impl Inquiry<'_, '_> {
     fn entries_behind(&self, list: &ChunkList, chunk: Address) -> Option<u64> {
         let mut block = chunk.saturating_add(HEADER);
         for count in 0..MAX_BEHIND {
+            self.probes.set(self.probes.get().checked_sub(1)?);
             let entry = self.heap.decode(block, self.word(block)?);
             if entry.is_null() {
                 return Some(count);
