@@ -47,6 +47,33 @@ fn a_lock_excuses_only_what_its_holder_has_in_hand() {
     }
 }
 
+/// What is freed is merged with the chunks on both sides; by the time that the three become one, all but one of their addresses
+/// may be forgotten.
+#[test]
+fn of_three_chunks_that_become_one_only_one_is_in_hand() {
+    const RAX: u16 = 0;
+    let mut bench = Bench::new(V2_43, 2);
+    bench.used(0x30);
+    let before_that = bench.used(0x440);
+    let first = bench.used(0x450);
+    bench.used(0x460);
+    let unlinked = bench.in_flight(0x470);
+    bench.used(0x430);
+    let mut bench = bench.finish();
+    bench.process.memory.write_u32(ARENA, 1);
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    for (held, count) in [(unlinked, 0), (first, 0), (before_that, 1)] {
+        let inside = vec![
+            synth::frame(LIBC + 0x9100, &[(RAX, held - 16)]),
+            synth::frame(crate::bench::PROGRAM, &[]),
+        ];
+        bench.process.threads.set_frames(0, inside);
+        assert_eq!(definite(&walked(&bench)).len(), count, "{held:#x}");
+    }
+}
+
 #[test]
 fn a_process_of_one_thread_takes_no_lock() {
     let (mut bench, _) = in_flight(1);

@@ -29,6 +29,10 @@ pub fn run_pairs(plan: &Plan, each: usize, mut done: impl FnMut(Tally)) -> io::R
             };
             let mut sum = Tally {
                 operation: format!("{parked}+{stepped}"),
+                // What was said of the first one while the other one waited counts, too.
+                warned: alone.warned,
+                critical: alone.critical,
+                alarms: alone.alarms,
                 ..Tally::default()
             };
             for window in choose(&alone.windows, each) {

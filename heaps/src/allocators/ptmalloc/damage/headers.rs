@@ -4,6 +4,7 @@ use super::Inquiry;
 use crate::allocators::ptmalloc::carve::Odd;
 use crate::allocators::ptmalloc::layout::{HEADER, NON_MAIN, PREV_INUSE};
 use crate::anomaly::AnomalyKind;
+use crate::map::Block;
 use crate::target::Address;
 
 const SIZE: &str = "size and flags of the chunk";
@@ -134,18 +135,27 @@ impl Inquiry<'_, '_> {
         self.header(at, before, Some(size | flags), transient);
     }
 
-    /// Whether a thread inside malloc has a chunk in hand, or a neighbour of it: what is freed is merged with those.
+    /// Whether a thread inside malloc has a chunk in hand, or one of the two on each side: what is freed is merged with both of
+    /// its neighbours, and only one of the three may be named by the time that they become one.
     pub(super) fn is_in_hand(&self, chunk: Address) -> bool {
         let Some(block) = self.block_of(chunk) else {
             return true;
         };
+        let chunk_of = |block: Block| block.address.checked_sub(HEADER);
+        let end_of = |block: Block| block.address.saturating_add(block.bytes).checked_sub(8);
         let before = self.map.block_before(block);
-        let next = chunk.saturating_add(block.bytes + 8);
-        let before = before.and_then(|before| before.address.checked_sub(HEADER));
-        [before, Some(chunk), Some(next)]
-            .into_iter()
-            .flatten()
-            .any(|chunk| self.heap.may_hold_chunk(chunk))
+        let before_that = before.and_then(|before| self.map.block_before(before));
+        let next = end_of(block);
+        let next_but_one = next.and_then(|next| end_of(self.block_of(next)?));
+        let around = [
+            before_that.and_then(chunk_of),
+            before.and_then(chunk_of),
+            Some(chunk),
+            next,
+            next_but_one,
+        ];
+        let mut around = around.into_iter().flatten();
+        around.any(|chunk| self.heap.may_hold_chunk(chunk))
     }
 
     fn resized(&mut self, arena: usize, before: Option<Address>, chunk: Address, size: u64) {
