@@ -158,6 +158,24 @@ fn a_block_in_two_caches_was_freed_twice() {
     assert_eq!(threads, [Some(100), Some(101)]);
 }
 
+/// The very first header of the heap: what it says of the chunk before it (there is none) does not say where the heap begins.
+#[test]
+fn the_first_header_of_all_is_text() {
+    for release in [V2_31, V2_36, V2_43] {
+        let mut bench = Bench::new(release, 1);
+        bench.used(0x30);
+        bench.binned(0x120);
+        bench.used(0x30);
+        let mut bench = bench.finish();
+        bench.write(HEAP + 8, 0x2e31_2f50_5454_4820);
+        let walked = walked(&bench);
+        let [AnomalyKind::Header { at, .. }] = definite(&walked)[..] else {
+            panic!("{:?}", walked.anomalies);
+        };
+        assert_eq!(at.get(), HEAP + 8);
+    }
+}
+
 /// What stood behind a block in one cache is lost when the block is freed into another, however long that one's list is.
 #[test]
 fn the_tail_of_one_of_two_caches_is_lost() {

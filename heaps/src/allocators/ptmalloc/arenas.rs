@@ -357,10 +357,17 @@ impl Reader<'_, '_> {
                     .word(at.saturating_add(8))
                     .is_some_and(|header| header & 1 == 1 || header == 0)
         };
-        let start = recorded
-            .map(aligned)
-            .filter(starts_chunk)
-            .or(by_top.map(aligned).filter(starts_chunk));
+        let begins_area = |at: &Address| {
+            let area = self.target.memory.region_at(*at);
+            area.is_some_and(|area| aligned(area.range.start) == *at)
+        };
+        let (by_base, by_top) = (recorded.map(aligned), by_top.map(aligned));
+        // The first header may be written over where two words, or one and the memory that is there, agree.
+        let start = by_base
+            .filter(|base| by_top == Some(*base))
+            .or(by_base.filter(starts_chunk))
+            .or(by_top.filter(starts_chunk))
+            .or(by_base.filter(begins_area));
         let Some(start) = start else {
             return;
         };
