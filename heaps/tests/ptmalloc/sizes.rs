@@ -279,3 +279,27 @@ fn the_size_of_a_cached_block_that_covers_blocks_in_use_is_said() {
         assert_eq!(after.free, before.free);
     }
 }
+
+/// A size that ends in zeros may have lost its lowest byte to a NUL, but not if it leads over a chunk that a bin holds.
+#[test]
+fn a_made_up_size_with_a_zero_byte_covers_no_listed_chunk() {
+    let mut bench = Bench::new(V2_36, 1);
+    bench.used(0x30);
+    let block = bench.used(0x440);
+    bench.binned(0x520);
+    bench.used(0x30);
+    bench.used(0x580);
+    let next = bench.used(0x30);
+    for _ in 0..16 {
+        bench.used(0x30);
+    }
+    let mut bench = bench.finish();
+    bench.write(POINTER, next);
+    // As if 0xf00 had been 0xf01 to 0xff1, of which 0x440 + 0x520 + 0x30 + 0x580 is one.
+    bench.write(block - 8, 0xf00);
+    let walked = walked(&bench);
+    let [AnomalyKind::Header { block: found, .. }] = definite(&walked)[..] else {
+        panic!("{:?}", walked.anomalies);
+    };
+    assert_eq!((found.address.get(), found.bytes), (block, 0x438));
+}

@@ -124,6 +124,7 @@ impl Walker<'_, '_> {
         sizes.find(|size| {
             let next = at.saturating_add(*size);
             next < self.run.limit
+                && !self.covers_anchor(at, *size)
                 && self.has_mark(next)
                 && (!is_marked || self.is_named(next))
                 && self.leads_on(next)
