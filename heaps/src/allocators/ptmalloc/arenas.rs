@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
-use crate::target::{Address, MemoryExt, RegionKind, Target};
+use crate::target::{Address, MemoryExt, Target};
 
 /// One `malloc_state`, read.
 #[derive(Clone, Debug)]
@@ -235,11 +235,7 @@ impl Reader<'_, '_> {
             found.push(arena);
             from = arena;
         }
-        for region in self.target.memory.regions() {
-            let start = region.range.start;
-            if region.kind != RegionKind::Anonymous || !start.is_aligned(self.out.heap_max) {
-                continue;
-            }
+        for start in self.places_of_heaps() {
             let arena = Address::new(self.word(start).unwrap_or(0));
             let first = arena
                 .offset_from(start)
@@ -251,6 +247,19 @@ impl Reader<'_, '_> {
             }
         }
         found
+    }
+
+    /// Where heaps of arenas may begin. What lies in front of one may have been mapped just there, so that the kernel made one
+    /// mapping of both.
+    fn places_of_heaps(&self) -> impl Iterator<Item = Address> {
+        let max = self.out.heap_max;
+        let step = usize::try_from(max).unwrap_or(usize::MAX);
+        let areas = self.target.memory.regions().iter();
+        areas.filter(|area| area.writable).flat_map(move |area| {
+            let end = area.range.start.saturating_add(area.present_bytes).get();
+            let first = area.range.start.get().checked_next_multiple_of(max);
+            (first.unwrap_or(end)..end).step_by(step).map(Address::new)
+        })
     }
 
     fn arena(&self, at: Address, is_main: bool) -> Arena {

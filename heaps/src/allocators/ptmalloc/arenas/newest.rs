@@ -119,12 +119,9 @@ impl Reader<'_, '_> {
 
     /// Of an arena's heaps the one that no other follows.
     fn newest_heap(&self, arena: &Arena, own: Address) -> Address {
-        let regions = self.target.memory.regions().iter();
-        let heaps: Vec<Address> = regions
-            .map(|region| region.range.start)
-            .filter(|start| {
-                start.is_aligned(self.out.heap_max) && self.word(*start) == Some(arena.at.get())
-            })
+        let heaps: Vec<Address> = self
+            .places_of_heaps()
+            .filter(|start| self.word(*start) == Some(arena.at.get()))
             .collect();
         let followed = |heap: &Address| {
             heaps
