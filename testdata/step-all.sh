@@ -1,6 +1,6 @@
 #!/bin/bash
 # step-all.sh [RELEASE...]: steps fixtures/stepped/<release> (all if none is named) through every operation, alone and with a second
-# thread parked in the middle of its own (each in its own arena, then both in one), and reads the heap at every boundary: hours. PAIRS:
+# thread parked in the middle of its own (each in its own arena, then both in one), and reads the heap at every boundary: ten minutes to an hour for each release. PAIRS:
 # windows of an operation at which a thread is parked; REPEATS: how often it reads a boundary of a window at which only registers have
 # changed since the same store (3 makes gperftools several times as fast). What it prints stands in docs/accuracy.md. Images that gave
 # an alarm are kept under fixtures/alarms. Returns 1 if one was critical.
