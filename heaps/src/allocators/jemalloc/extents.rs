@@ -7,7 +7,6 @@ use super::layout::Layout;
 use super::sizes::{PAGE, PAGE_SHIFT, Sizes};
 use super::tree::{Element, Tree};
 use crate::parallel;
-use crate::scan::words_in;
 use crate::target::{Address, Cursor, TargetMemory};
 
 /// `extent_state_t`.
@@ -339,12 +338,7 @@ impl Source<'_> {
         let mut firsts = Cursor::new(self.memory);
         let mut descriptors = Cursor::new(self.memory);
         let mut before = Address::default();
-        let bytes = tree.geometry.element_bytes();
-        let range = at..at.saturating_add(count * bytes);
-        let is_first_word =
-            |here: Address, _| here.offset_from(at).unwrap_or(0).is_multiple_of(bytes);
-        for (here, _) in words_in(self.memory, range, is_first_word) {
-            let index = here.offset_from(at).unwrap_or(0) / bytes;
+        for (index, here) in tree.geometry.elements(self.memory, at, count) {
             let Some(element) = tree.element(&mut elements, here) else {
                 continue;
             };

@@ -316,11 +316,7 @@ fn first_page_below(
     }
     let tree = Tree::empty(layout, geometry);
     let mut looked = 0;
-    let bytes = geometry.element_bytes();
-    let range = leaf..leaf.checked_add(bytes << bits)?;
-    let is_first_word = |at: Address, _| at.offset_from(leaf).unwrap_or(0).is_multiple_of(bytes);
-    for (at, _) in words_in(memory, range, is_first_word) {
-        let index = at.offset_from(leaf)? / bytes;
+    for (index, at) in geometry.elements(memory, leaf, 1 << bits) {
         let element = tree.element(&mut cursor, at)?;
         if element.extent.is_null() {
             continue;

@@ -52,6 +52,20 @@ impl Geometry {
         }
     }
 
+    /// Of so many leaf elements side by side, those that name anything: number and address.
+    pub fn elements(
+        self,
+        memory: &dyn TargetMemory,
+        first: Address,
+        count: u64,
+    ) -> impl Iterator<Item = (u64, Address)> {
+        let bytes = self.element_bytes();
+        let offset = move |at: Address| at.offset_from(first).unwrap_or(0);
+        let range = first..first.saturating_add(count.saturating_mul(bytes));
+        words_in(memory, range, move |at, _| offset(at).is_multiple_of(bytes))
+            .map(move |(at, _)| (offset(at) / bytes, at))
+    }
+
     /// Levels of nodes between the root and the leaves.
     pub fn inner_levels(self) -> u32 {
         match self {
