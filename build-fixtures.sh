@@ -34,6 +34,9 @@ for allocator in "${ALLOCATORS[@]}"; do
 done
 todo=$FIXTURES/todo
 : >"$todo"
+for release in "${!MISSING_RELEASES[@]}"; do
+    echo "$release: ${MISSING_RELEASES[$release]}"
+done | sort >"$FIXTURES/missing-releases"
 for cell in "${!NOT_APPLICABLE[@]}"; do
     echo "$cell: ${NOT_APPLICABLE[$cell]}"
 done | sort >"$FIXTURES/not-applicable"

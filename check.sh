@@ -1,6 +1,7 @@
 #!/bin/bash
 # Everything that has to hold: installs what the fixtures need, builds them, and runs all checks and tests.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "check.sh, line $LINENO: status $? of: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A machine that builds once has no use for what a second build would be faster with: it is half of the space.

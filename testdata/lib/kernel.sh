@@ -1,6 +1,14 @@
 # shellcheck shell=bash
 # Whether the kernel will write cores that we find, and running a program until it has written one. To be sourced.
 
+# A script that dies says where: with `set -e` alone it would end without a word.
+set -E
+trap 'say_where_it_died "$?" "$BASH_COMMAND" "${BASH_SOURCE[0]}" "$LINENO"' ERR
+say_where_it_died() {
+    ((BASH_SUBSHELL == 0)) || return 0 # the shell that waits for this one decides whether that was an end
+    echo "${3##*/}, line $4: status $1 of: $2" >&"${FAIL_FD:-2}"
+}
+
 fail() {
     echo "build-fixtures: $*" >&"${FAIL_FD:-2}"
     exit 1

@@ -49,7 +49,7 @@ unhex() {
 }
 
 build_id_of() {
-    readelf -n "$1" | awk '/Build ID:/ { print $3; exit }'
+    readelf -n "$1" | awk '/Build ID:/ && !found++ { print $3 }'
 }
 
 # place_debug_file ROOT FILE: the debug file of FILE goes below ROOT/.build-id; says where.

@@ -13,6 +13,7 @@ recipe() {
 cell() {
     local release=$1 recipe=$2 optimisation=$3 name=${4:-$2-$3} how=${5:-plain} source flags
     local key
+    if is_missing "$release"; then return 0; fi
     key="$(allocator_of "$release") $recipe"
     [ -n "${RECIPE[$key]:-}" ] || fail "no such recipe: $key"
     read -r source flags <<<"${RECIPE[$key]}"

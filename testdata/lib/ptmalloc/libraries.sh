@@ -64,6 +64,7 @@ ptmalloc_build_libraries() {
     for release in "${ptmalloc_releases[@]}"; do
         root=$(ptmalloc_root_of "$release")
         [ -n "$root" ] || continue
+        if is_missing "$release"; then continue; fi
         { find "$root/lib64" "$root/usr/lib/x86_64-linux-gnu" -lname '/*' 2>/dev/null || true; } | while read -r link; do
             ln -sfnr "$root$(readlink "$link")" "$link"
         done
