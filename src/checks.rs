@@ -14,7 +14,7 @@ mod free_entry;
 mod free_word;
 mod header;
 mod join;
-pub mod last_words;
+mod last_words;
 mod link_damage;
 mod metadata;
 mod wording;
@@ -23,6 +23,7 @@ use heaps::anomaly::Anomaly;
 use heaps::target::Target;
 
 use crate::analysis::{Analysis, HeapAnalysis};
+use crate::crash::Crash;
 use finding::{Finding, FindingKind, Findings};
 
 /// What a check looks at: one anomaly of one heap.
@@ -70,8 +71,17 @@ pub struct Verdict {
     pub findings_dropped: u64,
 }
 
-/// Runs all checks over all anomalies.
-pub fn run(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
+/// The whole verdict: what all checks say of all anomalies, and what the process's death says of the heap.
+pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -> Verdict {
+    let mut verdict = of_anomalies(target, analysis);
+    if let Some(said) = crash.and_then(|crash| crash.last_words.as_ref()) {
+        last_words::explain(target, analysis, said, &mut verdict);
+    }
+    verdict
+}
+
+/// What all checks say of all anomalies.
+fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
     let mut findings = Findings::default();
     for (index, heap) in analysis.heaps.iter().enumerate() {
         for anomaly in &heap.anomalies {

@@ -9,6 +9,7 @@
 //!
 //! Each part is absent where the core does not tell. Nothing here is a judgement on the heap.
 
+pub mod argument;
 mod exception;
 mod instruction;
 mod last_words;
@@ -39,6 +40,8 @@ pub struct Crash {
     pub last_words: Option<LastWords>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
+    /// The call of `free`, `realloc` or `delete` that it died in.
+    pub call: Option<argument::Call>,
 }
 
 /// Reads how the process died; `None` for the image of a living one.
@@ -66,6 +69,7 @@ pub fn read(session: &Session) -> Option<Crash> {
         });
     let aborted = signal.is_abort() || first.is_abort();
     Some(Crash {
+        call: argument::read(session, 0, frame),
         thread: 0,
         frame,
         handled,

@@ -69,11 +69,8 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
     }
     let analysis = analysis::analyse(session.target(), options.allocator.as_deref(), progress)?;
     progress.phase("checking", None);
-    let mut verdict = checks::run(session.target(), &analysis);
     let crash = crash::read(&session);
-    if let Some(said) = crash.as_ref().and_then(|crash| crash.last_words.as_ref()) {
-        checks::last_words::explain(session.target(), &analysis, said, &mut verdict);
-    }
+    let verdict = checks::run(session.target(), &analysis, crash.as_ref());
     progress.phase("writing the report", None);
     Ok(build::heap_report(
         &session,

@@ -63,7 +63,7 @@ pub fn findings(target: Target<'_>, notes: bool) -> Vec<Finding> {
     let Ok(analysis) = analysis::analyse(target, None, &Silent) else {
         return Vec::new();
     };
-    let mut findings = checks::run(target, &analysis).findings;
+    let mut findings = checks::run(target, &analysis, None).findings;
     findings.retain(|finding| notes || finding.severity() != Severity::Note);
     findings
 }

@@ -67,7 +67,7 @@ impl Threads for Elsewhere {
 
 fn findings(target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
     let analysis = analysis::analyse(target, None, &Silent).map_err(|error| error.to_string())?;
-    let findings = checks::run(target, &analysis).findings;
+    let findings = checks::run(target, &analysis, None).findings;
     Ok((analysis.heaps.len(), findings))
 }
 
