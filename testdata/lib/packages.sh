@@ -77,7 +77,8 @@ Acquire::Languages "none";
 END
     export APT_CONFIG=$directory/apt.conf
     echo "packages: reading the lists of the other suites"
-    apt-get update -q >"$FIXTURES/apt.log" 2>&1 || fail "apt-get update failed: $(tail -n 3 "$FIXTURES/apt.log")"
+    # A suite that is gone is missed below, by the releases that come from it.
+    apt-get update -q >"$FIXTURES/apt.log" 2>&1 || echo "packages: not all suites could be read: $(grep -m 1 '^[EW]:' "$FIXTURES/apt.log" || true)"
 }
 
 # Releases that this machine cannot have today. A suite that has moved on costs the fixtures of its releases, not the run.

