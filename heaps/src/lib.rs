@@ -25,6 +25,7 @@
     )
 )]
 
+mod absent;
 pub mod allocators;
 pub mod anomaly;
 pub mod layout;

@@ -1,5 +1,6 @@
 //! Runs a heap's passes: carve, follow, describe, settle.
 
+use crate::absent;
 use crate::allocators::{Detail, GroupReport, Heap, Limit, Settled, Statistics};
 use crate::anomaly::{Anomaly, AnomalyKind};
 use crate::list::ListWalk;
@@ -71,6 +72,8 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
     }
     anomalies.extend(books);
     set_holes_apart(memory, &mut anomalies, &mut limits);
+    absent::set_apart(memory, &mut anomalies, &mut limits);
+    limits.extend(absent::blocks(memory, &map));
     let unexplained = anomalies.iter().all(|anomaly| anomaly.transient.is_some());
     if overlap_count > 0
         && unexplained

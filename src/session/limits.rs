@@ -1,6 +1,6 @@
 //! What a core cannot tell, in words: its limits and the files that were refused.
 
-use heaps::target::{Module, Region, RegionKind, TargetMemory};
+use heaps::target::{Address, Fault, Module, Region, RegionKind, TargetMemory, Thread};
 
 use super::Limit;
 use crate::corefile::{AddressSpace, CoreFile};
@@ -31,6 +31,7 @@ pub(super) fn of_core(core: &CoreFile, memory: &AddressSpace, modules: &ModuleSe
     let mut limits = Vec::new();
     limits.extend(cut_off(core, memory));
     limits.extend(not_dumped(core, memory));
+    limits.extend(of_threads(core, memory));
     if core.threads().is_empty() {
         limits.push(Limit {
             what: "the threads: their registers, stacks and thread-local memory".to_owned(),
@@ -120,6 +121,39 @@ fn not_dumped(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
         ),
     ];
     limits.into_iter().flatten().collect()
+}
+
+/// Threads whose stack or thread-local memory was left out: both were in use, whatever the rest of the mapping was.
+fn of_threads(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
+    let is_absent = |at: Option<Address>| {
+        at.is_some_and(|at| {
+            matches!(
+                memory.window(at),
+                Err(Fault::NotDumped(_) | Fault::Truncated(_))
+            )
+        })
+    };
+    let count = |place: fn(&Thread) -> Option<Address>| {
+        let threads = core.threads().iter();
+        threads.filter(|thread| is_absent(place(thread))).count()
+    };
+    let limit = |(count, what): (usize, &str)| {
+        (count > 0).then(|| Limit {
+            what: format!("{what} of {count} threads"),
+            why: "the memory is not in the core".to_owned(),
+            incomplete: true,
+        })
+    };
+    [
+        (count(|thread| Some(thread.sp)), "the stacks"),
+        (
+            count(|thread| thread.thread_pointer),
+            "the thread-local memory, caches of the allocator included,",
+        ),
+    ]
+    .into_iter()
+    .filter_map(limit)
+    .collect()
 }
 
 fn unverified(modules: &ModuleSet) -> Vec<Limit> {

@@ -145,6 +145,8 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
     }
     let found = best(votes);
     let known: HashSet<usize> = found.iter().map(|(thread, _)| *thread).collect();
+    // What lies below a thread pointer may be another thread's.
+    let taken: HashSet<Address> = found.iter().map(|(_, halves)| halves.cache).collect();
     let mut caches: Vec<(usize, Cache)> = found
         .into_iter()
         .filter_map(|(thread, halves)| {
@@ -156,6 +158,7 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
         if !known.contains(&thread)
             && let Some(pointer) = state.thread_pointer
             && let Some(cache) = of_half(target.memory, located, pointer, User::Thread(thread))
+            && !taken.contains(&cache.at)
         {
             caches.push((thread, cache));
         }
@@ -178,6 +181,10 @@ fn of_half(
         let cache = Address::new(cursor.read_u64(back).ok()?);
         let near = cache.get().abs_diff(back.get()) <= MAX_APART;
         if !near || !cache.is_aligned(8) || cache == back || thread <= cache {
+            return None;
+        }
+        // Not lost at all: another thread's, whose own distance is another one.
+        if halves_at(&mut cursor, cache).is_some() {
             return None;
         }
         let entries = cursor.read_u64(back.checked_sub(8)?).ok()?;
