@@ -6,13 +6,14 @@
 //! arena      ── heap (64 MiB aligned) ── prev ── prev  the newest ends in top, others in fenceposts
 //! ```
 
+mod heap_max;
 mod missing;
 mod newest;
 mod scattered;
 
 use std::collections::BTreeMap;
 
-use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, HEAP_MAX, NONCONTIGUOUS};
+use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
 use crate::target::{Address, MemoryExt, Target};
@@ -116,25 +117,14 @@ struct Reader<'a, 't> {
 impl Arenas {
     /// Reads all arenas, and finds their memory.
     pub fn read(target: Target<'_>, located: &Located) -> Self {
-        let heap_max = located
-            .parameters
-            .and_then(|(at, layout)| {
-                let huge = target
-                    .memory
-                    .read_u64(at.checked_add(layout.huge_page?)?)
-                    .ok()?;
-                // 2.42 went back to a constant.
-                let uses_it = layout.releases.low == 35 && located.releases.low < 42;
-                (uses_it && huge.is_power_of_two() && (1 << 20..=1 << 34).contains(&huge))
-                    .then(|| huge * 4)
-            })
-            .unwrap_or(HEAP_MAX);
+        let (heap_max, oddity) = heap_max::read(target, located);
         let mut reader = Reader {
             target,
             located,
             heap_bytes: BTreeMap::new(),
             out: Self {
                 heap_max,
+                oddities: oddity.into_iter().collect(),
                 ..Self::default()
             },
         };
