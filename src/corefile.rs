@@ -93,6 +93,7 @@ pub struct CoreFile {
     auxv: Vec<(u64, u64)>,
     files: Vec<MappedFile>,
     expected_bytes: u64,
+    notes_are_damaged: bool,
     diagnostics: Vec<String>,
 }
 
@@ -146,6 +147,7 @@ impl CoreFile {
             auxv: notes.auxv,
             files: notes.files,
             expected_bytes: headers.expected_bytes,
+            notes_are_damaged: notes.is_damaged,
             diagnostics,
         })
     }
@@ -232,6 +234,11 @@ impl CoreFile {
     /// Whether the file ends before what its program headers promise.
     pub fn truncated(&self) -> bool {
         self.file_bytes() < self.expected_bytes
+    }
+
+    /// Whether notes were lost: threads, files or the signal may be missing.
+    pub fn notes_are_damaged(&self) -> bool {
+        self.notes_are_damaged
     }
 
     /// What was odd while reading it, one sentence each.

@@ -43,7 +43,6 @@ pub(super) struct NoteSegment {
 #[derive(Debug)]
 pub(super) struct Headers {
     pub arch: &'static ArchInfo,
-    pub endian: Endianness,
     /// Sorted by address, without overlap.
     pub segments: Vec<Segment>,
     pub notes: Vec<NoteSegment>,
@@ -145,7 +144,6 @@ pub(super) fn parse(data: &[u8], path: &Path) -> Result<Headers, CoreError> {
     let expected_bytes = ends.max().unwrap_or(0);
     Ok(Headers {
         arch,
-        endian,
         segments,
         notes,
         expected_bytes,

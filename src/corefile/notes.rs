@@ -5,16 +5,17 @@
 //! thread. gdb's gcore begins with the selected thread and gives each thread a `SIGINFO` of its own. qemu's guest cores have
 //! no `SIGINFO` and no `FILE`. Every note is optional here.
 
+mod records;
+
+use std::collections::HashSet;
 use std::ops::Range;
 
 use heaps::target::{Address, RegisterSet, Thread};
-use object::Endianness;
 use object::elf::{
-    self, FileHeader64, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO,
-    NoteType,
+    self, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, NoteType,
 };
-use object::read::elf::NoteIterator;
 
+use self::records::Records;
 use super::headers::{Headers, NoteSegment};
 use super::process::{MappedFile, Process, SignalInfo, forked};
 use crate::arch::{ArchInfo, SystemCall, ThreadPointer};
@@ -37,6 +38,10 @@ pub(super) struct Notes {
     pub file_page_bytes: Option<u64>,
     /// `NT_SIGINFO` of each thread that has one, by its index.
     signals: Vec<(usize, SignalInfo)>,
+    /// Status notes that are too short to be a thread's.
+    short_threads: usize,
+    /// Notes were lost: threads, files and signals may be missing.
+    pub is_damaged: bool,
     pub diagnostics: Vec<String>,
 }
 
@@ -108,35 +113,36 @@ impl Notes {
             data.get(start..end).map(|bytes| (start, bytes))
         });
         let Some((start, bytes)) = range else {
+            self.is_damaged = true;
             self.diagnostics
                 .push("the notes of the core are cut off".to_owned());
             return;
         };
         // Core notes are aligned to 4 whatever `p_align` says (0 in older kernels, 1 from gdb); 8 is legal all the same.
         let align = if segment.align == 8 { 8 } else { 4 };
-        let Ok(notes) = NoteIterator::<FileHeader64<Endianness>>::new(headers.endian, align, bytes)
-        else {
-            return;
-        };
-        for note in notes {
-            let Ok(note) = note else {
-                self.diagnostics
-                    .push("the notes of the core are cut off or damaged".to_owned());
-                return;
-            };
-            let name = note.name();
-            if name != elf::ELF_NOTE_CORE && name != elf::ELF_NOTE_LINUX {
+        let little_endian = headers.arch.little_endian;
+        let mut records = Records::new(bytes, little_endian, align);
+        for record in records.by_ref() {
+            if record.name != elf::ELF_NOTE_CORE && record.name != elf::ELF_NOTE_LINUX {
                 continue;
             }
+            let Some(descriptor) = bytes.get(record.descriptor.clone()) else {
+                continue;
+            };
             let words = Words {
-                bytes: note.desc(),
-                little_endian: headers.arch.little_endian,
+                bytes: descriptor,
+                little_endian,
             };
             // Where the descriptor lies in the core.
-            let at = (note.desc().as_ptr().addr())
-                .checked_sub(bytes.as_ptr().addr())
-                .and_then(|offset| start.checked_add(offset));
-            self.read_note(note.n_type(headers.endian), words, at, headers.arch);
+            let at = start.checked_add(record.descriptor.start);
+            self.read_note(NoteType(record.kind), words, at, headers.arch);
+        }
+        if records.damaged > 0 {
+            self.is_damaged = true;
+            self.diagnostics.push(format!(
+                "the notes of the core are cut off or damaged at {} places; what stands behind was looked for",
+                records.damaged
+            ));
         }
     }
 
@@ -181,10 +187,12 @@ impl Notes {
     fn read_thread(&mut self, words: Words<'_>, arch: &'static ArchInfo) {
         let layout = &arch.prstatus;
         let word = |index: u16| words.u64(usize::from(layout.registers) + usize::from(index) * 8);
-        let Some(tid) = words.u32(layout.tid) else {
-            self.diagnostics.push(
-                "the status note of a thread is too short; the thread is left out".to_owned(),
-            );
+        let is_whole = arch
+            .registers
+            .iter()
+            .all(|register| word(register.word).is_some());
+        let Some(tid) = words.u32(layout.tid).filter(|_| is_whole) else {
+            self.short_threads = self.short_threads.saturating_add(1);
             return;
         };
         let mut registers = RegisterSet::empty();
@@ -272,8 +280,56 @@ impl Notes {
         self.files.extend(files);
     }
 
+    /// One thread has one status: of two with one id, or with one thread pointer, the first counts.
+    fn join_threads(&mut self) {
+        let (mut ids, mut pointers) = (HashSet::new(), HashSet::new());
+        let is_kept: Vec<bool> = self
+            .threads
+            .iter()
+            .map(|thread| {
+                let pointer = thread.thread_pointer.filter(|at| !at.is_null());
+                let is_known = ids.contains(&thread.tid)
+                    || pointer.is_some_and(|pointer| pointers.contains(&pointer));
+                if !is_known {
+                    ids.insert(thread.tid);
+                    pointers.extend(pointer);
+                }
+                !is_known
+            })
+            .collect();
+        let dropped = is_kept.iter().filter(|is_kept| !**is_kept).count();
+        if dropped > 0 {
+            let mut places = Vec::with_capacity(is_kept.len());
+            let mut next = 0usize;
+            for is_kept in &is_kept {
+                places.push(is_kept.then_some(next));
+                next = next.saturating_add(usize::from(*is_kept));
+            }
+            let mut kept = is_kept.iter();
+            self.threads.retain(|_| kept.next() == Some(&true));
+            let mut kept = is_kept.iter();
+            self.fp_registers.retain(|_| kept.next() == Some(&true));
+            self.signals.retain_mut(|(thread, _)| {
+                let place = places.get(*thread).copied().flatten();
+                *thread = place.unwrap_or(0);
+                place.is_some()
+            });
+        }
+        for (count, what) in [
+            (dropped, "name a thread that another one has named"),
+            (self.short_threads, "are too short to be a thread's"),
+        ] {
+            if count > 0 {
+                self.is_damaged = true;
+                self.diagnostics
+                    .push(format!("{count} status notes {what}; they are left out"));
+            }
+        }
+    }
+
     /// What only all notes together tell.
     fn finish(&mut self) {
+        self.join_threads();
         self.files.sort_by_key(|file| file.start);
         let mut next = Address::new(u64::MAX);
         for file in self.files.iter_mut().rev() {

@@ -32,6 +32,14 @@ pub(super) fn of_core(core: &CoreFile, memory: &AddressSpace, modules: &ModuleSe
     limits.extend(cut_off(core, memory));
     limits.extend(not_dumped(core, memory));
     limits.extend(of_threads(core, memory));
+    if core.notes_are_damaged() {
+        limits.push(Limit {
+            what: "threads, mapped files or the signal, as far as their notes are damaged"
+                .to_owned(),
+            why: "notes of the core are cut off or contradict each other".to_owned(),
+            incomplete: true,
+        });
+    }
     if core.threads().is_empty() {
         limits.push(Limit {
             what: "the threads: their registers, stacks and thread-local memory".to_owned(),
