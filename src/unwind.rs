@@ -12,7 +12,8 @@
 //!
 //! Bounds: the stack pointer must rise from frame to frame, except where a signal's frame may lie on another stack, which
 //! is followed at most [`MAX_SIGNALS`] times; a stack of more than [`MAX_FRAMES`] frames is given up. In memory stay the
-//! innermost [`KEPT_INNER`] and the outermost [`KEPT_OUTER`] frames; [`Unwinder::omitted`] says how many lie between.
+//! innermost [`KEPT_INNER`] and the outermost [`KEPT_OUTER`] frames of the thread that died; [`Unwinder::omitted`] says how many lie
+//! between. Of the others fewer are kept the more of them there are ([`KEPT_OF_ALL`]).
 //!
 //! Not for: inlined functions, names and lines (`debuginfo`), and Windows or macOS unwind formats.
 
@@ -46,6 +47,15 @@ pub const KEPT_INNER: usize = 4096;
 /// Outermost frames kept of a longer stack.
 pub const KEPT_OUTER: usize = 256;
 
+/// Frames walked in all threads together, but for what each has as its least.
+pub const MAX_FRAMES_OF_ALL: u64 = 16_000_000;
+/// Innermost frames kept of a thread beside the first.
+pub const KEPT_OF_OTHERS: usize = 512;
+/// Frames kept of all threads together, but for what each has as its least.
+pub const KEPT_OF_ALL: usize = 1 << 17;
+/// Innermost frames kept of a thread, however many threads there are.
+pub const KEPT_AT_LEAST: usize = 128;
+
 /// Why a stack has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackEnd {
@@ -59,7 +69,7 @@ pub enum StackEnd {
     Lost,
     /// A return address on the way is in no code: the stack is overwritten, and frames beyond that one are a guess.
     Overwritten,
-    /// The stack is longer than [`MAX_FRAMES`], or crosses more than [`MAX_SIGNALS`] signals.
+    /// The stack is longer than [`MAX_FRAMES`] or its thread's share of [`MAX_FRAMES_OF_ALL`], or crosses more than [`MAX_SIGNALS`] signals.
     TooLong,
 }
 
@@ -193,7 +203,8 @@ impl Unwinder {
     fn stack(&self, index: usize) -> Option<&Stack> {
         let thread = self.threads.get(index)?;
         let slot = self.stacks.get(index)?;
-        Some(slot.get_or_init(|| self.walk(thread)))
+        let bounds = walk::Bounds::of(index, self.threads.len());
+        Some(slot.get_or_init(|| self.walk(thread, bounds)))
     }
 
     fn modules(&self) -> &[Module] {

@@ -8,7 +8,10 @@ use heaps::target::{Address, Frame, FrameTrust, MemoryExt, Module, RegisterSet, 
 use super::cfi::{Machinery, NoCaller};
 use super::fallback::{Guess, Guessed};
 use super::tables::{Row, Tables};
-use super::{KEPT_INNER, KEPT_OUTER, MAX_FRAMES, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder};
+use super::{
+    KEPT_AT_LEAST, KEPT_INNER, KEPT_OF_ALL, KEPT_OF_OTHERS, KEPT_OUTER, MAX_FRAMES,
+    MAX_FRAMES_OF_ALL, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder,
+};
 
 /// How a frame was reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,8 +41,8 @@ impl Here {
 }
 
 impl Unwinder {
-    pub(super) fn walk(&self, thread: &Thread) -> Stack {
-        let mut kept = Kept::default();
+    pub(super) fn walk(&self, thread: &Thread, bounds: Bounds) -> Stack {
+        let mut kept = Kept::new(bounds);
         let mut signals = 0;
         let mut nowhere = false;
         let mut here = Here {
@@ -52,7 +55,7 @@ impl Unwinder {
         let end = loop {
             let rules = self.rules(here.lookup());
             kept.push(frame_of(&here, rules.as_ref()));
-            if kept.total >= MAX_FRAMES || signals > MAX_SIGNALS {
+            if kept.total >= bounds.walked || signals > MAX_SIGNALS {
                 break StackEnd::TooLong;
             }
             match self.outwards(&here, rules.as_ref()) {
@@ -280,22 +283,61 @@ fn frame_of(here: &Here, rules: Option<&Rules<'_>>) -> Frame {
     }
 }
 
+/// How much of a stack is walked and kept, in frames.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    walked: u64,
+    inner: usize,
+    outer: usize,
+}
+
+impl Bounds {
+    /// Those of the thread at `index` of `count`. All threads together have a bound, whatever order they are walked in; the first one,
+    /// which died, is read as if it were alone.
+    pub(super) fn of(index: usize, count: usize) -> Self {
+        if index == 0 {
+            return Self {
+                walked: MAX_FRAMES,
+                inner: KEPT_INNER,
+                outer: KEPT_OUTER,
+            };
+        }
+        let others = count.max(1);
+        let walked = MAX_FRAMES_OF_ALL / others as u64;
+        let inner = (KEPT_OF_ALL / others).clamp(KEPT_AT_LEAST, KEPT_OF_OTHERS);
+        Self {
+            walked: walked.clamp(KEPT_INNER as u64, MAX_FRAMES),
+            inner,
+            outer: inner / 4,
+        }
+    }
+}
+
 /// The frames kept of a stack: the innermost, and a ring of the outermost.
-#[derive(Default)]
 struct Kept {
+    bounds: Bounds,
     inner: Vec<Frame>,
     outer: VecDeque<Frame>,
     total: u64,
 }
 
 impl Kept {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            inner: Vec::new(),
+            outer: VecDeque::new(),
+            total: 0,
+        }
+    }
+
     fn push(&mut self, frame: Frame) {
         self.total += 1;
-        if self.inner.len() < KEPT_INNER {
+        if self.inner.len() < self.bounds.inner {
             self.inner.push(frame);
             return;
         }
-        if self.outer.len() >= KEPT_OUTER {
+        if self.outer.len() >= self.bounds.outer {
             self.outer.pop_front();
         }
         self.outer.push_back(frame);

@@ -59,7 +59,11 @@ impl<'d> Records<'d> {
 
     /// The note at `at` and where the one behind it begins, if its sizes and its name can be a note's.
     fn record(&self, at: usize) -> Option<(Record<'d>, usize)> {
-        let padded = |end: usize| end.checked_next_multiple_of(self.align);
+        // From the note's own start: behind damage it may stand anywhere.
+        let padded = |end: usize| {
+            let bytes = end.checked_sub(at)?.checked_next_multiple_of(self.align)?;
+            at.checked_add(bytes)
+        };
         let (name_bytes, bytes) = (self.word(at)?, self.word(at.checked_add(4)?)?);
         let kind = u32::try_from(self.word(at.checked_add(8)?)?).ok()?;
         if name_bytes == 0 || name_bytes > MAX_NAME {
@@ -85,8 +89,7 @@ impl<'d> Records<'d> {
 
     /// The first place from `from` on at which a note of the kernel's begins.
     fn resynchronised(&self, from: usize) -> Option<usize> {
-        let start = from.checked_next_multiple_of(4)?;
-        (start..self.bytes.len()).step_by(4).find(|at| {
+        (from..self.bytes.len()).find(|at| {
             let record = self.record(*at);
             record.is_some_and(|(record, _)| matches!(record.name, b"CORE" | b"LINUX"))
         })
@@ -172,6 +175,9 @@ mod tests {
         for (place, value) in [(0, 0xff), (0, 0), (4, 200), (4, 8), (14, 0x80)] {
             let mut bytes = three();
             bytes[place] = value;
+            if value == 0xff {
+                bytes.splice(20..23, []); // and the others are out of step
+            }
             let (found, damaged) = read(&bytes);
             assert!(damaged > 0, "{place} {value}");
             assert!(

@@ -99,6 +99,7 @@ impl Inquiry<'_, '_> {
             }
             if let (Some(at), Some(attached)) = (layout.attached, arena.attached)
                 && attached > threads
+                && threads > 0
             {
                 let expected = format!("{threads} at most, as many threads as there are");
                 let what = "malloc_state.attached_threads";
