@@ -9,6 +9,7 @@
 //! or 32-bit files.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
@@ -24,6 +25,42 @@ const FREELY_INFLATED_BYTES: u64 = 64 << 20;
 const MAX_SMALL_FACTOR: u64 = 1100;
 /// Beyond that by this factor: debug information shrinks to a third or a fifth, its strings to a thirtieth at best.
 const MAX_LARGE_FACTOR: u64 = 64;
+
+/// Bytes that all sections of a run may inflate to, whatever they come from.
+const FREELY_INFLATED_IN_ALL: u64 = 256 << 20;
+/// Beyond that all of them together by this factor, and never beyond [`MAX_INFLATED_BYTES`].
+const MAX_FACTOR_IN_ALL: u64 = 8;
+
+/// What was inflated in this run: many small files could do what one large one may not.
+static INFLATED: Inflated = Inflated {
+    from: AtomicU64::new(0),
+    to: AtomicU64::new(0),
+};
+
+struct Inflated {
+    from: AtomicU64,
+    to: AtomicU64,
+}
+
+impl Inflated {
+    /// Whether a section of `from` bytes may inflate to `to`, beside all others; counts it.
+    fn permits(&self, from: u64, to: u64) -> bool {
+        let all_from = self
+            .from
+            .fetch_add(from, Ordering::Relaxed)
+            .saturating_add(from);
+        let all_to = self.to.fetch_add(to, Ordering::Relaxed).saturating_add(to);
+        let limit = all_from
+            .saturating_mul(MAX_FACTOR_IN_ALL)
+            .max(FREELY_INFLATED_IN_ALL)
+            .min(MAX_INFLATED_BYTES);
+        let permitted = all_to <= limit;
+        if !permitted {
+            self.to.fetch_sub(to, Ordering::Relaxed);
+        }
+        permitted
+    }
+}
 
 /// Why a file or one of its sections cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -237,7 +274,7 @@ fn inflate(name: &str, compressed: CompressedData<'_>) -> Result<SectionBytes, I
         .saturating_mul(MAX_LARGE_FACTOR)
         .max(small)
         .min(MAX_INFLATED_BYTES);
-    if to > limit {
+    if to > limit || !INFLATED.permits(from, to) {
         return Err(ImageError::Bomb {
             name: name.to_owned(),
             from,
@@ -264,6 +301,22 @@ mod tests {
             uncompressed_size: size,
         };
         inflate(".debug_info", compressed).unwrap_err()
+    }
+
+    #[test]
+    fn all_sections_of_a_run_have_one_bound() {
+        let run = Inflated {
+            from: AtomicU64::new(0),
+            to: AtomicU64::new(0),
+        };
+        for _ in 0..4 {
+            assert!(run.permits(60 << 10, 64 << 20));
+        }
+        assert!(!run.permits(60 << 10, 64 << 20));
+        assert!(
+            run.permits(100 << 20, 500 << 20),
+            "as debug information does"
+        );
     }
 
     #[test]
