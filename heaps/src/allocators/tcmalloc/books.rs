@@ -7,6 +7,7 @@
 mod caches;
 mod central;
 mod pages;
+mod refreed;
 mod rings;
 mod sets;
 
@@ -40,7 +41,11 @@ impl TcmallocHeap<'_> {
         books
             .said
             .extend(said.filter_map(|anomaly| match &anomaly.kind {
-                AnomalyKind::BadEntry { edge, .. } if edge.from.is_none() => Some(edge.list.at),
+                AnomalyKind::BadEntry { edge, .. } | AnomalyKind::FollowedLink { edge, .. }
+                    if edge.from.is_none() =>
+                {
+                    Some(edge.list.at)
+                }
                 _ => None,
             }));
         self.check_repairs(&mut books);

@@ -3,6 +3,7 @@
 //! Every irregularity is reduced to a word: the link (or head) that holds the wrong value, or the
 //! block that is listed more than once. What else is out of step because of it is its cost.
 
+mod followed;
 mod junctions;
 mod lengths;
 mod lost;
