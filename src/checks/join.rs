@@ -29,7 +29,9 @@ fn take_in(whole: &mut Finding, part: Finding) {
     let room = MAX_EVIDENCE.saturating_sub(whole.evidence.len()).min(1);
     whole.evidence.extend(part.evidence.into_iter().take(room));
     let room = MAX_PLACES.saturating_sub(whole.locations.len());
-    whole.locations.extend(part.locations.into_iter().take(room));
+    whole
+        .locations
+        .extend(part.locations.into_iter().take(room));
 }
 
 /// Whether two findings differ in nothing but the block.
@@ -139,16 +141,23 @@ fn runs_on(target: Target<'_>, from: Address, to: Address) -> bool {
         return false;
     }
     let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
-    let is_text = step.and_then(|step| bytes.get(..=step)).is_some_and(|bytes| {
-        bytes
-            .split_last()
-            .is_some_and(|(last, before)| before.iter().all(text) && (text(last) || *last == 0))
-    });
+    let is_text = step
+        .and_then(|step| bytes.get(..=step))
+        .is_some_and(|bytes| {
+            bytes
+                .split_last()
+                .is_some_and(|(last, before)| before.iter().all(text) && (text(last) || *last == 0))
+        });
     let repeats = |period: usize| {
         step.is_some_and(|step| period <= step)
-            && bytes
-                .get(period..)
-                .is_some_and(|rest| rest.iter().zip(bytes.iter()).all(|(one, other)| one == other))
+            && bytes.get(period..).is_some_and(|rest| {
+                rest.iter()
+                    .zip(bytes.iter())
+                    .all(|(one, other)| one == other)
+            })
     };
-    is_text || [1, 4, 8, 12, 16, 24, 32, 40, 48, 64].into_iter().any(repeats)
+    is_text
+        || [1, 4, 8, 12, 16, 24, 32, 40, 48, 64]
+            .into_iter()
+            .any(repeats)
 }

@@ -157,15 +157,18 @@ impl Scene {
     /// Whether the written bytes run on from the end of the block before.
     fn runs_on(&self) -> bool {
         let [.., last] = self.tail;
-        let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
         let [first, ..] = self.word;
-        let text_goes_on =
-            text(last) && text(first) && self.tail.iter().skip(12).all(|byte| text(*byte));
+        // Text ends with one NUL, and leaves what is behind that.
+        let length = self.word.iter().take_while(|byte| text(byte)).count();
+        let ended = self.written == length + 1 && self.word.get(length) == Some(&0);
+        let is_text = length >= 4 || length > 0 && (self.written <= length || ended);
+        let ends_with_fill = self.tail.iter().skip(8).all(|byte| *byte == last);
+        let fill = self.bytes().len() >= 4 && self.bytes().iter().all(|byte| *byte == first);
+        let fill_begins = ends_with_fill && fill && first != last;
+        let text_goes_on = is_text && self.tail.iter().skip(12).all(text) && !fill_begins;
         let text_ends = last != 0 && first == 0 && self.written == 1;
-        let same_fill = self.written >= 4
-            && first == last
-            && first != 0
-            && self.tail.iter().skip(8).all(|byte| *byte == last);
+        let same_fill = self.written >= 4 && first == last && first != 0 && ends_with_fill;
         text_goes_on || text_ends || same_fill
     }
 

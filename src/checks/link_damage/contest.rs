@@ -70,6 +70,7 @@ pub(super) fn decide(
         Fresh::Untouched if in_use && !written.starts_whole => Story::Overrun,
         Fresh::Order | Fresh::Untouched if !written.starts_whole => Story::RatherOverrun,
         _ if in_use && written.bytes <= 2 => Story::RatherOverrun,
+        _ if in_use && zeros_go_on(memory, block) => Story::RatherOverrun,
         _ if written.starts_whole && written.bytes > 2 => Story::Write,
         _ => Story::RatherWrite,
     }
@@ -151,6 +152,17 @@ fn leads_to(memory: &dyn TargetMemory, block: Block, next: Address) -> bool {
     memory.read_pointer(block.address) == Ok(next)
 }
 
+/// Whether zeros lie over the end of the block before and over more of this one than a member, and end in it: memory
+/// that was cleared too far.
+fn zeros_go_on(memory: &dyn TargetMemory, block: Block) -> bool {
+    let words = (block.bytes / 8).min(MAX_BYTES as u64 / 8);
+    let is_zero = |at: Option<Address>| at.is_some_and(|at| memory.read_u64(at) == Ok(0));
+    let word = |index: u64| block.address.checked_add(8 * index);
+    let cleared = (0..words).take_while(|index| is_zero(word(*index))).count() as u64;
+    let in_front = [8, 16].map(|back| is_zero(block.address.checked_sub(back)));
+    in_front == [true; 2] && (3..words).contains(&cleared)
+}
+
 /// Bytes in front of a link that are looked at.
 const REACH: usize = 512;
 /// Bytes of an element of an array, at most.
@@ -164,7 +176,9 @@ fn array_goes_on(memory: &dyn TargetMemory, before: Block, written: usize) -> bo
     };
     let reach = usize::try_from(before.bytes).map_or(REACH, |bytes| bytes.min(REACH)) & !7;
     let mut bytes = [0u8; REACH + MAX_ELEMENT];
-    let start = u64::try_from(reach).ok().and_then(|reach| end.checked_sub(reach));
+    let start = u64::try_from(reach)
+        .ok()
+        .and_then(|reach| end.checked_sub(reach));
     let (Some(start), Some(front)) = (start, bytes.get_mut(..reach)) else {
         return false;
     };
@@ -208,26 +222,30 @@ impl Array<'_> {
         if self.same(self.end, unit, unit, 3, 2) || self.steps(self.end, unit, unit, 3) {
             return true;
         }
-        (2..=MAX_ELEMENT / unit).map(|words| words * unit).any(|stride| {
-            // The first word of the next element alone, or all of it.
-            let first = self.same(self.end, unit, stride, 3, 2);
-            let whole = stride <= self.behind
-                && self.same_or_steps(self.end, unit, stride)
-                && (self.end..self.end + stride)
-                    .step_by(unit)
-                    .all(|at| self.same_or_steps(at, unit, stride))
-                && (self.end..self.end + stride)
-                    .step_by(unit)
-                    .any(|at| self.word(at, unit).is_some_and(|word| word != 0));
-            first || whole
-        })
+        (2..=MAX_ELEMENT / unit)
+            .map(|words| words * unit)
+            .any(|stride| {
+                // The first word of the next element alone, or all of it.
+                let first = self.same(self.end, unit, stride, 4, 2);
+                let whole = stride <= self.behind
+                    && self.same_or_steps(self.end, unit, stride)
+                    && (self.end..self.end + stride)
+                        .step_by(unit)
+                        .all(|at| self.same_or_steps(at, unit, stride))
+                    && (self.end..self.end + stride)
+                        .step_by(unit)
+                        .any(|at| self.word(at, unit).is_some_and(|word| word != 0));
+                first || whole
+            })
     }
 
     /// A word that is repeated: `times` elements in front have it. Small numbers are everywhere.
     fn same(&self, at: usize, unit: usize, stride: usize, times: usize, least: u64) -> bool {
         let word = self.word(at, unit);
         let all = (1..=times).all(|back| {
-            let place = stride.checked_mul(back).and_then(|bytes| at.checked_sub(bytes));
+            let place = stride
+                .checked_mul(back)
+                .and_then(|bytes| at.checked_sub(bytes));
             place.is_some_and(|place| self.word(place, unit) == word)
         });
         let least = if stride == unit { 1 } else { least };
@@ -245,8 +263,10 @@ impl Array<'_> {
         first.is_some_and(|first| first != 0) && (1..times).all(|back| difference(back) == first)
     }
 
+    /// Small elements are alike by chance more often.
     fn same_or_steps(&self, at: usize, unit: usize, stride: usize) -> bool {
-        self.steps(at, unit, stride, 2) || self.same(at, unit, stride, 2, 0)
+        let times = if stride <= 16 { 3 } else { 2 };
+        self.steps(at, unit, stride, times) || self.same(at, unit, stride, times, 0)
     }
 
     fn word(&self, at: usize, unit: usize) -> Option<u64> {

@@ -63,7 +63,12 @@ impl TcmallocHeap<'_> {
             }
         }
         self.check_spans(&mut books, damaged);
-        self.check_counters(&mut books, &irregular);
+        let foreign = groups
+            .iter()
+            .flat_map(|group| &group.anomalies)
+            .filter(|anomaly| matches!(anomaly.kind, AnomalyKind::BadEntry { leads_on: true, .. }))
+            .count() as u64;
+        self.check_counters(&mut books, &irregular, foreign);
         self.check_slots(&mut books, map, &irregular);
         self.check_sampled(&mut books);
         self.check_caches(&mut books, &irregular);

@@ -10,6 +10,7 @@ mod lost;
 mod strays;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 
 use super::{PlainLinks, TcmallocHeap};
 use crate::allocators::GroupReport;
@@ -34,6 +35,7 @@ pub fn describe(heap: &TcmallocHeap<'_>, lists: &[FreeList], map: &HeapMap) -> G
         report: GroupReport::default(),
         cuts: HashMap::new(),
         explained: HashSet::new(),
+        searches: AtomicUsize::new(0),
     };
     class.in_flight();
     class.strays();
@@ -54,6 +56,8 @@ struct Class<'h, 't, 'm> {
     cuts: HashMap<Address, Cut>,
     /// Paths whose irregularity has a root.
     explained: HashSet<usize>,
+    /// Times that all blocks were looked through for a value.
+    searches: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Heads that nobody wrote over: malloc took the block off whose link was damaged, and stored that link as the head.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::super::PlainLinks;
 use super::Class;
@@ -13,7 +14,7 @@ use crate::target::{Address, Cursor};
 /// Entries of the longest list of a thread cache, and a batch more.
 const MAX_LENGTH: u64 = 8192 + 1024;
 
-/// Heads of a class for which the block is looked for that was taken off.
+/// Values of a class for which the block is looked for that was taken off.
 const MAX_SEARCHES: usize = 8;
 /// Classes of more blocks than this are not searched.
 const MAX_BLOCKS: u64 = 1 << 24;
@@ -48,15 +49,24 @@ impl Distances {
 }
 
 impl Class<'_, '_, '_> {
-    /// A head that is no entry while the words beside it are whole.
+    /// A head that is no entry while the words beside it are whole; or the link of a block that was put before such a
+    /// head, if the block that was taken off still tells of it.
     pub(super) fn followed(&self, stray: &StrayEdge, list: &FreeList) -> Option<Anomaly> {
-        let head = stray.edge.from.is_none() && !stray.leads_on;
-        (head && self.is_whole_beside(list)).then(|| {
+        if stray.leads_on || !self.is_whole_beside(list) {
+            return None;
+        }
+        let is_head = stray.edge.from.is_none();
+        let is_unusual = is_unusual(stray);
+        if !is_head && (list.holder != HolderKind::ThreadCache || !is_unusual) {
+            return None;
+        }
+        let taken = is_unusual.then(|| self.taken_with(stray.found)).flatten();
+        (is_head || taken.is_some()).then(|| {
             Anomaly::new(AnomalyKind::FollowedLink {
                 edge: stray.edge,
                 found: stray.found,
                 stray: stray.stray,
-                taken: self.taken_with(stray.found),
+                taken,
             })
         })
     }
@@ -75,11 +85,9 @@ impl Class<'_, '_, '_> {
                     && read(layout.max_length).is_some_and(|most| (1..=MAX_LENGTH).contains(&most))
                     && read(layout.object_bytes) == Some(bytes.into())
             }
-            HolderKind::TransferCache => heap.last(list).is_some_and(|last| {
-                PlainLinks
-                    .admit(self.map, memory, list.class, last)
-                    .is_ok()
-            }),
+            HolderKind::TransferCache => heap
+                .last(list)
+                .is_some_and(|last| PlainLinks.admit(self.map, memory, list.class, last).is_ok()),
             HolderKind::CentralList => {
                 !heap.is_contradicted(list.owner) && !heap.is_blamed(list.at)
             }
@@ -89,8 +97,7 @@ impl Class<'_, '_, '_> {
 
     /// The block in use that still holds a value as its first word, if one alone does.
     fn taken_with(&self, value: Address) -> Option<Block> {
-        let known = |anomaly: &&Anomaly| matches!(anomaly.kind, AnomalyKind::FollowedLink { .. });
-        let searches = self.report.anomalies.iter().filter(known).count();
+        let searches = self.searches.fetch_add(1, Ordering::Relaxed);
         if searches >= MAX_SEARCHES || self.graph.orphans.blocks() > MAX_BLOCKS {
             return None;
         }
@@ -111,5 +118,14 @@ impl Class<'_, '_, '_> {
             }
         }
         taken
+    }
+}
+
+/// Whether a value is no word that programs have in many places: a link that was counted up or down, half of a link, text.
+fn is_unusual(stray: &StrayEdge) -> bool {
+    match stray.stray {
+        Stray::Misaligned { .. } => !stray.found.is_aligned(8),
+        Stray::Unmapped => stray.found.get() > u32::MAX.into(),
+        _ => false,
     }
 }

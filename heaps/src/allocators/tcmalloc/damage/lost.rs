@@ -239,7 +239,9 @@ impl Class<'_, '_, '_> {
                     leads_on: false,
                     ..
                 } if edge.list == list => Some((edge.position, true)),
-                AnomalyKind::FollowedLink { edge, .. } if edge.list == list => Some((0, true)),
+                AnomalyKind::FollowedLink { edge, .. } if edge.list == list => {
+                    Some((edge.position, true))
+                }
                 _ => None,
             })
     }

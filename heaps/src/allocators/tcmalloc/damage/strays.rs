@@ -52,7 +52,8 @@ impl Class<'_, '_, '_> {
         let leads_on = (stray.leads_on || one_of_many) && !foreign;
         if leads_on
             && !one_of_many
-            && let Some(repair) = self.led_into_block(stray) {
+            && let Some(repair) = self.led_into_block(stray)
+        {
             if let Some(from) = stray.edge.from {
                 self.cuts.insert(from, Cut::Damaged(Some(repair)));
             }
@@ -76,6 +77,9 @@ impl Class<'_, '_, '_> {
             return;
         }
         if let Some(followed) = self.followed(stray, &list) {
+            if let Some(from) = stray.edge.from {
+                self.cuts.insert(from, Cut::Damaged(None));
+            }
             self.push(followed);
             return;
         }
