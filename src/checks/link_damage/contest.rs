@@ -225,18 +225,31 @@ impl Array<'_> {
         (2..=MAX_ELEMENT / unit)
             .map(|words| words * unit)
             .any(|stride| {
-                // The first word of the next element alone, or all of it.
-                let first = self.same(self.end, unit, stride, 4, 2);
-                let whole = stride <= self.behind
-                    && self.same_or_steps(self.end, unit, stride)
-                    && (self.end..self.end + stride)
-                        .step_by(unit)
-                        .all(|at| self.same_or_steps(at, unit, stride))
-                    && (self.end..self.end + stride)
-                        .step_by(unit)
-                        .any(|at| self.word(at, unit).is_some_and(|word| word != 0));
-                first || whole
+                // The first word of the next element alone, or more of it.
+                self.same(self.end, unit, stride, 4, 2) || self.element_goes_on(unit, stride)
             })
+    }
+
+    /// Whether what lies behind is one more element: all words of it after two, or most after three.
+    fn element_goes_on(&self, unit: usize, stride: usize) -> bool {
+        if stride > self.behind {
+            return false;
+        }
+        let goes_on = |at: usize, times: usize| {
+            self.steps(at, unit, stride, times) || self.same(at, unit, stride, times, 0)
+        };
+        // Small elements are alike by chance more often.
+        let few = if stride <= 16 { 3 } else { 2 };
+        let (mut all, mut most, mut telling) = (true, 0, 0);
+        for at in (self.end..self.end + stride).step_by(unit) {
+            all &= goes_on(at, few);
+            let here = goes_on(at, 3);
+            let is_zero = self.word(at, unit) == Some(0);
+            most += usize::from(here);
+            telling += usize::from((here || all) && !is_zero);
+        }
+        let most = most * 2 * unit >= stride && telling > 1 && goes_on(self.end, 3);
+        all && telling > 0 || most
     }
 
     /// A word that is repeated: `times` elements in front have it. Small numbers are everywhere.
@@ -261,12 +274,6 @@ impl Array<'_> {
         };
         let first = difference(0);
         first.is_some_and(|first| first != 0) && (1..times).all(|back| difference(back) == first)
-    }
-
-    /// Small elements are alike by chance more often.
-    fn same_or_steps(&self, at: usize, unit: usize, stride: usize) -> bool {
-        let times = if stride <= 16 { 3 } else { 2 };
-        self.steps(at, unit, stride, times) || self.same(at, unit, stride, times, 0)
     }
 
     fn word(&self, at: usize, unit: usize) -> Option<u64> {

@@ -28,12 +28,12 @@ recipe double-free-cache-and-central tcmalloc/double-free-lists.c -DCACHE_AND_CE
 recipe double-free-span-returned tcmalloc/double-free-returned.c
 recipe double-free-large tcmalloc/double-free-large.c
 recipe double-free-large-early tcmalloc/double-free-large.c -DEARLY
-recipe double-free-large-joined tcmalloc/double-free-large-joined.c -DJOINED
-recipe double-free-large-set tcmalloc/double-free-large-joined.c
+recipe double-free-large-joined tcmalloc/large-freed-again.c -DJOINED
+recipe double-free-large-set tcmalloc/large-freed-again.c
 recipe followed-link tcmalloc/followed-link.c
 recipe followed-link-text tcmalloc/followed-link.c -DTEXT
-recipe misaligned-free-loop tcmalloc/misaligned-free-loop.c
-recipe overrun-array tcmalloc/overrun-array.c
+recipe misaligned-free-loop tcmalloc/loop-misaligned-free.c
+recipe overrun-array tcmalloc/array-overrun.c
 recipe double-free-gcore tcmalloc/double-free.c -DPRISTINE -DGCORE
 recipe wrong-size-delete tcmalloc/wrong-size-delete.c
 recipe length-smashed tcmalloc/metadata.c -DLENGTH
