@@ -10,6 +10,7 @@ mod fatal_free;
 mod filling;
 pub mod finding;
 mod fingerprint;
+mod followed_link;
 mod free_entry;
 mod free_word;
 mod header;
@@ -58,6 +59,7 @@ pub static CHECKS: &[&dyn Check] = &[
     &free_word::FreeWord,
     &fatal_free::FatalFree,
     &filling::Filling,
+    &followed_link::FollowedLink,
     &metadata::Metadata,
     &count_mismatch::CountMismatch,
 ];
@@ -93,7 +95,9 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
             };
             if let Some(mut finding) = CHECKS.iter().find_map(|check| check.run(subject)) {
                 wording::values_first(target, &mut finding.evidence);
-                findings.push(finding);
+                if let Some(finding) = join::absorb(&mut findings, finding) {
+                    findings.push(finding);
+                }
             }
         }
     }

@@ -186,6 +186,18 @@ pub enum AnomalyKind {
         /// What the damaged word must have been.
         repair: Option<Repair>,
     },
+    /// The head of a list holds a value that is no entry of it, while the words beside it are as the allocator left
+    /// them: the allocator stored it, which had taken the block off whose link it was.
+    FollowedLink {
+        /// The head.
+        edge: Edge,
+        /// Its value.
+        found: Address,
+        /// Why it is no entry.
+        stray: Stray,
+        /// The block whose link it was, if one alone still holds it.
+        taken: Option<Block>,
+    },
     /// A list's recorded length is not what the list holds, and nothing else is wrong with it.
     Length {
         /// The list.

@@ -91,7 +91,7 @@ fn listed_in_use(subject: Subject<'_>, block: Block, edge: &Edge) -> Finding {
         HolderKind::SpanList => (
             "the list of free spans".to_owned(),
             "a free span",
-            format!("the span of {at}, which is in use and has no neighbours"),
+            format!("the span of {at}, which is in use"),
         ),
         _ => (
             format!("the {}", wording::list(&edge.list)),

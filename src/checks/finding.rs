@@ -229,6 +229,8 @@ pub struct Finding {
     pub block: Option<BlockView>,
     /// One sentence.
     pub message: String,
+    /// Further blocks of which the same is true: one loop over them is one error.
+    pub alike: u64,
     /// The words that prove it.
     pub evidence: Vec<Evidence>,
     /// Where the block stands in free lists.
@@ -283,6 +285,11 @@ impl Findings {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// What is kept so far.
+    pub fn kept_mut(&mut self) -> &mut [Finding] {
+        &mut self.kept
     }
 
     /// The findings, sorted: severity, confidence, then address.

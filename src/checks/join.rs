@@ -1,14 +1,95 @@
-//! Text that runs over several small blocks damages several links: one write, one finding.
+//! One error that shows in several places is one finding: a write that runs over several blocks, a loop that does the
+//! same to each of them.
 
+use heaps::anomaly::{HolderKind, ListRef};
 use heaps::target::{Address, MemoryExt, Target};
 
-use super::finding::{Finding, FindingKind, Severity};
+use super::finding::{Finding, FindingKind, Findings, OverwriterClass, Severity};
 
 /// Bytes from one damaged link to the next one of the same write.
-const MAX_STEP: usize = 64;
+const MAX_STEP: usize = 4096;
+/// Pieces of evidence of a joined finding.
+const MAX_EVIDENCE: usize = 8;
+/// Places of a joined finding.
+const MAX_PLACES: usize = 64;
 
-/// Joins findings of damaged links over which one text runs to the first of them, which names the block that wrote.
+/// Adds a finding to a kept one that says the same of another block; gives it back if there is none.
+pub fn absorb(findings: &mut Findings, finding: Finding) -> Option<Finding> {
+    let kept = findings.kept_mut().iter_mut();
+    let Some(whole) = kept.into_iter().find(|kept| are_alike(kept, &finding)) else {
+        return Some(finding);
+    };
+    whole.alike = whole.alike.saturating_add(1);
+    take_in(whole, finding);
+    None
+}
+
+fn take_in(whole: &mut Finding, part: Finding) {
+    whole.lost_blocks = whole.lost_blocks.saturating_add(part.lost_blocks);
+    let room = MAX_EVIDENCE.saturating_sub(whole.evidence.len()).min(1);
+    whole.evidence.extend(part.evidence.into_iter().take(room));
+    let room = MAX_PLACES.saturating_sub(whole.locations.len());
+    whole
+        .locations
+        .extend(part.locations.into_iter().take(room));
+}
+
+/// Whether two findings differ in nothing but the block.
+fn are_alike(one: &Finding, other: &Finding) -> bool {
+    let (Some(block), Some(second)) = (one.block, other.block) else {
+        return false;
+    };
+    let same = (one.kind, one.confidence, one.heap) == (other.kind, other.confidence, other.heap)
+        && !one.transient
+        && !other.transient
+        && block.block.bytes == second.block.bytes
+        && block.state == second.state;
+    same && match one.kind {
+        FindingKind::MisalignedFreeEntry => block.offset == second.offset,
+        FindingKind::DoubleFree => places(one) == places(other),
+        FindingKind::UseAfterFreeWrite => {
+            let written = one.overwriter.as_ref();
+            one.culprit.is_none()
+                && other.culprit.is_none()
+                && written.is_some_and(|written| written.class != OverwriterClass::BitFlip)
+                && written == other.overwriter.as_ref()
+        }
+        _ => false,
+    }
+}
+
+/// The kinds of lists in which a finding's first block stands, and whose they are.
+fn places(finding: &Finding) -> Vec<(HolderKind, Option<u32>)> {
+    let each = (finding.locations.len() as u64)
+        .checked_div(finding.alike.saturating_add(1))
+        .and_then(|each| usize::try_from(each).ok())
+        .unwrap_or(0);
+    let place = |list: &ListRef| (list.holder, list.thread);
+    finding
+        .locations
+        .iter()
+        .take(each)
+        .map(|location| place(&location.list))
+        .collect()
+}
+
+/// Joins findings of damaged links over which one write runs to the first of them, which names the block that wrote,
+/// and says of how many blocks each finding is true.
 pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
+    join_runs(target, findings);
+    for finding in findings {
+        if let (Some(view), 1..) = (finding.block, finding.alike) {
+            finding.message = format!(
+                "{} blocks of {} bytes alike; the first: {}",
+                finding.alike.saturating_add(1),
+                view.block.bytes,
+                finding.message
+            );
+        }
+    }
+}
+
+fn join_runs(target: Target<'_>, findings: &mut Vec<Finding>) {
     let is_link = |finding: &Finding| {
         let kind = matches!(
             finding.kind,
@@ -26,7 +107,7 @@ pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
         let &[left, right] = pair else { continue };
         let at = |index: usize| findings.get(index).map(|finding| finding.at);
         let goes_on = match (at(left), at(right)) {
-            (Some(left), Some(right)) => text_runs(target, left, right),
+            (Some(left), Some(right)) => runs_on(target, left, right),
             _ => false,
         };
         if !goes_on {
@@ -39,28 +120,44 @@ pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
         };
         if let (Some(whole), Some(gone)) = (findings.get_mut(into), gone.get_mut(right)) {
             *gone = true;
-            whole.lost_blocks += part.lost_blocks;
-            whole.evidence.extend(part.evidence.into_iter().take(1));
-            whole.locations.extend(part.locations);
+            take_in(whole, part);
         }
     }
     let mut gone = gone.into_iter();
     findings.retain(|_| gone.next() != Some(true));
 }
 
-/// Whether everything from one link up to the next is text, which goes on or ends there.
-fn text_runs(target: Target<'_>, from: Address, to: Address) -> bool {
-    let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+/// Whether everything from one link up to the next is one write: text, which goes on or ends there, or bytes that repeat.
+fn runs_on(target: Target<'_>, from: Address, to: Address) -> bool {
     let step = to
         .offset_from(from)
         .and_then(|step| usize::try_from(step).ok())
         .filter(|step| (1..=MAX_STEP).contains(step));
-    let mut bytes = [0; MAX_STEP + 1];
-    let Some(bytes) = step.and_then(|step| bytes.get_mut(..=step)) else {
+    let mut bytes = [0; MAX_STEP + 8];
+    let Some(bytes) = step.and_then(|step| bytes.get_mut(..step + 8)) else {
         return false;
     };
-    target.memory.read_into(from, bytes).is_ok()
-        && bytes
-            .split_last()
-            .is_some_and(|(last, before)| before.iter().all(text) && (text(last) || *last == 0))
+    if target.memory.read_into(from, bytes).is_err() {
+        return false;
+    }
+    let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let is_text = step
+        .and_then(|step| bytes.get(..=step))
+        .is_some_and(|bytes| {
+            bytes
+                .split_last()
+                .is_some_and(|(last, before)| before.iter().all(text) && (text(last) || *last == 0))
+        });
+    let repeats = |period: usize| {
+        step.is_some_and(|step| period <= step)
+            && bytes.get(period..).is_some_and(|rest| {
+                rest.iter()
+                    .zip(bytes.iter())
+                    .all(|(one, other)| one == other)
+            })
+    };
+    is_text
+        || [1, 4, 8, 12, 16, 24, 32, 40, 48, 64]
+            .into_iter()
+            .any(repeats)
 }

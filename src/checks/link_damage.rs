@@ -7,7 +7,12 @@
 //!   in use: text that continues, or the NUL that ends it;
 //! - a write after free usually replaces the whole word or a member of it, and the bytes before it
 //!   have nothing to do with it.
+//!
+//! Blocks with nothing between them leave both stories open more often than not ([`contest`]).
 
+mod contest;
+
+use contest::{Story, Written};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
 use heaps::target::{Address, MemoryExt, Target};
@@ -87,6 +92,7 @@ struct Scene {
     repair: Option<Repair>,
     /// What the stored word is combined with to be an address.
     mask: u64,
+    story: Story,
 }
 
 impl Scene {
@@ -117,8 +123,9 @@ impl Scene {
         let word = raw.to_le_bytes();
         // Without the old value, what it must have looked like is still known: a block nearby.
         let old = repair.map_or(block.address, |repair| repair.value);
-        let written = written_prefix(word, (old.get() ^ mask).to_le_bytes());
-        Self {
+        let old = (old.get() ^ mask).to_le_bytes();
+        let written = written_prefix(word, old);
+        let mut scene = Self {
             block,
             before,
             written,
@@ -126,7 +133,19 @@ impl Scene {
             tail,
             repair,
             mask,
+            story: Story::Write,
+        };
+        if let Some(before) = before {
+            let known = repair.filter(|repair| repair.unique);
+            let facts = Written {
+                bytes: written,
+                starts_whole: known.is_some() && word.first() == old.first(),
+                runs_on: scene.runs_on(),
+                old: known.map(|repair| repair.value),
+            };
+            scene.story = contest::decide(&subject.heap.map, memory, before, block, &facts);
         }
+        scene
     }
 
     fn bytes(&self) -> &[u8] {
@@ -138,25 +157,19 @@ impl Scene {
     /// Whether the written bytes run on from the end of the block before.
     fn runs_on(&self) -> bool {
         let [.., last] = self.tail;
-        let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
         let [first, ..] = self.word;
-        let text_goes_on =
-            text(last) && text(first) && self.tail.iter().skip(12).all(|byte| text(*byte));
+        // Text ends with one NUL, and leaves what is behind that.
+        let length = self.word.iter().take_while(|byte| text(byte)).count();
+        let ended = self.written == length + 1 && self.word.get(length) == Some(&0);
+        let is_text = length >= 4 || length > 0 && (self.written <= length || ended);
+        let ends_with_fill = self.tail.iter().skip(8).all(|byte| *byte == last);
+        let fill = self.bytes().len() >= 4 && self.bytes().iter().all(|byte| *byte == first);
+        let fill_begins = ends_with_fill && fill && first != last;
+        let text_goes_on = is_text && self.tail.iter().skip(12).all(text) && !fill_begins;
         let text_ends = last != 0 && first == 0 && self.written == 1;
-        let same_fill = self.written >= 4
-            && first == last
-            && first != 0
-            && self.tail.iter().skip(8).all(|byte| *byte == last);
+        let same_fill = self.written >= 4 && first == last && first != 0 && ends_with_fill;
         text_goes_on || text_ends || same_fill
-    }
-
-    fn is_overrun(&self) -> bool {
-        match self.before {
-            None => false,
-            Some((_, BlockState::InUse)) => self.runs_on() || self.written <= 2,
-            // It may have been freed since it overran.
-            Some(_) => self.runs_on() && self.written > 1,
-        }
     }
 
     /// One bit that no software explains: the old value is known for certain, exactly one bit
@@ -183,14 +196,14 @@ impl Scene {
     }
 
     fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
-        let overrun = self.is_overrun();
+        let overrun = self.story.is_overrun();
         let kind = if overrun {
             FindingKind::HeapOverrun
         } else {
             FindingKind::UseAfterFreeWrite
         };
         let block = self.block;
-        let message = match self.before.filter(|_| overrun) {
+        let mut message = match self.before.filter(|_| overrun) {
             Some((culprit, _)) => format!(
                 "the block {} of {} bytes was written past its end: {} of the next block's link {} overwritten",
                 culprit.address,
@@ -207,9 +220,18 @@ impl Scene {
                 block.address, block.bytes
             ),
         };
+        if let Some((before, _)) = self.before.filter(|_| self.story.is_open()) {
+            message += &match overrun {
+                true => format!(", or {} was written to after it was freed", block.address),
+                false => format!(
+                    ", or the block {} before it was written past its end",
+                    before.address
+                ),
+            };
+        }
         let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
         finding.confidence = match self.repair {
-            Some(Repair { unique: true, .. }) => Confidence::Certain,
+            Some(Repair { unique: true, .. }) if !self.story.is_open() => Confidence::Certain,
             _ => Confidence::Likely,
         };
         let expected = match self.repair {

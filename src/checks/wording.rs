@@ -163,6 +163,7 @@ pub fn finding(
             }
             None => message,
         },
+        alike: 0,
         evidence: Vec::new(),
         locations: Vec::new(),
         lost_blocks: subject.anomaly.lost_blocks,

@@ -318,9 +318,12 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
         if next.is_null() {
             return path.walked + 1 == path.list.recorded;
         }
-        self.links
-            .admit(self.graph.map, self.graph.memory, self.graph.class, next)
-            .is_ok()
+        let (map, memory) = (self.graph.map, self.graph.memory);
+        match self.links.admit(map, memory, self.graph.class, next) {
+            Ok(_) => true,
+            // Pointers that were all freed at one distance lead to each other.
+            Err(behind) => next != at && is_as_far_inside(stray, behind),
+        }
     }
 
     /// Walks the path once more, recording edges into disputed blocks and strays.
@@ -406,6 +409,16 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
             .junctions
             .sort_by_key(|junction| junction.block.address);
         graph
+    }
+}
+
+/// Whether two values lie at the same distance from the start of blocks of their own class.
+fn is_as_far_inside(one: Stray, other: Stray) -> bool {
+    match (one, other) {
+        (Stray::Misaligned { offset, .. }, Stray::Misaligned { offset: other, .. }) => {
+            offset == other
+        }
+        _ => false,
     }
 }
 

@@ -28,6 +28,12 @@ recipe double-free-cache-and-central tcmalloc/double-free-lists.c -DCACHE_AND_CE
 recipe double-free-span-returned tcmalloc/double-free-returned.c
 recipe double-free-large tcmalloc/double-free-large.c
 recipe double-free-large-early tcmalloc/double-free-large.c -DEARLY
+recipe double-free-large-joined tcmalloc/large-freed-again.c -DJOINED
+recipe double-free-large-set tcmalloc/large-freed-again.c
+recipe followed-link tcmalloc/followed-link.c
+recipe followed-link-text tcmalloc/followed-link.c -DTEXT
+recipe misaligned-free-loop tcmalloc/loop-misaligned-free.c
+recipe overrun-array tcmalloc/array-overrun.c
 recipe double-free-gcore tcmalloc/double-free.c -DPRISTINE -DGCORE
 recipe wrong-size-delete tcmalloc/wrong-size-delete.c
 recipe length-smashed tcmalloc/metadata.c -DLENGTH
@@ -55,10 +61,11 @@ recipe no-tcmalloc other.c '-DOTHER="none"'
 main_errors=(double-free misaligned-free overrun-nul cross-thread)
 every_release=(double-free-central double-free-cycle double-free-cache-and-central double-free-span-returned misaligned-free-48
     overrun-text write-after-free wrong-size-delete)
-damaged=("${main_errors[@]}" "${every_release[@]}" double-free-pristine double-free-wrapped double-free-crossing cyclic-list
+following=(followed-link misaligned-free-loop overrun-array)
+damaged=("${main_errors[@]}" "${every_release[@]}" "${following[@]}" double-free-pristine double-free-wrapped double-free-crossing cyclic-list
     double-free-large double-free-large-early overrun-nul-208 overrun-nul-cache overrun-text-long overrun-one overrun-early
     cross-thread-main write-after-free-text write-after-free-pointer write-after-free-float write-after-free-zero
-    length-smashed span-smashed)
+    length-smashed span-smashed double-free-large-joined double-free-large-set followed-link-text)
 healthy=(healthy-stats healthy-large healthy-never healthy-released healthy-exited-threads healthy-enomem healthy-fork-child
     healthy-sbrk)
 
@@ -88,7 +95,7 @@ tcmalloc_table() {
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     for release in 2.8.1 2.16 2.18.1; do
-        cells $release O2 "${main_errors[@]}" "${every_release[@]}" double-free-large
+        cells $release O2 "${main_errors[@]}" "${every_release[@]}" "${following[@]}" double-free-large
         cells $release O0 "${main_errors[@]}"
         healthy_cells $release "${healthy[@]}"
         cell $release healthy-fork-storm O2 healthy-fork-storm-01

@@ -309,13 +309,20 @@ impl<'a> Plants<'a> {
             _ => Evidence::Open,
         };
         let memory = (extent.start.get(), extent.end().get());
-        self.stray(
+        let plant = self.stray(
             rng,
             span + offset,
             what,
             vec![(span, span + 48), memory],
             evidence,
-        )
+        );
+        // Zeros over the flags of a span on a list leave what freeing it twice leaves, once malloc has taken it.
+        plant.map(|mut plant| {
+            if offset == 40 && !small && listed {
+                plant.truth.kinds.push(FindingKind::DoubleFree);
+            }
+            plant
+        })
     }
 
     fn stray_in_page_map(&self, rng: &mut fastrand::Rng) -> Option<Plant> {
@@ -357,7 +364,15 @@ impl<'a> Plants<'a> {
         let low = |word: u64| word as u32;
         let whole = vec![(list, list + FREE_LIST), (cache, cache + 1)];
         match rng.u8(..12) {
-            0..4 => self.stray(rng, list, "FreeList.list_", whole, |_, _| Evidence::Present),
+            0..4 => {
+                // A damaged link that malloc followed leaves the same.
+                let plant =
+                    self.stray(rng, list, "FreeList.list_", whole, |_, _| Evidence::Present);
+                plant.map(|mut plant| {
+                    plant.truth.kinds.push(FindingKind::UseAfterFreeWrite);
+                    plant
+                })
+            }
             4..6 => {
                 let what = "FreeList.length_ and lowater_";
                 self.stray(rng, list + LENGTH, what, whole, move |old, new| {

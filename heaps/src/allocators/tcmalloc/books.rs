@@ -7,6 +7,7 @@
 mod caches;
 mod central;
 mod pages;
+mod refreed;
 mod rings;
 mod sets;
 
@@ -40,7 +41,11 @@ impl TcmallocHeap<'_> {
         books
             .said
             .extend(said.filter_map(|anomaly| match &anomaly.kind {
-                AnomalyKind::BadEntry { edge, .. } if edge.from.is_none() => Some(edge.list.at),
+                AnomalyKind::BadEntry { edge, .. } | AnomalyKind::FollowedLink { edge, .. }
+                    if edge.from.is_none() =>
+                {
+                    Some(edge.list.at)
+                }
                 _ => None,
             }));
         self.check_repairs(&mut books);
@@ -58,7 +63,12 @@ impl TcmallocHeap<'_> {
             }
         }
         self.check_spans(&mut books, damaged);
-        self.check_counters(&mut books, &irregular);
+        let foreign = groups
+            .iter()
+            .flat_map(|group| &group.anomalies)
+            .filter(|anomaly| matches!(anomaly.kind, AnomalyKind::BadEntry { leads_on: true, .. }))
+            .count() as u64;
+        self.check_counters(&mut books, &irregular, foreign);
         self.check_slots(&mut books, map, &irregular);
         self.check_sampled(&mut books);
         self.check_caches(&mut books, &irregular);

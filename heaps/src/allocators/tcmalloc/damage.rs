@@ -3,12 +3,14 @@
 //! Every irregularity is reduced to a word: the link (or head) that holds the wrong value, or the
 //! block that is listed more than once. What else is out of step because of it is its cost.
 
+mod followed;
 mod junctions;
 mod lengths;
 mod lost;
 mod strays;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 
 use super::{PlainLinks, TcmallocHeap};
 use crate::allocators::GroupReport;
@@ -33,6 +35,7 @@ pub fn describe(heap: &TcmallocHeap<'_>, lists: &[FreeList], map: &HeapMap) -> G
         report: GroupReport::default(),
         cuts: HashMap::new(),
         explained: HashSet::new(),
+        searches: AtomicUsize::new(0),
     };
     class.in_flight();
     class.strays();
@@ -53,6 +56,8 @@ struct Class<'h, 't, 'm> {
     cuts: HashMap<Address, Cut>,
     /// Paths whose irregularity has a root.
     explained: HashSet<usize>,
+    /// Times that all blocks were looked through for a value.
+    searches: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]

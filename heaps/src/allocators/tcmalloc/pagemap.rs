@@ -204,6 +204,11 @@ impl Spans {
             .or_else(|| self.index_of_repaired(at))
     }
 
+    /// Address of the entry of a page.
+    pub fn entry_of(&self, located: &Located, page: u64) -> Option<Address> {
+        entry_at(located, &self.index, page)
+    }
+
     /// Corrects a span whose own words were written over by what the list that holds it says.
     pub fn believe_list(&mut self, index: usize, class: u16) {
         if let (Some(span), Ok(class)) = (self.rows.get_mut(index), u8::try_from(class)) {

@@ -150,6 +150,15 @@ impl<'a> Ground<'a> {
         Some(changed)
     }
 
+    /// Whether a block and those behind it, to the end of its chain, are as a span is cut: in order of address.
+    pub fn is_fresh(&self, link: &ChangedLink) -> bool {
+        let behind = self.chains[link.chain].entries.get(link.position..);
+        let bytes = self.block_at(link.block).map_or(0, |block| block.bytes);
+        behind.is_some_and(|behind| {
+            behind.len() > 3 && behind.windows(2).all(|pair| pair[1] == pair[0] + bytes)
+        })
+    }
+
     /// Blocks that a list loses when a link of it is changed: what followed it, unless the new link
     /// leads to a later entry of the same list.
     pub fn lost_behind(&self, link: &ChangedLink) -> u64 {

@@ -48,11 +48,12 @@ fn truth(
 }
 
 /// A write of the first one or two bytes of a link behind a block in use is what that block's
-/// overrun would have left, bit for bit: either kind is right then.
+/// overrun would have left, bit for bit: either kind is right then. Nobody has a pointer to a block that was never handed out,
+/// so that an overrun is the better answer there.
 fn or_overrun(ground: &Ground<'_>, truth: &mut Truth, changed: &[ChangedLink]) {
     if let [link] = changed
-        && link.old ^ link.new <= 0xffff
-        && ground.user_before(link.block).is_some()
+        && (link.old ^ link.new <= 0xffff && ground.user_before(link.block).is_some()
+            || ground.is_fresh(link))
     {
         truth.kinds.push(FindingKind::HeapOverrun);
     }

@@ -44,7 +44,7 @@ impl TcmallocHeap<'_> {
             .iter()
             .any(|anomaly| anomaly.transient.is_none() && !anomaly.is_count());
         if !damaged && !sums_explained && self.spans.missing_leaves == 0 {
-            self.check_sums(books, busy);
+            self.check_sums(books, map, busy);
         }
     }
 
@@ -79,7 +79,7 @@ impl TcmallocHeap<'_> {
         let mut fine: Vec<Address> = Vec::new();
         let end = books.ring(self.target.memory, &self.located, ring, |books, at| {
             fine.push(at);
-            self.free_span(books, at, pages, location, busy);
+            self.free_span(books, map, (sentinel, at), pages, location, busy);
         });
         let Some(before) = end.broken_behind else {
             return Some(fine);
@@ -173,7 +173,8 @@ impl TcmallocHeap<'_> {
     fn free_span(
         &self,
         books: &mut Books,
-        at: Address,
+        map: &HeapMap,
+        (sentinel, at): (Address, Address),
         pages: u64,
         location: SpanLocation,
         busy: &Option<Transient>,
@@ -184,6 +185,15 @@ impl TcmallocHeap<'_> {
         };
         let live = self.is_span(at);
         if span.location == location && span.length == pages && live {
+            return;
+        }
+        if busy.is_none()
+            && !books.damaged
+            && span.length == pages
+            && let Some(again) = self.freed_again(map, sentinel, &span)
+        {
+            books.damaged = true;
+            books.push(at, again, None);
             return;
         }
         let found = format!(
@@ -206,7 +216,7 @@ impl TcmallocHeap<'_> {
         books.damage(word, busy.clone().filter(|_| self.may_handle(&[at])));
     }
 
-    fn check_sums(&self, books: &mut Books, busy: Option<Transient>) {
+    fn check_sums(&self, books: &mut Books, map: &HeapMap, busy: Option<Transient>) {
         let layout = &self.located.layout.page_heap;
         let (mut system, mut free, mut returned) = (0u64, 0u64, 0u64);
         for span in self.spans.rows() {
@@ -227,7 +237,22 @@ impl TcmallocHeap<'_> {
             let Ok(recorded) = self.target.memory.read_u64(at) else {
                 continue;
             };
-            if recorded != expected {
+            let excess = recorded.checked_sub(expected);
+            let freed = excess.filter(|_| offset == 8 && busy.is_none());
+            if let Some((start, block, times)) =
+                freed.and_then(|excess| self.counted_twice(map, excess))
+            {
+                let kind = AnomalyKind::FreedAgain {
+                    start,
+                    block,
+                    times,
+                    at,
+                    what,
+                    expected: format!("{expected}, the bytes of the free spans in the page map"),
+                    found: recorded.to_string(),
+                };
+                books.push(at, kind, None);
+            } else if recorded != expected {
                 let expected = format!("{expected}, the bytes of the spans in the page map");
                 books.count(
                     Word {

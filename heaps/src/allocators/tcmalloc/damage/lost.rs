@@ -8,6 +8,9 @@ use crate::list::{FreeList, Links};
 use crate::parallel;
 use crate::target::{Address, Cursor};
 
+/// Pointers into blocks that a list is followed over.
+const MAX_OVER: u32 = 1024;
+
 impl Class<'_, '_, '_> {
     /// Marks the class's entries afresh, following links only as far as they are believed.
     pub(super) fn relist(&self, lists: &[FreeList]) {
@@ -18,13 +21,13 @@ impl Class<'_, '_, '_> {
         parallel::map(lists, |list| {
             let mut cursor = Cursor::new(memory);
             let mut at = list.head;
-            // Each step marks a new block or steps over a stray, which needs a proper entry behind it.
+            // Each step marks a new block or steps over a stray.
             let mut over = 0;
             while !at.is_null() {
                 match PlainLinks.admit(self.map, memory, list.class, at) {
                     Ok(block) if self.map.mark_listed(block) => break,
                     Ok(_) => {}
-                    Err(_) if over < 64 => over += 1,
+                    Err(_) if over < MAX_OVER => over += 1,
                     Err(_) => break,
                 }
                 at = match self.cuts.get(&at) {
@@ -236,6 +239,9 @@ impl Class<'_, '_, '_> {
                     leads_on: false,
                     ..
                 } if edge.list == list => Some((edge.position, true)),
+                AnomalyKind::FollowedLink { edge, .. } if edge.list == list => {
+                    Some((edge.position, true))
+                }
                 _ => None,
             })
     }
@@ -261,6 +267,7 @@ impl Class<'_, '_, '_> {
                 AnomalyKind::BadEntry { edge, repair, .. } if edge.list == list => {
                     Some((index, repair.is_some_and(|repair| repair.unique)))
                 }
+                AnomalyKind::FollowedLink { edge, .. } if edge.list == list => Some((index, false)),
                 AnomalyKind::Length { list: other, .. } if *other == list => Some((index, false)),
                 _ => None,
             })

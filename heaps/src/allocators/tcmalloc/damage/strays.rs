@@ -1,6 +1,7 @@
 //! Links that lead to what is no entry of the list.
 
 use super::super::PlainLinks;
+use super::followed::Distances;
 use super::{Class, Cut, MAX_BACK};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Repair, Stray, Transient};
 use crate::list::graph::{End, Keeper, StrayEdge};
@@ -10,13 +11,14 @@ use crate::target::{Address, MemoryExt};
 impl Class<'_, '_, '_> {
     pub(super) fn strays(&mut self) {
         let strays = std::mem::take(&mut self.graph.strays);
+        let distances = Distances::of(&strays);
         for stray in &strays {
-            self.stray(stray);
+            self.stray(stray, &distances);
         }
         self.graph.strays = strays;
     }
 
-    fn stray(&mut self, stray: &StrayEdge) {
+    fn stray(&mut self, stray: &StrayEdge, distances: &Distances) {
         let Some(path) = self.graph.paths.get(stray.path) else {
             return;
         };
@@ -46,8 +48,12 @@ impl Class<'_, '_, '_> {
             .heap
             .confined(&list)
             .is_some_and(|range| !range.contains(&stray.found));
-        let leads_on = stray.leads_on && !foreign;
-        if leads_on && let Some(repair) = self.led_into_block(stray) {
+        let one_of_many = distances.is_shared(stray.stray);
+        let leads_on = (stray.leads_on || one_of_many) && !foreign;
+        if leads_on
+            && !one_of_many
+            && let Some(repair) = self.led_into_block(stray)
+        {
             if let Some(from) = stray.edge.from {
                 self.cuts.insert(from, Cut::Damaged(Some(repair)));
             }
@@ -68,6 +74,13 @@ impl Class<'_, '_, '_> {
                 leads_on: true,
                 repair: None,
             }));
+            return;
+        }
+        if let Some(followed) = self.followed(stray, &list) {
+            if let Some(from) = stray.edge.from {
+                self.cuts.insert(from, Cut::Damaged(None));
+            }
+            self.push(followed);
             return;
         }
         let (edge, found, kind, repair) = match self.damaged_link(stray.path, &stray.edge) {
