@@ -311,6 +311,15 @@ impl Bench {
                 let found = self.name(*found);
                 format!("{} holds {found}: {why}{on}{repair}", self.edge(edge))
             }
+            AnomalyKind::FollowedLink {
+                edge, found, taken, ..
+            } => {
+                let taken = taken.map_or("one that is not known".to_owned(), |taken| {
+                    self.name(taken.address)
+                });
+                let found = self.name(*found);
+                format!("{} holds {found}, the link of {taken}", self.edge(edge))
+            }
             AnomalyKind::Header { .. }
             | AnomalyKind::FreeWord { .. }
             | AnomalyKind::FreedAgain { .. }

@@ -32,7 +32,9 @@ fn survive(target: Target<'_>) -> String {
                 AnomalyKind::Shared { block, .. } | AnomalyKind::ListedInUse { block, .. } => {
                     block.address
                 }
-                AnomalyKind::BadEntry { edge, .. } => edge.word(),
+                AnomalyKind::BadEntry { edge, .. } | AnomalyKind::FollowedLink { edge, .. } => {
+                    edge.word()
+                }
                 AnomalyKind::Length { at, .. }
                 | AnomalyKind::Metadata { at, .. }
                 | AnomalyKind::FreedAgain { at, .. }
