@@ -1,14 +1,18 @@
 //! The read-only result of walking every heap: what checks and reports look at.
 
 pub mod census;
+pub mod strangers;
 
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
 use heaps::target::Target;
-use heaps::{unclaimed, walk};
+use heaps::unclaimed::{self, Unclaimed};
+use heaps::walk;
 
 use crate::progress::Progress;
+use census::Census;
+use strangers::{SanitizerReport, Stranger};
 
 /// One heap, walked.
 pub struct HeapAnalysis<'t> {
@@ -33,6 +37,14 @@ pub struct Analysis<'t> {
     pub heaps: Vec<HeapAnalysis<'t>>,
     /// What was not analysed.
     pub limits: Vec<Limit>,
+    /// Writable anonymous memory, and what of it the walked heaps are.
+    pub memory: Unclaimed,
+    /// Whose allocator each module uses. Empty before [`strangers::survey`].
+    pub census: Census,
+    /// Allocators that are there and are not walked. Empty before [`strangers::survey`].
+    pub strangers: Vec<Stranger>,
+    /// What a sanitizer said, if one is there.
+    pub sanitizer_report: Option<SanitizerReport>,
 }
 
 /// Why an analysis that was asked for cannot be made.
@@ -87,6 +99,7 @@ fn say_unclaimed(target: Target<'_>, analysis: &mut Analysis<'_>) {
             incomplete: unclaimed.is_significant(),
         });
     }
+    analysis.memory = unclaimed;
 }
 
 /// Finds and walks all heaps, or those of one allocator.

@@ -28,6 +28,8 @@ const CHUNK: u64 = 4096;
 /// A word that the dynamic linker fills with a function's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
+    /// The function's name.
+    pub name: String,
     /// The word.
     pub slot: Address,
     /// What stands in it, if it was resolved: not so long as the function was never called and binding is lazy.
@@ -101,16 +103,15 @@ fn import(
         .symbols
         .checked_add(u64::from(index).checked_mul(SYMBOL_BYTES as u64)?)?;
     let symbol: [u8; SYMBOL_BYTES] = memory.read_bytes(Address::new(symbol)).ok()?;
-    if !names
-        .iter()
-        .any(|name| is_named(memory, tables, &symbol, name))
-    {
+    let is_it = |name: &&&str| is_named(memory, tables, &symbol, name);
+    let Some(name) = names.iter().find(is_it) else {
         other_names.insert(index);
         return None;
-    }
+    };
     let slot = Address::new(offset.wrapping_add(module.bias));
     let value = memory.read_pointer(slot).ok()?;
     Some(Import {
+        name: (*name).to_owned(),
         slot,
         target: Some(value).filter(|value| is_resolved(module, &symbol, *value)),
     })
