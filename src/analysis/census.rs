@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heaps::target::{Module, ModuleId, TargetMemory};
+use heaps::target::{Address, Module, ModuleId, TargetMemory};
 
 use crate::modules::ModuleSet;
 
@@ -50,18 +50,29 @@ impl Census {
     /// Asks all modules.
     pub fn take(memory: &dyn TargetMemory, modules: &ModuleSet) -> Self {
         let mut census = Self::default();
+        let mut imports = Vec::new();
         for module in modules.modules() {
-            let Some(imports) = modules.imports(memory, module.id, &FUNCTIONS) else {
+            if let Some(found) = modules.imports(memory, module.id, &FUNCTIONS) {
+                census.asked.insert(module.id);
+                imports.extend(found.into_iter().map(|import| (module.id, import)));
+            }
+        }
+        let mut stand_ins: BTreeMap<Address, Option<Address>> = BTreeMap::new();
+        for (_, import) in &imports {
+            if let Some(entry) = import.stands_for {
+                let leads_to = stand_ins.entry(entry).or_default();
+                *leads_to = leads_to.or(import.target.filter(|target| *target != entry));
+            }
+        }
+        for (user, import) in imports {
+            let target = import.target;
+            let target = target.and_then(|at| stand_ins.get(&at).copied().unwrap_or(Some(at)));
+            let Some(server) = target.and_then(|target| modules.module_at(target)) else {
                 continue;
             };
-            census.asked.insert(module.id);
-            for import in imports {
-                let server = import.target.and_then(|target| modules.module_at(target));
-                let Some(server) = server else { continue };
-                census.uses.insert((module.id, server.id));
-                if CORE_FUNCTIONS.contains(&import.name.as_str()) {
-                    census.core_uses.insert((module.id, server.id));
-                }
+            census.uses.insert((user, server.id));
+            if CORE_FUNCTIONS.contains(&import.name.as_str()) {
+                census.core_uses.insert((user, server.id));
             }
         }
         census

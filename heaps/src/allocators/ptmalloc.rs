@@ -38,7 +38,8 @@ use crate::allocators::{
 use crate::list::{FreeList, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
-use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
+use crate::anomaly::Anomaly;
+use crate::target::{Address, InstructionSet, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
@@ -403,6 +404,7 @@ impl Heap for PtmallocHeap<'_> {
         }
         limits.extend(self.odd_limit());
         limits.extend(unreached_limit(report.unreached));
+        limits.extend(self.unproved_limit(&report.anomalies));
         if let Some(limit) = self.mapped_limit() {
             limits.push(limit);
         }
@@ -412,6 +414,20 @@ impl Heap for PtmallocHeap<'_> {
             details,
             limits,
         }
+    }
+}
+
+impl PtmallocHeap<'_> {
+    /// What is excused without proof that a thread was inside, because its code cannot be read here.
+    fn unproved_limit(&self, anomalies: &[Anomaly]) -> Option<Limit> {
+        let excused = anomalies.iter().filter(|found| found.transient.is_some());
+        let count = excused.count();
+        let is_known = self.target.threads.instruction_set() == InstructionSet::X86_64;
+        (count > 0 && !is_known).then(|| Limit {
+            what: format!("whether {count} irregularities of glibc's heap are damage"),
+            why: "whether a thread was at work in malloc is not told for certain on this architecture".into(),
+            incomplete: true,
+        })
     }
 }
 

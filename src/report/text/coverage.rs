@@ -19,12 +19,12 @@ pub fn strangers(report: &Report) -> Option<String> {
     (!messages.is_empty()).then(|| messages.join("; "))
 }
 
-/// The share of the writable memory that was looked at, where that is not most of it or the analysis is not whole.
+/// The share of the writable memory that was looked at, where more of it is nobody's or the analysis is not whole.
 pub fn looked_at(report: &Report) -> Option<String> {
     let memory = report.memory?;
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
-    let is_half = memory.walked_bytes >= memory.writable_bytes / 2;
-    if memory.writable_bytes == 0 || is_half && !incomplete {
+    let is_most = memory.walked_bytes >= memory.unclaimed_bytes;
+    if memory.writable_bytes == 0 || is_most && !incomplete {
         return None;
     }
     let size = |number: u64| short(number).unwrap_or_else(|| bytes(number));
