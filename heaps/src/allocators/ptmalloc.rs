@@ -1,4 +1,4 @@
-//! glibc's malloc (ptmalloc), 2.17 to 2.43.
+//! glibc's malloc (ptmalloc), 2.12 to 2.43.
 //!
 //! ```text
 //! tcache (per thread)  entries[bin] ──> block ──> block ──> 0       links may be mangled (2.32 on)
@@ -155,7 +155,7 @@ impl<'t> PtmallocHeap<'t> {
             .iter()
             .find_map(|arena| structure::heap_info_bytes(arena.at.get()));
         match info {
-            Some(0x20) => *releases = releases.narrow(Releases::new(17, 34)),
+            Some(0x20) => *releases = releases.narrow(Releases::new(Releases::OLDEST, 34)),
             Some(_) => *releases = releases.narrow(Releases::new(35, 43)),
             None => {}
         }
