@@ -182,11 +182,7 @@ pub fn holds_text(memory: &dyn TargetMemory, module: &Module, text: &[u8]) -> bo
 }
 
 /// Where a text stands first in a range. One that lies across a hole or two pieces of the core is not found.
-pub fn find_text(
-    memory: &dyn TargetMemory,
-    range: Range<Address>,
-    text: &[u8],
-) -> Option<Address> {
+pub fn find_text(memory: &dyn TargetMemory, range: Range<Address>, text: &[u8]) -> Option<Address> {
     let finder = memchr::memmem::Finder::new(text);
     let mut at = range.start;
     while at < range.end {

@@ -208,7 +208,11 @@ impl Survey<'_, '_> {
     }
 
     fn add(&mut self, known: &'static Known, module: &Module, known_by: KnownBy) {
-        if self.found.iter().any(|other| other.name == Some(known.name)) {
+        if self
+            .found
+            .iter()
+            .any(|other| other.name == Some(known.name))
+        {
             return;
         }
         let memory = &self.analysis.memory;
@@ -269,7 +273,8 @@ impl Survey<'_, '_> {
     fn add_unnamed(&mut self, module: &Module, user: ModuleId) {
         // What is wrong with the module's heap has been said.
         let is_said = |limit: &Limit| {
-            limit.incomplete && (limit.what.contains(&module.name) || limit.why.contains(&module.name))
+            limit.incomplete
+                && (limit.what.contains(&module.name) || limit.why.contains(&module.name))
         };
         if self.analysis.limits.iter().any(is_said) {
             return;
@@ -311,8 +316,7 @@ fn survey_memory(
     let memory = &analysis.memory;
     let is_told = found.iter().any(|stranger| stranger.incomplete)
         || analysis.limits.iter().any(|limit| limit.incomplete);
-    let is_much =
-        memory.nobodys_bytes >= MIN_NOBODYS_BYTES && memory.is_much(memory.nobodys_bytes);
+    let is_much = memory.nobodys_bytes >= MIN_NOBODYS_BYTES && memory.is_much(memory.nobodys_bytes);
     let mut heaps = analysis.heaps.iter();
     let serves = heaps.any(|heap| {
         heap.statistics.in_use.blocks > 0 && serves(target, census, heap.identity.module)
@@ -322,7 +326,8 @@ fn survey_memory(
             "{} bytes of writable anonymous memory",
             memory.nobodys_bytes
         ),
-        why: "no heap that was walked serves the program, and nothing that is known claims them".into(),
+        why: "no heap that was walked serves the program, and nothing that is known claims them"
+            .into(),
         incomplete: true,
     })
 }
@@ -331,12 +336,24 @@ fn survey_memory(
 /// upon it (`operator new`), or cannot be read.
 fn serves(target: Target<'_>, census: &Census, holder: ModuleId) -> bool {
     const RUNTIME: [&str; 10] = [
-        "libc.", "libc-", "ld-", "libstdc++", "libc++", "libgcc_s", "libm.", "libm-",
-        "libpthread", "libdl",
+        "libc.",
+        "libc-",
+        "ld-",
+        "libstdc++",
+        "libc++",
+        "libgcc_s",
+        "libm.",
+        "libm-",
+        "libpthread",
+        "libdl",
     ];
     let is_runtime = |module: &Module| RUNTIME.iter().any(|name| module.name.starts_with(name));
     let is_server = |id: ModuleId| {
-        id == holder || target.modules.iter().any(|module| module.id == id && is_runtime(module))
+        id == holder
+            || target
+                .modules
+                .iter()
+                .any(|module| module.id == id && is_runtime(module))
     };
     target.modules.iter().any(|module| {
         let is_blind = module.is_executable && !census.knows(module.id);
@@ -346,5 +363,7 @@ fn serves(target: Target<'_>, census: &Census, holder: ModuleId) -> bool {
 }
 
 fn is_dynamic_linker(module: &Module) -> bool {
-    module.name.starts_with("ld-linux") || module.name.starts_with("ld-2.") || module.name.starts_with("ld.so")
+    module.name.starts_with("ld-linux")
+        || module.name.starts_with("ld-2.")
+        || module.name.starts_with("ld.so")
 }

@@ -22,7 +22,9 @@ pub(super) fn segments(
     let regions = regions.get(first..).unwrap_or_default();
     let is_its = |region: &&Region| {
         let at = files.partition_point(|file| file.end <= region.range.start);
-        let file = files.get(at).filter(|file| file.start <= region.range.start);
+        let file = files
+            .get(at)
+            .filter(|file| file.start <= region.range.start);
         !path.is_empty() && file.is_some_and(|file| file.path.starts_with(path))
     };
     let mut segments: Vec<ModuleSegment> = regions

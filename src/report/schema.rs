@@ -23,7 +23,8 @@ pub use finding::{
     Overwriter, Severity, Stacks,
 };
 pub use heap::{
-    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally, UnsupportedAllocator,
+    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
+    UnsupportedAllocator,
 };
 pub use process::{
     AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,

@@ -35,10 +35,10 @@ use std::sync::OnceLock;
 use crate::allocators::{
     Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
 };
+use crate::anomaly::Anomaly;
 use crate::list::{FreeList, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
-use crate::anomaly::Anomaly;
 use crate::target::{Address, InstructionSet, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
 use arenas::Arenas;

@@ -51,10 +51,16 @@ mod tests {
     #[test]
     fn pages_and_offsets_make_addresses() {
         // As GNU as makes them: adrp x0, 0x412000; add x0, x0, #0xb38; ldr w1, [x2, #4]; adrp x19, 0x3ff000; ldr x1, [x19, #0xff8]
-        let code: Vec<u8> = [0xb000_0080u32, 0x912c_e000, 0xb940_0441, 0xf0ff_fff3, 0xf947_fe61]
-            .into_iter()
-            .flat_map(u32::to_le_bytes)
-            .collect();
+        let code: Vec<u8> = [
+            0xb000_0080u32,
+            0x912c_e000,
+            0xb940_0441,
+            0xf0ff_fff3,
+            0xf947_fe61,
+        ]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .collect();
         let found: Vec<Address> = operands(&code, Address::new(0x40_1000)).collect();
         assert_eq!(found, [0x41_2b38, 0x40_0ff8].map(Address::new));
     }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Register};
 
-use super::{Code, Presences};
 use super::arm64;
+use super::{Code, Presences};
 use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module};
 
 impl Presences<'_> {

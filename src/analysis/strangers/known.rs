@@ -173,7 +173,13 @@ pub const ALL: &[Known] = &[
     ),
     known("Electric Fence", Replaces, &["libefence"], &[], &[]),
     known("D.U.M.A.", Replaces, &["libduma"], &[], &[]),
-    known("dmalloc", Replaces, &["libdmalloc"], &["dmalloc_error"], &[]),
+    known(
+        "dmalloc",
+        Replaces,
+        &["libdmalloc"],
+        &["dmalloc_error"],
+        &[],
+    ),
     known("Mesh", Replaces, &["libmesh.so"], &[], &[]),
     known("isoalloc", Replaces, &["libisoalloc"], &["iso_alloc"], &[]),
     known("lockless malloc", Replaces, &["libllalloc"], &[], &[]),
@@ -185,7 +191,13 @@ pub const ALL: &[Known] = &[
         &["runtime.mheap_"],
         &[b"\xff Go buildinf:"],
     ),
-    known("the Java virtual machine", Runtime, &["libjvm.so"], &[], &[]),
+    known(
+        "the Java virtual machine",
+        Runtime,
+        &["libjvm.so"],
+        &[],
+        &[],
+    ),
 ];
 
 /// Whether a module is musl: its library is the dynamic linker, too, and some distributions call it `libc.so`.

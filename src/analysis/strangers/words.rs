@@ -50,7 +50,9 @@ pub fn find(memory: &AddressSpace) -> Option<SanitizerReport> {
                 let report = read(memory, found);
                 let lines = |report: &SanitizerReport| report.lines.len();
                 if let Some(report) = report
-                    && best.as_ref().is_none_or(|best| lines(best) < lines(&report))
+                    && best
+                        .as_ref()
+                        .is_none_or(|best| lines(best) < lines(&report))
                 {
                     best = Some(report);
                 }
@@ -83,7 +85,10 @@ fn read(memory: &dyn TargetMemory, at: Address) -> Option<SanitizerReport> {
         }
     }
     let text = String::from_utf8_lossy(&bytes);
-    let lines = text.lines().map(plain).filter(|line| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .map(plain)
+        .filter(|line| !line.trim().is_empty());
     Some(SanitizerReport {
         address,
         lines: lines.take(MAX_LINES).collect(),
@@ -110,7 +115,10 @@ mod tests {
 
     #[test]
     fn colours_are_left_out() {
-        assert_eq!(plain("\u{1b}[1m\u{1b}[31m==7==ERROR\u{1b}[0m: x"), "==7==ERROR: x");
+        assert_eq!(
+            plain("\u{1b}[1m\u{1b}[31m==7==ERROR\u{1b}[0m: x"),
+            "==7==ERROR: x"
+        );
         assert_eq!(plain("\u{1b}[1"), "");
         assert!(plain(&"x".repeat(1000)).len() <= 200);
     }

@@ -162,7 +162,10 @@ fn heap(report: &Report) -> (Role, String) {
     } else if report.allocators.is_empty() {
         let strangers = coverage::strangers(report);
         let why = strangers.unwrap_or_else(|| "no heap could be read".into());
-        (Role::Warning, format!("NOT ANALYSED: {why}, see NOT CHECKED"))
+        (
+            Role::Warning,
+            format!("NOT ANALYSED: {why}, see NOT CHECKED"),
+        )
     } else {
         let clean = summary.warning == 0 && summary.note == 0;
         let mut text = match (clean, incomplete) {

@@ -163,7 +163,9 @@ impl Tcaches {
         let firsts: Vec<(Address, TcacheLayout)> = firsts.collect();
         let only = || layouts.first().copied().filter(|_| layouts.len() == 1);
         let layout = firsts.first().map(|(_, layout)| *layout).or_else(only);
-        let rows = firsts.into_iter().filter(|(_, found)| Some(*found) == layout);
+        let rows = firsts
+            .into_iter()
+            .filter(|(_, found)| Some(*found) == layout);
         Self {
             rows: rows.map(|(at, _)| Tcache { at, owner: None }).collect(),
             layout,
