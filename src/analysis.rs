@@ -6,13 +6,16 @@ pub mod strangers;
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
-use heaps::target::Target;
+use heaps::target::{InstructionSet, Target};
 use heaps::unclaimed::{self, Unclaimed};
 use heaps::walk;
 
 use crate::progress::Progress;
 use census::Census;
 use strangers::{SanitizerReport, Stranger};
+
+/// What was not analysed where no heap was found at all.
+const WHOLE_HEAP: &str = "the heap";
 
 /// One heap, walked.
 pub struct HeapAnalysis<'t> {
@@ -102,6 +105,20 @@ fn say_unclaimed(target: Target<'_>, analysis: &mut Analysis<'_>) {
     analysis.memory = unclaimed;
 }
 
+/// Names heaps that were walked on a processor on which their threads' caches lie where nobody has looked.
+fn say_half_known(target: Target<'_>, analysis: &mut Analysis<'_>) {
+    if target.threads.instruction_set() == InstructionSet::X86_64 {
+        return;
+    }
+    let heaps = analysis.heaps.iter().map(|heap| heap.identity.name);
+    let others = heaps.filter(|name| *name != "ptmalloc");
+    analysis.limits.extend(others.map(|name| Limit {
+        what: format!("the caches of threads in the heap of {name}"),
+        why: "on this processor only those of glibc's malloc are found for certain by this version".into(),
+        incomplete: true,
+    }));
+}
+
 /// Finds and walks all heaps, or those of one allocator.
 ///
 /// # Errors
@@ -158,7 +175,7 @@ pub fn analyse<'t>(
     }
     if analysis.heaps.is_empty() && analysis.limits.is_empty() {
         analysis.limits.push(Limit {
-            what: "the heap".into(),
+            what: WHOLE_HEAP.into(),
             why: format!(
                 "no known allocator was recognised (looked for: {})",
                 allocator_names().join(", ")
@@ -167,6 +184,7 @@ pub fn analyse<'t>(
         });
     }
     say_unclaimed(target, &mut analysis);
+    say_half_known(target, &mut analysis);
     for heap in &analysis.heaps {
         let unknown = heap.statistics.coverage.unknown;
         if unknown > 0 {

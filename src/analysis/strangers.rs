@@ -63,7 +63,7 @@ pub struct Stranger {
     pub incomplete: bool,
 }
 
-/// Where the memory is of which nothing else accounts.
+/// Bytes that nobody claims are noise below this: the dynamic linker and dead threads leave some.
 const MIN_NOBODYS_BYTES: u64 = 64 << 10;
 /// A forwarder's blocks are in the heap that it forwards to: at least so many.
 const MIN_FORWARDED_BLOCKS: u64 = 8;
@@ -86,12 +86,23 @@ pub fn survey(session: &Session, analysis: &mut Analysis<'_>, is_partial: bool) 
     survey.by_slots();
     survey.in_program();
     let found = survey.found;
+    // What is told by name needs no general word.
+    if analysis.heaps.is_empty() && found.iter().any(|stranger| stranger.incomplete) {
+        analysis
+            .limits
+            .retain(|limit| limit.what != super::WHOLE_HEAP);
+    }
     let idle_memory = survey_memory(session.target(), analysis, &census, &found);
     analysis
         .limits
         .extend(found.iter().map(|stranger| limit(session, stranger)));
     analysis.limits.extend(idle_memory);
-    if found.iter().any(|stranger| stranger.name.is_some()) {
+    let is_sanitizer = |stranger: &Stranger| {
+        stranger
+            .name
+            .is_some_and(|name| name.ends_with("Sanitizer"))
+    };
+    if found.iter().any(is_sanitizer) {
         analysis.sanitizer_report = words::find(session.memory());
     }
     analysis.strangers = found;
@@ -291,7 +302,7 @@ impl Survey<'_, '_> {
                 module.name
             ),
             false => format!(
-                "malloc of {user} leads to {}, whose allocator is not known",
+                "malloc of {user} leads to {}, in which no allocator that is known was found",
                 module.name
             ),
         };

@@ -6,7 +6,7 @@ use heaps::target::Module;
 /// What an allocator is to a process that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It takes the place of `malloc` wherever it is.
+    /// It takes the place of `malloc` wherever it is, and no other library has its name.
     Replaces,
     /// It may take the place of `malloc`, or be called by names of its own.
     Offers,
@@ -156,10 +156,10 @@ pub const ALL: &[Known] = &[
         &["sn_malloc", "sn_rust_alloc"],
         &[],
     ),
-    known("Hoard", Replaces, &["libhoard"], &[], &[]),
+    known("Hoard", Offers, &["libhoard"], &[], &[]),
     known(
         "hardened_malloc",
-        Replaces,
+        Offers,
         &["libhardened_malloc"],
         &[],
         &[b"fatal allocator error: "],
@@ -171,18 +171,12 @@ pub const ALL: &[Known] = &[
         &["scalable_malloc"],
         &[],
     ),
-    known("Electric Fence", Replaces, &["libefence"], &[], &[]),
-    known("D.U.M.A.", Replaces, &["libduma"], &[], &[]),
-    known(
-        "dmalloc",
-        Replaces,
-        &["libdmalloc"],
-        &["dmalloc_error"],
-        &[],
-    ),
-    known("Mesh", Replaces, &["libmesh.so"], &[], &[]),
-    known("isoalloc", Replaces, &["libisoalloc"], &["iso_alloc"], &[]),
-    known("lockless malloc", Replaces, &["libllalloc"], &[], &[]),
+    known("Electric Fence", Offers, &["libefence"], &[], &[]),
+    known("D.U.M.A.", Offers, &["libduma"], &[], &[]),
+    known("dmalloc", Offers, &["libdmalloc"], &["dmalloc_error"], &[]),
+    known("Mesh", Offers, &["libmesh.so"], &[], &[]),
+    known("isoalloc", Offers, &["libisoalloc"], &["iso_alloc"], &[]),
+    known("lockless malloc", Offers, &["libllalloc"], &[], &[]),
     known("libumem", Offers, &["libumem"], &["umem_alloc"], &[]),
     known(
         "the Go runtime",
