@@ -18,7 +18,7 @@ const MAX_SLOTS: u32 = 64 << 10;
 
 /// Whether mallocng is at work in the module.
 pub fn is_in(memory: &dyn TargetMemory, module: &Module) -> bool {
-    let may_be = |_, word: u64| word % 4096 == 0;
+    let may_be = |_, word: u64| word.is_multiple_of(4096);
     words_where(memory, module, may_be).any(|(at, word)| is_context(memory, at, word) == Some(true))
 }
 
