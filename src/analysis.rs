@@ -1,14 +1,21 @@
 //! The read-only result of walking every heap: what checks and reports look at.
 
 pub mod census;
+pub mod strangers;
 
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
-use heaps::target::Target;
-use heaps::{unclaimed, walk};
+use heaps::target::{InstructionSet, Target};
+use heaps::unclaimed::{self, Unclaimed};
+use heaps::walk;
 
 use crate::progress::Progress;
+use census::Census;
+use strangers::{SanitizerReport, Stranger};
+
+/// What was not analysed where no heap was found at all.
+const WHOLE_HEAP: &str = "the heap";
 
 /// One heap, walked.
 pub struct HeapAnalysis<'t> {
@@ -33,6 +40,14 @@ pub struct Analysis<'t> {
     pub heaps: Vec<HeapAnalysis<'t>>,
     /// What was not analysed.
     pub limits: Vec<Limit>,
+    /// Writable anonymous memory, and what of it the walked heaps are.
+    pub memory: Unclaimed,
+    /// Whose allocator each module uses. Empty before [`strangers::survey`].
+    pub census: Census,
+    /// Allocators that are there and are not walked. Empty before [`strangers::survey`].
+    pub strangers: Vec<Stranger>,
+    /// What a sanitizer said, if one is there.
+    pub sanitizer_report: Option<SanitizerReport>,
 }
 
 /// Why an analysis that was asked for cannot be made.
@@ -87,6 +102,21 @@ fn say_unclaimed(target: Target<'_>, analysis: &mut Analysis<'_>) {
             incomplete: unclaimed.is_significant(),
         });
     }
+    analysis.memory = unclaimed;
+}
+
+/// Names heaps that were walked on a processor on which their threads' caches lie where nobody has looked.
+fn say_half_known(target: Target<'_>, analysis: &mut Analysis<'_>) {
+    if target.threads.instruction_set() == InstructionSet::X86_64 {
+        return;
+    }
+    let heaps = analysis.heaps.iter().map(|heap| heap.identity.name);
+    let others = heaps.filter(|name| *name != "ptmalloc");
+    analysis.limits.extend(others.map(|name| Limit {
+        what: format!("the caches of threads in the heap of {name}"),
+        why: "on this processor only those of glibc's malloc are found for certain by this version".into(),
+        incomplete: true,
+    }));
 }
 
 /// Finds and walks all heaps, or those of one allocator.
@@ -145,7 +175,7 @@ pub fn analyse<'t>(
     }
     if analysis.heaps.is_empty() && analysis.limits.is_empty() {
         analysis.limits.push(Limit {
-            what: "the heap".into(),
+            what: WHOLE_HEAP.into(),
             why: format!(
                 "no known allocator was recognised (looked for: {})",
                 allocator_names().join(", ")
@@ -154,6 +184,7 @@ pub fn analyse<'t>(
         });
     }
     say_unclaimed(target, &mut analysis);
+    say_half_known(target, &mut analysis);
     for heap in &analysis.heaps {
         let unknown = heap.statistics.coverage.unknown;
         if unknown > 0 {

@@ -67,7 +67,8 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
         progress.phase("unwinding stacks", None);
         return Ok(build::stack_report(&session, &build_options));
     }
-    let analysis = analysis::analyse(session.target(), options.allocator.as_deref(), progress)?;
+    let mut analysis = analysis::analyse(session.target(), options.allocator.as_deref(), progress)?;
+    analysis::strangers::survey(&session, &mut analysis, options.allocator.is_some());
     progress.phase("checking", None);
     let crash = crash::read(&session);
     let verdict = checks::run(session.target(), &analysis, crash.as_ref());

@@ -9,6 +9,7 @@ mod file;
 mod image;
 mod imports;
 mod link_map;
+mod mapped;
 mod search;
 #[cfg(test)]
 mod testing;
@@ -138,7 +139,10 @@ impl ModuleSet {
             self.backing.append(&mut backing);
         }
         let head = found.head.or(file_head).unwrap_or_default();
-        let segments = segments(&head, bias);
+        let segments = match head.headers.is_empty() {
+            true => mapped::segments(&found.path, &found.range, core.files(), memory),
+            false => segments(&head, bias),
+        };
         let range = match (segments.first(), segments.last()) {
             (Some(first), Some(last)) => first.range.start..last.range.end,
             _ => Address::new(found.range.start)..Address::new(found.range.end),

@@ -6,6 +6,7 @@
 //! the program it is a function that refers to the allocator's variables; where that cannot be
 //! told, because the code is not to be had, the answer is [`Presence::Unknown`].
 
+mod arm64;
 mod code;
 mod fault;
 mod stacks;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::target::{Address, Fault, Module, TargetMemory};
+use crate::target::{Address, Fault, MemoryExt, Module, TargetMemory};
 
 /// Every aligned 64-bit word that is not zero in the module's writable segments.
 pub fn nonzero_words<'t>(
@@ -168,6 +168,42 @@ pub fn find_in_constants<T>(
             }
             at = at.saturating_add(length.max(1) as u64);
         }
+    }
+    None
+}
+
+/// Whether a module's memory holds a text: its constants (usually only in its file) or its variables.
+pub fn holds_text(memory: &dyn TargetMemory, module: &Module, text: &[u8]) -> bool {
+    let finder = memchr::memmem::Finder::new(text);
+    let constants = find_in_constants(memory, module, |bytes| finder.find(bytes));
+    let variables = module.segments.iter().filter(|segment| segment.writable);
+    let mut variables = variables.map(|segment| segment.range.clone());
+    constants.is_some() || variables.any(|range| find_text(memory, range, text).is_some())
+}
+
+/// Where a text stands first in a range. One that lies across a hole or two pieces of the core is not found.
+pub fn find_text(memory: &dyn TargetMemory, range: Range<Address>, text: &[u8]) -> Option<Address> {
+    let finder = memchr::memmem::Finder::new(text);
+    let mut at = range.start;
+    while at < range.end {
+        let Ok(window) = memory.window(at) else {
+            // The rest of the mapping is absent, or there is none: a damaged program header may span the whole address space.
+            at = match memory.region_at(at) {
+                Some(region) => region.range.end,
+                None => {
+                    let regions = memory.regions();
+                    let next = regions.partition_point(|region| region.range.start <= at);
+                    regions.get(next)?.range.start
+                }
+            };
+            continue;
+        };
+        let most = usize::try_from(range.end.offset_from(at)?).unwrap_or(usize::MAX);
+        let bytes = window.bytes.get(..most).unwrap_or(window.bytes);
+        if let Some(offset) = finder.find(bytes) {
+            return at.checked_add(offset as u64);
+        }
+        at = at.checked_add(bytes.len().max(1) as u64)?;
     }
     None
 }

@@ -23,14 +23,23 @@ pub struct Unclaimed {
     pub ranges: Vec<Range<Address>>,
     /// Their bytes.
     pub bytes: u64,
-    /// All anonymous memory in the core.
+    /// All writable anonymous memory in the core.
     pub anonymous_bytes: u64,
+    /// What of it lies in heaps that were walked.
+    pub walked_bytes: u64,
+    /// What of it no heap, no module and no stack of a thread accounts for.
+    pub nobodys_bytes: u64,
 }
 
 impl Unclaimed {
     /// Whether it is too much to call the process's memory wholly analysed: more than 1 %.
     pub fn is_significant(&self) -> bool {
-        self.bytes > self.anonymous_bytes / 100
+        self.is_much(self.bytes)
+    }
+
+    /// Whether these bytes are more than 1 % of the anonymous memory.
+    pub fn is_much(&self, bytes: u64) -> bool {
+        bytes > self.anonymous_bytes / 100
     }
 }
 
@@ -44,8 +53,17 @@ pub fn find(target: Target<'_>, heaps: &[&HeapMap]) -> Unclaimed {
         if region.kind != RegionKind::Anonymous || !region.writable {
             continue;
         }
-        out.anonymous_bytes += region.present_bytes;
-        if region.present_bytes == 0 || is_stack(target, region) || is_claimed(heaps, region) {
+        let present = region.present_bytes;
+        let walked = walked_bytes(heaps, region).min(present);
+        out.anonymous_bytes = out.anonymous_bytes.saturating_add(present);
+        out.walked_bytes = out.walked_bytes.saturating_add(walked);
+        if present == 0 || is_stack(target, region) {
+            continue;
+        }
+        let own = module_bytes(target, region);
+        let nobodys = present.saturating_sub(walked).saturating_sub(own);
+        out.nobodys_bytes = out.nobodys_bytes.saturating_add(nobodys);
+        if walked > 0 {
             continue;
         }
         if let Some(range) = chunks(target, region) {
@@ -64,14 +82,40 @@ fn is_stack(target: Target<'_>, region: &Region) -> bool {
         .any(|thread| region.range.contains(&thread.sp))
 }
 
-fn is_claimed(heaps: &[&HeapMap], region: &Region) -> bool {
-    heaps.iter().any(|map| {
+/// Bytes of the region that lie in extents of the heaps.
+fn walked_bytes(heaps: &[&HeapMap], region: &Region) -> u64 {
+    let bytes = heaps.iter().map(|map| {
         let extents = map.extents();
-        let after = extents.partition_point(|extent| extent.end() <= region.range.start);
-        extents
-            .get(after)
-            .is_some_and(|extent| extent.start < region.range.end)
-    })
+        let first = extents.partition_point(|extent| extent.end() <= region.range.start);
+        let inside = extents.get(first..).unwrap_or_default().iter();
+        inside
+            .take_while(|extent| extent.start < region.range.end)
+            .map(|extent| {
+                let start = extent.start.max(region.range.start);
+                let end = extent.end().min(region.range.end);
+                end.offset_from(start).unwrap_or(0)
+            })
+            .fold(0, u64::saturating_add)
+    });
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Bytes of the region that are modules' variables.
+fn module_bytes(target: Target<'_>, region: &Region) -> u64 {
+    let modules = target.modules;
+    let first = modules.partition_point(|module| module.range.start < region.range.start);
+    // One module may begin before the region and reach into it.
+    let from = modules.get(first.saturating_sub(1)..).unwrap_or_default();
+    from.iter()
+        .take_while(|module| module.range.start < region.range.end)
+        .map(|module| {
+            let start = module.range.start.max(region.range.start);
+            let page = target.memory.abi().page_bytes.max(1);
+            let end = module.range.end.get().checked_next_multiple_of(page);
+            let end = Address::new(end.unwrap_or(u64::MAX)).min(region.range.end);
+            end.offset_from(start).unwrap_or(0)
+        })
+        .fold(0, u64::saturating_add)
 }
 
 /// The run of chunks that begins at the start of the region, or behind the headers that glibc

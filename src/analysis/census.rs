@@ -1,8 +1,8 @@
 //! Whose allocator each module uses: what stands in its slots for `malloc`, `free`, `operator new` and their like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use heaps::target::{Module, ModuleId, TargetMemory};
+use heaps::target::{Address, Module, ModuleId, TargetMemory};
 
 use crate::modules::ModuleSet;
 
@@ -23,11 +23,18 @@ const FUNCTIONS: [&str; 13] = [
     "_ZdaPvm",
 ];
 
+/// Of these, those that every allocator has and that no library builds upon another's.
+const CORE_FUNCTIONS: [&str; 4] = ["malloc", "calloc", "realloc", "free"];
+
 /// Which module uses which module's functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// User and server, in the users' order.
     uses: BTreeSet<(ModuleId, ModuleId)>,
+    /// The same for `malloc`, `calloc`, `realloc` and `free` alone.
+    core_uses: BTreeSet<(ModuleId, ModuleId)>,
+    /// Modules whose slots could be read.
+    asked: BTreeSet<ModuleId>,
 }
 
 /// What the census says of one heap.
@@ -42,16 +49,56 @@ pub struct Service {
 impl Census {
     /// Asks all modules.
     pub fn take(memory: &dyn TargetMemory, modules: &ModuleSet) -> Self {
-        let mut uses = BTreeSet::new();
+        let mut census = Self::default();
+        let mut imports = Vec::new();
         for module in modules.modules() {
-            let imports = modules.imports(memory, module.id, &FUNCTIONS);
-            for target in imports.iter().flatten().filter_map(|import| import.target) {
-                if let Some(server) = modules.module_at(target) {
-                    uses.insert((module.id, server.id));
-                }
+            if let Some(found) = modules.imports(memory, module.id, &FUNCTIONS) {
+                census.asked.insert(module.id);
+                imports.extend(found.into_iter().map(|import| (module.id, import)));
             }
         }
-        Self { uses }
+        let mut stand_ins: BTreeMap<Address, Option<Address>> = BTreeMap::new();
+        for (_, import) in &imports {
+            if let Some(entry) = import.stands_for {
+                let leads_to = stand_ins.entry(entry).or_default();
+                *leads_to = leads_to.or(import.target.filter(|target| *target != entry));
+            }
+        }
+        for (user, import) in imports {
+            let target = import.target;
+            let target = target.and_then(|at| stand_ins.get(&at).copied().unwrap_or(Some(at)));
+            let Some(server) = target.and_then(|target| modules.module_at(target)) else {
+                continue;
+            };
+            census.uses.insert((user, server.id));
+            if CORE_FUNCTIONS.contains(&import.name.as_str()) {
+                census.core_uses.insert((user, server.id));
+            }
+        }
+        census
+    }
+
+    /// The modules to which slots for `malloc`, `calloc`, `realloc` or `free` lead, with one user each: the program where it is one.
+    pub fn servers(&self, program: Option<ModuleId>) -> BTreeMap<ModuleId, ModuleId> {
+        let mut servers = BTreeMap::new();
+        for (user, server) in &self.core_uses {
+            let first = servers.entry(*server).or_insert(*user);
+            if Some(*user) == program {
+                *first = *user;
+            }
+        }
+        servers
+    }
+
+    /// Whether the module's slots could be read.
+    pub fn knows(&self, module: ModuleId) -> bool {
+        self.asked.contains(&module)
+    }
+
+    /// The modules to which slots of `user` lead, for any function that allocates or frees.
+    pub fn servers_of(&self, user: ModuleId) -> impl Iterator<Item = ModuleId> {
+        let of_user = self.uses.iter().filter(move |(found, _)| *found == user);
+        of_user.map(|(_, server)| *server)
     }
 
     /// What it says of the heap whose state `module` holds; `others` are the modules that hold the process's other heaps.

@@ -171,10 +171,12 @@ impl Discovery<'_> {
     fn without_head(&self, first: usize) -> Option<Found> {
         let files = self.core.files().get(first..)?;
         let start = files.first()?;
-        if !matches!(
+        let is_blank = self.memory.read_u32(start.start) == Ok(0);
+        let is_absent = matches!(
             self.memory.window(start.start),
             Err(Fault::NotDumped(_) | Fault::Truncated(_))
-        ) {
+        );
+        if !is_absent && !is_blank {
             return None; // it is there, and no ELF header
         }
         let mut offset = 0;
@@ -194,7 +196,7 @@ impl Discovery<'_> {
                 .region_at(file.start)
                 .is_some_and(|region| region.executable)
         });
-        if !has_code && group.len() < 2 {
+        if !has_code && (group.len() < 2 || is_blank) {
             return None;
         }
         Some(Found {

@@ -28,10 +28,15 @@ const CHUNK: u64 = 4096;
 /// A word that the dynamic linker fills with a function's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
+    /// The function's name.
+    pub name: String,
     /// The word.
     pub slot: Address,
     /// What stands in it, if it was resolved: not so long as the function was never called and binding is lazy.
     pub target: Option<Address>,
+    /// The module's own entry of its linkage table, if that is the function's address for the whole process: so in a program at a
+    /// fixed address that takes the function's address.
+    pub stands_for: Option<Address>,
 }
 
 /// The module as far as its imports need it.
@@ -101,18 +106,18 @@ fn import(
         .symbols
         .checked_add(u64::from(index).checked_mul(SYMBOL_BYTES as u64)?)?;
     let symbol: [u8; SYMBOL_BYTES] = memory.read_bytes(Address::new(symbol)).ok()?;
-    if !names
-        .iter()
-        .any(|name| is_named(memory, tables, &symbol, name))
-    {
+    let is_it = |name: &&&str| is_named(memory, tables, &symbol, name);
+    let Some(name) = names.iter().find(is_it) else {
         other_names.insert(index);
         return None;
-    }
+    };
     let slot = Address::new(offset.wrapping_add(module.bias));
     let value = memory.read_pointer(slot).ok()?;
     Some(Import {
+        name: (*name).to_owned(),
         slot,
         target: Some(value).filter(|value| is_resolved(module, &symbol, *value)),
+        stands_for: address_of(module, &symbol).filter(|_| !is_defined(&symbol)),
     })
 }
 
@@ -158,10 +163,18 @@ fn is_resolved(module: Importer<'_>, symbol: &[u8; SYMBOL_BYTES], value: Address
         let link = value.get().wrapping_sub(module.bias);
         header.is_load() && link.wrapping_sub(header.address) < header.memory_bytes
     });
-    let defined = symbol.get(6..8) != Some(&[0, 0]);
-    let address = symbol.get(8..).and_then(<[u8]>::first_chunk);
-    let address = address.map(|bytes| u64::from_le_bytes(*bytes).wrapping_add(module.bias));
-    !value.is_null() && (!own || defined && address == Some(value.get()))
+    let is_its = is_defined(symbol) && address_of(module, symbol) == Some(value);
+    !value.is_null() && (!own || is_its)
+}
+
+fn is_defined(symbol: &[u8; SYMBOL_BYTES]) -> bool {
+    symbol.get(6..8) != Some(&[0, 0])
+}
+
+/// The address that the symbol table has for a symbol, if any.
+fn address_of(module: Importer<'_>, symbol: &[u8; SYMBOL_BYTES]) -> Option<Address> {
+    let address = u64::from_le_bytes(*symbol.get(8..)?.first_chunk()?);
+    (address != 0).then(|| Address::new(address.wrapping_add(module.bias)))
 }
 
 fn tables(memory: &dyn TargetMemory, module: Importer<'_>) -> Option<Tables> {

@@ -98,6 +98,36 @@ fn a_file_mapped_as_data_is_no_module() {
 }
 
 #[test]
+fn a_module_without_headers_has_the_segments_of_its_mappings() {
+    let base = 0x10_0000;
+    let code = |core: TestCore, first: &[u8]| {
+        core.part(base, PAGE, R, first)
+            .part(base + PAGE, PAGE, RX, &[])
+            .load(base + 2 * PAGE, RW, &[0x77; PAGE as usize])
+            .load(base + 3 * PAGE, RW, &[0; PAGE as usize]) // .bss
+            .load(base + 8 * PAGE, RW, &[0; PAGE as usize]) // somebody's
+    };
+    let whole_page = [0; PAGE as usize];
+    for first in [&[][..], &whole_page] {
+        let files = mapped(base, "/lib/a.so");
+        let core = code(TestCore::default().files(&files), first);
+        let (set, _) = discover(&core, &nowhere());
+        let segments = set.modules()[0].segments.iter();
+        let writable = segments.filter(|segment| segment.writable);
+        let writable: Vec<_> = writable
+            .map(|segment| segment.range.start..segment.range.end)
+            .collect();
+        assert_eq!(
+            writable,
+            [
+                at(base + 2 * PAGE)..at(base + 3 * PAGE),
+                at(base + 3 * PAGE)..at(base + 4 * PAGE)
+            ]
+        );
+    }
+}
+
+#[test]
 fn a_module_whose_headers_were_not_dumped_is_known_by_its_code() {
     let core = TestCore::default()
         .files(

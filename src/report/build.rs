@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use heaps::target::{Address, Module, ModuleId, Target};
 
 use super::schema::{
-    Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary,
-    SystemInfo, hex_digits,
+    Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Memory, Report, SCHEMA_VERSION,
+    Summary, SystemInfo, UnsupportedAllocator, hex_digits,
 };
 use super::signals;
 use crate::analysis::Analysis;
-use crate::analysis::census::Census;
 use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
 use crate::crash::Crash;
@@ -68,7 +67,14 @@ pub fn heap_report(
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, crash, options);
-    report.allocators = allocators(session, analysis, &context);
+    report.allocators = allocators(analysis, &context);
+    report.unsupported_allocators = strangers(analysis, &context);
+    report.memory = Some(Memory {
+        writable_bytes: analysis.memory.anonymous_bytes,
+        walked_bytes: analysis.memory.walked_bytes,
+        unclaimed_bytes: analysis.memory.nobodys_bytes,
+    });
+    crash::add_sanitizer(&mut report.crash_info, analysis.sanitizer_report.as_ref());
     report.findings = (1..)
         .zip(&verdict.findings)
         .map(|(id, found)| finding::finding(id, found, analysis, &context))
@@ -99,8 +105,8 @@ pub fn heap_report(
     report
 }
 
-fn allocators(session: &Session, analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<Allocator> {
-    let census = Census::take(session.memory(), session.modules());
+fn allocators(analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<Allocator> {
+    let census = &analysis.census;
     let holders: Vec<ModuleId> = analysis
         .heaps
         .iter()
@@ -121,6 +127,22 @@ fn allocators(session: &Session, analysis: &Analysis<'_>, context: &Context<'_>)
         .heaps
         .iter()
         .map(|heap| heap::allocator(heap, &service(heap.identity.module), context))
+        .collect()
+}
+
+fn strangers(analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<UnsupportedAllocator> {
+    let strangers = analysis.strangers.iter();
+    strangers
+        .map(|stranger| UnsupportedAllocator {
+            name: stranger.name.map(str::to_owned),
+            module: context
+                .module(stranger.module)
+                .map(|module| module.name.clone()),
+            known_by: stranger.known_by.name().into(),
+            serves_program: stranger.serves,
+            message: stranger.message.clone(),
+            incomplete: stranger.incomplete,
+        })
         .collect()
 }
 

@@ -22,10 +22,13 @@ pub use finding::{
     Block, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
     Overwriter, Severity, Stacks,
 };
-pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
+pub use heap::{
+    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
+    UnsupportedAllocator,
+};
 pub use process::{
     AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
+    MemoryOperand, Module, OmittedFrames, Process, SanitizerReport, SystemInfo, Thread,
 };
 
 /// The version of this schema.
@@ -192,6 +195,10 @@ pub struct Report {
     pub threads: Vec<Thread>,
     /// The allocators that were recognised.
     pub allocators: Vec<Allocator>,
+    /// Allocators that are in the process and that this version does not walk.
+    pub unsupported_allocators: Vec<UnsupportedAllocator>,
+    /// The writable memory and what of it was looked at; `null` where no heap was asked for.
+    pub memory: Option<Memory>,
     /// What is wrong, most severe first.
     pub findings: Vec<Finding>,
     /// Findings by severity.

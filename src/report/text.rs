@@ -6,6 +6,7 @@
 //! place where it is put into a line.
 
 mod answers;
+mod coverage;
 mod crash;
 mod dump;
 mod findings;

@@ -4,7 +4,8 @@
 
 needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dpkg-dev
     libc6-dbg libtcmalloc-minimal4 libgoogle-perftools4 libjemalloc2
-    gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user gdb-multiarch)
+    gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user gdb-multiarch
+    libmimalloc-dev musl-tools)
 
 install_packages() {
     local package

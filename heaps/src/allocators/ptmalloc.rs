@@ -1,4 +1,4 @@
-//! glibc's malloc (ptmalloc), 2.17 to 2.43.
+//! glibc's malloc (ptmalloc), 2.12 to 2.43.
 //!
 //! ```text
 //! tcache (per thread)  entries[bin] ──> block ──> block ──> 0       links may be mangled (2.32 on)
@@ -35,10 +35,11 @@ use std::sync::OnceLock;
 use crate::allocators::{
     Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
 };
+use crate::anomaly::Anomaly;
 use crate::list::{FreeList, ListWalk};
 use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
-use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
+use crate::target::{Address, InstructionSet, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
@@ -154,7 +155,7 @@ impl<'t> PtmallocHeap<'t> {
             .iter()
             .find_map(|arena| structure::heap_info_bytes(arena.at.get()));
         match info {
-            Some(0x20) => *releases = releases.narrow(Releases::new(17, 34)),
+            Some(0x20) => *releases = releases.narrow(Releases::new(Releases::OLDEST, 34)),
             Some(_) => *releases = releases.narrow(Releases::new(35, 43)),
             None => {}
         }
@@ -403,6 +404,7 @@ impl Heap for PtmallocHeap<'_> {
         }
         limits.extend(self.odd_limit());
         limits.extend(unreached_limit(report.unreached));
+        limits.extend(self.unproved_limit(&report.anomalies));
         if let Some(limit) = self.mapped_limit() {
             limits.push(limit);
         }
@@ -412,6 +414,20 @@ impl Heap for PtmallocHeap<'_> {
             details,
             limits,
         }
+    }
+}
+
+impl PtmallocHeap<'_> {
+    /// What is excused without proof that a thread was inside, because its code cannot be read here.
+    fn unproved_limit(&self, anomalies: &[Anomaly]) -> Option<Limit> {
+        let excused = anomalies.iter().filter(|found| found.transient.is_some());
+        let count = excused.count();
+        let is_known = self.target.threads.instruction_set() == InstructionSet::X86_64;
+        (count > 0 && !is_known).then(|| Limit {
+            what: format!("whether {count} irregularities of glibc's heap are damage"),
+            why: "whether a thread was at work in malloc is not told for certain on this architecture".into(),
+            incomplete: true,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Register};
 
+use super::arm64;
 use super::{Code, Presences};
 use crate::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, MemoryExt, Module};
 
@@ -68,12 +69,13 @@ impl Presences<'_> {
     /// Whether the function has an operand at a fixed address within one of the ranges. `None` if
     /// its code is not to be had or not to be decoded.
     fn refers_to(&self, start: Address, end: Address, state: &[Range<Address>]) -> Option<bool> {
-        if self.target.threads.instruction_set() != InstructionSet::X86_64 {
-            return None;
-        }
+        let is_own = |at: Address| state.iter().any(|range| range.contains(&at));
         let bytes = end.offset_from(start)?.min(Self::MAX_FUNCTION);
         let mut code = vec![0; usize::try_from(bytes).ok()?];
         self.target.memory.read_into(start, &mut code).ok()?;
+        if self.target.threads.instruction_set() == InstructionSet::Aarch64 {
+            return Some(arm64::operands(&code, start).any(is_own));
+        }
         let decoder = Decoder::with_ip(64, &code, start.get(), DecoderOptions::NONE);
         Some(decoder.into_iter().any(|instruction| {
             let at = if instruction.is_ip_rel_memory_operand() {
@@ -83,7 +85,7 @@ impl Presences<'_> {
             } else {
                 return false;
             };
-            state.iter().any(|range| range.contains(&Address::new(at)))
+            is_own(Address::new(at))
         }))
     }
 

@@ -76,7 +76,7 @@ pub struct Bench {
     /// Size of the last chunk, if it is free.
     free_before: Option<u64>,
     threads: usize,
-    caches: Vec<u64>,
+    pub caches: Vec<u64>,
     /// Members of the lists of each cache, first in last out.
     cached: Vec<Vec<(u64, u64)>>,
     binned: Vec<(u64, u64)>,

@@ -3,8 +3,10 @@
 mod arcs;
 mod bench;
 mod damage;
+mod guests;
 mod healthy;
 mod hostile;
+mod old;
 mod passing;
 mod pieces;
 mod sizes;

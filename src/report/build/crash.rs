@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use heaps::target::RegisterSet;
 
+use crate::analysis::strangers::SanitizerReport;
 use crate::arch::ArchInfo;
 use crate::corefile::SignalInfo;
 use crate::crash::{Crash, FoundBy, Instruction};
@@ -46,6 +47,24 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         message: exception.message.clone(),
     });
     info
+}
+
+/// What a sanitizer said is what the process died of: its first line stands where glibc's message would.
+pub fn add_sanitizer(info: &mut CrashInfo, found: Option<&SanitizerReport>) {
+    let Some((found, first)) = found.and_then(|found| Some((found, found.lines.first()?))) else {
+        return;
+    };
+    let heading = first.trim_start_matches('=');
+    let heading = heading.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    info.abort_message.get_or_insert_with(|| AbortMessage {
+        text: heading.trim_start_matches('=').into(),
+        address: found.address.into(),
+        found_by: "structure".into(),
+    });
+    info.sanitizer_report = Some(schema::SanitizerReport {
+        address: found.address.into(),
+        lines: found.lines.clone(),
+    });
 }
 
 fn name(signal: SignalInfo) -> String {

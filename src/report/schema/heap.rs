@@ -104,3 +104,33 @@ pub struct SizeClass {
     /// Blocks cut off by damage.
     pub lost: u64,
 }
+
+/// An allocator that is in the process and that this version does not walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct UnsupportedAllocator {
+    /// Its name; `null` where only its module is known.
+    #[schemars(extend("examples" = ["mimalloc", "AddressSanitizer", "musl", "the Go runtime"]))]
+    pub name: Option<String>,
+    /// The module that holds it.
+    pub module: Option<String>,
+    /// How it was told.
+    #[schemars(extend("examples" = ["module-name", "symbols", "text", "structure", "slots"]))]
+    pub known_by: String,
+    /// Whether the program's `malloc` is its; `null` where the core does not tell.
+    pub serves_program: Option<bool>,
+    /// The same in words.
+    pub message: String,
+    /// The analysis as a whole is incomplete because of it (exit status 3).
+    pub incomplete: bool,
+}
+
+/// Writable anonymous memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Memory {
+    /// All of it that is in the core, stacks and variables of modules included.
+    pub writable_bytes: u64,
+    /// What of it the heaps are that were walked.
+    pub walked_bytes: u64,
+    /// What of it no such heap, no module's variables and no stack of a thread accounts for.
+    pub unclaimed_bytes: u64,
+}

@@ -38,6 +38,8 @@ pub struct CrashInfo {
     pub instruction: Option<Instruction>,
     /// What the C library said before it aborted.
     pub abort_message: Option<AbortMessage>,
+    /// What a sanitizer found and said before it ended the process.
+    pub sanitizer_report: Option<SanitizerReport>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
 }
@@ -95,6 +97,15 @@ pub struct AbortMessage {
     /// How it was found.
     #[schemars(extend("examples" = ["symbols", "structure"]))]
     pub found_by: String,
+}
+
+/// The beginning of a sanitizer's report, as it stands in memory.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct SanitizerReport {
+    /// Where it stands.
+    pub address: Hex,
+    /// Its first lines, 24 at most.
+    pub lines: Vec<String>,
 }
 
 /// A C++ exception.

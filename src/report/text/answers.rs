@@ -4,6 +4,7 @@ use crate::report::schema::{
     Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
 };
 
+use super::coverage;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
@@ -32,6 +33,9 @@ pub fn write(report: &Report, page: &mut Page) {
     page.field(INDENT, "crash", Role::Plain, &crash(report));
     let (role, heap) = heap(report);
     page.field(INDENT, "heap", role, &heap);
+    if let Some(looked_at) = coverage::looked_at(report) {
+        page.field(INDENT, "looked at", Role::Warning, &looked_at);
+    }
     let Some(worst) = report.findings.first() else {
         return;
     };
@@ -156,8 +160,12 @@ fn heap(report: &Report) -> (Role, String) {
         let text = format!("DAMAGED: {} in {names}", counts(summary));
         (Role::Critical, text)
     } else if report.allocators.is_empty() {
-        let text = "NOT ANALYSED: no heap could be read, see NOT CHECKED";
-        (Role::Warning, text.into())
+        let strangers = coverage::strangers(report);
+        let why = strangers.unwrap_or_else(|| "no heap could be read".into());
+        (
+            Role::Warning,
+            format!("NOT ANALYSED: {why}, see NOT CHECKED"),
+        )
     } else {
         let clean = summary.warning == 0 && summary.note == 0;
         let mut text = match (clean, incomplete) {
@@ -166,6 +174,9 @@ fn heap(report: &Report) -> (Role, String) {
             (false, _) => format!("no certain damage: {} in {names}", counts(summary)),
         };
         if incomplete {
+            if let Some(strangers) = coverage::strangers(report) {
+                text = format!("{strangers}; {text}");
+            }
             text.push_str("; NOT WHOLLY ANALYSED, see NOT CHECKED");
         }
         let role = if incomplete || summary.warning > 0 {

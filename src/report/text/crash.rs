@@ -22,6 +22,12 @@ pub fn write(report: &Report, page: &mut Page) {
         let text = format!("\"{}\"", message.text);
         page.field(INDENT, "last words", Role::Plain, &text);
     }
+    if let Some(report) = &crash.sanitizer_report {
+        for (number, line) in report.lines.iter().enumerate() {
+            let label = if number == 0 { "sanitizer" } else { "" };
+            page.field(INDENT, label, Role::Plain, &escaped(line));
+        }
+    }
     if let Some(exception) = &crash.exception {
         let says = exception.message.as_ref();
         let says = says.map_or_else(String::new, |says| format!(", which says \"{says}\""));

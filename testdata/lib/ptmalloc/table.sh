@@ -58,6 +58,11 @@ recipe top-smashed ptmalloc/large.c -DTOP
 recipe healthy-killed ptmalloc/killed.c
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
+# Where glibc's malloc serves nobody.
+recipe other-mimalloc other.c '-DOTHER="mimalloc\040because=mimalloc"' -Wl,--no-as-needed -lmimalloc
+recipe other-asan other.c '-DOTHER="asan\040because=AddressSanitizer"' -fsanitize=address
+recipe other-musl other.c '-DOTHER="musl\040because=musl"' -specs=/usr/lib/x86_64-linux-musl/musl-gcc.specs
+recipe other-private private.c '-DOTHER="private\040because=known"' -fno-builtin-malloc
 
 ptmalloc_damaged=(double-free-self double-free-cycle cyclic-list double-free-fastbin double-free-cache-and-fastbin
     double-free-cache-and-bin cross-thread cross-thread-taken inner-free stack-free global-free overrun-nul overrun-nul-size
@@ -126,6 +131,9 @@ ptmalloc_tuned() {
 ptmalloc_table() {
     local release number debug
     ptmalloc_tuned
+    cells glibc-2.36 O2 other-mimalloc other-private
+    cell glibc-2.36 other-asan O2 other-asan-O2 env=ASAN_OPTIONS=disable_coredump=0
+    cell glibc-2.36 other-musl O2 other-musl-O2 static=-static,strip
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done

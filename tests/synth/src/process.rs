@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use heaps::target::{
-    Address, Environment, Frame, FrameTrust, LocateLimit, LocatedBy, Module, ModuleId,
-    ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target, Thread,
-    Threads, TypeCatalog, Variable, is_fault,
+    Address, Environment, Frame, FrameTrust, InstructionSet, LocateLimit, LocatedBy, Module,
+    ModuleId, ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target,
+    Thread, Threads, TypeCatalog, Variable, is_fault,
 };
 
 use crate::FakeMemory;
@@ -121,9 +121,15 @@ pub struct FakeThreads {
     frames: Vec<Vec<Frame>>,
     sent: bool,
     forked: Option<bool>,
+    instructions: Option<InstructionSet>,
 }
 
 impl FakeThreads {
+    /// The processor, where it is not an x86-64.
+    pub fn set_instruction_set(&mut self, instructions: InstructionSet) {
+        self.instructions = Some(instructions);
+    }
+
     /// Adds a thread; its frames, innermost first.
     pub fn push(&mut self, thread: Thread, frames: Vec<Frame>) {
         self.threads.push(thread);
@@ -162,6 +168,10 @@ impl Threads for FakeThreads {
 
     fn forked(&self) -> Option<bool> {
         self.forked
+    }
+
+    fn instruction_set(&self) -> InstructionSet {
+        self.instructions.unwrap_or(InstructionSet::X86_64)
     }
 
     fn faulted(&self, index: usize) -> bool {

@@ -56,6 +56,9 @@ pub struct Releases {
 }
 
 impl Releases {
+    /// The oldest that is read.
+    pub const OLDEST: u8 = 12;
+
     /// From the first to the last.
     pub const fn new(low: u8, high: u8) -> Self {
         Self { low, high }
@@ -111,11 +114,11 @@ impl ArenaLayout {
     /// `flags`; the mutex is the word before.
     pub const FLAGS: u64 = 4;
 
-    /// All layouts: 2.27 to 2.42, 2.23 to 2.26, 2.17 to 2.22, 2.43.
+    /// All layouts: 2.27 to 2.42, 2.23 to 2.26, 2.12 to 2.22, 2.43.
     pub const ALL: [Self; 4] = [
         Self::built_in(Releases::new(27, 42), 112, Some(16), true),
         Self::built_in(Releases::new(23, 26), 104, Some(8), true),
-        Self::built_in(Releases::new(17, 22), 104, Some(8), false),
+        Self::built_in(Releases::new(Releases::OLDEST, 22), 104, Some(8), false),
         Self::built_in(Releases::new(43, 43), 24, None, true),
     ];
 
@@ -147,7 +150,7 @@ impl ArenaLayout {
     pub fn resolve(layout: &StructLayout) -> Option<Self> {
         let offset = |name: &str| layout.field(name).map(|field| field.offset);
         let found = Self {
-            releases: Releases::new(17, 43),
+            releases: Releases::new(Releases::OLDEST, 43),
             fastbins: offset("fastbinsY"),
             top: offset("top")?,
             last_remainder: offset("last_remainder")?,
@@ -186,6 +189,8 @@ pub struct ParametersLayout {
     pub releases: Releases,
     /// `hp_pagesize`, from 2.35.
     pub huge_page: Option<u64>,
+    /// `pagesize`, up to 2.16.
+    pub page_bytes: Option<u64>,
     /// `n_mmaps`; `n_mmaps_max` is the word behind.
     pub n_mmaps: u64,
     /// `mmapped_mem`.
@@ -203,12 +208,16 @@ impl ParametersLayout {
     pub const ARENA_TEST: u64 = 24;
 
     /// All layouts.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::built_in(Releases::new(35, 42), Some(48), 60, 80, 96, Some(104)),
         Self::built_in(Releases::new(26, 34), None, 40, 56, 72, Some(80)),
         Self::built_in(Releases::new(24, 25), None, 40, 56, 72, None),
         Self::built_in(Releases::new(17, 23), None, 40, 56, 80, None),
         Self::built_in(Releases::new(43, 43), Some(56), 68, 88, 104, Some(112)),
+        Self {
+            page_bytes: Some(56),
+            ..Self::built_in(Releases::new(Releases::OLDEST, 16), None, 40, 64, 88, None)
+        },
     ];
 
     const fn built_in(
@@ -222,6 +231,7 @@ impl ParametersLayout {
         Self {
             releases,
             huge_page,
+            page_bytes: None,
             n_mmaps,
             mmapped_mem,
             sbrk_base,
@@ -233,8 +243,9 @@ impl ParametersLayout {
     pub fn resolve(layout: &StructLayout) -> Option<Self> {
         let offset = |name: &str| layout.field(name).map(|field| field.offset);
         let found = Self {
-            releases: Releases::new(17, 43),
+            releases: Releases::new(Releases::OLDEST, 43),
             huge_page: offset("hp_pagesize"),
+            page_bytes: offset("pagesize"),
             n_mmaps: offset("n_mmaps")?,
             mmapped_mem: offset("mmapped_mem")?,
             sbrk_base: offset("sbrk_base")?,

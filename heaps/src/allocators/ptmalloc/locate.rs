@@ -48,13 +48,17 @@ pub fn locate(target: Target<'_>, module: &Module) -> Option<Located> {
     {
         layout = resolved;
     }
-    let parameters = find_parameters(target, module, main, &layout, &mut parts);
     let version = scan::version_after(memory, module, b"stable release version ");
+    let release = version.as_deref().and_then(release_number);
+    let told = release.map_or(layout.releases, |number| {
+        layout.releases.narrow(Releases::new(number, number))
+    });
+    let parameters = find_parameters(target, module, main, (&layout, told), &mut parts);
     let mut releases = layout.releases;
     if let Some((_, parameters)) = parameters {
         releases = releases.narrow(parameters.releases);
     }
-    if let Some(number) = version.as_deref().and_then(release_number) {
+    if let Some(number) = release {
         releases = releases.narrow(Releases::new(number, number));
     }
     Some(Located {
@@ -89,7 +93,7 @@ fn find_parameters(
     target: Target<'_>,
     module: &Module,
     main: Address,
-    layout: &ArenaLayout,
+    (layout, releases): (&ArenaLayout, Releases),
     parts: &mut Vec<LocatedPart>,
 ) -> Option<(Address, ParametersLayout)> {
     let memory = target.memory;
@@ -99,7 +103,7 @@ fn find_parameters(
         let size = memory.read_u64(top.checked_add(8)?).ok()? & !FLAGS;
         top.checked_add(size)?.checked_sub(word(layout.system_mem)?)
     });
-    let by_structure = parameters::find(memory, module, main, layout, expected_base);
+    let by_structure = parameters::find(memory, module, main, layout, releases, expected_base);
     let named = by_name(target, module, "mp_");
     let debug = named.filter(|(_, by)| *by == LocatedBy::DebugInfo);
     let resolved = debug.and_then(|(at, _)| {
@@ -114,6 +118,8 @@ fn find_parameters(
             let fits = |known: &ParametersLayout| {
                 known.releases.high <= layout.releases.high
                     && known.releases.low >= layout.releases.low
+                    && known.releases.low <= releases.high
+                    && releases.low <= known.releases.high
             };
             let known = ParametersLayout::ALL.into_iter().find(fits)?;
             ((at, known), LocatedBy::Symbols)

@@ -1,22 +1,23 @@
 //! Finding `mp_` by its shape: by the defaults of its tunables and by where the heap begins; where most of them were tuned, by
 //! what is true of its words in any case, in the memory around `main_arena`, which every build has beside it.
 
-use super::layout::{ArenaLayout, ParametersLayout};
+use super::layout::{ArenaLayout, ParametersLayout, Releases};
 use crate::scan::words_where;
 use crate::target::{Address, MemoryExt, Module, TargetMemory};
 
-/// `mp_` of a module, by structure. `expected_base` is where the main heap should begin.
+/// `mp_` of a module, by structure. `releases` are those that can be; `expected_base` is where the main heap should begin.
 pub fn find(
     memory: &dyn TargetMemory,
     module: &Module,
     main: Address,
     arena: &ArenaLayout,
+    releases: Releases,
     expected_base: Option<Address>,
 ) -> Option<(Address, ParametersLayout)> {
     let layouts: Vec<ParametersLayout> = ParametersLayout::ALL
         .into_iter()
         .filter(|layout| {
-            layout.releases.low <= arena.releases.high && arena.releases.low <= layout.releases.high
+            layout.releases.low <= releases.high && releases.low <= layout.releases.high
         })
         .collect();
     by_defaults(memory, module, &layouts, expected_base)
@@ -100,6 +101,7 @@ fn is_possible(memory: &dyn TargetMemory, at: Address, layout: &ParametersLayout
         let fixed_threshold = int(layout.n_mmaps + 12)?;
         let (bytes, most_bytes) = (word(layout.mmapped_mem)?, word(layout.mmapped_mem + 8)?);
         let base = word(layout.sbrk_base)?;
+        let page = layout.page_bytes.map(int);
         let mapped = (count == 0) == (bytes == 0)
             && (most == 0) == (most_bytes == 0)
             && count <= most
@@ -117,6 +119,7 @@ fn is_possible(memory: &dyn TargetMemory, at: Address, layout: &ParametersLayout
                 && (huge == 0 || huge.is_power_of_two() && huge >= 4096)
                 && fixed_threshold <= 1
                 && mapped
+                && page.is_none_or(|page| page.is_some_and(u32::is_power_of_two))
                 && caches
                 && (base == 0 || memory.region_at(Address::new(base)).is_some()),
         )
@@ -141,6 +144,10 @@ fn score(
             expected_base.is_some_and(|base| word(layout.sbrk_base) == Some(base.get())),
             2,
         );
+    if let Some(page) = layout.page_bytes {
+        let expected = u32::try_from(memory.abi().page_bytes).ok();
+        score += points(int(page) == expected, 1);
+    }
     if let Some(tcache) = layout.tcache {
         score += points(word(tcache) == Some(64), 2)
             + points(matches!(word(tcache + 8), Some(1032 | 1040 | 1041)), 1)

@@ -75,6 +75,8 @@ impl PtmallocHeap<'_> {
     pub(super) fn cache_busy(&self, cache: usize) -> Option<Transient> {
         match self.all_caches().get(cache)?.owner {
             Some(thread) => self.thread_busy(thread),
+            // Whose it is cannot be told, but there is nobody else.
+            None if self.tcaches.are_anybodys => self.somebody_inside(),
             None => Some(Transient {
                 thread: None,
                 proof: "the cache's thread is not among the core's threads".into(),

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::arenas::Arenas;
-use super::layout::{ALIGNMENT, FLAGS, IS_MMAPPED, TcacheLayout};
+use super::layout::{ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, TcacheLayout};
 use super::locate::Located;
 use super::structure::{self, Shape};
-use crate::target::{Address, MemoryExt, Target, TargetMemory};
+use crate::target::{Address, InstructionSet, MemoryExt, Target, TargetMemory};
 
 /// One thread's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,17 @@ pub struct TcacheBin {
 pub struct Tcaches {
     /// The caches that thread-local words name, by thread.
     pub rows: Vec<Tcache>,
-    /// Bytes from that word to the thread pointer.
+    /// Bytes between that word and the thread pointer.
     pub distance: Option<u64>,
+    /// No thread's pointer is in the core: each cache is one of its threads', and which is not known.
+    pub are_anybodys: bool,
     /// How they are laid out, if any was found.
     pub layout: Option<TcacheLayout>,
     /// `mp_.tcache_count`.
     pub limit: u64,
 }
 
-/// Bytes below the thread pointer that hold libc's thread-local words, at most.
+/// Bytes beside the thread pointer that hold libc's thread-local words, at most.
 const TLS_BYTES: u64 = 0x4000;
 /// Bins that damage may have changed before a cache is no longer recognised.
 const MISSES: usize = 6;
@@ -75,7 +77,7 @@ impl Tcaches {
                 continue;
             };
             for distance in (8..TLS_BYTES).step_by(8) {
-                let Some(at) = pointer.checked_sub(distance) else {
+                let Some(at) = beside(target, pointer, distance) else {
                     break;
                 };
                 let Ok(word) = memory.read_pointer(at) else {
@@ -126,7 +128,7 @@ impl Tcaches {
         let Some(((distance, layout), found)) = best else {
             return Self {
                 limit,
-                ..Self::default()
+                ..Self::by_place(target, &layouts, limit, arenas)
             };
         };
         let rows = found
@@ -139,8 +141,36 @@ impl Tcaches {
         Self {
             rows,
             distance: Some(distance),
+            are_anybodys: false,
             layout: layouts.get(layout).copied(),
             limit,
+        }
+    }
+
+    /// Finds the caches where the core tells of no thread pointer (cores of qemu's guests, or without notes): what makes a
+    /// thread's cache is often the first thing that is taken from an arena. Others are found when the chunks are walked.
+    fn by_place(target: Target<'_>, layouts: &[TcacheLayout], limit: u64, arenas: &Arenas) -> Self {
+        let memory = target.memory;
+        let mut threads = target.threads.list().iter();
+        if threads.any(|thread| thread.thread_pointer.is_some()) {
+            return Self::default();
+        }
+        let firsts = arenas.regions.iter().filter_map(|region| {
+            let block = region.start.checked_add(HEADER)?;
+            let fits = |layout: &&TcacheLayout| is_cache(memory, arenas, layout, limit, block);
+            Some((block, *layouts.iter().find(fits)?))
+        });
+        let firsts: Vec<(Address, TcacheLayout)> = firsts.collect();
+        let only = || layouts.first().copied().filter(|_| layouts.len() == 1);
+        let layout = firsts.first().map(|(_, layout)| *layout).or_else(only);
+        let rows = firsts
+            .into_iter()
+            .filter(|(_, found)| Some(*found) == layout);
+        Self {
+            rows: rows.map(|(at, _)| Tcache { at, owner: None }).collect(),
+            layout,
+            are_anybodys: true,
+            ..Self::default()
         }
     }
 
@@ -168,6 +198,15 @@ impl Tcaches {
     pub fn fits(&self, size: u64) -> bool {
         self.layout
             .is_some_and(|layout| layout.chunks.contains(&size))
+    }
+}
+
+/// The word at a distance from a thread pointer on the side on which thread-local memory lies: below it on x86-64, above it on
+/// aarch64.
+pub fn beside(target: Target<'_>, pointer: Address, distance: u64) -> Option<Address> {
+    match target.threads.instruction_set() {
+        InstructionSet::X86_64 => pointer.checked_sub(distance),
+        InstructionSet::Aarch64 => pointer.checked_add(distance),
     }
 }
 
