@@ -17,6 +17,7 @@ mod join;
 mod last_words;
 mod link_damage;
 mod metadata;
+mod taken_link;
 mod wording;
 
 use heaps::anomaly::Anomaly;
@@ -54,6 +55,7 @@ pub static CHECKS: &[&dyn Check] = &[
     &cyclic_list::CyclicList,
     &free_entry::FreeEntry,
     &link_damage::LinkDamage,
+    &taken_link::TakenLink,
     &header::Header,
     &free_word::FreeWord,
     &fatal_free::FatalFree,

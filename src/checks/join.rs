@@ -1,18 +1,20 @@
-//! Text that runs over several small blocks damages several links: one write, one finding.
+//! Text or one value that runs over several blocks damages several links and headers: one write, one finding.
 
 use heaps::target::{Address, MemoryExt, Target};
 
 use super::finding::{Finding, FindingKind, Severity};
 
-/// Bytes from one damaged link to the next one of the same write.
-const MAX_STEP: usize = 64;
+/// Bytes from one damaged word to the next one of the same write.
+const MAX_STEP: usize = 1 << 16;
 
-/// Joins findings of damaged links over which one text runs to the first of them, which names the block that wrote.
+/// Joins findings of damaged links and headers over which one text or value runs to the first of them, which names the block that wrote.
 pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
     let is_link = |finding: &Finding| {
         let kind = matches!(
             finding.kind,
-            FindingKind::HeapOverrun | FindingKind::UseAfterFreeWrite
+            FindingKind::HeapOverrun
+                | FindingKind::HeapUnderrun
+                | FindingKind::UseAfterFreeWrite
         );
         kind && finding.block.is_some() && finding.severity() != Severity::Note
     };
@@ -26,7 +28,7 @@ pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
         let &[left, right] = pair else { continue };
         let at = |index: usize| findings.get(index).map(|finding| finding.at);
         let goes_on = match (at(left), at(right)) {
-            (Some(left), Some(right)) => text_runs(target, left, right),
+            (Some(left), Some(right)) => runs_over(target, left, right),
             _ => false,
         };
         if !goes_on {
@@ -48,19 +50,25 @@ pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
     findings.retain(|_| gone.next() != Some(true));
 }
 
-/// Whether everything from one link up to the next is text, which goes on or ends there.
-fn text_runs(target: Target<'_>, from: Address, to: Address) -> bool {
+/// Whether everything from one block's start up to the next one's is one text, which goes on or ends there, or one value.
+fn runs_over(target: Target<'_>, from: Address, to: Address) -> bool {
     let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
     let step = to
         .offset_from(from)
         .and_then(|step| usize::try_from(step).ok())
         .filter(|step| (1..=MAX_STEP).contains(step));
-    let mut bytes = [0; MAX_STEP + 1];
-    let Some(bytes) = step.and_then(|step| bytes.get_mut(..=step)) else {
+    let Some(step) = step else {
         return false;
     };
-    target.memory.read_into(from, bytes).is_ok()
-        && bytes
-            .split_last()
-            .is_some_and(|(last, before)| before.iter().all(text) && (text(last) || *last == 0))
+    let mut bytes = vec![0; step + 1];
+    if target.memory.read_into(from, &mut bytes).is_err() {
+        return false;
+    }
+    let Some((last, before)) = bytes.split_last() else {
+        return false;
+    };
+    let is_text = before.iter().all(text) && (text(last) || *last == 0);
+    let (words, _) = before.as_chunks::<8>();
+    let is_one_value = words.windows(2).all(|pair| matches!(pair, [one, other] if one == other));
+    is_text || words.len() >= 2 && is_one_value
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::arenas::Arenas;
+use super::arenas::{Arenas, Region};
 use super::layout::{ALIGNMENT, FLAGS, IS_MMAPPED, TcacheLayout};
 use super::locate::Located;
 use super::structure::{self, Shape};
@@ -51,7 +51,14 @@ const MISSES: usize = 6;
 impl Tcaches {
     /// Finds the caches by the thread-local word that names them: it lies at the same distance from
     /// the thread pointer in every thread.
-    pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Self {
+    ///
+    /// `foreign`: memory of other copies of glibc's malloc in the process, whose caches are not this one's.
+    pub fn find(
+        target: Target<'_>,
+        located: &Located,
+        arenas: &Arenas,
+        foreign: &[Region],
+    ) -> Self {
         let memory = target.memory;
         let limit = tcache_limit(memory, located);
         if located.shape == Shape::Untouched {
@@ -82,6 +89,9 @@ impl Tcaches {
                     break;
                 };
                 if word.is_null() || !word.is_aligned(ALIGNMENT) {
+                    continue;
+                }
+                if arenas.region_of(word).is_none() && is_inside(foreign, word) {
                     continue;
                 }
                 let layout = *known.entry(word).or_insert_with(|| {
@@ -169,6 +179,12 @@ impl Tcaches {
         self.layout
             .is_some_and(|layout| layout.chunks.contains(&size))
     }
+}
+
+fn is_inside(regions: &[Region], at: Address) -> bool {
+    regions
+        .iter()
+        .any(|region| (region.start..region.end).contains(&at))
 }
 
 fn tcache_limit(memory: &dyn TargetMemory, located: &Located) -> u64 {

@@ -94,7 +94,10 @@ impl Inquiry<'_, '_> {
         let (Some(block), Some(found)) = (self.block_of(chunk), self.word(at)) else {
             return;
         };
-        let before = before.and_then(|before| self.block_of(before));
+        // A cache's structure is written by malloc alone, which does not write past its end.
+        let before = before
+            .and_then(|before| self.block_of(before))
+            .filter(|before| !self.is_cache(before.address));
         self.push(
             AnomalyKind::Header {
                 block,
@@ -106,6 +109,11 @@ impl Inquiry<'_, '_> {
             },
             transient,
         );
+    }
+
+    fn is_cache(&self, block: Address) -> bool {
+        let mut caches = self.heap.all_caches().into_iter();
+        caches.any(|cache| cache.at == block)
     }
 
     fn broken_header(

@@ -1,0 +1,90 @@
+//! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
+//! has been handed out since.
+
+use heaps::anomaly::{AnomalyKind, Edge, Repair};
+use heaps::map::Block;
+use heaps::target::Address;
+
+use super::finding::{Confidence, Finding, FindingKind};
+use super::link_damage::overwriter_of;
+use super::{Check, Subject, wording};
+
+/// See the module.
+pub struct TakenLink;
+
+impl Check for TakenLink {
+    fn kinds(&self) -> &'static [FindingKind] {
+        &[FindingKind::UseAfterFreeWrite]
+    }
+
+    fn run(&self, subject: Subject<'_>) -> Option<Finding> {
+        let AnomalyKind::TakenLink {
+            edge,
+            found,
+            word,
+            block,
+            repair,
+            ..
+        } = &subject.anomaly.kind
+        else {
+            return None;
+        };
+        let at = block.map_or(edge.word(), |block| block.address);
+        let kind = FindingKind::UseAfterFreeWrite;
+        let message = message(edge, *found, *word, *block);
+        let mut finding = wording::finding(subject, kind, at, *block, message);
+        // Which block, and whether it was written to itself or overrun into, is not in the core.
+        finding.confidence = finding.confidence.min(Confidence::Likely);
+        let expected = match repair {
+            Some(Repair { value, .. }) if !value.is_null() => format!("{value}, the next free block"),
+            _ => format!("null or a block of {} bytes", edge.list.class_bytes),
+        };
+        let stored = wording::stored(subject, edge, *found);
+        finding.evidence = vec![wording::edge_evidence(edge, expected, stored)];
+        if let (Some(block), Some(word)) = (block, word) {
+            finding.evidence.push(wording::word_evidence(
+                block.address,
+                "first word of the block that was handed out",
+                "anything: it is in use",
+                format!("{word:#x}, the link that was followed"),
+            ));
+        }
+        if let Some(word) = word {
+            let bytes = word.to_le_bytes();
+            finding.overwriter = overwriter_of(subject.target, &bytes, bytes);
+        }
+        finding.locations = vec![wording::location(edge)];
+        finding.next_steps = vec![
+            format!(
+                "find who keeps a pointer to an object of up to {} bytes after freeing it, and writes its first 8 bytes",
+                edge.list.class_bytes
+            ),
+            "run the same input under AddressSanitizer: it stops at the write, with the stack of the free".to_owned(),
+        ];
+        Some(finding)
+    }
+}
+
+fn message(edge: &Edge, found: Address, word: Option<u64>, block: Option<Block>) -> String {
+    let bytes = edge.list.class_bytes;
+    let head = format!(
+        "the head of the {} at {} is {found}",
+        wording::list(&edge.list),
+        edge.word()
+    );
+    let decoded = match word {
+        Some(word) if word != found.get() => format!(" (stored in the block as {word:#x})"),
+        _ => String::new(),
+    };
+    match block {
+        Some(block) => format!(
+            "the block {} of {bytes} bytes was written to while it was free, or the one before it past its end; malloc has handed it \
+             out since and followed its link: {head}{decoded}",
+            block.address
+        ),
+        None => format!(
+            "a free block of {bytes} bytes was written to, or the one before it past its end; malloc has handed it out since and \
+             followed its link: {head}{decoded}, while the words around it are whole"
+        ),
+    }
+}
