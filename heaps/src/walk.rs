@@ -150,7 +150,9 @@ fn are_written(map: &HeapMap, memory: &dyn TargetMemory, at: Address) -> bool {
         }
         let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count() as u64;
         if zeros < page {
-            let first = Address::new(start.get().saturating_sub(zeros));
+            // The upper bytes of a header are zeros, too: a block begins behind it.
+            let first = start.get().saturating_sub(zeros).saturating_add(15);
+            let first = Address::new(first & !15);
             let block = map.block_at(first).map(|(block, _)| block);
             return zeros >= ENOUGH && block.is_some();
         }

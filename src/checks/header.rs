@@ -299,7 +299,10 @@ impl Scene {
         let [.., last] = tail;
         let ends_in_text = tail.iter().skip(12).all(text);
         let same = behind.iter().take_while(|byte| **byte == last).count();
-        let words = repeated_words(&tail, &behind);
+        // A size that stands before itself, as behind a free chunk, is no data unless more than its flags were written.
+        let words = Some(repeated_words(&tail, &behind))
+            .filter(|words| *words > 1 || written >= 4)
+            .unwrap_or(0);
         let text_run = behind.iter().take_while(|byte| text(byte)).count();
         let is_filled = tail.iter().skip(8).all(|byte| *byte == last) && same >= 4 && last != 0;
         let front = bytes_before(subject, at, before);

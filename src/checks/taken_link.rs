@@ -49,7 +49,7 @@ impl Check for TakenLink {
                 format!("{word:#x}, the link that was followed"),
             ));
         }
-        if let Some(word) = word {
+        if let Some(word) = word.filter(|word| *word != 0) {
             let bytes = word.to_le_bytes();
             finding.overwriter = overwriter_of(subject.target, &bytes, bytes);
         }
@@ -78,9 +78,14 @@ fn message(edge: &Edge, found: Address, word: Option<u64>, block: Option<Block>)
     };
     match block {
         Some(block) => format!(
-            "the block {} of {bytes} bytes was written to while it was free, or the one before it past its end; malloc has handed it \
-             out since and followed its link: {head}{decoded}",
+            "the block {} of {bytes} bytes was written to while a list held it (after it was freed, or it was freed twice), or the one \
+             before it past its end; malloc has handed it out since and followed its link: {head}{decoded}",
             block.address
+        ),
+        None if word == Some(0) => format!(
+            "malloc followed a damaged link: {head}, which is how a list ends in the page {:#x}: it handed out memory there, to which \
+             the link of a block of {bytes} bytes led that was written to after it was freed (or a block was freed that was none)",
+            found.get().saturating_mul(1 << 12)
         ),
         None => format!(
             "a free block of {bytes} bytes was written to, or the one before it past its end; malloc has handed it out since and \

@@ -31,7 +31,7 @@ static void scene(void)
         if ((char *)p == blocks[damaged])
             break;
     }
-    /* The head is told by the only words of the cache that lie in the heap and are odd: it is not needed here. */
+    /* Its address is the head's: which block it was is known no more. */
     say("EXPECT kind=use-after-free-write or=use-after-free-write");
 #else
     int damaged = CACHED < 12 ? 5 : 10;
@@ -48,10 +48,10 @@ static void scene(void)
     memset(last, 0, 4096);
     expect_entry("heap-overrun", last + 4096 + 16, NULL, NULL);
 #elif defined ZEROS || defined CLEARED
-    take(blocks, 2, 3000);
+    take(blocks, 1, 3000);
     blocks[2] = (char *)do_malloc(1112);
     memset(blocks[2], 'q', 1112);
-    volatile char *behind = blocks[2] + 1128 - 8;
+    volatile char *behind = blocks[2] + 1112 + 8;
 #ifdef CLEARED
     take(blocks + 3, 8, 1000);
     for (int i = 3; i < 11; i++)
@@ -97,5 +97,6 @@ static void scene(void)
         blocks[i] = (char *)do_malloc(1112 + 400 * i);
         memset(blocks[i], 0, 1112 + 400 * i);
     }
+    say("HEALTHY");
 #endif
 }

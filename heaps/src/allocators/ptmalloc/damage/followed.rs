@@ -52,6 +52,7 @@ impl Inquiry<'_, '_> {
             }
             let word = match block {
                 Some(block) => self.word(block.address),
+                None if self.is_end_in_page(*found) => Some(0),
                 None if words.len() == 1 => words.first().copied(),
                 None => words.iter().copied().find(|word| is_text(*word)),
             };
@@ -65,6 +66,14 @@ impl Inquiry<'_, '_> {
             };
         }
         self.out = out;
+    }
+
+    /// Whether a head is the end of a list, as it is protected in some page: malloc took off what lies there, and a zero stood
+    /// in it.
+    fn is_end_in_page(&self, found: Address) -> bool {
+        let page = found.get().checked_mul(1 << 12).map(Address::new);
+        let area = page.and_then(|page| self.heap.target.memory.region_at(page));
+        self.heap.safe_linking && area.is_some_and(|area| area.writable)
     }
 
     /// Whether the heads and the counts beside a head are what malloc may have stored there: nobody wrote over them.
@@ -120,6 +129,9 @@ impl Inquiry<'_, '_> {
     /// Whether a head is rather a damaged link that was followed than a word that somebody wrote there. Without protected links both
     /// look alike; then writes to free blocks are the commoner ones.
     fn reads_as_link(&self, found: Address, value: Option<Address>, words: &[u64]) -> bool {
+        if self.is_end_in_page(found) {
+            return true;
+        }
         if words.is_empty() {
             return false; // no block of that size was handed out
         }
