@@ -153,7 +153,12 @@ impl Inquiry<'_, '_> {
                 || word >= u64::MAX - u64::from(u32::MAX)
                 || memory.region_at(Address::new(word)).is_some()
         };
-        !plain(found.get()) && words.iter().any(|word| plain(*word))
+        // The lower half is just a page's number: a word whose lower half was zero, such as a floating-point number.
+        let is_half = |word: u64| word.trailing_zeros() >= 32;
+        !plain(found.get())
+            && words
+                .iter()
+                .any(|word| plain(*word) || is_half(*word))
     }
 }
 

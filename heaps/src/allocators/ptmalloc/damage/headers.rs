@@ -111,7 +111,7 @@ impl Inquiry<'_, '_> {
         );
     }
 
-    fn is_cache(&self, block: Address) -> bool {
+    pub(super) fn is_cache(&self, block: Address) -> bool {
         let mut caches = self.heap.all_caches().into_iter();
         caches.any(|cache| cache.at == block)
     }

@@ -246,11 +246,17 @@ impl Inquiry<'_, '_> {
         const MAX_NAMED: usize = 3;
         let mut tried: Vec<(u32, Block)> = Vec::new();
         let (mut end, mut next) = (top, Some(before));
-        while let Some(block) = next.filter(|_| tried.len() < MAX_TRIED) {
+        for _ in 0..MAX_TRIED {
+            let Some(block) = next else {
+                break;
+            };
             // Top's size at that time: what was cut off since is less now.
             let since = top.offset_from(end).unwrap_or(0);
             let change = found.wrapping_add(since) ^ expected.wrapping_add(since);
-            tried.push((change.checked_ilog2().unwrap_or(0) / 8, block));
+            // A cache's structure is written by malloc alone.
+            if !self.is_cache(block.address) {
+                tried.push((change.checked_ilog2().unwrap_or(0) / 8, block));
+            }
             let Some(chunk) = block.address.checked_sub(HEADER) else {
                 break;
             };
