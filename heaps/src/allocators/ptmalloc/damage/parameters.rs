@@ -1,11 +1,13 @@
 //! `mp_`: what malloc's settings and counters can be, and whether they agree with what is there.
 
 use super::Inquiry;
-use crate::allocators::ptmalloc::layout::{ParametersLayout, TcacheLayout};
+use crate::allocators::ptmalloc::layout::{
+    FLAGS, HEADER, IS_MMAPPED, ParametersLayout, TcacheLayout,
+};
 use crate::allocators::ptmalloc::mapped;
 use crate::allocators::sum;
 use crate::anomaly::AnomalyKind;
-use crate::target::{Address, MemoryExt};
+use crate::target::{Address, Cursor, MemoryExt};
 
 /// `MAX_TCACHE_COUNT` (`UINT16_MAX`; 127 in 2.26 to 2.29).
 const MAX_COUNT: u64 = 0xffff;
@@ -61,6 +63,9 @@ impl Inquiry<'_, '_> {
             return;
         }
         let number = at.saturating_add(layout.n_mmaps);
+        if total == bytes && found.checked_add(1) == Some(count) && self.covers_another() {
+            return;
+        }
         if total == bytes && found != count {
             let expected = format!("{found}: that many chunks have the {bytes} bytes that are counted");
             self.parameter(at, number, "mp_.n_mmaps", expected, count.to_string(), true);
@@ -74,6 +79,56 @@ impl Inquiry<'_, '_> {
             let what = "mp_.max_n_mmaps";
             self.parameter(at, most, what, expected, highest.to_string(), true);
         }
+    }
+
+    /// A chunk whose size was made to cover the one behind it, as well: a header stands inside it that leads to the same end.
+    /// Says so, if there is one.
+    fn covers_another(&mut self) -> bool {
+        /// Pages that are looked at.
+        const MAX_PAGES: usize = 1 << 20;
+        const PAGE: u64 = 4096;
+        let heap = self.heap;
+        let mut cursor = Cursor::new(heap.target.memory);
+        let mut word = |at: Address| cursor.read_u64(at).ok();
+        let trailer = match heap.located.arena.fastbins {
+            Some(_) => 0,
+            None => HEADER,
+        };
+        let pages = heap.mapped.iter().flat_map(|mapped| {
+            let pages = (1..mapped.total / PAGE).map(|page| page * PAGE);
+            pages.map(move |offset| (mapped, offset))
+        });
+        let inner = pages.take(MAX_PAGES).find(|(mapped, offset)| {
+            let page = mapped.base.saturating_add(*offset);
+            let header = word(page.saturating_add(8)).unwrap_or(0);
+            word(page).is_some_and(|lead| lead & !1 == 0)
+                && header & FLAGS == IS_MMAPPED
+                && (header & !FLAGS).checked_add(trailer) == mapped.total.checked_sub(*offset)
+        });
+        let Some((mapped, offset)) = inner else {
+            return false;
+        };
+        let at = mapped.block.get().saturating_sub(8);
+        let before = at.saturating_sub(mapped.base.get()).saturating_sub(8);
+        let (Some(size), Some(found), Some((block, _))) = (
+            offset.checked_sub(before.saturating_add(trailer)),
+            self.word(Address::new(at)),
+            self.map.block_at(mapped.block),
+        ) else {
+            return false;
+        };
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at: Address::new(at),
+                what: "size and flags of the chunk with a mapping of its own",
+                expected: Some(size | IS_MMAPPED),
+                found,
+                before: None,
+            },
+            None,
+        );
+        true
     }
 
     fn parameter(
