@@ -12,9 +12,7 @@ pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
     let is_link = |finding: &Finding| {
         let kind = matches!(
             finding.kind,
-            FindingKind::HeapOverrun
-                | FindingKind::HeapUnderrun
-                | FindingKind::UseAfterFreeWrite
+            FindingKind::HeapOverrun | FindingKind::HeapUnderrun | FindingKind::UseAfterFreeWrite
         );
         kind && finding.block.is_some() && finding.severity() != Severity::Note
     };
@@ -69,6 +67,8 @@ fn runs_over(target: Target<'_>, from: Address, to: Address) -> bool {
     };
     let is_text = before.iter().all(text) && (text(last) || *last == 0);
     let (words, _) = before.as_chunks::<8>();
-    let is_one_value = words.windows(2).all(|pair| matches!(pair, [one, other] if one == other));
+    let is_one_value = words
+        .windows(2)
+        .all(|pair| matches!(pair, [one, other] if one == other));
     is_text || words.len() >= 2 && is_one_value
 }

@@ -36,7 +36,9 @@ impl Check for TakenLink {
         // Which block, and whether it was written to itself or overrun into, is not in the core.
         finding.confidence = finding.confidence.min(Confidence::Likely);
         let expected = match repair {
-            Some(Repair { value, .. }) if !value.is_null() => format!("{value}, the next free block"),
+            Some(Repair { value, .. }) if !value.is_null() => {
+                format!("{value}, the next free block")
+            }
             _ => format!("null or a block of {} bytes", edge.list.class_bytes),
         };
         let stored = wording::stored(subject, edge, *found);

@@ -33,9 +33,8 @@ impl Inquiry<'_, '_> {
             else {
                 continue;
             };
-            let is_head = |list: &&ChunkList| {
-                list.kind != Kind::Bin && list.head_word == edge.list.head_word
-            };
+            let is_head =
+                |list: &&ChunkList| list.kind != Kind::Bin && list.head_word == edge.list.head_word;
             let list = self.lists.iter().find(is_head);
             let (Some(list), 0, None) = (list, edge.position, &anomaly.transient) else {
                 continue;
@@ -91,7 +90,10 @@ impl Inquiry<'_, '_> {
             (Kind::Tcache, Some(layout)) => {
                 let most = self.heap.tcaches.limit.max(127);
                 let memory = self.heap.target.memory;
-                let bins = beside.into_iter().flatten().filter(|bin| *bin < layout.bins);
+                let bins = beside
+                    .into_iter()
+                    .flatten()
+                    .filter(|bin| *bin < layout.bins);
                 list.recorded.is_some_and(|count| count <= most)
                     && bins
                         .filter_map(|bin| self.heap.tcaches.bin(memory, list.at, bin))
@@ -155,10 +157,7 @@ impl Inquiry<'_, '_> {
         };
         // The lower half is just a page's number: a word whose lower half was zero, such as a floating-point number.
         let is_half = |word: u64| word.trailing_zeros() >= 32;
-        !plain(found.get())
-            && words
-                .iter()
-                .any(|word| plain(*word) || is_half(*word))
+        !plain(found.get()) && words.iter().any(|word| plain(*word) || is_half(*word))
     }
 }
 

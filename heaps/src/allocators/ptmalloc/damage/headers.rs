@@ -154,7 +154,10 @@ impl Inquiry<'_, '_> {
         };
         let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
         let size = header & !FLAGS;
-        let Some(next) = chunk.checked_add(size).filter(|next| *next > top && chunk < top) else {
+        let Some(next) = chunk
+            .checked_add(size)
+            .filter(|next| *next > top && chunk < top)
+        else {
             return false;
         };
         let at = next.saturating_add(8);

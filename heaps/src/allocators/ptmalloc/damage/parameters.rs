@@ -67,7 +67,8 @@ impl Inquiry<'_, '_> {
             return;
         }
         if total == bytes && found != count {
-            let expected = format!("{found}: that many chunks have the {bytes} bytes that are counted");
+            let expected =
+                format!("{found}: that many chunks have the {bytes} bytes that are counted");
             self.parameter(at, number, "mp_.n_mmaps", expected, count.to_string(), true);
         }
         let most = number.saturating_add(8);
