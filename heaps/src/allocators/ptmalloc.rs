@@ -40,7 +40,7 @@ use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
 use crate::target::{Address, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
-use arenas::{Arenas, Region};
+use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
 use hands::Hands;
 use lists::ChunkList;
@@ -72,9 +72,7 @@ impl Allocator for Ptmalloc {
                 return Copy::Missed(Miss::NotHere);
             };
             let others = copies.iter().filter(|copy| !is_here(copy));
-            let foreign: Vec<Region> = others
-                .flat_map(|copy| copy.arenas.regions.iter().copied())
-                .collect();
+            let foreign: Vec<&Arenas> = others.map(|copy| &copy.arenas).collect();
             Copy::Read(Box::new(PtmallocHeap::read(target, found, &foreign)))
         })
     }
@@ -136,7 +134,7 @@ struct Walked {
 }
 
 impl<'t> PtmallocHeap<'t> {
-    fn read(target: Target<'t>, found: &Found<'t>, foreign: &[Region]) -> Self {
+    fn read(target: Target<'t>, found: &Found<'t>, foreign: &[&Arenas]) -> Self {
         let module = found.module;
         let (located, arenas) = (found.located.clone(), found.arenas.clone());
         let tcaches = Tcaches::find(target, &located, &arenas, foreign);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::arenas::{Arenas, Region};
+use super::arenas::Arenas;
 use super::layout::{ALIGNMENT, FLAGS, IS_MMAPPED, TcacheLayout};
 use super::locate::Located;
 use super::structure::{self, Shape};
@@ -52,12 +52,12 @@ impl Tcaches {
     /// Finds the caches by the thread-local word that names them: it lies at the same distance from
     /// the thread pointer in every thread.
     ///
-    /// `foreign`: memory of other copies of glibc's malloc in the process, whose caches are not this one's.
+    /// `foreign`: other copies of glibc's malloc in the process; caches in their memory are not this one's.
     pub fn find(
         target: Target<'_>,
         located: &Located,
         arenas: &Arenas,
-        foreign: &[Region],
+        foreign: &[&Arenas],
     ) -> Self {
         let memory = target.memory;
         let limit = tcache_limit(memory, located);
@@ -91,7 +91,8 @@ impl Tcaches {
                 if word.is_null() || !word.is_aligned(ALIGNMENT) {
                     continue;
                 }
-                if arenas.region_of(word).is_none() && is_inside(foreign, word) {
+                let has = |arenas: &Arenas| arenas.region_of(word).is_some();
+                if !has(arenas) && foreign.iter().any(|other| has(other)) {
                     continue;
                 }
                 let layout = *known.entry(word).or_insert_with(|| {
@@ -179,12 +180,6 @@ impl Tcaches {
         self.layout
             .is_some_and(|layout| layout.chunks.contains(&size))
     }
-}
-
-fn is_inside(regions: &[Region], at: Address) -> bool {
-    regions
-        .iter()
-        .any(|region| (region.start..region.end).contains(&at))
 }
 
 fn tcache_limit(memory: &dyn TargetMemory, located: &Located) -> u64 {
