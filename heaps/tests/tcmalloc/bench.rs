@@ -316,6 +316,8 @@ impl Bench {
             | AnomalyKind::FreedAgain { .. }
             | AnomalyKind::FatalFree { .. }
             | AnomalyKind::EndMark { .. }
+            | AnomalyKind::TakenLink { .. }
+            | AnomalyKind::RestSize { .. }
             | AnomalyKind::Filling { .. } => {
                 format!("{:?}, which tcmalloc never shows", anomaly.kind)
             }

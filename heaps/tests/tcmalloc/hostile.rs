@@ -32,12 +32,15 @@ fn survive(target: Target<'_>) -> String {
                 AnomalyKind::Shared { block, .. } | AnomalyKind::ListedInUse { block, .. } => {
                     block.address
                 }
-                AnomalyKind::BadEntry { edge, .. } => edge.word(),
+                AnomalyKind::BadEntry { edge, .. } | AnomalyKind::TakenLink { edge, .. } => {
+                    edge.word()
+                }
                 AnomalyKind::Length { at, .. }
                 | AnomalyKind::Metadata { at, .. }
                 | AnomalyKind::FreedAgain { at, .. }
                 | AnomalyKind::FatalFree { at, .. }
                 | AnomalyKind::EndMark { at, .. }
+                | AnomalyKind::RestSize { at, .. }
                 | AnomalyKind::Filling { at, .. } => *at,
                 AnomalyKind::Header { .. } | AnomalyKind::FreeWord { .. } => {
                     panic!("tcmalloc has no headers: {anomaly:?}")
