@@ -186,8 +186,8 @@ pub enum AnomalyKind {
         /// What the damaged word must have been.
         repair: Option<Repair>,
     },
-    /// The head of a list holds a value that is no entry of it, while the words beside it are as the allocator left
-    /// them: the allocator stored it, which had taken the block off whose link it was.
+    /// A list's head is no entry of it, and the words around it are whole: nobody wrote there. The allocator took off the block
+    /// whose link was damaged, and that link became the head.
     FollowedLink {
         /// The head.
         edge: Edge,
@@ -195,8 +195,30 @@ pub enum AnomalyKind {
         found: Address,
         /// Why it is no entry.
         stray: Stray,
-        /// The block whose link it was, if one alone still holds it.
-        taken: Option<Block>,
+        /// The word as the block held it, where all blocks that it may have been give the same one.
+        word: Option<u64>,
+        /// The block, if it still holds that word.
+        block: Option<Block>,
+        /// What the link must have been.
+        repair: Option<Repair>,
+    },
+    /// The size of the memory that is not cut into blocks yet does not lead to its end. Whatever is cut off keeps the
+    /// difference, so the block in front of it need not be the one that wrote.
+    RestSize {
+        /// That memory, as one block.
+        block: Block,
+        /// The word.
+        at: Address,
+        /// What it is, in the allocator's own terms.
+        what: &'static str,
+        /// What it must hold.
+        expected: u64,
+        /// What it holds.
+        found: u64,
+        /// The block that ends where the word begins.
+        before: Block,
+        /// Blocks of which a write past the end explains the difference best, the last one first.
+        candidates: Vec<Block>,
     },
     /// A list's recorded length is not what the list holds, and nothing else is wrong with it.
     Length {

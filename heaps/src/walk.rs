@@ -71,7 +71,7 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
         limits.extend(report.limits);
     }
     anomalies.extend(books);
-    set_holes_apart(memory, &mut anomalies, &mut limits);
+    set_holes_apart(&map, memory, &mut anomalies, &mut limits);
     absent::set_apart(memory, &mut anomalies, &mut limits);
     limits.extend(absent::blocks(memory, &map));
     let unexplained = anomalies.iter().all(|anomaly| anomaly.transient.is_some());
@@ -104,8 +104,10 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
 }
 
 /// Kernels leave pages that they cannot read out of a core, and readers see zeros. A word that is
-/// zero in a page of nothing but zeros proves no damage: it is a limit, not an anomaly.
+/// zero in a page of nothing but zeros proves no damage: it is a limit, not an anomaly. A hole begins where a page does; zeros
+/// that begin before it, inside a block, were written.
 fn set_holes_apart(
+    map: &HeapMap,
     memory: &dyn TargetMemory,
     anomalies: &mut Vec<Anomaly>,
     limits: &mut Vec<Limit>,
@@ -118,17 +120,48 @@ fn set_holes_apart(
             | AnomalyKind::FreeWord { at, .. } => *at,
             _ => return true,
         };
-        if !is_hole(memory, word) {
+        if !is_hole(memory, word) || are_written(map, memory, word) {
             return true;
         }
         limits.push(Limit {
             what: format!("what depends on the page of {word}"),
             why: "the page holds nothing but zeros: the kernel may have left it out of the core"
                 .into(),
-            incomplete: false,
+            incomplete: true,
         });
         false
     });
+}
+
+/// Whether the zeros that fill the page of `at` begin in an earlier page, in the middle of a block in use that ends in or before
+/// the page of `at`: memory that was cleared, further than the block goes. Zeros at the end of a page may be there by chance, if
+/// they are few.
+fn are_written(map: &HeapMap, memory: &dyn TargetMemory, at: Address) -> bool {
+    /// Zeros before a page that are not there by chance.
+    const ENOUGH: u64 = 64;
+    /// Pages that one write is followed back over.
+    const MAX_PAGES: u64 = 1 << 12;
+    let page = memory.abi().page_bytes.clamp(512, 1 << 16);
+    let mut start = Address::new(at.get() / page * page);
+    let mut bytes = vec![0; usize::try_from(page).unwrap_or(512)];
+    for _ in 0..MAX_PAGES {
+        let Some(before) = start.checked_sub(page) else {
+            return false;
+        };
+        if memory.read_into(before, &mut bytes).is_err() {
+            return false;
+        }
+        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        if zeros < page {
+            // The upper bytes of a header are zeros, too: a block begins behind it.
+            let first = start.get().saturating_sub(zeros).saturating_add(15);
+            let first = Address::new(first & !15);
+            let block = map.block_at(first).map(|(block, _)| block);
+            return zeros >= ENOUGH && block.is_some();
+        }
+        start = before;
+    }
+    false
 }
 
 fn is_hole(memory: &dyn TargetMemory, at: Address) -> bool {

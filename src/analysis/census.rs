@@ -7,7 +7,7 @@ use heaps::target::{Address, Module, ModuleId, TargetMemory};
 use crate::modules::ModuleSet;
 
 /// The functions whose slots are asked.
-const FUNCTIONS: [&str; 13] = [
+const FUNCTIONS: [&str; 17] = [
     "malloc",
     "calloc",
     "realloc",
@@ -21,6 +21,11 @@ const FUNCTIONS: [&str; 13] = [
     "_ZdaPv",
     "_ZdlPvm",
     "_ZdaPvm",
+    // What glibc's debugging library hands calls on to.
+    "__libc_malloc",
+    "__libc_calloc",
+    "__libc_realloc",
+    "__libc_free",
 ];
 
 /// Of these, those that every allocator has and that no library builds upon another's.

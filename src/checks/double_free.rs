@@ -79,6 +79,14 @@ fn shared(subject: Subject<'_>, block: Block, edges: &[Edge], cycle: Option<u64>
     );
     let mut finding = about(subject, block.address, Some(block), message);
     finding.evidence = edge_evidence(edges, block.address);
+    // Whoever follows the damaged link of a bin puts its blocks into a cache, too.
+    let (binned, single): (Vec<bool>, Vec<bool>) = edges
+        .iter()
+        .map(|edge| edge.list.holder == HolderKind::Bin)
+        .partition(|is_bin| *is_bin);
+    if !binned.is_empty() && !single.is_empty() {
+        finding.confidence = finding.confidence.min(Confidence::Likely);
+    }
     let shown = edges.iter().take(MAX_EDGES);
     finding.locations = shown.map(wording::location).collect();
     finding

@@ -1,9 +1,9 @@
-//! The head of a free list is no block, and nobody wrote there: malloc has followed a damaged link. The damage is in
-//! the block that it handed out then.
+//! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
+//! has been handed out since.
 
-use heaps::anomaly::AnomalyKind;
-use heaps::map::BlockState;
-use heaps::target::MemoryExt;
+use heaps::anomaly::{AnomalyKind, Edge, Repair};
+use heaps::map::{Block, BlockState};
+use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of};
@@ -19,79 +19,120 @@ impl Check for FollowedLink {
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
         let AnomalyKind::FollowedLink {
-            edge, found, taken, ..
+            edge,
+            found,
+            word,
+            block,
+            repair,
+            ..
         } = &subject.anomaly.kind
         else {
             return None;
         };
-        let bytes = edge.list.class_bytes;
-        let stored = wording::stored(subject, edge, *found);
-        // Text that goes on from the block before it came from there.
-        let before = taken.and_then(|taken| {
-            let before = subject.heap.map.block_before(taken)?;
-            let adjoins = before.address.checked_add(before.bytes) == Some(taken.address);
-            let at = taken.address.checked_sub(8)?;
-            let tail = subject.target.memory.read_bytes::<8>(at).ok()?;
-            let state = subject.heap.map.state(before.id);
-            let text = describe_tail(&tail) == "text"
-                && describe_tail(found.get().to_le_bytes().get(..2)?) == "text";
-            (adjoins && text && state == BlockState::InUse).then_some((before, state, tail))
-        });
-        let followed = format!(
-            "malloc followed a damaged link: the {} is {stored}, and the words beside it are whole",
-            wording::edge(edge)
-        );
-        let (kind, message) = match (before, taken) {
-            (Some((before, ..)), Some(taken)) => (
+        let at = block.map_or(edge.word(), |block| block.address);
+        let before = block
+            .zip(*word)
+            .and_then(|(block, word)| writer(subject, block, word));
+        let (kind, message) = match (&before, block) {
+            (Some(culprit), Some(block)) => (
                 FindingKind::HeapOverrun,
-                format!(
-                    "the block {} of {bytes} bytes was written past its end, over the link of {}, which was handed out \
-                     since: {followed}",
-                    before.address, taken.address
-                ),
+                overrun_message(edge, *found, culprit.block, *block),
             ),
-            (None, Some(taken)) => (
+            _ => (
                 FindingKind::UseAfterFreeWrite,
-                format!(
-                    "the block {} of {bytes} bytes was written to while it was free, or the block before it was written \
-                     past its end; it was handed out since: {followed}",
-                    taken.address
-                ),
-            ),
-            (_, None) => (
-                FindingKind::UseAfterFreeWrite,
-                format!(
-                    "a block of {bytes} bytes that was handed out since was written to while it was free, or the block \
-                     before it was written past its end: {followed}"
-                ),
+                message(edge, *found, *word, *block),
             ),
         };
-        let at = taken.map_or(edge.word(), |taken| taken.address);
-        let mut finding = wording::finding(subject, kind, at, *taken, message);
+        let mut finding = wording::finding(subject, kind, at, *block, message);
+        // Which block, and whether it was written to itself or overrun into, is not in the core.
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        let expected = format!("null or a block of {bytes} bytes");
-        finding.evidence = vec![wording::edge_evidence(edge, expected.clone(), stored)];
-        if let Some(taken) = taken {
-            let what = "first word of a block that was handed out";
-            let found = format!("{found}, as the head");
-            finding
-                .evidence
-                .push(wording::word_evidence(taken.address, what, expected, found));
+        let expected = match repair {
+            Some(Repair { value, .. }) if !value.is_null() => {
+                format!("{value}, the next free block")
+            }
+            _ => format!("null or a block of {} bytes", edge.list.class_bytes),
+        };
+        let stored = wording::stored(subject, edge, *found);
+        finding.evidence = vec![wording::edge_evidence(edge, expected, stored)];
+        if let (Some(block), Some(word)) = (block, word) {
+            finding.evidence.push(wording::word_evidence(
+                block.address,
+                "first word of the block that was handed out",
+                "anything: it is in use",
+                format!("{word:#x}, the link that was followed"),
+            ));
         }
-        if let Some((block, state, tail)) = before {
-            finding.culprit = Some(Culprit {
-                block,
-                state,
-                contents: Some(describe_tail(&tail)),
-            });
+        if let Some(word) = word.filter(|word| *word != 0) {
+            let bytes = word.to_le_bytes();
+            finding.overwriter = overwriter_of(subject.target, &bytes, bytes);
         }
-        let word = found.get().to_le_bytes();
-        finding.overwriter = overwriter_of(subject.target, &word, word);
+        finding.culprit = before;
+        finding.locations = vec![wording::location(edge)];
         finding.next_steps = vec![
-            format!("find who keeps a pointer to an object of up to {bytes} bytes after freeing it, or writes past one"),
-            "run the same input under AddressSanitizer: it stops at the write itself, which was before malloc met it"
-                .to_owned(),
+            format!(
+                "find who keeps a pointer to an object of up to {} bytes after freeing it, and writes its first 8 bytes",
+                edge.list.class_bytes
+            ),
+            "run the same input under AddressSanitizer: it stops at the write, with the stack of the free".to_owned(),
         ];
         Some(finding)
+    }
+}
+
+/// The block in front, if text goes on from it over the link of the one that was handed out.
+fn writer(subject: Subject<'_>, block: Block, word: u64) -> Option<Culprit> {
+    let map = &subject.heap.map;
+    let before = map.block_before(block)?;
+    let at = block.address.checked_sub(8)?;
+    let tail = subject.target.memory.read_bytes::<8>(at).ok()?;
+    let state = map.state(before.id);
+    let adjoins = before.address.checked_add(before.bytes) == Some(block.address);
+    let is_text =
+        describe_tail(&tail) == "text" && describe_tail(word.to_le_bytes().get(..2)?) == "text";
+    (adjoins && is_text && state == BlockState::InUse).then(|| Culprit {
+        block: before,
+        state,
+        contents: Some(describe_tail(&tail)),
+    })
+}
+
+fn overrun_message(edge: &Edge, found: Address, before: Block, block: Block) -> String {
+    format!(
+        "the block {} of {} bytes was written past its end, over the link of {}, which malloc has handed out since and whose link it \
+         followed: the head of the {} at {} is {found}",
+        before.address,
+        before.bytes,
+        block.address,
+        wording::list(&edge.list),
+        edge.word()
+    )
+}
+
+fn message(edge: &Edge, found: Address, word: Option<u64>, block: Option<Block>) -> String {
+    let bytes = edge.list.class_bytes;
+    let head = format!(
+        "the head of the {} at {} is {found}",
+        wording::list(&edge.list),
+        edge.word()
+    );
+    let decoded = match word {
+        Some(word) if word != found.get() => format!(" (stored in the block as {word:#x})"),
+        _ => String::new(),
+    };
+    match block {
+        Some(block) => format!(
+            "the block {} of {bytes} bytes was written to while a list held it (after it was freed, or it was freed twice), or the one \
+             before it past its end; malloc has handed it out since and followed its link: {head}{decoded}",
+            block.address
+        ),
+        None if word == Some(0) => format!(
+            "malloc followed a damaged link: {head}, which is how a list ends in the page {:#x}: it handed out memory there, to which \
+             the link of a block of {bytes} bytes led that was written to after it was freed (or a block was freed that was none)",
+            found.get().saturating_mul(1 << 12)
+        ),
+        None => format!(
+            "a free block of {bytes} bytes was written to, or the one before it past its end; malloc has handed it out since and \
+             followed its link: {head}{decoded}, while the words around it are whole"
+        ),
     }
 }

@@ -27,6 +27,8 @@ struct Scene {
     run: usize,
     /// They go on what that block ends with.
     runs_on: bool,
+    /// What they go on with begins with that block, or fills more of it than lies behind its end: the write began there.
+    begins_in_front: bool,
     /// How else they came there, if not from that block.
     other: Option<Other>,
     tail: [u8; 16],
@@ -40,6 +42,8 @@ enum Other {
     InFront(usize),
     /// The block begins with the same bytes.
     GoesOn,
+    /// One value fills the header, most of what follows and only so many last bytes of the block before.
+    Through(usize),
     /// Bytes in its middle.
     Inside,
 }
@@ -54,20 +58,50 @@ impl Check for Header {
     }
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
-        let AnomalyKind::Header {
-            block,
-            at,
-            what,
-            expected,
-            found,
-            before,
-        } = &subject.anomaly.kind
-        else {
-            return None;
+        let (block, at, what, expected, found, before, candidates) = match &subject.anomaly.kind {
+            AnomalyKind::Header {
+                block,
+                at,
+                what,
+                expected,
+                found,
+                before,
+            } => (block, at, what, expected, found, before, None),
+            AnomalyKind::RestSize {
+                block,
+                at,
+                what,
+                expected,
+                found,
+                before,
+                candidates,
+            } => (
+                block,
+                at,
+                what,
+                &Some(*expected),
+                found,
+                &Some(*before),
+                Some((*expected, candidates)),
+            ),
+            _ => return None,
         };
-        let scene = Scene::look(subject, *at, *expected, *found);
+        let scene = Scene::look(subject, *at, *expected, *found, *before);
         let what_is = format!("the {what} in front of {} is {found:#x}", block.address);
         let said = subject.anomaly.transient.is_none();
+        // That the last block's text goes on in the size is chance where a smaller write explains it.
+        let is_last = |candidates: &Vec<Block>| candidates.first() == before.as_ref();
+        if let Some((expected, candidates)) =
+            candidates.filter(|(_, known)| said && !(scene.runs_on && is_last(known)))
+        {
+            let rest = Rest {
+                block: *block,
+                expected,
+                found: *found,
+                candidates,
+            };
+            return Some(rest.finding(subject, *at, what));
+        }
         let culprit = before.filter(|_| said && scene.other.is_none());
         let (kind, message) = match (culprit, scene.other.filter(|_| said)) {
             (Some(culprit), _) if scene.is_open() => (
@@ -80,9 +114,13 @@ impl Check for Header {
             (Some(culprit), _) => (
                 FindingKind::HeapOverrun,
                 format!(
-                    "the block {} of {} bytes was written past its end, by {} byte{} at least: {what_is}",
+                    "the block {} of {} bytes was written past its end{}, by {} byte{} at least: {what_is}",
                     culprit.address,
                     culprit.bytes,
+                    match scene.begins_in_front {
+                        true => "",
+                        false => ", or the one behind it in front of its start",
+                    },
                     scene.run,
                     if scene.run == 1 { "" } else { "s" },
                 ),
@@ -91,7 +129,7 @@ impl Check for Header {
             _ => (FindingKind::CorruptMetadata, what_is),
         };
         let mut finding = wording::finding(subject, kind, block.address, Some(*block), message);
-        if !scene.runs_on {
+        if !scene.runs_on || !scene.begins_in_front {
             finding.confidence = finding.confidence.min(Confidence::Likely);
         }
         finding.evidence = vec![Evidence {
@@ -118,6 +156,52 @@ impl Check for Header {
             ));
         }
         Some(finding)
+    }
+}
+
+/// The size of the memory that is not cut into blocks yet, off by a number that lasts.
+struct Rest<'a> {
+    block: Block,
+    expected: u64,
+    found: u64,
+    candidates: &'a [Block],
+}
+
+impl Rest<'_> {
+    fn finding(&self, subject: Subject<'_>, at: Address, what: &str) -> Finding {
+        let block = self.block;
+        let off = self.found.abs_diff(self.expected);
+        let side = if self.found > self.expected {
+            "beyond"
+        } else {
+            "short of"
+        };
+        let named: Vec<String> = self
+            .candidates
+            .iter()
+            .map(|block| format!("{} of {} bytes", block.address, block.bytes))
+            .collect();
+        let message = format!(
+            "a block that stood in front of the unused rest of the heap was written past its end: the {what} in front of {} is {:#x}, \
+             {off:#x} {side} where the heap ends; whatever is cut off keeps that difference, so it need not be the last block; candidates: {}",
+            block.address,
+            self.found,
+            named.join(", ")
+        );
+        let kind = FindingKind::HeapOverrun;
+        let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
+        finding.confidence = finding.confidence.min(Confidence::Likely);
+        finding.evidence = vec![wording::word_evidence(
+            at,
+            what,
+            format!("{:#x}", self.expected),
+            format!("{:#x}", self.found),
+        )];
+        finding.next_steps = vec![
+            "look at writes past the end of blocks that were the newest ones of the heap for a time: one byte or a few".to_owned(),
+            "run the same input under AddressSanitizer: it stops at the first byte written past the end".to_owned(),
+        ];
+        finding
     }
 }
 
@@ -154,7 +238,7 @@ impl Other {
 
     fn kind(self) -> FindingKind {
         match self {
-            Self::InFront(_) | Self::GoesOn => FindingKind::HeapUnderrun,
+            Self::InFront(_) | Self::GoesOn | Self::Through(_) => FindingKind::HeapUnderrun,
             Self::Inside => FindingKind::CorruptMetadata,
         }
     }
@@ -169,6 +253,10 @@ impl Other {
             Self::GoesOn => {
                 format!("a write to the block {at} began in front of it, by 8 bytes at least")
             }
+            Self::Through(bytes) => format!(
+                "a write to the block {at} began {} bytes in front of it, or one to the block before it {bytes} bytes in front of its end",
+                bytes + 8
+            ),
             Self::Inside => format!(
                 "the header of the block {at} was written over, but not its lowest byte, which the block before it would reach first"
             ),
@@ -177,7 +265,7 @@ impl Other {
 
     fn steps(self, block: &Block) -> Vec<String> {
         match self {
-            Self::InFront(_) | Self::GoesOn => vec![
+            Self::InFront(_) | Self::GoesOn | Self::Through(_) => vec![
                 format!(
                     "look for a negative index, or a pointer that was moved below the start of a block of {} bytes or a little less",
                     block.bytes
@@ -196,7 +284,13 @@ impl Scene {
         !self.runs_on && self.written == 8
     }
 
-    fn look(subject: Subject<'_>, at: Address, expected: Option<u64>, found: u64) -> Self {
+    fn look(
+        subject: Subject<'_>,
+        at: Address,
+        expected: Option<u64>,
+        found: u64,
+        before: Option<Block>,
+    ) -> Self {
         let memory = subject.target.memory;
         let word = found.to_le_bytes();
         let mut tail = [0; 16];
@@ -209,27 +303,42 @@ impl Scene {
         let [.., last] = tail;
         let ends_in_text = tail.iter().skip(12).all(text);
         let same = behind.iter().take_while(|byte| **byte == last).count();
-        let words = repeated_words(&tail, &behind);
+        // A size that stands before itself, as behind a free chunk, is no data unless more than its flags were written.
+        let words = Some(repeated_words(&tail, &behind))
+            .filter(|words| *words > 1 || written >= 4)
+            .unwrap_or(0);
         let text_run = behind.iter().take_while(|byte| text(byte)).count();
-        let (run, runs_on) = if ends_in_text && text_run > 0 {
+        let is_filled = tail.iter().skip(8).all(|byte| *byte == last) && same >= 4 && last != 0;
+        let front = bytes_before(subject, at, before);
+        // Letters that were in the header before say nothing: all that was written is text, but for the NUL that ends it.
+        let goes_on_in_text = ends_in_text && text_run > 0 && text_run + 1 >= written;
+        let (run, runs_on, back) = if goes_on_in_text {
             // The NUL that ends a text belongs to it.
             let ended = behind.get(text_run) == Some(&0) && text_run < written.max(8);
-            (text_run + usize::from(ended && text_run >= 8), true)
-        } else if tail.iter().skip(8).all(|byte| *byte == last) && same >= 4 && last != 0 {
-            (same, true)
+            let back = front.iter().rev().take_while(|byte| text(byte)).count();
+            (text_run + usize::from(ended && text_run >= 8), true, back)
+        } else if is_filled {
+            let back = front.iter().rev().take_while(|byte| **byte == last).count();
+            (same, true, back)
         } else if words > 0 {
-            (words * 8, true)
+            (words * 8, true, repeated_words_back(&tail, &front) * 8)
         } else {
             let nul = written == 1 && word.first() == Some(&0) && last != 0;
-            (written, nul)
+            (written, nul, front.len())
         };
-        let other = expected
-            .filter(|_| !runs_on)
-            .and_then(|expected| Other::of(word, expected.to_le_bytes(), &behind));
+        let begins_in_front = back >= front.len() || back >= run;
+        // Of one value, most lies behind: whoever fills an object begins where that begins.
+        let is_one_value = is_filled || words > 0;
+        let other = match (runs_on, expected) {
+            (true, _) if is_one_value && !begins_in_front => Some(Other::Through(back)),
+            (false, Some(expected)) => Other::of(word, expected.to_le_bytes(), &behind),
+            _ => None,
+        };
         Self {
             written: written.max(1),
             run: run.max(written).max(1),
             runs_on,
+            begins_in_front,
             other,
             tail,
             word,
@@ -269,6 +378,30 @@ fn repeated_words(tail: &[u8; 16], behind: &[u8]) -> usize {
     }
     let (words, _) = behind.as_chunks::<8>();
     words.iter().take_while(|word| *word == last).count()
+}
+
+/// The same before that end.
+fn repeated_words_back(tail: &[u8; 16], front: &[u8]) -> usize {
+    let Some(last) = tail.last_chunk::<8>() else {
+        return 0;
+    };
+    let (_, words) = front.as_rchunks::<8>();
+    words.iter().rev().take_while(|word| *word == last).count()
+}
+
+/// The last bytes of the block that ends at `at`, as far as they are in the core.
+fn bytes_before(subject: Subject<'_>, at: Address, before: Option<Block>) -> Vec<u8> {
+    let Some(before) = before.filter(|before| before.address < at) else {
+        return Vec::new();
+    };
+    let most = at.get().saturating_sub(MAX_RUN as u64);
+    let start = before.address.max(Address::new(most));
+    let bytes = at.offset_from(start).unwrap_or(0);
+    let mut front = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    match subject.target.memory.read_into(start, &mut front) {
+        Ok(()) => front,
+        Err(_) => Vec::new(),
+    }
 }
 
 fn bytes_from(subject: Subject<'_>, at: Address) -> Vec<u8> {

@@ -93,7 +93,7 @@ fn join_runs(target: Target<'_>, findings: &mut Vec<Finding>) {
     let is_link = |finding: &Finding| {
         let kind = matches!(
             finding.kind,
-            FindingKind::HeapOverrun | FindingKind::UseAfterFreeWrite
+            FindingKind::HeapOverrun | FindingKind::HeapUnderrun | FindingKind::UseAfterFreeWrite
         );
         kind && finding.block.is_some() && finding.severity() != Severity::Note
     };

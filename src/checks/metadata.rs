@@ -47,8 +47,13 @@ impl Check for Metadata {
             _ => return None,
         };
         let what_is = format!("{what} at {at} is {found}, expected {expected}");
+        // The head of a chained list may have been put there by the allocator itself.
+        let is_head = matches!(&subject.anomaly.kind, AnomalyKind::BadEntry { edge, .. } if !edge.list.holder.is_unchained());
         let message = match subject.anomaly.transient {
             Some(_) => what_is,
+            None if is_head => format!(
+                "{what_is}: it was overwritten, or it is the damaged link of a block that was handed out since"
+            ),
             None => format!("allocator state was overwritten: {what_is}"),
         };
         let mut finding =
@@ -64,8 +69,11 @@ impl Check for Metadata {
         finding.evidence = vec![wording::word_evidence(at, &what, expected, found)];
         finding.next_steps = vec![
             format!("look at the bytes around {at}: what they hold says who wrote there"),
-            "set a hardware watchpoint on this address in a run that reproduces the crash"
-                .to_owned(),
+            match is_head {
+                true => "run the same input under AddressSanitizer: it stops at writes to blocks that are free",
+                false => "set a hardware watchpoint on this address in a run that reproduces the crash",
+            }
+            .to_owned(),
         ];
         Some(finding)
     }

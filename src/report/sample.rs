@@ -52,6 +52,7 @@ pub fn overrun() -> Report {
                 explains_fault: true,
             }),
             abort_message: None,
+            sanitizer_report: None,
             exception: None,
         },
         crashing_thread: Some(CrashingThread {

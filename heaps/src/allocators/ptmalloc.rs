@@ -61,15 +61,40 @@ impl Allocator for Ptmalloc {
     fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
         let looked_for = "no module's writable memory holds glibc's main_arena (127 bin headers in a row that point \
                           at themselves, and a list of arenas that closes)";
-        Detection::in_modules(
-            target,
-            self.name(),
-            looked_for,
-            |module| match locate::locate(target, module) {
-                Some(located) => Copy::Read(Box::new(PtmallocHeap::read(target, module, located))),
-                None => Copy::Missed(Miss::NotHere),
-            },
-        )
+        // Several copies in one process share the threads: which caches are whose is told by the memory that each copy has.
+        let copies: Vec<Found<'t>> = target
+            .modules
+            .iter()
+            .filter_map(|module| Found::look(target, module))
+            .collect();
+        Detection::in_modules(target, self.name(), looked_for, |module| {
+            let is_here = |copy: &&Found<'t>| copy.module.id == module.id;
+            let Some(found) = copies.iter().find(is_here) else {
+                return Copy::Missed(Miss::NotHere);
+            };
+            let others = copies.iter().filter(|copy| !is_here(copy));
+            let foreign: Vec<&Arenas> = others.map(|copy| &copy.arenas).collect();
+            Copy::Read(Box::new(PtmallocHeap::read(target, found, &foreign)))
+        })
+    }
+}
+
+/// A copy of glibc's malloc in a module, and the memory that it has.
+struct Found<'t> {
+    module: &'t Module,
+    located: Located,
+    arenas: Arenas,
+}
+
+impl<'t> Found<'t> {
+    fn look(target: Target<'t>, module: &'t Module) -> Option<Self> {
+        let located = locate::locate(target, module)?;
+        let arenas = Arenas::read(target, &located);
+        Some(Self {
+            module,
+            located,
+            arenas,
+        })
     }
 }
 
@@ -110,9 +135,10 @@ struct Walked {
 }
 
 impl<'t> PtmallocHeap<'t> {
-    fn read(target: Target<'t>, module: &'t Module, located: Located) -> Self {
-        let arenas = Arenas::read(target, &located);
-        let tcaches = Tcaches::find(target, &located, &arenas);
+    fn read(target: Target<'t>, found: &Found<'t>, foreign: &[&Arenas]) -> Self {
+        let module = found.module;
+        let (located, arenas) = (found.located.clone(), found.arenas.clone());
+        let tcaches = Tcaches::find(target, &located, &arenas, foreign);
         let mapped = mapped::find(target, &located, &arenas);
         let own = arenas.rows.iter();
         let own = own.map(|arena| arena.at..arena.at.saturating_add(located.arena.bytes));

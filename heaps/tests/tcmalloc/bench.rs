@@ -312,7 +312,10 @@ impl Bench {
                 format!("{} holds {found}: {why}{on}{repair}", self.edge(edge))
             }
             AnomalyKind::FollowedLink {
-                edge, found, taken, ..
+                edge,
+                found,
+                block: taken,
+                ..
             } => {
                 let taken = taken.map_or("one that is not known".to_owned(), |taken| {
                     self.name(taken.address)
@@ -325,6 +328,7 @@ impl Bench {
             | AnomalyKind::FreedAgain { .. }
             | AnomalyKind::FatalFree { .. }
             | AnomalyKind::EndMark { .. }
+            | AnomalyKind::RestSize { .. }
             | AnomalyKind::Filling { .. } => {
                 format!("{:?}, which tcmalloc never shows", anomaly.kind)
             }

@@ -40,6 +40,7 @@ fn survive(target: Target<'_>) -> String {
                 | AnomalyKind::FreedAgain { at, .. }
                 | AnomalyKind::FatalFree { at, .. }
                 | AnomalyKind::EndMark { at, .. }
+                | AnomalyKind::RestSize { at, .. }
                 | AnomalyKind::Filling { at, .. } => *at,
                 AnomalyKind::Header { .. } | AnomalyKind::FreeWord { .. } => {
                     panic!("tcmalloc has no headers: {anomaly:?}")

@@ -55,6 +55,10 @@ recipe perturbed ptmalloc/contents.c -DPERTURBED
 recipe checked ptmalloc/contents.c -DCHECKED
 recipe large-freed-twice ptmalloc/large.c -DTWICE
 recipe top-smashed ptmalloc/large.c -DTOP
+for what in followed told old_top zeros cleared pattern several settings; do
+    recipe story-${what//_/-} ptmalloc/stories.c "-D${what^^}"
+done
+recipe healthy-empty ptmalloc/stories.c -DEMPTY
 recipe healthy-killed ptmalloc/killed.c
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
@@ -128,12 +132,30 @@ ptmalloc_tuned() {
     cell glibc-2.43 healthy-fork-storm O2 healthy-malloc-check-fork-storm "$checked"
 }
 
+# Damage of which the nearest story is the wrong one: what releases share is shown on two.
+ptmalloc_stories() {
+    local release
+    for release in "${ptmalloc_releases[@]}"; do
+        cells "$release" O2 story-followed story-told
+    done
+    cells glibc-2.31 O2 story-old-top story-zeros story-settings
+    cells glibc-2.36 O2 story-zeros story-cleared story-pattern story-several
+    cells glibc-2.36 O0 story-old-top story-pattern
+    cells glibc-2.43 O2 story-old-top story-cleared story-settings
+    healthy_cells glibc-2.36 healthy-empty
+    # The debugging library hands calls on unless it is asked to check them: two copies of malloc, one heap.
+    for release in glibc-2.36 glibc-2.41 glibc-2.43; do
+        cell "$release" healthy-stats O2 healthy-debug-preload env=LD_PRELOAD=libc_malloc_debug.so.0
+    done
+}
+
 ptmalloc_table() {
     local release number debug
     ptmalloc_tuned
     cells glibc-2.36 O2 other-mimalloc other-private
     cell glibc-2.36 other-asan O2 other-asan-O2 env=ASAN_OPTIONS=disable_coredump=0
     cell glibc-2.36 other-musl O2 other-musl-O2 static=-static,strip
+    ptmalloc_stories
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done

@@ -8,8 +8,10 @@ mod bins;
 mod clean;
 mod counts;
 mod end_marks;
+mod followed;
 mod headers;
 mod lost;
+mod parameters;
 mod perturbed;
 mod singles;
 mod state;
@@ -275,6 +277,7 @@ impl Inquiry<'_, '_> {
         }
         self.shared();
         self.find_lost();
+        self.followed_links();
         self.drop_keys_of_shared();
         self.merge_counts();
     }

@@ -53,7 +53,14 @@ const MISSES: usize = 6;
 impl Tcaches {
     /// Finds the caches by the thread-local word that names them: it lies at the same distance from
     /// the thread pointer in every thread.
-    pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Self {
+    ///
+    /// `foreign`: other copies of glibc's malloc in the process; caches in their memory are not this one's.
+    pub fn find(
+        target: Target<'_>,
+        located: &Located,
+        arenas: &Arenas,
+        foreign: &[&Arenas],
+    ) -> Self {
         let memory = target.memory;
         let limit = tcache_limit(memory, located);
         if located.shape == Shape::Untouched {
@@ -84,6 +91,10 @@ impl Tcaches {
                     break;
                 };
                 if word.is_null() || !word.is_aligned(ALIGNMENT) {
+                    continue;
+                }
+                let has = |arenas: &Arenas| arenas.region_of(word).is_some();
+                if !has(arenas) && foreign.iter().any(|other| has(other)) {
                     continue;
                 }
                 let layout = *known.entry(word).or_insert_with(|| {

@@ -56,7 +56,10 @@ pub fn in_cache(ground: &Ground<'_>, rng: &mut fastrand::Rng) -> Option<Plant> {
         stray(ground, rng, at, "four counts of a tcache", &whole, changed)
     } else {
         let at = cache + ground.layout.entries() + 8 * number;
-        stray(ground, rng, at, "an entry of a tcache", &whole, changed)
+        let mut plant = stray(ground, rng, at, "an entry of a tcache", &whole, changed)?;
+        // What stands there may as well be a damaged link that malloc followed.
+        plant.truth.kinds.push(FindingKind::UseAfterFreeWrite);
+        Some(plant)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Inquiry;
 use crate::allocators::ptmalloc::carve::Odd;
-use crate::allocators::ptmalloc::layout::{HEADER, NON_MAIN, PREV_INUSE};
+use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, MIN_CHUNK, NON_MAIN, PREV_INUSE};
 use crate::anomaly::AnomalyKind;
 use crate::map::Block;
 use crate::target::Address;
@@ -94,7 +94,10 @@ impl Inquiry<'_, '_> {
         let (Some(block), Some(found)) = (self.block_of(chunk), self.word(at)) else {
             return;
         };
-        let before = before.and_then(|before| self.block_of(before));
+        // A cache's structure is written by malloc alone, which does not write past its end.
+        let before = before
+            .and_then(|before| self.block_of(before))
+            .filter(|before| !self.is_cache(before.address));
         self.push(
             AnomalyKind::Header {
                 block,
@@ -108,6 +111,11 @@ impl Inquiry<'_, '_> {
         );
     }
 
+    pub(super) fn is_cache(&self, block: Address) -> bool {
+        let mut caches = self.heap.all_caches().into_iter();
+        caches.any(|cache| cache.at == block)
+    }
+
     fn broken_header(
         &mut self,
         arena: usize,
@@ -116,6 +124,9 @@ impl Inquiry<'_, '_> {
         resync: Address,
         possible: bool,
     ) {
+        if self.is_overlapped_by_top(arena, at) {
+            return;
+        }
         let size = resync.offset_from(at).unwrap_or(0);
         // A chunk that is being cut out of a larger one has no header yet.
         let busy = self.heap.arena_busy(arena);
@@ -133,6 +144,56 @@ impl Inquiry<'_, '_> {
         };
         let flags = self.flags(arena);
         self.header(at, before, Some(size | flags), transient);
+    }
+
+    /// A chunk whose header is whole and reaches into the top chunk: what stood behind it was freed with a made-up size of the chunk
+    /// before it, which led to the middle of this one, and was merged down to there. Says so.
+    fn is_overlapped_by_top(&mut self, arena: usize, chunk: Address) -> bool {
+        let Some(top) = self.heap.arenas.rows.get(arena).map(|row| row.top) else {
+            return false;
+        };
+        let header = self.word(chunk.saturating_add(8)).unwrap_or(0);
+        let size = header & !FLAGS;
+        let Some(next) = chunk
+            .checked_add(size)
+            .filter(|next| *next > top && chunk < top)
+        else {
+            return false;
+        };
+        let at = next.saturating_add(8);
+        let (Some(before), Some(found)) = (self.word(next), self.word(at)) else {
+            return false;
+        };
+        let whole = header & FLAGS == self.flags(arena) && size >= MIN_CHUNK;
+        let merged = found & PREV_INUSE == 0 && next.checked_sub(before) == Some(top);
+        let place = self.map.block_at(next.saturating_add(HEADER));
+        let own = self.block_of(chunk);
+        let (true, true, Some((rest, offset)), Some(own)) = (whole, merged, place, own) else {
+            return false;
+        };
+        let block = Block {
+            address: next.saturating_add(HEADER),
+            bytes: rest.bytes.saturating_sub(offset),
+            ..rest
+        };
+        let own = Block {
+            bytes: size - 8,
+            ..own
+        };
+        let transient = self.heap.arena_busy(arena);
+        self.push(
+            AnomalyKind::Header {
+                block,
+                at,
+                what: "size and flags of a chunk that was freed and merged with memory of the block before it, which is in use,",
+                expected: Some(found | PREV_INUSE),
+                found,
+                before: Some(own),
+            },
+            transient,
+        );
+        self.broken.insert(top);
+        true
     }
 
     /// Whether a thread inside malloc has a chunk in hand, or one of the two on each side: what is freed is merged with both of

@@ -386,18 +386,22 @@ impl Inquiry<'_, '_> {
         if self.was_freed(list, found) {
             return None;
         }
-        let mut block = None;
+        let mut blocks = Vec::new();
         self.each_chunk(|chunk, chunk_size, _| {
             let at = chunk.saturating_add(HEADER);
             if chunk_size == size
                 && self.word(at).map(|word| self.heap.decode(at, word)) == Some(found)
             {
-                block = Some(at);
+                blocks.push(at);
             }
-            block.is_none()
+            blocks.len() < 2
         });
+        // Words that several blocks hold say nothing.
+        let &[block] = blocks.as_slice() else {
+            return None;
+        };
         Some(Edge {
-            from: Some(block?),
+            from: Some(block),
             ..edge
         })
     }

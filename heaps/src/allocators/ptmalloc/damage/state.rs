@@ -1,9 +1,10 @@
 //! Arenas, heaps and top chunks.
 
 use super::Inquiry;
-use crate::allocators::ptmalloc::layout::HEADER;
+use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, MIN_CHUNK, PREV_INUSE};
 use crate::allocators::ptmalloc::lists::Kind;
 use crate::anomaly::AnomalyKind;
+use crate::map::Block;
 use crate::target::{Address, MemoryExt};
 
 impl Inquiry<'_, '_> {
@@ -28,6 +29,7 @@ impl Inquiry<'_, '_> {
         self.books_of_arenas();
         self.maps_of_bins();
         self.tops();
+        self.parameters();
         self.threads();
     }
 
@@ -198,6 +200,24 @@ impl Inquiry<'_, '_> {
             self.broken.insert(arena.top);
             // Whoever trims or grows it may have no address of it in hand: it is named by the arena.
             let transient = self.heap.arena_busy(region.arena);
+            if let (Some(expected), Some(before)) = (expected, before)
+                && may_have_been_cut(found, expected, arena.system_mem)
+            {
+                let candidates = self.that_reached_top(arena.top, before, found, expected);
+                self.push(
+                    AnomalyKind::RestSize {
+                        block,
+                        at,
+                        what: "size and flags of the top chunk",
+                        expected,
+                        found,
+                        before,
+                        candidates,
+                    },
+                    transient,
+                );
+                continue;
+            }
             self.push(
                 AnomalyKind::Header {
                     block,
@@ -211,4 +231,50 @@ impl Inquiry<'_, '_> {
             );
         }
     }
+
+    /// The blocks that ended where top began once and of which a write of the fewest bytes past the end leaves the difference
+    /// that its size has now, the last ones first.
+    fn that_reached_top(
+        &self,
+        top: Address,
+        before: Block,
+        found: u64,
+        expected: u64,
+    ) -> Vec<Block> {
+        /// Blocks that are tried.
+        const MAX_TRIED: usize = 64;
+        /// Blocks that are named.
+        const MAX_NAMED: usize = 3;
+        let mut tried: Vec<(u32, Block)> = Vec::new();
+        let (mut end, mut next) = (top, Some(before));
+        for _ in 0..MAX_TRIED {
+            let Some(block) = next else {
+                break;
+            };
+            // Top's size at that time: what was cut off since is less now.
+            let since = top.offset_from(end).unwrap_or(0);
+            let change = found.wrapping_add(since) ^ expected.wrapping_add(since);
+            // A cache's structure is written by malloc alone.
+            if !self.is_cache(block.address) {
+                tried.push((change.checked_ilog2().unwrap_or(0) / 8, block));
+            }
+            let Some(chunk) = block.address.checked_sub(HEADER) else {
+                break;
+            };
+            end = chunk;
+            next = self.map.block_before(block);
+        }
+        let fewest = tried.iter().map(|(bytes, _)| *bytes).min();
+        let fits = tried
+            .into_iter()
+            .filter(|(bytes, _)| Some(*bytes) == fewest);
+        fits.map(|(_, block)| block).take(MAX_NAMED).collect()
+    }
+}
+
+/// Whether malloc may have cut blocks from a top chunk of such a size: it writes the flags anew when it does, and refuses sizes that
+/// are more than the arena has.
+fn may_have_been_cut(found: u64, expected: u64, system_mem: u64) -> bool {
+    let size = found & !FLAGS;
+    found != expected && found & FLAGS == PREV_INUSE && size >= MIN_CHUNK && size <= system_mem
 }

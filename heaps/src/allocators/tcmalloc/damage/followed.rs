@@ -66,7 +66,9 @@ impl Class<'_, '_, '_> {
                 edge: stray.edge,
                 found: stray.found,
                 stray: stray.stray,
-                taken,
+                word: Some(stray.found.get()),
+                block: taken,
+                repair: None,
             })
         })
     }
