@@ -3,6 +3,7 @@
 //! ```text
 //! signal ──> crashing thread ──┬─ which frame: the innermost, or the one that a fatal signal's handler interrupted
 //!                              ├─ its instruction, memory operand and registers      instruction
+//!                              ├─ where the values came from that it is about      origin
 //!                              ├─ glibc's last words (`__abort_msg`)                 last_words
 //!                              └─ the type of an exception nobody caught             exception
 //! ```
@@ -13,6 +14,7 @@ pub mod argument;
 mod exception;
 mod instruction;
 mod last_words;
+pub mod origin;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,8 @@ pub struct Crash {
     pub handled: Option<SignalInfo>,
     /// The instruction at fault; `None` for a signal that no instruction raises.
     pub instruction: Option<Instruction>,
+    /// How the program got the values that the fault is about.
+    pub origins: Vec<origin::Origin>,
     /// What glibc wrote before it aborted.
     pub last_words: Option<LastWords>,
     /// The C++ exception that nobody caught.
@@ -68,7 +72,13 @@ pub fn read(session: &Session) -> Option<Crash> {
             )
         });
     let aborted = signal.is_abort() || first.is_abort();
+
+    let origins = match first.is_fault() {
+        true => origin::read(session, 0, frame, instruction.as_ref()),
+        false => Vec::new(),
+    };
     Some(Crash {
+        origins,
         call: argument::read(session, 0, frame),
         thread: 0,
         frame,

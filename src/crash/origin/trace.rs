@@ -1,0 +1,562 @@
+//! Backwards through the code, over all ways that lead to an instruction, and from a function into its caller.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use heaps::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+use super::code::{self, Function, STACK_POINTER};
+use super::value::Value;
+use super::{Load, read_sized};
+use crate::crash::instruction::dwarf;
+
+/// Instructions that are gone back over in all.
+const MAX_STEPS: usize = 100_000;
+/// Definitions that are followed into one another.
+const MAX_DEPTH: usize = 24;
+/// Definitions of one value that are tried.
+const MAX_SITES: usize = 8;
+/// Bytes above the stack pointer that are taken for slots of the frame.
+const MAX_FRAME: u64 = 1 << 16;
+/// DWARF numbers that are kept track of: the general registers.
+const REGISTERS: u16 = 16;
+
+/// A place before an instruction, and what lies between it and where the frame stands.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    frame: usize,
+    index: usize,
+    /// Registers that were set in between.
+    written: u32,
+    /// What was added to each register in between, subtracted.
+    shift: [i64; 16],
+    /// Something was called in between.
+    called: bool,
+    /// The way from here to the crash is the only one.
+    sure: bool,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Register(u16),
+    /// A store of eight bytes to a slot of the frame.
+    Slot(Address),
+}
+
+/// Where a value was made.
+enum Site {
+    /// By the instruction at this cursor; the shift is that of the register behind it.
+    Instruction(Cursor, i64),
+    /// Before the function was entered.
+    Entry(Cursor),
+}
+
+/// A walk.
+pub struct Trace<'t> {
+    target: Target<'t>,
+    frames: &'t [Frame],
+    functions: BTreeMap<usize, Option<Rc<Function>>>,
+    /// The frame whose registers are all known, and these.
+    innermost: Option<(usize, RegisterSet)>,
+    steps: usize,
+    depth: usize,
+}
+
+impl<'t> Trace<'t> {
+    /// A walk that has not begun.
+    pub fn new(target: Target<'t>, frames: &'t [Frame]) -> Self {
+        Self {
+            target,
+            frames,
+            functions: BTreeMap::new(),
+            innermost: None,
+            steps: 0,
+            depth: 0,
+        }
+    }
+
+    /// A frame.
+    pub fn frame(&self, index: usize) -> Option<&'t Frame> {
+        self.frames.get(index)
+    }
+
+    /// Begins at the instruction at which a frame stands.
+    pub fn at_fault(&mut self, frame: usize) -> Option<Cursor> {
+        let at = self.frame(frame)?;
+        self.innermost = Some((frame, at.registers));
+        let index = self.function(frame)?.index_of(at.pc)?;
+        Some(Cursor::new(frame, index))
+    }
+
+    /// Begins at the call by which a frame came to where no code is.
+    pub fn call_to(&mut self, frame: usize) -> Option<(Cursor, Instruction)> {
+        let at = self.frame(frame)?;
+        let outer = frame.checked_add(1)?;
+        let caller = self.frame(outer)?;
+        let back = self.target.memory.read_pointer(at.sp).ok()?;
+        if back != caller.pc || !matches!(caller.trust, FrameTrust::Cfi | FrameTrust::Scan) {
+            return None;
+        }
+        let mut registers = at.registers;
+        registers.set(STACK_POINTER, at.sp.get().checked_add(8)?);
+        self.innermost = Some((outer, registers));
+        let function = self.function(outer)?;
+        let index = function.ending_at(caller.pc)?;
+        let call = *function.get(index)?;
+        code::is_call(&call).then(|| (Cursor::new(outer, index), call))
+    }
+
+    /// The instruction at a cursor.
+    pub fn instruction(&mut self, cursor: &Cursor) -> Option<Instruction> {
+        self.function(cursor.frame)?.get(cursor.index).copied()
+    }
+
+    fn function(&mut self, frame: usize) -> Option<Rc<Function>> {
+        let (memory, at) = (self.target.memory, self.frames.get(frame)?);
+        let read = || {
+            let (start, end) = at.function?;
+            Function::read(memory, start, end).map(Rc::new)
+        };
+        self.functions.entry(frame).or_insert_with(read).clone()
+    }
+
+    /// The value of a register before the instruction at the cursor.
+    pub fn register(&mut self, cursor: &Cursor, register: Register) -> Value {
+        let Some(number) = dwarf(register).filter(|number| *number < REGISTERS) else {
+            return Value::default();
+        };
+        let value = self.wide(cursor, number);
+        match register.size() {
+            8 => value,
+            4 => value.map(|number| number & 0xffff_ffff),
+            _ => Value::default(),
+        }
+    }
+
+    fn wide(&mut self, cursor: &Cursor, number: u16) -> Value {
+        let live = self.live(cursor, number);
+        let mut best = Value {
+            number: live,
+            loads: Vec::new(),
+            only: live.is_some(),
+        };
+        if self.depth >= MAX_DEPTH || number == STACK_POINTER {
+            return best;
+        }
+        self.depth += 1;
+        let sites = self.sites(cursor, Wanted::Register(number));
+        let only = sites.len() == 1;
+        let here = cursor.shift_of(number);
+        for site in sites.into_iter().take(MAX_SITES) {
+            let mut value = match site {
+                Site::Instruction(at, behind) => {
+                    let steps = here.wrapping_sub(behind);
+                    self.defined(&at, number)
+                        .map(|value| value.wrapping_add_signed(steps))
+                }
+                Site::Entry(at) => self.before_entry(&at, number),
+            };
+            if !only {
+                value.only = false;
+                value.loads.iter_mut().for_each(|load| load.direct = false);
+            }
+            let agrees = value.number.is_some() && (live.is_none() || live == value.number);
+            if agrees {
+                best = value;
+                break;
+            }
+            // The load is the right one, perhaps, but the pointer that it used is lost.
+            if best.loads.is_empty()
+                && let Some(load) = value.loads.into_iter().next()
+            {
+                best.loads = vec![Load {
+                    at: None,
+                    base: None,
+                    direct: false,
+                    ..load
+                }];
+            }
+        }
+        self.depth -= 1;
+        best
+    }
+
+    /// What the register holds by what the frame has in it, if nothing set it in between.
+    fn live(&self, cursor: &Cursor, number: u16) -> Option<u64> {
+        if cursor.written >> number & 1 == 1 {
+            return None;
+        }
+        let value = match &self.innermost {
+            Some((frame, registers)) if *frame == cursor.frame => registers.get(number),
+            _ if code::is_kept(number) => self.frames.get(cursor.frame)?.registers.get(number),
+            _ => None,
+        };
+        value.map(|value| value.wrapping_add_signed(cursor.shift_of(number)))
+    }
+
+    /// Where the value was made that is found at the cursor, on each way that leads there.
+    fn sites(&mut self, cursor: &Cursor, wanted: Wanted) -> Vec<Site> {
+        let Some(function) = self.function(cursor.frame) else {
+            return Vec::new();
+        };
+        let mut sites = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut waiting = VecDeque::from([cursor.clone()]);
+        while let Some(at) = waiting.pop_front() {
+            if at.index == 0 {
+                sites.push(Site::Entry(at.clone()));
+            }
+            for index in function.before(at.index) {
+                self.steps += 1;
+                if self.steps > MAX_STEPS {
+                    return Vec::new();
+                }
+                let Some(instruction) = function.get(index) else {
+                    continue;
+                };
+                let before = at.over(index, instruction, function.changes(index));
+                let made = match wanted {
+                    Wanted::Register(number) => {
+                        function.changes(index) >> number & 1 == 1
+                            && code::step(instruction, number).is_none()
+                    }
+                    Wanted::Slot(slot) => self.stores_to(&before, instruction, slot),
+                };
+                if made {
+                    let behind = match wanted {
+                        Wanted::Register(number) => at.shift_of(number),
+                        Wanted::Slot(_) => 0,
+                    };
+                    sites.push(Site::Instruction(before, behind));
+                } else if seen.insert(index) {
+                    waiting.push_back(before);
+                }
+            }
+        }
+        sites
+    }
+
+    /// Whether an instruction stores to a slot of its frame.
+    fn stores_to(&self, cursor: &Cursor, instruction: &Instruction, slot: Address) -> bool {
+        let base = instruction.memory_base();
+        instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op0_kind() == OpKind::Memory
+            && matches!(base, Register::RSP | Register::RBP)
+            && instruction.memory_index() == Register::None
+            && dwarf(base).is_some_and(|number| {
+                let base = self.live(cursor, number);
+                let at = base.map(|base| base.wrapping_add(instruction.memory_displacement64()));
+                at == Some(slot.get())
+            })
+    }
+
+    /// The value that the instruction at the cursor gives a register.
+    fn defined(&mut self, cursor: &Cursor, number: u16) -> Value {
+        let Some(instruction) = self.instruction(cursor) else {
+            return Value::default();
+        };
+        let register = instruction.op0_register();
+        if code::is_call(&instruction)
+            || instruction.op0_kind() != OpKind::Register
+            || dwarf(register) != Some(number)
+        {
+            return Value::default();
+        }
+        let narrow = |value: Value| match register.size() {
+            8 => value,
+            4 => value.map(|number| number & 0xffff_ffff),
+            _ => Value::default(),
+        };
+        let source = instruction.op1_kind();
+        let immediate = instruction.try_immediate(1).ok();
+        let value = match (instruction.mnemonic(), source) {
+            (Mnemonic::Mov, OpKind::Register) => {
+                self.register(cursor, instruction.op1_register())
+            }
+            (Mnemonic::Mov | Mnemonic::Movzx, OpKind::Memory) => self.load(cursor, &instruction),
+            (Mnemonic::Movsxd | Mnemonic::Movsx, OpKind::Memory) => {
+                let bits = 64 - 8 * instruction.memory_size().size().min(8);
+                self.load(cursor, &instruction)
+                    .map(|value| ((value << bits).cast_signed() >> bits).cast_unsigned())
+            }
+            (Mnemonic::Movsxd, OpKind::Register) => self
+                .register(cursor, instruction.op1_register())
+                .map(|value| (((value << 32).cast_signed()) >> 32).cast_unsigned()),
+            (Mnemonic::Mov, _) => immediate.map_or_else(Value::default, Value::known),
+            (Mnemonic::Lea, _) => self.address(cursor, &instruction),
+            (Mnemonic::Xor | Mnemonic::Sub, OpKind::Register)
+                if instruction.op1_register() == register =>
+            {
+                Value::known(0)
+            }
+            (Mnemonic::And, kind) if kind != OpKind::Register && kind != OpKind::Memory => {
+                match immediate {
+                    Some(mask) => self.register(cursor, register).map(|value| value & mask),
+                    None => Value::default(),
+                }
+            }
+            (Mnemonic::Add, OpKind::Register | OpKind::Memory) => {
+                let first = self.register(cursor, register);
+                let second = match source {
+                    OpKind::Memory => self.load(cursor, &instruction),
+                    _ => self.register(cursor, instruction.op1_register()),
+                };
+                sum(first, second, 1)
+            }
+            _ => Value::default(),
+        };
+        narrow(value)
+    }
+
+    /// The value of the word that an instruction reads.
+    pub fn load(&mut self, cursor: &Cursor, instruction: &Instruction) -> Value {
+        let bytes = u64::try_from(instruction.memory_size().size()).unwrap_or(0);
+        let base = instruction.memory_base();
+        let displacement = instruction.memory_displacement64();
+        let is_fixed = instruction.is_ip_rel_memory_operand() || base == Register::None;
+        let address = self.address(cursor, instruction);
+        let first = match is_fixed {
+            true => None,
+            false => address
+                .number
+                .map(|at| Address::new(at.wrapping_sub(displacement))),
+        };
+        let at = address.number.map(Address::new);
+        let load = Load {
+            at,
+            base: first,
+            displacement: if is_fixed {
+                0
+            } else {
+                displacement.cast_signed()
+            },
+            holder: holder(instruction, &address),
+            bytes,
+            instruction: Address::new(instruction.ip()),
+            frame: cursor.frame,
+            direct: address.only && cursor.sure && !cursor.called,
+        };
+        let number = at.and_then(|at| read_sized(self.target.memory, at, bytes));
+        let mut loads = vec![load];
+        let mut only = address.only;
+        let slot = at.filter(|at| bytes == 8 && self.is_slot(cursor, base, *at));
+        match slot {
+            Some(slot) => {
+                let stored = self.stored(cursor, slot, number);
+                only &= stored.only;
+                loads.extend(stored.loads);
+            }
+            None => loads.extend(address.loads),
+        }
+        Value {
+            number,
+            loads,
+            only,
+        }
+    }
+
+    /// What was stored to a slot that holds `number`.
+    fn stored(&mut self, cursor: &Cursor, slot: Address, number: Option<u64>) -> Value {
+        if self.depth >= MAX_DEPTH {
+            return Value::default();
+        }
+        self.depth += 1;
+        let sites = self.sites(cursor, Wanted::Slot(slot));
+        let count = sites.len();
+        let mut found = Value {
+            only: true,
+            ..Value::default()
+        };
+        for site in sites.into_iter().take(MAX_SITES) {
+            let Site::Instruction(at, _) = site else {
+                continue;
+            };
+            let Some(store) = self.instruction(&at) else {
+                continue;
+            };
+            let mut value = match store.op1_kind() {
+                OpKind::Register => self.register(&at, store.op1_register()),
+                _ => store
+                    .try_immediate(1)
+                    .map_or_else(|_| Value::default(), Value::known),
+            };
+            // What is on the stack now is what counts: a store of another value is not the last one.
+            if value.number == number && number.is_some() {
+                if count != 1 {
+                    value.loads.iter_mut().for_each(|load| load.direct = false);
+                }
+                found.loads = value.loads;
+                break;
+            }
+            if found.loads.is_empty()
+                && let Some(load) = value.loads.into_iter().next()
+            {
+                found.loads = vec![Load {
+                    at: None,
+                    base: None,
+                    direct: false,
+                    ..load
+                }];
+            }
+        }
+        self.depth -= 1;
+        found
+    }
+
+    /// Whether a word that is addressed by the stack or frame pointer is a slot of the frame.
+    fn is_slot(&self, cursor: &Cursor, base: Register, at: Address) -> bool {
+        let Some(frame) = self.frames.get(cursor.frame) else {
+            return false;
+        };
+        let below = frame.sp.get().saturating_sub(MAX_FRAME);
+        matches!(base, Register::RSP | Register::RBP)
+            && (below..frame.sp.get().saturating_add(MAX_FRAME)).contains(&at.get())
+    }
+
+    /// The address of an instruction's memory.
+    fn address(&mut self, cursor: &Cursor, instruction: &Instruction) -> Value {
+        if instruction.is_ip_rel_memory_operand() {
+            return Value::known(instruction.ip_rel_memory_address());
+        }
+        if matches!(instruction.memory_segment(), Register::FS | Register::GS) {
+            return Value::default();
+        }
+        let displacement = Value::known(instruction.memory_displacement64());
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let mut value = match base {
+            Register::None => displacement,
+            base => sum(self.register(cursor, base), displacement, 1),
+        };
+        if index != Register::None {
+            let index = self.register(cursor, index);
+            value = sum(value, index, u64::from(instruction.memory_index_scale()));
+        }
+        value
+    }
+
+    /// The value of a register when a function was entered: its caller's.
+    fn before_entry(&mut self, cursor: &Cursor, number: u16) -> Value {
+        match self.call_into(cursor) {
+            Some(outer) => self.wide(&outer, number),
+            None => Value::default(),
+        }
+    }
+
+    /// The call that entered the function of a cursor.
+    fn call_into(&mut self, cursor: &Cursor) -> Option<Cursor> {
+        let frame = cursor.frame.checked_add(1)?;
+        let outer = self.frames.get(frame)?;
+        if outer.interrupted || outer.trust != FrameTrust::Cfi {
+            return None;
+        }
+        let entered = self.function(cursor.frame)?.start;
+        let function = self.function(frame)?;
+        let index = function.ending_at(outer.pc)?;
+        let call = function.get(index)?;
+        code::is_call(call).then_some(())?;
+        let leads_there = self.target_of(call) == Some(entered);
+        Some(Cursor {
+            called: cursor.called,
+            sure: cursor.sure && leads_there,
+            ..Cursor::new(frame, index)
+        })
+    }
+
+    /// Where a call of a fixed place ends: behind the linkage table, if it goes there.
+    fn target_of(&self, call: &Instruction) -> Option<Address> {
+        const STUB_BYTES: u64 = 16;
+        if call.flow_control() != FlowControl::Call {
+            return None;
+        }
+        let target = Address::new(call.near_branch_target());
+        let stub = Function::read(
+            self.target.memory,
+            target,
+            target.checked_add(STUB_BYTES)?,
+        )?;
+        let jump = (0..3).find_map(|index| {
+            let found = stub.get(index)?;
+            let is_jump = found.flow_control() == FlowControl::IndirectBranch
+                && found.is_ip_rel_memory_operand();
+            is_jump.then_some(found.ip_rel_memory_address())
+        });
+        match jump {
+            Some(slot) => (self.target.memory)
+                .read_pointer(Address::new(slot))
+                .ok(),
+            None => Some(target),
+        }
+    }
+}
+
+impl Cursor {
+    fn new(frame: usize, index: usize) -> Self {
+        Self {
+            frame,
+            index,
+            written: 0,
+            shift: [0; 16],
+            called: false,
+            sure: true,
+        }
+    }
+
+    fn shift_of(&self, number: u16) -> i64 {
+        self.shift.get(usize::from(number)).copied().unwrap_or(0)
+    }
+
+    /// The place before an instruction that leads here.
+    fn over(&self, index: usize, instruction: &Instruction, changes: u32) -> Self {
+        let mut before = self.clone();
+        before.index = index;
+        before.called |= code::is_call(instruction);
+        for number in (0..REGISTERS).filter(|number| changes >> number & 1 == 1) {
+            match code::step(instruction, number) {
+                Some(step) => {
+                    if let Some(shift) = before.shift.get_mut(usize::from(number)) {
+                        *shift = shift.wrapping_sub(step);
+                    }
+                }
+                None => before.written |= 1 << number,
+            }
+        }
+        before
+    }
+}
+
+/// The sum of two values. What was loaded for the first counts, or for the second if nothing was.
+fn sum(first: Value, second: Value, scale: u64) -> Value {
+    let number = first.number.zip(second.number);
+    Value {
+        number: number.map(|(a, b)| a.wrapping_add(b.wrapping_mul(scale))),
+        only: first.only && second.only,
+        loads: if first.loads.is_empty() {
+            second.loads
+        } else {
+            first.loads
+        },
+    }
+}
+
+/// What held the pointer of a load.
+fn holder(instruction: &Instruction, address: &Value) -> String {
+    let slot = address
+        .loads
+        .first()
+        .map(|load| load.holder.as_str())
+        .filter(|holder| holder.starts_with('['));
+    if let Some(slot) = slot {
+        return slot.to_owned();
+    }
+    match code::name(instruction.memory_base()) {
+        Some(name @ ("rsp" | "rbp")) => {
+            let displacement = instruction.memory_displacement64().cast_signed();
+            let sign = if displacement < 0 { '-' } else { '+' };
+            format!("[{name}{sign}{:#x}]", displacement.unsigned_abs())
+        }
+        Some(name) => name.to_owned(),
+        None => "a fixed address".to_owned(),
+    }
+}

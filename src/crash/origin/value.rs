@@ -1,0 +1,31 @@
+//! A value as far as it could be told.
+
+use super::Load;
+
+/// A value, and how the program got it.
+#[derive(Clone, Debug, Default)]
+pub struct Value {
+    /// It; `None` if it could not be told.
+    pub number: Option<u64>,
+    /// The loads that made it, the last one first.
+    pub loads: Vec<Load>,
+    /// No other way leads to it.
+    pub only: bool,
+}
+
+impl Value {
+    /// A value that is known, wherever it came from.
+    pub fn known(number: u64) -> Self {
+        Self {
+            number: Some(number),
+            loads: Vec::new(),
+            only: true,
+        }
+    }
+
+    /// The same value, changed.
+    pub fn map(mut self, change: impl FnOnce(u64) -> u64) -> Self {
+        self.number = self.number.map(change);
+        self
+    }
+}
