@@ -31,12 +31,18 @@ pub struct Load {
     pub displacement: i64,
     /// The register or slot that held the pointer, as the code names it.
     pub holder: String,
+    /// Where that stands, if it is a slot in memory.
+    pub held_at: Option<Address>,
+    /// The word itself is a slot of its frame.
+    pub is_slot: bool,
     /// Bytes that were loaded.
     pub bytes: u64,
     /// The instruction that loaded it.
     pub instruction: Address,
     /// Index of its frame.
     pub frame: usize,
+    /// The function of that frame, where its name is known.
+    pub function: Option<String>,
     /// No other way leads from this load to the crash, and nothing was called on it: the word is as it was loaded.
     pub direct: bool,
 }
@@ -84,7 +90,15 @@ pub(super) fn read(
         Some(_) => of_instruction(&mut trace, frame),
         None => of_call(&mut trace, frame),
     };
-    found.unwrap_or_default()
+    let mut found = found.unwrap_or_default();
+    for load in found.iter_mut().flat_map(|origin| &mut origin.loads) {
+        let frame = frames.get(load.frame);
+        load.function = frame.and_then(|frame| {
+            let name = session.debug_info().function_at(frame.module?, frame.lookup)?;
+            Some(name.name)
+        });
+    }
+    found
 }
 
 /// The registers of the instruction's memory, and what it calls.

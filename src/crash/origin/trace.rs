@@ -333,6 +333,9 @@ impl<'t> Trace<'t> {
                 displacement.cast_signed()
             },
             holder: holder(instruction, &address),
+            held_at: address.loads.first().filter(|load| load.is_slot).and_then(|load| load.at),
+            is_slot: false,
+            function: None,
             bytes,
             instruction: Address::new(instruction.ip()),
             frame: cursor.frame,
@@ -344,6 +347,7 @@ impl<'t> Trace<'t> {
         let slot = at.filter(|at| bytes == 8 && self.is_slot(cursor, base, *at));
         match slot {
             Some(slot) => {
+                loads.iter_mut().for_each(|load| load.is_slot = true);
                 let stored = self.stored(cursor, slot, number);
                 only &= stored.only;
                 loads.extend(stored.loads);
