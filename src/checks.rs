@@ -18,6 +18,8 @@ mod join;
 mod last_words;
 mod link_damage;
 mod metadata;
+pub mod residue;
+pub mod values;
 mod wording;
 
 use heaps::anomaly::Anomaly;

@@ -24,7 +24,7 @@ pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords};
 
-use crate::corefile::{SIGSEGV, SignalInfo};
+use crate::corefile::{SIGBUS, SIGSEGV, SignalInfo};
 use crate::session::Session;
 
 /// How the process died.
@@ -38,6 +38,8 @@ pub struct Crash {
     pub handled: Option<SignalInfo>,
     /// The instruction at fault; `None` for a signal that no instruction raises.
     pub instruction: Option<Instruction>,
+    /// It died of an access to memory, or of going where no code is: SIGSEGV or SIGBUS of its own.
+    pub is_by_memory: bool,
     /// How the program got the values that the fault is about.
     pub origins: Vec<origin::Origin>,
     /// What glibc wrote before it aborted.
@@ -73,11 +75,13 @@ pub fn read(session: &Session) -> Option<Crash> {
         });
     let aborted = signal.is_abort() || first.is_abort();
 
-    let origins = match first.is_fault() {
+    let is_by_memory = first.is_fault() && matches!(first.signal, SIGSEGV | SIGBUS);
+    let origins = match is_by_memory {
         true => origin::read(session, 0, frame, instruction.as_ref()),
         false => Vec::new(),
     };
     Some(Crash {
+        is_by_memory,
         origins,
         call: argument::read(session, 0, frame),
         thread: 0,

@@ -14,71 +14,45 @@
 mod lost;
 mod words;
 
-use heaps::allocators::{Residue, Standing};
-use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt, Target};
+use heaps::allocators::Residue;
+use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
+use heaps::target::{Address, Target};
 
 use super::finding::{Confidence, Finding, FindingKind, Location};
+use super::residue::{self, Freed, Read};
 use super::{Subject, Verdict, wording};
-use crate::analysis::{Analysis, HeapAnalysis};
-use crate::crash::Crash;
-use crate::crash::origin::{Load, Origin};
+use crate::analysis::Analysis;
+use crate::crash::origin::{Load, Origin, Role};
+use crate::crash::{Access, Crash};
 
 /// A read of a free block that led to the crash.
 struct Use<'a> {
-    /// Index of the heap in the analysis.
-    index: usize,
-    heap: &'a HeapAnalysis<'a>,
-    block: Block,
-    /// The list that holds it, where one does.
-    standing: Option<Standing>,
     /// The word that was read.
-    at: Address,
-    /// Its bytes, and what they hold.
-    bytes: u64,
-    word: u64,
-    /// What it is, where the allocator wrote it.
-    residue: Option<Residue>,
+    freed: Freed<'a>,
+    /// What it became, in the end.
+    origin: Option<&'a Origin>,
     /// The load, where the code tells it.
     load: Option<&'a Load>,
-    /// What the pointer was that led to the block.
+    /// The pointer that led to the block.
     pointer: Address,
     confidence: Confidence,
 }
 
-/// What a load says.
-enum Judged<'a> {
-    /// It read a free block.
-    Free(Box<Use<'a>>),
-    /// It read a block that is in use.
-    InUse,
-    /// Neither is known.
-    Nothing,
-}
-
 /// Adds the use of a free block that the process died of, if it died of one.
-pub fn explain(
-    target: Target<'_>,
-    analysis: &Analysis<'_>,
-    crash: &Crash,
-    verdict: &mut Verdict,
-) {
-    if crash.origins.is_empty() || is_in_allocator(target, analysis, crash) {
+pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    if !crash.is_by_memory || is_in_allocator(target, analysis, crash) {
         return;
     }
-    let found = (crash.origins.iter())
-        .find_map(|origin| read(target, analysis, origin).map(|found| (origin, found)));
-    let found = found.or_else(|| {
-        let mut origins = crash.origins.iter();
-        origins.find_map(|origin| {
-            lost::find(target, analysis, crash, origin).map(|found| (origin, found))
-        })
-    });
-    let Some((origin, found)) = found else {
+    let origins = || crash.origins.iter();
+    let found = origins()
+        .find_map(|origin| read(target, analysis, origin))
+        .or_else(|| origins().find_map(|origin| named(target, analysis, crash, origin)))
+        .or_else(|| origins().find_map(|origin| lost::find(target, analysis, crash, origin)))
+        .or_else(|| lost::jump(target, analysis, crash));
+    let Some(found) = found else {
         return;
     };
-    verdict.findings.push(finding(target, origin, &found));
+    verdict.findings.push(finding(target, crash, &found));
     verdict
         .findings
         .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
@@ -87,7 +61,10 @@ pub fn explain(
 /// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
 fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
     let frames = target.threads.frames(crash.thread);
-    let first = crash.origins.first().map_or(0, |origin| origin.frame);
+    let first = crash
+        .origins
+        .first()
+        .map_or(crash.frame, |origin| origin.frame);
     analysis.heaps.iter().any(|heap| {
         let module = Some(heap.identity.module);
         let mut own = (frames.iter().skip(first))
@@ -101,111 +78,77 @@ fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -
 }
 
 /// The first load of a free block on the way of a value, as the program came by it.
-fn read<'a>(
-    target: Target<'_>,
-    analysis: &'a Analysis<'a>,
-    origin: &'a Origin,
-) -> Option<Use<'a>> {
+fn read<'a>(target: Target<'_>, analysis: &'a Analysis<'a>, origin: &'a Origin) -> Option<Use<'a>> {
     (0..origin.loads.len()).rev().find_map(|index| {
         let load = origin.loads.get(index)?;
-        match judge(target, analysis, load) {
-            Judged::Free(mut found) => {
-                let direct = origin.loads.get(..=index)?.iter().all(|load| load.direct);
-                let tells = found.residue.is_some_and(Residue::tells);
-                found.confidence = match (tells, direct) {
-                    (true, _) => Confidence::Certain,
-                    (false, true) => Confidence::Likely,
-                    // The word may have been read before the block was freed.
-                    (false, false) => return None,
-                };
-                Some(*found)
-            }
-            Judged::InUse | Judged::Nothing => None,
-        }
+        let Read::Free(freed) = residue::at(target, analysis, load.at?, load.bytes, None) else {
+            return None;
+        };
+        let direct = origin.loads.get(..=index)?.iter().all(|load| load.direct);
+        let tells = freed.residue.is_some_and(Residue::tells);
+        let confidence = match (tells, direct) {
+            (true, _) => Confidence::Certain,
+            (false, true) => Confidence::Likely,
+            // The word may have been read before the block was freed.
+            (false, false) => return None,
+        };
+        // An index may lead from one block into another one.
+        let leads_there = |pointer: &Address| {
+            let found = freed.heap.map.block_at(*pointer);
+            found.is_some_and(|(block, _)| block.id == freed.block.id)
+        };
+        Some(Use {
+            freed,
+            origin: Some(origin),
+            load: Some(load),
+            pointer: load.base.filter(leads_there).unwrap_or(freed.at),
+            confidence,
+        })
     })
 }
 
-/// What a load read.
-fn judge<'a>(target: Target<'_>, analysis: &'a Analysis<'a>, load: &'a Load) -> Judged<'a> {
-    let Some(at) = load.at else {
-        return Judged::Nothing;
-    };
-    let pointer = load.base.unwrap_or(at);
-    match look(target, analysis, at, load.bytes) {
-        Judged::Free(found) => {
-            // An index may lead from one block into another one.
-            let inside = |pointer: Address| {
-                let found = found.heap.map.block_at(pointer);
-                found.map(|(block, _)| block.id)
-            };
-            let pointer = match inside(pointer) == Some(found.block.id) {
-                true => pointer,
-                false => at,
-            };
-            Judged::Free(Box::new(Use {
-                load: Some(load),
-                pointer,
-                ..*found
-            }))
-        }
-        other => other,
-    }
-}
-
-/// What stands at an address, if it is in a block.
-fn look<'a>(
+/// A register that names a free block, and that an index led away from: the address at fault was made from it.
+fn named<'a>(
     target: Target<'_>,
     analysis: &'a Analysis<'a>,
-    at: Address,
-    bytes: u64,
-) -> Judged<'a> {
-    for (index, heap) in analysis.heaps.iter().enumerate() {
-        let Some((block, offset)) = heap.map.block_at(at) else {
-            continue;
-        };
-        if heap.map.state(block.id) == BlockState::InUse {
-            return Judged::InUse;
-        }
-        let Some(word) = value_at(target, at, bytes) else {
-            return Judged::Nothing;
-        };
-        let standing = heap.heap.standing(&heap.map, block);
-        let list = standing.map(|standing| standing.list);
-        let residue = heap
-            .heap
-            .residue(&heap.map, block, (offset, bytes), word, list);
-        return Judged::Free(Box::new(Use {
-            index,
-            heap,
-            block,
-            standing,
-            at,
-            bytes,
-            word,
-            residue,
-            load: None,
-            pointer: at,
-            confidence: Confidence::Suspected,
-        }));
-    }
-    Judged::Nothing
+    crash: &Crash,
+    origin: &'a Origin,
+) -> Option<Use<'a>> {
+    let operand = crash.instruction.as_ref()?.operands.first()?;
+    let is_part = |name: &str| {
+        operand
+            .registers
+            .iter()
+            .any(|register| register.name == name)
+    };
+    let is_indexed = operand.registers.len() == 2
+        && origin.role == Role::Address
+        && origin.register.is_some_and(is_part);
+    let pointer = Address::new(origin.value);
+    let Read::Free(freed) = residue::at(target, analysis, pointer, 8, None) else {
+        return None;
+    };
+    (is_indexed && freed.standing.is_some()).then_some(Use {
+        freed,
+        origin: Some(origin),
+        load: None,
+        pointer,
+        confidence: Confidence::Likely,
+    })
 }
 
-fn value_at(target: Target<'_>, at: Address, bytes: u64) -> Option<u64> {
-    match bytes {
-        8 => target.memory.read_u64(at).ok(),
-        4 => target.memory.read_u32(at).ok().map(u64::from),
-        2 => target.memory.read_u16(at).ok().map(u64::from),
-        1 => target.memory.read_u8(at).ok().map(u64::from),
-        _ => None,
-    }
+/// What the instruction at fault did.
+fn access(crash: &Crash) -> Option<Access> {
+    let instruction = crash.instruction.as_ref()?;
+    instruction.operands.first().map(|operand| operand.access)
 }
 
 /// The finding of a use.
-fn finding(target: Target<'_>, origin: &Origin, found: &Use<'_>) -> Finding {
+fn finding(target: Target<'_>, crash: &Crash, found: &Use<'_>) -> Finding {
+    let freed = found.freed;
     let anomaly = Anomaly::new(AnomalyKind::Metadata {
-        of: found.block.address,
-        at: found.at,
+        of: freed.block.address,
+        at: freed.at,
         what: "a word of a free block",
         expected: "that nobody reads it".into(),
         found: "the value that the program died of".into(),
@@ -213,28 +156,25 @@ fn finding(target: Target<'_>, origin: &Origin, found: &Use<'_>) -> Finding {
     });
     let subject = Subject {
         target,
-        index: found.index,
-        heap: found.heap,
+        index: freed.index,
+        heap: freed.heap,
         anomaly: &anomaly,
     };
-    let message = words::message(origin, found);
+    let message = words::message(found, access(crash));
     // What was merged into something larger is told by the pointer that the program has.
-    let is_whole = found.standing.is_some_and(|standing| {
-        !matches!(
-            standing.list.holder,
-            heaps::anomaly::HolderKind::Bin | heaps::anomaly::HolderKind::SpanList
-        )
-    });
+    let is_whole = freed
+        .standing
+        .is_some_and(|standing| standing.list.holder != HolderKind::Bin);
     let at = match is_whole {
-        true => found.block.address,
+        true => freed.block.address,
         false => found.pointer,
     };
     let kind = FindingKind::DanglingReference;
-    let mut finding = wording::finding(subject, kind, at, Some(found.block), message);
+    let mut finding = wording::finding(subject, kind, at, Some(freed.block), message);
     finding.confidence = found.confidence;
     finding.evidence = vec![words::evidence(found)];
     finding.evidence.extend(words::holder(found, target));
-    finding.locations = found
+    finding.locations = freed
         .standing
         .map(|standing| Location {
             list: standing.list,
@@ -242,7 +182,7 @@ fn finding(target: Target<'_>, origin: &Origin, found: &Use<'_>) -> Finding {
         })
         .into_iter()
         .collect();
-    finding.next_steps = words::next_steps(origin, found);
+    finding.next_steps = words::next_steps(found);
     wording::values_first(target, &mut finding.evidence);
     finding
 }

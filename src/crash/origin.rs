@@ -67,8 +67,12 @@ pub struct Origin {
     pub value: u64,
     /// The loads that made it, the last one first.
     pub loads: Vec<Load>,
+    /// It was made from what a call returned: the first argument of that call.
+    pub given: Option<Address>,
     /// Index of the frame whose code used it.
     pub frame: usize,
+    /// The function of that frame, where its name is known.
+    pub function: Option<String>,
     /// The instruction that used it.
     pub instruction: Address,
 }
@@ -91,12 +95,18 @@ pub(super) fn read(
         None => of_call(&mut trace, frame),
     };
     let mut found = found.unwrap_or_default();
-    for load in found.iter_mut().flat_map(|origin| &mut origin.loads) {
-        let frame = frames.get(load.frame);
-        load.function = frame.and_then(|frame| {
-            let name = session.debug_info().function_at(frame.module?, frame.lookup)?;
-            Some(name.name)
-        });
+    let name = |frame: usize| {
+        let frame = frames.get(frame)?;
+        let name = session
+            .debug_info()
+            .function_at(frame.module?, frame.lookup)?;
+        Some(name.name)
+    };
+    for origin in &mut found {
+        origin.function = name(origin.frame);
+        for load in &mut origin.loads {
+            load.function = name(load.frame);
+        }
     }
     found
 }
@@ -114,7 +124,9 @@ fn of_instruction(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
                 register: register.and_then(code::name),
                 value: number,
                 loads: value.loads,
+                given: value.given.map(Address::new),
                 frame,
+                function: None,
                 instruction: at,
             });
         }
@@ -158,7 +170,9 @@ fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
             register: register.and_then(code::name),
             value: target.get(),
             loads: value.loads,
+            given: value.given.map(Address::new),
             frame: frame.saturating_add(1),
+            function: None,
             instruction: Address::new(instruction.ip()),
         }]
     })

@@ -25,7 +25,7 @@ pub use finding::{
 pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
 pub use process::{
     AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
+    MemoryOperand, Module, OmittedFrames, Process, RegisterMeaning, SystemInfo, Thread,
 };
 
 /// The version of this schema.

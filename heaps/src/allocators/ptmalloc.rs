@@ -34,7 +34,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled, Standing,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
+    Standing,
 };
 use crate::anomaly::ListRef;
 use crate::list::{FreeList, ListWalk};

@@ -30,7 +30,8 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled, Standing,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
+    Standing,
 };
 use crate::anomaly::{AnomalyKind, HolderKind, ListRef};
 use crate::list::{FreeList, Links, ListWalk};

@@ -1,46 +1,51 @@
 //! A use of a free block in words.
 
-use heaps::allocators::Residue;
 use heaps::anomaly::{HolderKind, ListRef};
-use heaps::target::{Address, MemoryExt, Target};
+use heaps::target::{MemoryExt, Target};
 
 use super::Use;
 use crate::checks::finding::Evidence;
-use crate::checks::wording;
-use crate::crash::origin::{Origin, Role};
+use crate::checks::{residue, wording};
+use crate::crash::Access;
+use crate::crash::origin::Role;
 
 /// What happened, in one sentence.
-pub fn message(origin: &Origin, found: &Use<'_>) -> String {
-    let what = place(found);
-    let (at, offset) = (found.pointer, offset_in(found));
-    let object = match at == found.block.address || offset.is_none() {
-        true => String::new(),
-        false => format!(" (the object at {at})"),
+pub fn message(found: &Use<'_>, access: Option<Access>) -> String {
+    let (freed, pointer) = (found.freed, found.pointer);
+    let is_array = found.load.is_none() && freed.at.get() == found.value();
+    let deed = deed(found, access);
+    let place = place(found);
+    if is_array {
+        return format!("{place} was used after it was freed: {deed}");
+    }
+    let base = match freed.standing {
+        Some(_) => freed.block.address,
+        None => pointer,
     };
-    let word = match found.residue {
-        Some(residue) => meaning(residue, found.word),
-        None => format!("what was left there, {:#x}", found.word),
+    let at = match freed.at.offset_from(base) {
+        Some(0) => base.to_string(),
+        Some(offset) => format!("{base}+{offset:#x}"),
+        None => freed.at.to_string(),
     };
-    format!(
-        "{what}{object} was used after it was freed: the {} at {} is {word}; {}",
-        if found.bytes == 8 { "word" } else { "value" },
-        position(found),
-        deed(origin, found),
-    )
+    let word = match freed.residue {
+        Some(what) => residue::meaning(what, freed.word),
+        None => format!("{:#x}, as the program left it", freed.word),
+    };
+    let noun = if freed.bytes == 8 { "word" } else { "value" };
+    format!("{place} was used after it was freed: the {noun} at {at} is {word}; {deed}")
 }
 
 /// The block and who holds it.
 fn place(found: &Use<'_>) -> String {
-    let block = found.block;
-    let (address, bytes) = (block.address, block.bytes);
-    match found.standing {
+    let (address, bytes) = (found.freed.block.address, found.freed.block.bytes);
+    match found.freed.standing {
         Some(standing) => format!(
             "the block {address} of {bytes} bytes, {} of the {},",
             ordinal(&standing.list, standing.position),
             wording::list(&standing.list)
         ),
         None => format!(
-            "the memory of {}, which is part of {bytes} free bytes at {address},",
+            "the memory at {}, part of {bytes} free bytes at {address},",
             found.pointer
         ),
     }
@@ -54,97 +59,72 @@ fn ordinal(list: &ListRef, position: u64) -> String {
     }
 }
 
-fn offset_in(found: &Use<'_>) -> Option<u64> {
-    found.at.offset_from(found.block.address)
-}
-
-/// `0x55..+0x8`.
-fn position(found: &Use<'_>) -> String {
-    let base = match found.standing {
-        Some(_) => found.block.address,
-        None => found.pointer,
-    };
-    match found.at.offset_from(base) {
-        Some(0) => base.to_string(),
-        Some(offset) => format!("{base}+{offset:#x}"),
-        None => found.at.to_string(),
+impl Use<'_> {
+    /// The value that the crash is about.
+    fn value(&self) -> u64 {
+        self.origin.map_or(self.freed.word, |origin| origin.value)
     }
-}
 
-/// What a word of the allocator's is.
-pub fn meaning(residue: Residue, word: u64) -> String {
-    match residue {
-        Residue::Key => format!("glibc's tcache key ({word:#x}), which stands in cached blocks only"),
-        Residue::Cache => format!("the address of the thread's tcache ({word:#x}), which free wrote there"),
-        Residue::Bin => format!("the address of a bin in glibc's arena ({word:#x}), which free wrote there"),
-        Residue::Filling(byte) => format!("the byte {byte:#x} that freed memory is filled with"),
-        Residue::Link { to, protected, back } => {
-            let which = if back { "link back" } else { "link" };
-            let how = match protected {
-                true => format!("the free list's protected {which} ({word:#x}"),
-                false => format!("the free list's {which} ({word:#x}"),
-            };
-            match (to, protected) {
-                (Some(to), true) => format!("{how}: it stands for {to}, the next free block)"),
-                (Some(_), false) => format!("{how}, another free block)"),
-                (None, true) => format!("{how}: it stands for null, the list's end)"),
-                (None, false) => format!("{how}, the list's end)"),
-            }
-        }
+    /// The frame that read the block.
+    fn frame(&self) -> usize {
+        let origin = self.origin.map_or(0, |origin| origin.frame);
+        self.load.map_or(origin, |load| load.frame)
     }
 }
 
 /// What the program did with it.
-fn deed(origin: &Origin, found: &Use<'_>) -> String {
-    let does = match origin.role {
-        Role::Target => "went on there",
-        Role::Address => "used it as an address",
+fn deed(found: &Use<'_>, access: Option<Access>) -> String {
+    let Some(origin) = found.origin else {
+        return "a jump through it went nowhere".to_owned();
     };
-    match found.load {
-        Some(load) => {
-            let who = load
-                .function
-                .clone()
-                .unwrap_or_else(|| format!("frame {}", load.frame));
-            // The word may have led to the value over others.
-            let is_last = origin
-                .loads
-                .first()
-                .is_some_and(|last| last.instruction == load.instruction && last.at == load.at);
-            match is_last {
-                true => format!("{who} loaded it through {} and {does}", load.holder),
-                false => format!(
-                    "{who} loaded it through {}, and what it led to ended in the crash",
-                    load.holder
-                ),
-            }
+    let does = match (origin.role, access) {
+        (Role::Target, _) => "called it",
+        (Role::Address, Some(Access::Write)) => "wrote through it",
+        (Role::Address, Some(Access::Read)) => "read through it",
+        (Role::Address, _) => "went through it",
+    };
+    let name = |function: &Option<String>, frame: usize| {
+        let name = function.clone();
+        name.unwrap_or_else(|| format!("frame {frame} of the crashing thread"))
+    };
+    let user = name(&origin.function, origin.frame);
+    let Some(load) = found.load else {
+        return format!("{user} {does}");
+    };
+    let reader = name(&load.function, load.frame);
+    let held = &load.holder;
+    // The word may have led to the value over others.
+    let is_last = origin.loads.first() == Some(load);
+    match (is_last, load.frame == origin.frame) {
+        (true, true) => format!("{reader} loaded it through {held} and {does}"),
+        (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
+        (false, _) => {
+            format!("{reader} loaded it through {held}, and {user} died of what it led to")
         }
-        None => format!("the crash is about that value: frame {} {does}", origin.frame),
     }
 }
 
 /// The word that was read.
 pub fn evidence(found: &Use<'_>) -> Evidence {
-    let bytes = u32::try_from(found.bytes.clamp(1, 8)).unwrap_or(8);
+    let freed = found.freed;
     Evidence {
-        at: found.at,
-        bytes,
-        what: match found.residue {
-            Some(_) => "allocator's word in a free block".into(),
-            None => "contents of a free block".into(),
+        at: freed.at,
+        bytes: u32::try_from(freed.bytes.clamp(1, 8)).unwrap_or(8),
+        what: match freed.residue {
+            Some(_) => "the allocator's word in the free block".into(),
+            None => "what the free block still holds".into(),
         },
-        expected: "what the program keeps there: the block is free".into(),
-        found: match found.residue {
-            Some(residue) => format!("{:#x}: {}", found.word, meaning(residue, found.word)),
-            None => format!("{:#x}", found.word),
+        expected: "nobody reads it".into(),
+        found: match freed.residue {
+            Some(what) => format!("{:#x}: {}", freed.word, residue::meaning(what, freed.word)),
+            None => format!("{:#x}", freed.word),
         },
     }
 }
 
 /// The slot that held the pointer, if it was in memory.
 pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
-    let load = found.load?;
-    let at: Address = load.held_at?;
+    let at = found.load?.held_at?;
     let word = target.memory.read_u64(at).ok()?;
     Some(wording::word_evidence(
         at,
@@ -155,19 +135,12 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
 }
 
 /// What a person can do.
-pub fn next_steps(origin: &Origin, found: &Use<'_>) -> Vec<String> {
-    let frame = found.load.map_or(origin.frame, |load| load.frame);
-    let bytes = found.block.bytes;
+pub fn next_steps(found: &Use<'_>) -> Vec<String> {
+    let (frame, pointer) = (found.frame(), found.pointer);
     vec![
         format!(
-            "look at frame {frame} of the crashing thread: the pointer {} outlived its object; find who frees it",
-            found.pointer
+            "look at frame {frame} of the crashing thread: its pointer to {pointer} outlived the object; find who frees it"
         ),
-        match found.standing {
-            Some(_) => format!(
-                "run the same input under AddressSanitizer or valgrind: it prints where the block of {bytes} bytes was freed"
-            ),
-            None => "run the same input under AddressSanitizer or valgrind: it prints where the object was freed".into(),
-        },
+        "run the same input under AddressSanitizer or valgrind: they print where the block was freed".to_owned(),
     ]
 }

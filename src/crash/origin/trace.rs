@@ -15,10 +15,14 @@ use crate::crash::instruction::dwarf;
 const MAX_STEPS: usize = 100_000;
 /// Definitions that are followed into one another.
 const MAX_DEPTH: usize = 24;
+/// Loads of one value that are kept.
+const MAX_LOADS: usize = 32;
 /// Definitions of one value that are tried.
 const MAX_SITES: usize = 8;
 /// Bytes above the stack pointer that are taken for slots of the frame.
 const MAX_FRAME: u64 = 1 << 16;
+/// DWARF number of the register in which a call returns its value.
+const RETURN_VALUE: u16 = 0;
 /// DWARF numbers that are kept track of: the general registers.
 const REGISTERS: u16 = 16;
 
@@ -139,8 +143,8 @@ impl<'t> Trace<'t> {
         let live = self.live(cursor, number);
         let mut best = Value {
             number: live,
-            loads: Vec::new(),
             only: live.is_some(),
+            ..Value::default()
         };
         if self.depth >= MAX_DEPTH || number == STACK_POINTER {
             return best;
@@ -167,6 +171,7 @@ impl<'t> Trace<'t> {
                 best = value;
                 break;
             }
+            best.given = best.given.or(value.given);
             // The load is the right one, perhaps, but the pointer that it used is lost.
             if best.loads.is_empty()
                 && let Some(load) = value.loads.into_iter().next()
@@ -258,6 +263,12 @@ impl<'t> Trace<'t> {
             return Value::default();
         };
         let register = instruction.op0_register();
+        if code::is_call(&instruction) && number == RETURN_VALUE {
+            return Value {
+                given: self.register(cursor, Register::RDI).number,
+                ..Value::default()
+            };
+        }
         if code::is_call(&instruction)
             || instruction.op0_kind() != OpKind::Register
             || dwarf(register) != Some(number)
@@ -272,9 +283,7 @@ impl<'t> Trace<'t> {
         let source = instruction.op1_kind();
         let immediate = instruction.try_immediate(1).ok();
         let value = match (instruction.mnemonic(), source) {
-            (Mnemonic::Mov, OpKind::Register) => {
-                self.register(cursor, instruction.op1_register())
-            }
+            (Mnemonic::Mov, OpKind::Register) => self.register(cursor, instruction.op1_register()),
             (Mnemonic::Mov | Mnemonic::Movzx, OpKind::Memory) => self.load(cursor, &instruction),
             (Mnemonic::Movsxd | Mnemonic::Movsx, OpKind::Memory) => {
                 let bits = 64 - 8 * instruction.memory_size().size().min(8);
@@ -333,7 +342,11 @@ impl<'t> Trace<'t> {
                 displacement.cast_signed()
             },
             holder: holder(instruction, &address),
-            held_at: address.loads.first().filter(|load| load.is_slot).and_then(|load| load.at),
+            held_at: address
+                .loads
+                .first()
+                .filter(|load| load.is_slot)
+                .and_then(|load| load.at),
             is_slot: false,
             function: None,
             bytes,
@@ -354,10 +367,12 @@ impl<'t> Trace<'t> {
             }
             None => loads.extend(address.loads),
         }
+        loads.truncate(MAX_LOADS);
         Value {
             number,
             loads,
             only,
+            given: None,
         }
     }
 
@@ -475,11 +490,7 @@ impl<'t> Trace<'t> {
             return None;
         }
         let target = Address::new(call.near_branch_target());
-        let stub = Function::read(
-            self.target.memory,
-            target,
-            target.checked_add(STUB_BYTES)?,
-        )?;
+        let stub = Function::read(self.target.memory, target, target.checked_add(STUB_BYTES)?)?;
         let jump = (0..3).find_map(|index| {
             let found = stub.get(index)?;
             let is_jump = found.flow_control() == FlowControl::IndirectBranch
@@ -487,9 +498,7 @@ impl<'t> Trace<'t> {
             is_jump.then_some(found.ip_rel_memory_address())
         });
         match jump {
-            Some(slot) => (self.target.memory)
-                .read_pointer(Address::new(slot))
-                .ok(),
+            Some(slot) => (self.target.memory).read_pointer(Address::new(slot)).ok(),
             None => Some(target),
         }
     }
@@ -530,17 +539,16 @@ impl Cursor {
     }
 }
 
-/// The sum of two values. What was loaded for the first counts, or for the second if nothing was.
-fn sum(first: Value, second: Value, scale: u64) -> Value {
+/// The sum of two values: what was loaded for either has made it.
+fn sum(mut first: Value, second: Value, scale: u64) -> Value {
     let number = first.number.zip(second.number);
+    first.loads.extend(second.loads);
+    first.loads.truncate(MAX_LOADS);
     Value {
         number: number.map(|(a, b)| a.wrapping_add(b.wrapping_mul(scale))),
         only: first.only && second.only,
-        loads: if first.loads.is_empty() {
-            second.loads
-        } else {
-            first.loads
-        },
+        given: first.given.or(second.given),
+        ..first
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Value {
     pub number: Option<u64>,
     /// The loads that made it, the last one first.
     pub loads: Vec<Load>,
+    /// A call returned it: the first argument of that call.
+    pub given: Option<u64>,
     /// No other way leads to it.
     pub only: bool,
 }
@@ -18,8 +20,8 @@ impl Value {
     pub fn known(number: u64) -> Self {
         Self {
             number: Some(number),
-            loads: Vec::new(),
             only: true,
+            ..Self::default()
         }
     }
 

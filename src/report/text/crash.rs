@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Hex, MemoryOperand, Report};
+use crate::report::schema::{Hex, MemoryOperand, RegisterMeaning, Report};
 
 use super::page::{Page, Role};
 
@@ -52,6 +52,14 @@ pub fn write(report: &Report, page: &mut Page) {
         }
         None => registers("registers", &thread.registers, page),
     }
+    for found in crash.values.iter().filter(|found| is_telling(found)) {
+        page.field(INDENT, &found.register, Role::Plain, &found.meaning);
+    }
+}
+
+/// Whether what a register holds says something of the heap's part in the crash.
+fn is_telling(found: &RegisterMeaning) -> bool {
+    ["free-block", "past-end", "allocator-word", "text"].contains(&found.what.as_str())
 }
 
 /// The program counter of the frame at fault, if it is in no code at all.

@@ -9,7 +9,7 @@ use crate::map::{Block, BlockState, HeapMap};
 use crate::target::{Address, Cursor};
 
 /// Entries of lists that are gone through for one block.
-const MAX_ENTRIES: u64 = 1 << 24;
+const MAX_ENTRIES: u64 = 1 << 22;
 
 impl PtmallocHeap<'_> {
     /// The list that holds a chunk, and its place there.

@@ -9,7 +9,7 @@ use crate::map::{Block, BlockState, HeapMap};
 use crate::target::{Address, Cursor};
 
 /// Entries of lists that are gone through for one object.
-const MAX_ENTRIES: u64 = 1 << 24;
+const MAX_ENTRIES: u64 = 1 << 22;
 
 impl TcmallocHeap<'_> {
     /// The list that holds an object, and its place there.
@@ -51,9 +51,9 @@ impl TcmallocHeap<'_> {
             return None;
         }
         let next = Address::new(word);
-        let is_free = map.block_at(next).is_some_and(|(block, inside)| {
-            inside == 0 && map.state(block.id) != BlockState::InUse
-        });
+        let is_free = map
+            .block_at(next)
+            .is_some_and(|(block, inside)| inside == 0 && map.state(block.id) != BlockState::InUse);
         (next.is_null() || is_free).then_some(Residue::Link {
             to: is_free.then_some(next),
             protected: false,
