@@ -40,6 +40,8 @@ pub struct Crash {
     pub instruction: Option<Instruction>,
     /// It died of an access to memory, or of going where no code is: SIGSEGV or SIGBUS of its own.
     pub is_by_memory: bool,
+    /// The address that could not be accessed, where the processor told it.
+    pub fault_address: Option<Address>,
     /// How the program got the values that the fault is about.
     pub origins: Vec<origin::Origin>,
     /// What glibc wrote before it aborted.
@@ -82,6 +84,7 @@ pub fn read(session: &Session) -> Option<Crash> {
     };
     Some(Crash {
         is_by_memory,
+        fault_address: first.fault_address,
         origins,
         call: argument::read(session, 0, frame),
         thread: 0,

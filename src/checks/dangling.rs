@@ -43,7 +43,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     if !crash.is_by_memory || is_in_allocator(target, analysis, crash) {
         return;
     }
-    let origins = || crash.origins.iter();
+    let suspects = lost::suspects(target, crash);
+    let origins = || crash.origins.iter().chain(&suspects);
     let found = origins()
         .find_map(|origin| read(target, analysis, origin))
         .or_else(|| origins().find_map(|origin| named(target, analysis, crash, origin)))

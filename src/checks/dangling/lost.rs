@@ -25,6 +25,50 @@ const MAX_ADDED: u64 = 1 << 12;
 /// Slots of a table of functions.
 const MAX_SLOTS: u64 = 64;
 
+/// The value at fault where the code is not to be had: the only register that can have made the address at fault.
+pub fn suspects(target: Target<'_>, crash: &Crash) -> Vec<Origin> {
+    let frames = target.threads.frames(crash.thread);
+    let Some(frame) = frames.get(crash.frame) else {
+        return Vec::new();
+    };
+    let is_code = target
+        .modules
+        .iter()
+        .any(|module| module.has_code_at(frame.pc));
+    if crash.instruction.is_some() || !is_code {
+        return Vec::new();
+    }
+    let can_be_it = |value: u64| match crash.fault_address {
+        Some(fault) => fault
+            .get()
+            .checked_sub(value)
+            .is_some_and(|more| more < MAX_ADDED),
+        None => !is_canonical(value),
+    };
+    let candidates: Vec<(u16, u64)> = (frame.registers.iter())
+        .filter(|(_, value)| *value >= MIN_LINK && can_be_it(*value))
+        .collect();
+    let values: BTreeSet<u64> = candidates.iter().map(|(_, value)| *value).collect();
+    match candidates.first() {
+        Some((register, value)) if values.len() == 1 => vec![Origin {
+            role: Role::Address,
+            register: Some(target.threads.register_name(*register)),
+            value: *value,
+            loads: Vec::new(),
+            given: None,
+            frame: crash.frame,
+            function: None,
+            instruction: frame.pc,
+        }],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a processor takes the value for an address: its upper bits are alike, in 48-bit addresses.
+fn is_canonical(value: u64) -> bool {
+    value >> 47 == 0 || value >> 47 == (1 << 17) - 1
+}
+
 /// The free block that holds the value at fault.
 pub fn find<'a>(
     target: Target<'_>,
