@@ -194,7 +194,8 @@ fn followed<'a>(
     analysis: &'a Analysis<'a>,
     origin: &Origin,
 ) -> Option<Freed<'a>> {
-    let load = origin.loads.first().filter(|load| load.bytes == 8)?;
+    let mut loads = origin.loads.iter();
+    let load = loads.find(|load| load.at.is_none() && load.bytes == 8)?;
     let member = u64::try_from(load.displacement).ok()?;
     let mut only: Option<Freed<'a>> = None;
     for heap in &analysis.heaps {

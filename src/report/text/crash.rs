@@ -52,7 +52,12 @@ pub fn write(report: &Report, page: &mut Page) {
         }
         None => registers("registers", &thread.registers, page),
     }
-    for found in crash.values.iter().filter(|found| is_telling(found)) {
+    // Who was told to die has nothing in its registers that matters.
+    let signal = crash.handled.as_ref().map(|handled| &handled.signal);
+    let signal = signal.or(crash.signal.as_ref());
+    let is_fault = signal.is_some_and(|signal| ["SIGSEGV", "SIGBUS"].contains(&signal.as_str()));
+    let telling = crash.values.iter().filter(|found| is_telling(found));
+    for found in telling.filter(|_| is_fault) {
         page.field(INDENT, &found.register, Role::Plain, &found.meaning);
     }
 }
