@@ -18,7 +18,7 @@ use heaps::allocators::Residue;
 use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
 use heaps::target::{Address, Target};
 
-use super::finding::{Confidence, Finding, FindingKind, Location};
+use super::finding::{Confidence, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
 use super::{Subject, Verdict, wording};
 use crate::analysis::Analysis;
@@ -53,7 +53,19 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let Some(found) = found else {
         return;
     };
-    verdict.findings.push(finding(target, crash, &found));
+    let told = finding(target, crash, &found);
+    // A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
+    let block = found.freed.block.address;
+    let is_known = |known: &&mut Finding| {
+        let view = known.block.as_ref();
+        known.severity() == Severity::Critical
+            && view.is_some_and(|view| view.block.address == block)
+    };
+    if let Some(known) = verdict.findings.iter_mut().find(is_known) {
+        known.evidence.extend(told.evidence);
+        return;
+    }
+    verdict.findings.push(told);
     verdict
         .findings
         .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
