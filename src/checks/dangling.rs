@@ -58,7 +58,12 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let block = found.freed.block.address;
     let is_known = |known: &&mut Finding| {
         let view = known.block.as_ref();
-        known.severity() == Severity::Critical
+        let is_life = matches!(
+            known.kind,
+            FindingKind::DoubleFree | FindingKind::CyclicFreeList | FindingKind::UseAfterFreeWrite
+        );
+        is_life
+            && known.severity() == Severity::Critical
             && view.is_some_and(|view| view.block.address == block)
     };
     if let Some(known) = verdict.findings.iter_mut().find(is_known) {
