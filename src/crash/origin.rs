@@ -10,6 +10,7 @@
 //! a value that was computed in another way than the code says is no origin. Nothing here is a judgement on the heap.
 
 mod code;
+mod memory;
 mod trace;
 mod value;
 

@@ -102,7 +102,9 @@ pub fn find<'a>(
 fn explains(freed: &Freed<'_>, role: Role) -> bool {
     match freed.residue {
         Some(Residue::Key | Residue::Filling(_)) => true,
-        Some(Residue::Link { protected, .. }) if protected => true,
+        Some(Residue::Link {
+            protected: true, ..
+        }) => true,
         Some(residue) => role == Role::Target && residue.tells(),
         None => false,
     }

@@ -6,21 +6,17 @@ use std::rc::Rc;
 use heaps::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
+use super::Load;
 use super::code::{self, Function, STACK_POINTER};
-use super::value::Value;
-use super::{Load, read_sized};
+use super::value::{Value, sum};
 use crate::crash::instruction::dwarf;
 
 /// Instructions that are gone back over in all.
 const MAX_STEPS: usize = 100_000;
 /// Definitions that are followed into one another.
-const MAX_DEPTH: usize = 24;
-/// Loads of one value that are kept.
-const MAX_LOADS: usize = 32;
+pub(super) const MAX_DEPTH: usize = 24;
 /// Definitions of one value that are tried.
-const MAX_SITES: usize = 8;
-/// Bytes above the stack pointer that are taken for slots of the frame.
-const MAX_FRAME: u64 = 1 << 16;
+pub(super) const MAX_SITES: usize = 8;
 /// DWARF number of the register in which a call returns its value.
 const RETURN_VALUE: u16 = 0;
 /// DWARF numbers that are kept track of: the general registers.
@@ -29,28 +25,28 @@ const REGISTERS: u16 = 16;
 /// A place before an instruction, and what lies between it and where the frame stands.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    frame: usize,
+    pub(super) frame: usize,
     index: usize,
     /// Registers that were set in between.
     written: u32,
     /// What was added to each register in between, subtracted.
     shift: [i64; 16],
     /// Something was called in between.
-    called: bool,
+    pub(super) called: bool,
     /// The way from here to the crash is the only one.
-    sure: bool,
+    pub(super) sure: bool,
 }
 
 /// What is looked for.
 #[derive(Clone, Copy)]
-enum Wanted {
+pub(super) enum Wanted {
     Register(u16),
     /// A store of eight bytes to a slot of the frame.
     Slot(Address),
 }
 
 /// Where a value was made.
-enum Site {
+pub(super) enum Site {
     /// By the instruction at this cursor; the shift is that of the register behind it.
     Instruction(Cursor, i64),
     /// Before the function was entered.
@@ -59,13 +55,13 @@ enum Site {
 
 /// A walk.
 pub struct Trace<'t> {
-    target: Target<'t>,
-    frames: &'t [Frame],
+    pub(super) target: Target<'t>,
+    pub(super) frames: &'t [Frame],
     functions: BTreeMap<usize, Option<Rc<Function>>>,
     /// The frame whose registers are all known, and these.
     innermost: Option<(usize, RegisterSet)>,
     steps: usize,
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl<'t> Trace<'t> {
@@ -189,7 +185,7 @@ impl<'t> Trace<'t> {
     }
 
     /// What the register holds by what the frame has in it, if nothing set it in between.
-    fn live(&self, cursor: &Cursor, number: u16) -> Option<u64> {
+    pub(super) fn live(&self, cursor: &Cursor, number: u16) -> Option<u64> {
         if cursor.written >> number & 1 == 1 {
             return None;
         }
@@ -202,7 +198,7 @@ impl<'t> Trace<'t> {
     }
 
     /// Where the value was made that is found at the cursor, on each way that leads there.
-    fn sites(&mut self, cursor: &Cursor, wanted: Wanted) -> Vec<Site> {
+    pub(super) fn sites(&mut self, cursor: &Cursor, wanted: Wanted) -> Vec<Site> {
         let Some(function) = self.function(cursor.frame) else {
             return Vec::new();
         };
@@ -241,20 +237,6 @@ impl<'t> Trace<'t> {
             }
         }
         sites
-    }
-
-    /// Whether an instruction stores to a slot of its frame.
-    fn stores_to(&self, cursor: &Cursor, instruction: &Instruction, slot: Address) -> bool {
-        let base = instruction.memory_base();
-        instruction.mnemonic() == Mnemonic::Mov
-            && instruction.op0_kind() == OpKind::Memory
-            && matches!(base, Register::RSP | Register::RBP)
-            && instruction.memory_index() == Register::None
-            && dwarf(base).is_some_and(|number| {
-                let base = self.live(cursor, number);
-                let at = base.map(|base| base.wrapping_add(instruction.memory_displacement64()));
-                at == Some(slot.get())
-            })
     }
 
     /// The value that the instruction at the cursor gives a register.
@@ -317,142 +299,6 @@ impl<'t> Trace<'t> {
             _ => Value::default(),
         };
         narrow(value)
-    }
-
-    /// The value of the word that an instruction reads.
-    pub fn load(&mut self, cursor: &Cursor, instruction: &Instruction) -> Value {
-        let bytes = u64::try_from(instruction.memory_size().size()).unwrap_or(0);
-        let base = instruction.memory_base();
-        let displacement = instruction.memory_displacement64();
-        let is_fixed = instruction.is_ip_rel_memory_operand() || base == Register::None;
-        let address = self.address(cursor, instruction);
-        let first = match is_fixed {
-            true => None,
-            false => address
-                .number
-                .map(|at| Address::new(at.wrapping_sub(displacement))),
-        };
-        let at = address.number.map(Address::new);
-        let load = Load {
-            at,
-            base: first,
-            displacement: if is_fixed {
-                0
-            } else {
-                displacement.cast_signed()
-            },
-            holder: holder(instruction, &address),
-            held_at: address
-                .loads
-                .first()
-                .filter(|load| load.is_slot)
-                .and_then(|load| load.at),
-            is_slot: false,
-            function: None,
-            bytes,
-            instruction: Address::new(instruction.ip()),
-            frame: cursor.frame,
-            direct: address.only && cursor.sure && !cursor.called,
-        };
-        let number = at.and_then(|at| read_sized(self.target.memory, at, bytes));
-        let mut loads = vec![load];
-        let mut only = address.only;
-        let slot = at.filter(|at| bytes == 8 && self.is_slot(cursor, base, *at));
-        match slot {
-            Some(slot) => {
-                loads.iter_mut().for_each(|load| load.is_slot = true);
-                let stored = self.stored(cursor, slot, number);
-                only &= stored.only;
-                loads.extend(stored.loads);
-            }
-            None => loads.extend(address.loads),
-        }
-        loads.truncate(MAX_LOADS);
-        Value {
-            number,
-            loads,
-            only,
-            given: None,
-        }
-    }
-
-    /// What was stored to a slot that holds `number`.
-    fn stored(&mut self, cursor: &Cursor, slot: Address, number: Option<u64>) -> Value {
-        if self.depth >= MAX_DEPTH {
-            return Value::default();
-        }
-        self.depth += 1;
-        let sites = self.sites(cursor, Wanted::Slot(slot));
-        let count = sites.len();
-        let mut found = Value {
-            only: true,
-            ..Value::default()
-        };
-        for site in sites.into_iter().take(MAX_SITES) {
-            let Site::Instruction(at, _) = site else {
-                continue;
-            };
-            let Some(store) = self.instruction(&at) else {
-                continue;
-            };
-            let mut value = match store.op1_kind() {
-                OpKind::Register => self.register(&at, store.op1_register()),
-                _ => store
-                    .try_immediate(1)
-                    .map_or_else(|_| Value::default(), Value::known),
-            };
-            // What is on the stack now is what counts: a store of another value is not the last one.
-            if value.number == number && number.is_some() {
-                if count != 1 {
-                    value.loads.iter_mut().for_each(|load| load.direct = false);
-                }
-                found.loads = value.loads;
-                break;
-            }
-            if found.loads.is_empty()
-                && let Some(load) = value.loads.into_iter().next()
-            {
-                found.loads = vec![Load {
-                    at: None,
-                    base: None,
-                    direct: false,
-                    ..load
-                }];
-            }
-        }
-        self.depth -= 1;
-        found
-    }
-
-    /// Whether a word that is addressed by the stack or frame pointer is a slot of the frame.
-    fn is_slot(&self, cursor: &Cursor, base: Register, at: Address) -> bool {
-        let Some(frame) = self.frames.get(cursor.frame) else {
-            return false;
-        };
-        let below = frame.sp.get().saturating_sub(MAX_FRAME);
-        matches!(base, Register::RSP | Register::RBP)
-            && (below..frame.sp.get().saturating_add(MAX_FRAME)).contains(&at.get())
-    }
-
-    /// The address of an instruction's memory.
-    fn address(&mut self, cursor: &Cursor, instruction: &Instruction) -> Value {
-        if instruction.is_ip_rel_memory_operand() {
-            return Value::known(instruction.ip_rel_memory_address());
-        }
-        if matches!(instruction.memory_segment(), Register::FS | Register::GS) {
-            return Value::default();
-        }
-        let displacement = Value::known(instruction.memory_displacement64());
-        let (base, index) = (instruction.memory_base(), instruction.memory_index());
-        let mut value = match base {
-            Register::None => displacement,
-            base => sum(self.register(cursor, base), displacement, 1),
-        };
-        if index != Register::None {
-            let index = self.register(cursor, index);
-            value = sum(value, index, u64::from(instruction.memory_index_scale()));
-        }
-        value
     }
 
     /// The value of a register when a function was entered: its caller's.
@@ -536,39 +382,5 @@ impl Cursor {
             }
         }
         before
-    }
-}
-
-/// The sum of two values: what was loaded for either has made it.
-fn sum(mut first: Value, second: Value, scale: u64) -> Value {
-    let number = first.number.zip(second.number);
-    first.loads.extend(second.loads);
-    first.loads.truncate(MAX_LOADS);
-    Value {
-        number: number.map(|(a, b)| a.wrapping_add(b.wrapping_mul(scale))),
-        only: first.only && second.only,
-        given: first.given.or(second.given),
-        ..first
-    }
-}
-
-/// What held the pointer of a load.
-fn holder(instruction: &Instruction, address: &Value) -> String {
-    let slot = address
-        .loads
-        .first()
-        .map(|load| load.holder.as_str())
-        .filter(|holder| holder.starts_with('['));
-    if let Some(slot) = slot {
-        return slot.to_owned();
-    }
-    match code::name(instruction.memory_base()) {
-        Some(name @ ("rsp" | "rbp")) => {
-            let displacement = instruction.memory_displacement64().cast_signed();
-            let sign = if displacement < 0 { '-' } else { '+' };
-            format!("[{name}{sign}{:#x}]", displacement.unsigned_abs())
-        }
-        Some(name) => name.to_owned(),
-        None => "a fixed address".to_owned(),
     }
 }

@@ -2,6 +2,9 @@
 
 use super::Load;
 
+/// Loads of one value that are kept.
+pub const MAX_LOADS: usize = 32;
+
 /// A value, and how the program got it.
 #[derive(Clone, Debug, Default)]
 pub struct Value {
@@ -29,5 +32,18 @@ impl Value {
     pub fn map(mut self, change: impl FnOnce(u64) -> u64) -> Self {
         self.number = self.number.map(change);
         self
+    }
+}
+
+/// The sum of two values: what was loaded for either has made it.
+pub fn sum(mut first: Value, second: Value, scale: u64) -> Value {
+    let number = first.number.zip(second.number);
+    first.loads.extend(second.loads);
+    first.loads.truncate(MAX_LOADS);
+    Value {
+        number: number.map(|(a, b)| a.wrapping_add(b.wrapping_mul(scale))),
+        only: first.only && second.only,
+        given: first.given.or(second.given),
+        ..first
     }
 }

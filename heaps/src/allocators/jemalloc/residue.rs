@@ -11,8 +11,8 @@ impl JemallocHeap<'_> {
     /// The cache or slab that has a block as free.
     pub(super) fn standing_of(&self, map: &HeapMap, block: Block) -> Option<Standing> {
         let in_caches = self.caches.iter().find_map(|cache| {
-            let bins = cache.bins.iter().filter(|bin| bin.class == block.class);
-            bins.into_iter().find_map(|bin| {
+            let mut bins = cache.bins.iter().filter(|bin| bin.class == block.class);
+            bins.find_map(|bin| {
                 let mut entries = (0u64..).zip(self.entries(bin));
                 entries.find_map(|(position, (word, entry))| {
                     (entry == Some(block.address))
