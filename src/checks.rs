@@ -5,6 +5,7 @@
 
 mod count_mismatch;
 mod cyclic_list;
+mod dangling;
 mod double_free;
 mod fatal_free;
 mod filling;
@@ -18,6 +19,8 @@ mod join;
 mod last_words;
 mod link_damage;
 mod metadata;
+pub mod residue;
+pub mod values;
 mod wording;
 
 use heaps::anomaly::Anomaly;
@@ -78,6 +81,9 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
     let mut verdict = of_anomalies(target, analysis);
     if let Some(said) = crash.and_then(|crash| crash.last_words.as_ref()) {
         last_words::explain(target, analysis, said, &mut verdict);
+    }
+    if let Some(crash) = crash {
+        dangling::explain(target, analysis, crash, &mut verdict);
     }
     verdict
 }

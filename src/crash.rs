@@ -3,6 +3,7 @@
 //! ```text
 //! signal ──> crashing thread ──┬─ which frame: the innermost, or the one that a fatal signal's handler interrupted
 //!                              ├─ its instruction, memory operand and registers      instruction
+//!                              ├─ where the values came from that it is about      origin
 //!                              ├─ glibc's last words (`__abort_msg`)                 last_words
 //!                              └─ the type of an exception nobody caught             exception
 //! ```
@@ -13,6 +14,7 @@ pub mod argument;
 mod exception;
 mod instruction;
 mod last_words;
+pub mod origin;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +24,7 @@ pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords};
 
-use crate::corefile::{SIGSEGV, SignalInfo};
+use crate::corefile::{SIGBUS, SIGSEGV, SignalInfo};
 use crate::session::Session;
 
 /// How the process died.
@@ -36,6 +38,12 @@ pub struct Crash {
     pub handled: Option<SignalInfo>,
     /// The instruction at fault; `None` for a signal that no instruction raises.
     pub instruction: Option<Instruction>,
+    /// It died of an access to memory, or of going where no code is: SIGSEGV or SIGBUS of its own.
+    pub is_by_memory: bool,
+    /// The address that could not be accessed, where the processor told it.
+    pub fault_address: Option<Address>,
+    /// How the program got the values that the fault is about.
+    pub origins: Vec<origin::Origin>,
     /// What glibc wrote before it aborted.
     pub last_words: Option<LastWords>,
     /// The C++ exception that nobody caught.
@@ -68,7 +76,16 @@ pub fn read(session: &Session) -> Option<Crash> {
             )
         });
     let aborted = signal.is_abort() || first.is_abort();
+
+    let is_by_memory = first.is_fault() && matches!(first.signal, SIGSEGV | SIGBUS);
+    let origins = match is_by_memory {
+        true => origin::read(session, 0, frame, instruction.as_ref()),
+        false => Vec::new(),
+    };
     Some(Crash {
+        is_by_memory,
+        fault_address: first.fault_address,
+        origins,
         call: argument::read(session, 0, frame),
         thread: 0,
         frame,

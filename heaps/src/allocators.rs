@@ -3,12 +3,16 @@
 mod books;
 pub mod jemalloc;
 pub mod ptmalloc;
+mod residue;
 pub mod tcmalloc;
 
 use crate::anomaly::Anomaly;
+use crate::anomaly::ListRef;
 use crate::list::{FreeList, ListWalk};
-use crate::map::{HeapMap, MapBuilder};
-use crate::target::{Address, LocatedBy, Module, ModuleId, Target};
+use crate::map::{Block, HeapMap, MapBuilder};
+use crate::target::{Address, Frame, LocatedBy, Module, ModuleId, Target};
+
+pub use residue::{Residue, Standing};
 
 /// Who an allocator is and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,6 +281,27 @@ pub trait Heap: Sync {
     fn recorded_stack(&self, _block: Address) -> Option<Vec<Address>> {
         None
     }
+
+    /// The list that holds a free block one by one, and its place there.
+    fn standing(&self, map: &HeapMap, block: Block) -> Option<Standing>;
+
+    /// What the `bytes` bytes `word` at `offset` of a free block are, if the allocator wrote them. `list`: where it stands.
+    fn residue(
+        &self,
+        map: &HeapMap,
+        block: Block,
+        place: (u64, u64),
+        word: u64,
+        list: Option<ListRef>,
+    ) -> Option<Residue>;
+
+    /// What a value is that the allocator writes into free blocks only, wherever it was met.
+    fn signature(&self, _word: u64) -> Option<Residue> {
+        None
+    }
+
+    /// Whether a frame runs the allocator's code; `None` if that cannot be told.
+    fn runs(&self, frame: &Frame) -> Option<bool>;
 }
 
 /// Every allocator that heapcheck knows, in the order in which they are looked for.

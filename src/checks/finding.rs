@@ -21,6 +21,8 @@ pub enum FindingKind {
     HeapUnderrun,
     /// A free block's contents changed after it was freed.
     UseAfterFreeWrite,
+    /// The program died of what it read in a free block.
+    DanglingReference,
     /// Allocator state is inconsistent in a way that none of the above explains.
     CorruptMetadata,
     /// A list's recorded length differs from what the list holds.
@@ -29,7 +31,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 9] = [
+    pub const ALL: [FindingKind; 10] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -37,6 +39,7 @@ impl FindingKind {
         FindingKind::HeapOverrun,
         FindingKind::HeapUnderrun,
         FindingKind::UseAfterFreeWrite,
+        FindingKind::DanglingReference,
         FindingKind::CorruptMetadata,
         FindingKind::CountMismatch,
     ];
@@ -51,6 +54,7 @@ impl FindingKind {
             FindingKind::HeapOverrun => "heap-overrun",
             FindingKind::HeapUnderrun => "heap-underrun",
             FindingKind::UseAfterFreeWrite => "use-after-free-write",
+            FindingKind::DanglingReference => "dangling-reference",
             FindingKind::CorruptMetadata => "corrupt-metadata",
             FindingKind::CountMismatch => "count-mismatch",
         }
@@ -64,7 +68,7 @@ impl FindingKind {
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,
             FindingKind::HeapUnderrun => 124,
-            FindingKind::UseAfterFreeWrite => 416,
+            FindingKind::UseAfterFreeWrite | FindingKind::DanglingReference => 416,
             FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
         }
     }

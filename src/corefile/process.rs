@@ -95,7 +95,8 @@ const SIGNALS: [&str; 31] = [
 const SIGILL: i32 = 4;
 const SIGTRAP: i32 = 5;
 const SIGABRT: i32 = 6;
-const SIGBUS: i32 = 7;
+/// Memory was there, and could not be had.
+pub const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 /// Memory was not there.
 pub const SIGSEGV: i32 = 11;

@@ -6,6 +6,7 @@ mod x86;
 use heaps::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
 
 use crate::arch::ArchInfo;
+pub(super) use x86::dwarf;
 
 /// Most bytes of an instruction, of any machine.
 const MAX_BYTES: usize = 15;

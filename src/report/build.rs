@@ -67,6 +67,9 @@ pub fn heap_report(
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, crash, options);
+    if let Some(crash) = crash {
+        report.crash_info.values = crash::values(session, analysis, crash);
+    }
     report.allocators = allocators(analysis, &context);
     report.unsupported_allocators = strangers(analysis, &context);
     report.memory = Some(Memory {

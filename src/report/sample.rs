@@ -54,6 +54,13 @@ pub fn overrun() -> Report {
             abort_message: None,
             sanitizer_report: None,
             exception: None,
+            values: vec![RegisterMeaning {
+                register: "rdi".into(),
+                value: Hex(0x60_2010),
+                what: "free-block".into(),
+                meaning: "the free block 0x602010 of 40 bytes".into(),
+                block: None,
+            }],
         },
         crashing_thread: Some(CrashingThread {
             threads_index: 0,

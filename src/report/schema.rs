@@ -28,7 +28,8 @@ pub use heap::{
 };
 pub use process::{
     AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, SanitizerReport, SystemInfo, Thread,
+    MemoryOperand, Module, OmittedFrames, Process, RegisterMeaning, SanitizerReport, SystemInfo,
+    Thread,
 };
 
 /// The version of this schema.

@@ -52,6 +52,8 @@ pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String
                 critical |= text(finding, "severity") == "critical";
                 errors.extend(finding_differences(expected, way, finding));
             }
+            // Without the code it cannot be told where a value came from.
+            None if way == Way::Bare && expected.get("kind") == Some("dangling-reference") => {}
             None => errors.push(format!("not found: {expected:?}")),
         }
     }

@@ -26,6 +26,7 @@ mod layout;
 mod locate;
 mod options;
 mod recognise;
+mod residue;
 mod sampled;
 mod sizes;
 mod statistics;
@@ -34,13 +35,13 @@ mod tree;
 use std::collections::BTreeSet;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Settled,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Residue, Settled, Standing,
 };
-use crate::anomaly::HolderKind;
+use crate::anomaly::{HolderKind, ListRef};
 use crate::list::{FreeList, ListWalk};
-use crate::map::{BlockId, Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::map::{Block, BlockId, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
-use crate::target::{Address, Cursor, Module, Target};
+use crate::target::{Address, Cursor, Frame, Module, Target};
 use caches::Cache;
 use extents::{Row, State};
 use locate::Located;
@@ -347,6 +348,25 @@ impl Heap for JemallocHeap<'_> {
 
     fn describe(&self, lists: &[FreeList], map: &HeapMap) -> GroupReport {
         damage::describe(self, lists, map)
+    }
+
+    fn standing(&self, map: &HeapMap, block: Block) -> Option<Standing> {
+        self.standing_of(map, block)
+    }
+
+    fn residue(
+        &self,
+        _map: &HeapMap,
+        block: Block,
+        (_, bytes): (u64, u64),
+        word: u64,
+        _list: Option<ListRef>,
+    ) -> Option<Residue> {
+        self.residue_at(block, word, bytes)
+    }
+
+    fn runs(&self, frame: &Frame) -> Option<bool> {
+        self.presences.is_allocator_code(frame)
     }
 
     fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled {

@@ -24,6 +24,7 @@ mod locate;
 mod mapped;
 mod parameters;
 mod pointed;
+mod residue;
 mod rest;
 mod statistics;
 mod structure;
@@ -33,13 +34,14 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
+    Standing,
 };
-use crate::anomaly::Anomaly;
+use crate::anomaly::{Anomaly, ListRef};
 use crate::list::{FreeList, ListWalk};
-use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
-use crate::target::{Address, InstructionSet, LocatedBy, MemoryExt, Module, Target};
+use crate::target::{Address, Frame, InstructionSet, LocatedBy, MemoryExt, Module, Target};
 use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
@@ -411,6 +413,29 @@ impl Heap for PtmallocHeap<'_> {
 
     fn describe(&self, _lists: &[FreeList], _map: &HeapMap) -> GroupReport {
         GroupReport::default()
+    }
+
+    fn standing(&self, map: &HeapMap, block: Block) -> Option<Standing> {
+        self.standing_of(map, block)
+    }
+
+    fn residue(
+        &self,
+        map: &HeapMap,
+        block: Block,
+        (offset, bytes): (u64, u64),
+        word: u64,
+        list: Option<ListRef>,
+    ) -> Option<Residue> {
+        (bytes == 8).then(|| self.residue_at(map, block, offset, word, list))?
+    }
+
+    fn signature(&self, word: u64) -> Option<Residue> {
+        self.known(word)
+    }
+
+    fn runs(&self, frame: &Frame) -> Option<bool> {
+        self.presences.is_allocator_code(frame)
     }
 
     fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {

@@ -21,6 +21,7 @@ mod layout;
 mod locate;
 mod pagemap;
 mod recognise;
+mod residue;
 mod sampled;
 mod size_map;
 mod statistics;
@@ -29,13 +30,14 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Settled,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
+    Standing,
 };
-use crate::anomaly::{AnomalyKind, HolderKind};
+use crate::anomaly::{AnomalyKind, HolderKind, ListRef};
 use crate::list::{FreeList, Links, ListWalk};
-use crate::map::{Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
-use crate::target::{Address, Module, Target};
+use crate::target::{Address, Frame, Module, Target};
 use books::CentralBooks;
 use caches::{Caches, Central};
 use locate::Located;
@@ -308,6 +310,25 @@ impl Heap for TcmallocHeap<'_> {
 
     fn describe(&self, lists: &[FreeList], map: &HeapMap) -> GroupReport {
         damage::describe(self, lists, map)
+    }
+
+    fn standing(&self, map: &HeapMap, block: Block) -> Option<Standing> {
+        self.standing_of(map, block)
+    }
+
+    fn residue(
+        &self,
+        map: &HeapMap,
+        _block: Block,
+        (offset, bytes): (u64, u64),
+        word: u64,
+        list: Option<ListRef>,
+    ) -> Option<Residue> {
+        (bytes == 8).then(|| self.residue_at(map, offset, word, list))?
+    }
+
+    fn runs(&self, frame: &Frame) -> Option<bool> {
+        self.presences.is_allocator_code(frame)
     }
 
     fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled {

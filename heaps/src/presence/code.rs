@@ -50,7 +50,8 @@ impl Presences<'_> {
             && modules.any(|module| module.is_executable && module.has_code_at(at))
     }
 
-    pub(super) fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
+    /// Whether a frame runs the allocator's code; `None` if that cannot be told.
+    pub fn is_allocator_code(&self, frame: &Frame) -> Option<bool> {
         if !self.module.has_code_at(frame.lookup) && !self.module.has_code_at(frame.pc) {
             return Some(false);
         }

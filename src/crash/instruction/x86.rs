@@ -189,7 +189,7 @@ fn name(register: Register) -> String {
 
 /// The DWARF number of a general register: the ABI counts rdx, rcx, rbx, rsi, rdi, rbp, rsp, the processor rcx, rdx, rbx, rsp,
 /// rbp, rsi, rdi.
-fn dwarf(register: Register) -> Option<u16> {
+pub(in crate::crash) fn dwarf(register: Register) -> Option<u16> {
     if register == Register::RIP || register == Register::EIP {
         return Some(16);
     }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use heaps::target::RegisterSet;
 
+use crate::analysis::Analysis;
 use crate::analysis::strangers::SanitizerReport;
 use crate::arch::ArchInfo;
+use crate::checks::values::{self, RegisterMeaning};
 use crate::corefile::SignalInfo;
 use crate::crash::{Crash, FoundBy, Instruction};
 use crate::report::schema::{
@@ -95,6 +97,34 @@ fn instruction(found: &Instruction) -> schema::Instruction {
             .collect(),
         explains_fault: found.explains_fault,
     }
+}
+
+/// What the registers of the frame at fault hold.
+pub fn values(
+    session: &Session,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+) -> Vec<schema::RegisterMeaning> {
+    let named = |found: RegisterMeaning| {
+        let register = session.arch().register_name(found.register)?;
+        Some(schema::RegisterMeaning {
+            register: register.to_owned(),
+            value: Hex(found.value),
+            what: found.what.name().into(),
+            meaning: found.meaning,
+            block: found.block.map(|view| schema::Block {
+                address: view.block.address.into(),
+                size: view.block.bytes,
+                state: view.state.name().into(),
+                offset: view.offset,
+                bytes: None,
+            }),
+        })
+    };
+    values::of_registers(session.target(), analysis, crash)
+        .into_iter()
+        .filter_map(named)
+        .collect()
 }
 
 /// Registers of the thread that crashed, and of its frame at fault.

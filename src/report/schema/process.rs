@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Bytes, Hex};
+use super::{Block, Bytes, Hex};
 
 /// The dead process.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -42,6 +42,26 @@ pub struct CrashInfo {
     pub sanitizer_report: Option<SanitizerReport>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
+    /// What the registers of the frame at fault hold; empty where the heap was not checked.
+    pub values: Vec<RegisterMeaning>,
+}
+
+/// What a register holds.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct RegisterMeaning {
+    /// Its name: `rax`.
+    pub register: String,
+    /// Its value.
+    pub value: Hex,
+    /// What that is.
+    #[schemars(extend("examples" = [
+        "free-block", "block", "past-end", "allocator-word", "text", "stack", "code", "static", "mapped", "number", "unmapped",
+    ]))]
+    pub what: String,
+    /// The same in words: which block, what a link stands for.
+    pub meaning: String,
+    /// The block that it leads into, or just past the end of.
+    pub block: Option<Block>,
 }
 
 /// A signal for which the program's own handler ran before it died.

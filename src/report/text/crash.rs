@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Hex, MemoryOperand, Report};
+use crate::report::schema::{Hex, MemoryOperand, RegisterMeaning, Report};
 
 use super::page::{Page, Role};
 
@@ -58,6 +58,19 @@ pub fn write(report: &Report, page: &mut Page) {
         }
         None => registers("registers", &thread.registers, page),
     }
+    // Who was told to die has nothing in its registers that matters.
+    let signal = crash.handled.as_ref().map(|handled| &handled.signal);
+    let signal = signal.or(crash.signal.as_ref());
+    let is_fault = signal.is_some_and(|signal| ["SIGSEGV", "SIGBUS"].contains(&signal.as_str()));
+    let telling = crash.values.iter().filter(|found| is_telling(found));
+    for found in telling.filter(|_| is_fault) {
+        page.field(INDENT, &found.register, Role::Plain, &found.meaning);
+    }
+}
+
+/// Whether what a register holds says something of the heap's part in the crash.
+fn is_telling(found: &RegisterMeaning) -> bool {
+    ["free-block", "past-end", "allocator-word", "text"].contains(&found.what.as_str())
 }
 
 /// The program counter of the frame at fault, if it is in no code at all.

@@ -39,6 +39,11 @@ recipe overrun-redzone jemalloc/junk.c -DREDZONE "$(conf "$sampling")"
 recipe wild-free jemalloc/wild-free.c -DSTACK
 recipe wild-free-page jemalloc/wild-free.c -DPAGE
 recipe sampled jemalloc/sampled.c "$(conf "$sampling")"
+for what in member walk left; do
+    recipe dangling-$what dangling.c -include jemalloc/jemalloc.h "-D${what^^}" "$(conf junk:true)"
+done
+recipe dangling-intact dangling.c -include jemalloc/jemalloc.h -DLEFT
+recipe healthy-dangling-nothing dangling.c -include jemalloc/jemalloc.h -DNOTHING "$(conf junk:true)"
 recipe healthy-threads healthy-threads.c -include jemalloc/jemalloc.h
 recipe healthy-stats jemalloc/healthy-stats.c
 recipe healthy-gcore jemalloc/healthy-stats.c -DGCORE
@@ -108,7 +113,9 @@ jemalloc_table() {
             cell jemalloc-5.3.0 $recipe O2 "$recipe-0$number"
         done
     done
-    healthy_cells jemalloc-5.3.0 healthy-prof healthy-filled
+    healthy_cells jemalloc-5.3.0 healthy-prof healthy-filled healthy-dangling-nothing
+    cells jemalloc-5.3.0 O0 dangling-member
+    cells jemalloc-5.3.0 O2 dangling-{member,walk,left,intact}
     storms jemalloc-5.3.0 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     for release in jemalloc-5.2.1 jemalloc-5.3.0-trixie jemalloc-5.3.1; do

@@ -60,6 +60,12 @@ for what in followed told old_top zeros cleared pattern several settings; do
 done
 recipe healthy-empty ptmalloc/stories.c -DEMPTY
 recipe healthy-killed ptmalloc/killed.c
+for what in member link call walk left; do
+    recipe dangling-$what dangling.c "-D${what^^}"
+done
+for what in nothing earlier again given_up; do
+    recipe healthy-dangling-${what//_/-} dangling.c "-D${what^^}"
+done
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
 # Where glibc's malloc serves nobody.
@@ -91,6 +97,9 @@ for recipe in double-free-fastbin double-free-cache-and-fastbin write-after-free
     not_applicable glibc-2.43 $recipe "this release has no fast bins"
 done
 
+for recipe in dangling-{member,link,walk}; do
+    not_applicable glibc-2.31 $recipe "links are plain and the key is the address of the cache: what is read is memory that is there"
+done
 for release in glibc-2.36 glibc-2.41 glibc-2.43; do
     not_applicable $release later-returned "links are encoded: malloc notices, which is detected-tcache-link"
 done
@@ -161,6 +170,10 @@ ptmalloc_table() {
     done
     for release in "${ptmalloc_releases[@]}"; do
         cells "$release" O2 "${ptmalloc_damaged[@]}"
+        cells "$release" O0 dangling-member dangling-call
+        cells "$release" O2 dangling-{member,link,call,walk,left}
+        healthy_cells "$release" healthy-dangling-{nothing,earlier,given-up}
+        [ "$release" = glibc-2.31 ] || healthy_cells "$release" healthy-dangling-again
         threaded_cells "$release" "${ptmalloc_threaded[@]}"
         healthy_cells "$release" "${ptmalloc_healthy[@]}"
         cell "$release" healthy-without-cache O2 healthy-without-cache env=GLIBC_TUNABLES=glibc.malloc.tcache_count=0

@@ -54,6 +54,10 @@ recipe healthy-sbrk tcmalloc/healthy.c -DSBRK
 recipe healthy-handler tcmalloc/healthy.c -DHANDLER
 recipe healthy-altstack tcmalloc/healthy.c -DHANDLER -DALTSTACK
 recipe sampled tcmalloc/sampled.c
+recipe dangling-call dangling.c -DCALL
+recipe dangling-left dangling.c -DLEFT
+recipe healthy-dangling-nothing dangling.c -DNOTHING
+recipe healthy-dangling-earlier dangling.c -DEARLIER
 recipe gperftools-debug other.c '-DOTHER="gperftools-debug"'
 recipe no-tcmalloc other.c '-DOTHER="none"'
 
@@ -94,6 +98,11 @@ tcmalloc_table() {
     done
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
+    for release in 2.10 2.18.1; do
+        cells $release O0 dangling-call
+        cells $release O2 dangling-call dangling-left
+        healthy_cells $release healthy-dangling-nothing healthy-dangling-earlier
+    done
     for release in 2.8.1 2.16 2.18.1; do
         cells $release O2 "${main_errors[@]}" "${every_release[@]}" "${following[@]}" double-free-large
         cells $release O0 "${main_errors[@]}"

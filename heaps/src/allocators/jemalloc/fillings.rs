@@ -23,7 +23,8 @@ use crate::map::{Block, BlockId, BlockState, HeapMap};
 use crate::parallel;
 use crate::target::{Address, Cursor, MemoryExt};
 
-const FREED: u8 = 0x5a;
+/// What free blocks are filled with.
+pub(super) const FREED: u8 = 0x5a;
 const HANDED_OUT: u8 = 0xa5;
 const RED_ZONE: u8 = 0xbc;
 /// Bytes of a red zone.
@@ -93,6 +94,11 @@ impl JemallocHeap<'_> {
         found.dedup();
         found.truncate(MAX_ANOMALIES);
         found.into_iter().map(Anomaly::new).collect()
+    }
+
+    /// Whether a free block is filled for the most part.
+    pub(super) fn is_filled(&self, block: Block) -> bool {
+        self.content(block.address, block.bytes, FREED, block.bytes / 2) != Content::Other
     }
 
     /// Of some free blocks that were handed out before: how many are filled, and how many are not.

@@ -1,0 +1,206 @@
+//! Use after free that was read: the program died of a value that it had loaded out of a free block.
+//!
+//! ```text
+//! pointer ──> free block ──> word ──> fault
+//!    │            │           └─ the value at fault, by the code that loaded it (`crash::origin`)
+//!    │            └─ listed free, by the heap's own lists
+//!    └─ a register, a slot of the frame, an argument
+//! ```
+//!
+//! That a register holds the address of a free block proves nothing: registers keep what they held. What counts is that the value
+//! at fault *was read* there. Where the way of the value is lost, it may still tell itself: a word that the allocator writes into
+//! free blocks only ([`lost`]). A block that was handed out again is never called free, whatever was left in it.
+
+mod lost;
+mod words;
+
+use heaps::allocators::Residue;
+use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
+use heaps::target::{Address, Target};
+
+use super::finding::{Confidence, Finding, FindingKind, Location, Severity};
+use super::residue::{self, Freed, Read};
+use super::{Subject, Verdict, wording};
+use crate::analysis::Analysis;
+use crate::crash::origin::{Load, Origin, Role};
+use crate::crash::{Access, Crash};
+
+/// A read of a free block that led to the crash.
+struct Use<'a> {
+    /// The word that was read.
+    freed: Freed<'a>,
+    /// What it became, in the end.
+    origin: Option<&'a Origin>,
+    /// The load, where the code tells it.
+    load: Option<&'a Load>,
+    /// The pointer that led to the block.
+    pointer: Address,
+    confidence: Confidence,
+}
+
+/// Adds the use of a free block that the process died of, if it died of one.
+pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    if !crash.is_by_memory || is_in_allocator(target, analysis, crash) {
+        return;
+    }
+    let suspects = lost::suspects(target, crash);
+    let origins = || crash.origins.iter().chain(&suspects);
+    let found = origins()
+        .find_map(|origin| read(target, analysis, origin))
+        .or_else(|| origins().find_map(|origin| named(target, analysis, crash, origin)))
+        .or_else(|| origins().find_map(|origin| lost::find(target, analysis, crash, origin)))
+        .or_else(|| lost::jump(target, analysis, crash));
+    let Some(found) = found else {
+        return;
+    };
+    let told = finding(target, crash, &found);
+    // A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
+    let block = found.freed.block.address;
+    let is_known = |known: &&mut Finding| {
+        let view = known.block.as_ref();
+        let is_life = matches!(
+            known.kind,
+            FindingKind::DoubleFree | FindingKind::CyclicFreeList | FindingKind::UseAfterFreeWrite
+        );
+        is_life
+            && known.severity() == Severity::Critical
+            && view.is_some_and(|view| view.block.address == block)
+    };
+    if let Some(known) = verdict.findings.iter_mut().find(is_known) {
+        known.evidence.extend(told.evidence);
+        return;
+    }
+    verdict.findings.push(told);
+    verdict
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
+}
+
+/// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
+fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
+    let frames = target.threads.frames(crash.thread);
+    let first = crash
+        .origins
+        .first()
+        .map_or(crash.frame, |origin| origin.frame);
+    analysis.heaps.iter().any(|heap| {
+        let module = Some(heap.identity.module);
+        let mut own = (frames.iter().skip(first))
+            .take_while(|frame| frame.module == module)
+            .map(|frame| heap.heap.runs(frame));
+        match own.next() {
+            None | Some(Some(false)) => own.any(|runs| runs == Some(true)),
+            Some(_) => true,
+        }
+    })
+}
+
+/// The first load of a free block on the way of a value, as the program came by it.
+fn read<'a>(target: Target<'_>, analysis: &'a Analysis<'a>, origin: &'a Origin) -> Option<Use<'a>> {
+    (0..origin.loads.len()).rev().find_map(|index| {
+        let load = origin.loads.get(index)?;
+        let Read::Free(freed) = residue::at(target, analysis, load.at?, load.bytes, None) else {
+            return None;
+        };
+        let direct = origin.loads.get(..=index)?.iter().all(|load| load.direct);
+        let tells = freed.residue.is_some_and(Residue::tells);
+        let confidence = match (tells, direct) {
+            (true, _) => Confidence::Certain,
+            (false, true) => Confidence::Likely,
+            // The word may have been read before the block was freed.
+            (false, false) => return None,
+        };
+        // An index may lead from one block into another one.
+        let leads_there = |pointer: &Address| {
+            let found = freed.heap.map.block_at(*pointer);
+            found.is_some_and(|(block, _)| block.id == freed.block.id)
+        };
+        Some(Use {
+            freed,
+            origin: Some(origin),
+            load: Some(load),
+            pointer: load.base.filter(leads_there).unwrap_or(freed.at),
+            confidence,
+        })
+    })
+}
+
+/// A register that names a free block, and that an index led away from: the address at fault was made from it.
+fn named<'a>(
+    target: Target<'_>,
+    analysis: &'a Analysis<'a>,
+    crash: &Crash,
+    origin: &'a Origin,
+) -> Option<Use<'a>> {
+    let operand = crash.instruction.as_ref()?.operands.first()?;
+    let is_part = |name: &str| {
+        operand
+            .registers
+            .iter()
+            .any(|register| register.name == name)
+    };
+    let is_indexed = operand.registers.len() == 2
+        && origin.role == Role::Address
+        && origin.register.is_some_and(is_part);
+    let pointer = Address::new(origin.value);
+    let Read::Free(freed) = residue::at(target, analysis, pointer, 8, None) else {
+        return None;
+    };
+    (is_indexed && freed.standing.is_some()).then_some(Use {
+        freed,
+        origin: Some(origin),
+        load: None,
+        pointer,
+        confidence: Confidence::Likely,
+    })
+}
+
+/// What the instruction at fault did.
+fn access(crash: &Crash) -> Option<Access> {
+    let instruction = crash.instruction.as_ref()?;
+    instruction.operands.first().map(|operand| operand.access)
+}
+
+/// The finding of a use.
+fn finding(target: Target<'_>, crash: &Crash, found: &Use<'_>) -> Finding {
+    let freed = found.freed;
+    let anomaly = Anomaly::new(AnomalyKind::Metadata {
+        of: freed.block.address,
+        at: freed.at,
+        what: "a word of a free block",
+        expected: "that nobody reads it".into(),
+        found: "the value that the program died of".into(),
+        counts_only: false,
+    });
+    let subject = Subject {
+        target,
+        index: freed.index,
+        heap: freed.heap,
+        anomaly: &anomaly,
+    };
+    let message = words::message(found, access(crash));
+    // What was merged into something larger is told by the pointer that the program has.
+    let is_whole = freed
+        .standing
+        .is_some_and(|standing| standing.list.holder != HolderKind::Bin);
+    let at = match is_whole {
+        true => freed.block.address,
+        false => found.pointer,
+    };
+    let kind = FindingKind::DanglingReference;
+    let mut finding = wording::finding(subject, kind, at, Some(freed.block), message);
+    finding.confidence = found.confidence;
+    finding.evidence = vec![words::evidence(found)];
+    finding.evidence.extend(words::holder(found, target));
+    finding.locations = freed
+        .standing
+        .map(|standing| Location {
+            list: standing.list,
+            position: standing.position,
+        })
+        .into_iter()
+        .collect();
+    finding.next_steps = words::next_steps(found);
+    wording::values_first(target, &mut finding.evidence);
+    finding
+}

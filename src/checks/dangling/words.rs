@@ -1,0 +1,146 @@
+//! A use of a free block in words.
+
+use heaps::anomaly::{HolderKind, ListRef};
+use heaps::target::{MemoryExt, Target};
+
+use super::Use;
+use crate::checks::finding::Evidence;
+use crate::checks::{residue, wording};
+use crate::crash::Access;
+use crate::crash::origin::Role;
+
+/// What happened, in one sentence.
+pub fn message(found: &Use<'_>, access: Option<Access>) -> String {
+    let (freed, pointer) = (found.freed, found.pointer);
+    let is_array = found.load.is_none() && freed.at.get() == found.value();
+    let deed = deed(found, access);
+    let place = place(found);
+    if is_array {
+        return format!("{place} was used after it was freed: {deed}");
+    }
+    let base = match freed.standing {
+        Some(_) => freed.block.address,
+        None => pointer,
+    };
+    let at = match freed.at.offset_from(base) {
+        Some(0) => base.to_string(),
+        Some(offset) => format!("{base}+{offset:#x}"),
+        None => freed.at.to_string(),
+    };
+    let word = match freed.residue {
+        Some(what) => residue::meaning(what, freed.word),
+        None => format!("{:#x}, as the program left it", freed.word),
+    };
+    let noun = if freed.bytes == 8 { "word" } else { "value" };
+    format!("{place} was used after it was freed: the {noun} at {at} is {word}; {deed}")
+}
+
+/// The block and who holds it.
+fn place(found: &Use<'_>) -> String {
+    let (address, bytes) = (found.freed.block.address, found.freed.block.bytes);
+    match found.freed.standing {
+        Some(standing) => format!(
+            "the block {address} of {bytes} bytes, {} of the {},",
+            ordinal(&standing.list, standing.position),
+            wording::list(&standing.list)
+        ),
+        None => format!(
+            "the memory at {}, part of {bytes} free bytes at {address},",
+            found.pointer
+        ),
+    }
+}
+
+fn ordinal(list: &ListRef, position: u64) -> String {
+    match (list.holder, position) {
+        (HolderKind::Slab, _) => format!("region {position}"),
+        (_, 0) => "the first entry".to_owned(),
+        _ => format!("entry {position}"),
+    }
+}
+
+impl Use<'_> {
+    /// The value that the crash is about.
+    fn value(&self) -> u64 {
+        self.origin.map_or(self.freed.word, |origin| origin.value)
+    }
+
+    /// The frame that read the block.
+    fn frame(&self) -> usize {
+        let origin = self.origin.map_or(0, |origin| origin.frame);
+        self.load.map_or(origin, |load| load.frame)
+    }
+}
+
+/// What the program did with it.
+fn deed(found: &Use<'_>, access: Option<Access>) -> String {
+    let Some(origin) = found.origin else {
+        return "a jump through it went nowhere".to_owned();
+    };
+    let does = match (origin.role, access) {
+        (Role::Target, _) => "called it",
+        (Role::Address, Some(Access::Write)) => "wrote through it",
+        (Role::Address, Some(Access::Read)) => "read through it",
+        (Role::Address, _) => "went through it",
+    };
+    let name = |function: &Option<String>, frame: usize| {
+        let name = function.clone();
+        name.unwrap_or_else(|| format!("frame {frame} of the crashing thread"))
+    };
+    let user = name(&origin.function, origin.frame);
+    let Some(load) = found.load else {
+        return format!("{user} {does}");
+    };
+    let reader = name(&load.function, load.frame);
+    let held = &load.holder;
+    // The word may have led to the value over others.
+    let is_last = origin.loads.first() == Some(load);
+    match (is_last, load.frame == origin.frame) {
+        (true, true) => format!("{reader} loaded it through {held} and {does}"),
+        (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
+        (false, _) => {
+            format!("{reader} loaded it through {held}, and {user} died of what it led to")
+        }
+    }
+}
+
+/// The word that was read.
+pub fn evidence(found: &Use<'_>) -> Evidence {
+    let freed = found.freed;
+    Evidence {
+        at: freed.at,
+        bytes: u32::try_from(freed.bytes.clamp(1, 8)).unwrap_or(8),
+        what: match freed.residue {
+            Some(_) => "the allocator's word in the free block".into(),
+            None => "what the free block still holds".into(),
+        },
+        expected: "nobody reads it".into(),
+        found: match freed.residue {
+            Some(what) => format!("{:#x}: {}", freed.word, residue::meaning(what, freed.word)),
+            None => format!("{:#x}", freed.word),
+        },
+    }
+}
+
+/// The slot that held the pointer, if it was in memory.
+pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
+    let at = found.load?.held_at?;
+    let word = target.memory.read_u64(at).ok()?;
+    Some(wording::word_evidence(
+        at,
+        "pointer to the free block",
+        "a block in use",
+        format!("{word:#x}"),
+    ))
+}
+
+/// What a person can do.
+pub fn next_steps(found: &Use<'_>) -> Vec<String> {
+    let (frame, pointer) = (found.frame(), found.pointer);
+    vec![
+        format!(
+            "look at frame {frame} of the crashing thread: its pointer to {pointer} outlived the object; find who frees it"
+        ),
+        "run the same input under AddressSanitizer or valgrind: they print where the block was freed".to_owned(),
+    ]
+}

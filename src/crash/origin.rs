@@ -1,0 +1,191 @@
+//! Where the values came from that the crash is about: the loads by which the program got the pointer that it died of.
+//!
+//! ```text
+//! mov rax,[rbp-8]      <- a slot of the frame, or a register that was kept, or an argument of the caller's
+//! mov rax,[rax+8]      <- a load: the word at rax + 8
+//! mov byte [rax],0x78  <- the fault: rax holds what that load gave
+//! ```
+//!
+//! The code is decoded backwards from the instruction at fault. Whatever is found must agree with what registers and memory hold now:
+//! a value that was computed in another way than the code says is no origin. Nothing here is a judgement on the heap.
+
+mod code;
+mod memory;
+mod trace;
+mod value;
+
+use heaps::target::{Address, InstructionSet, MemoryExt};
+use iced_x86::{FlowControl, OpKind, Register};
+
+use super::instruction::Instruction as AtFault;
+use crate::session::Session;
+use trace::Trace;
+
+/// A word that the program loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Where it stands; `None` if the pointer that led there is lost.
+    pub at: Option<Address>,
+    /// The pointer that led there; the word is `displacement` bytes behind it.
+    pub base: Option<Address>,
+    /// See `base`.
+    pub displacement: i64,
+    /// The register or slot that held the pointer, as the code names it.
+    pub holder: String,
+    /// Where that stands, if it is a slot in memory.
+    pub held_at: Option<Address>,
+    /// The word itself is a slot of its frame.
+    pub is_slot: bool,
+    /// Bytes that were loaded.
+    pub bytes: u64,
+    /// The instruction that loaded it.
+    pub instruction: Address,
+    /// Index of its frame.
+    pub frame: usize,
+    /// The function of that frame, where its name is known.
+    pub function: Option<String>,
+    /// No other way leads from this load to the crash, and nothing was called on it: the word is as it was loaded.
+    pub direct: bool,
+}
+
+/// What a value is to the crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It makes the address that could not be accessed.
+    Address,
+    /// It was called or jumped to.
+    Target,
+}
+
+/// A value that the crash is about, and how the program got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What it is to the crash.
+    pub role: Role,
+    /// The register that holds it; `None` for a word in memory.
+    pub register: Option<&'static str>,
+    /// It.
+    pub value: u64,
+    /// The loads that made it, the last one first.
+    pub loads: Vec<Load>,
+    /// It was made from what a call returned: the first argument of that call.
+    pub given: Option<Address>,
+    /// Index of the frame whose code used it.
+    pub frame: usize,
+    /// The function of that frame, where its name is known.
+    pub function: Option<String>,
+    /// The instruction that used it.
+    pub instruction: Address,
+}
+
+/// The origins of the values that the fault in this frame of the thread is about; empty where the code does not tell.
+pub(super) fn read(
+    session: &Session,
+    thread: usize,
+    frame: usize,
+    at_fault: Option<&AtFault>,
+) -> Vec<Origin> {
+    let arch = session.arch();
+    if arch.instruction_set != InstructionSet::X86_64 {
+        return Vec::new();
+    }
+    let frames = session.threads().frames(thread);
+    let mut trace = Trace::new(session.target(), frames);
+    let found = match at_fault {
+        Some(_) => of_instruction(&mut trace, frame),
+        None => of_call(&mut trace, frame),
+    };
+    let mut found = found.unwrap_or_default();
+    let name = |frame: usize| {
+        let frame = frames.get(frame)?;
+        let name = session
+            .debug_info()
+            .function_at(frame.module?, frame.lookup)?;
+        Some(name.name)
+    };
+    for origin in &mut found {
+        origin.function = name(origin.frame);
+        for load in &mut origin.loads {
+            load.function = name(load.frame);
+        }
+    }
+    found
+}
+
+/// The registers of the instruction's memory, and what it calls.
+fn of_instruction(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
+    let cursor = trace.at_fault(frame)?;
+    let instruction = trace.instruction(&cursor)?;
+    let at = Address::new(instruction.ip());
+    let mut found = Vec::new();
+    let mut add = |role, register: Option<Register>, value: value::Value| {
+        if let Some(number) = value.number {
+            found.push(Origin {
+                role,
+                register: register.and_then(code::name),
+                value: number,
+                loads: value.loads,
+                given: value.given.map(Address::new),
+                frame,
+                function: None,
+                instruction: at,
+            });
+        }
+    };
+    let is_called = matches!(
+        instruction.flow_control(),
+        FlowControl::IndirectCall | FlowControl::IndirectBranch
+    );
+    if is_called && instruction.op0_kind() == OpKind::Register {
+        let register = instruction.op0_register();
+        let value = trace.register(&cursor, register);
+        add(Role::Target, Some(register), value);
+    }
+    for register in code::memory_registers(&instruction) {
+        let value = trace.register(&cursor, register);
+        add(Role::Address, Some(register), value);
+    }
+    if is_called && instruction.op0_kind() == OpKind::Memory {
+        let value = trace.load(&cursor, &instruction);
+        add(Role::Target, None, value);
+    }
+    Some(found)
+}
+
+/// The call that went to where no code is: the frame has its caller's registers still.
+fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
+    let target = trace.frame(frame)?.pc;
+    let (cursor, instruction) = trace.call_to(frame)?;
+    let (register, value) = match instruction.op0_kind() {
+        OpKind::Register => {
+            let register = instruction.op0_register();
+            (Some(register), trace.register(&cursor, register))
+        }
+        OpKind::Memory => (None, trace.load(&cursor, &instruction)),
+        _ => return None,
+    };
+    let agrees = value.number == Some(target.get());
+    agrees.then(|| {
+        vec![Origin {
+            role: Role::Target,
+            register: register.and_then(code::name),
+            value: target.get(),
+            loads: value.loads,
+            given: value.given.map(Address::new),
+            frame: frame.saturating_add(1),
+            function: None,
+            instruction: Address::new(instruction.ip()),
+        }]
+    })
+}
+
+/// The value of memory as an instruction loads it: without sign, as wide as it is.
+fn read_sized(memory: &dyn heaps::target::TargetMemory, at: Address, bytes: u64) -> Option<u64> {
+    match bytes {
+        8 => memory.read_u64(at).ok(),
+        4 => memory.read_u32(at).ok().map(u64::from),
+        2 => memory.read_u16(at).ok().map(u64::from),
+        1 => memory.read_u8(at).ok().map(u64::from),
+        _ => None,
+    }
+}
