@@ -13,6 +13,7 @@ pub mod argument;
 mod exception;
 mod instruction;
 mod last_words;
+pub mod own;
 #[cfg(test)]
 mod tests;
 

@@ -168,6 +168,9 @@ fn stacks(
 ) -> Report {
     let core = session.core_info();
     let refused = session.modules().refused();
+    let threads = threads::threads(session, context);
+    let mut crash_info = crash::crash_info(session, crash);
+    crash_info.crash_signature = crash::signature(&crash_info, &threads);
     Report {
         schema_version: SCHEMA_VERSION,
         core: Core {
@@ -193,16 +196,16 @@ fn stacks(
         pid: session.process().pid,
         attributes: options.attributes.clone(),
         process: process::process(session),
-        crash_info: crash::crash_info(session, crash),
+        crash_info,
         crashing_thread: crash
             .as_ref()
-            .and_then(|crash| crash::crashing_thread(session, crash)),
+            .and_then(|crash| crash::crashing_thread(session, crash, &threads)),
         system_info: SystemInfo {
             os: "Linux".into(),
             cpu_arch: session.arch().name.into(),
         },
         modules: process::modules(session),
-        threads: threads::threads(session, context),
+        threads,
         limits: session
             .limits()
             .iter()

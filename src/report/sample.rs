@@ -9,6 +9,7 @@ pub fn overrun() -> Report {
             frame,
             module: Some(module.into()),
             offset: Hex(0x7f00_1234),
+            resume_address: Hex(0x7f00_1234),
             module_offset: Some(Hex(0x1234)),
             function: function.map(Into::into),
             function_offset: function.map(|_| Hex(0x14)),
@@ -37,8 +38,8 @@ pub fn overrun() -> Report {
             address: Some(Hex(0x4141)),
             crashing_thread: Some(0),
             crashing_frame: Some(0),
-            handled: None,
-            instruction: Some(Instruction {
+            instruction: Some("mov [rax], rdx".into()),
+            instruction_details: Some(Instruction {
                 address: Hex(0x7f00_1234),
                 bytes: Bytes(vec![0x48, 0x89, 0x10]),
                 text: "mov [rax], rdx".into(),
@@ -51,13 +52,12 @@ pub fn overrun() -> Report {
                 }],
                 explains_fault: true,
             }),
-            abort_message: None,
-            exception: None,
+            ..CrashInfo::default()
         },
         crashing_thread: Some(CrashingThread {
             threads_index: 0,
             registers: [("rip".to_owned(), Hex(0x7f00_1234))].into(),
-            frame_registers: None,
+            ..CrashingThread::default()
         }),
         system_info: SystemInfo {
             os: "Linux".into(),

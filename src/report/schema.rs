@@ -24,8 +24,9 @@ pub use finding::{
 };
 pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
 pub use process::{
-    AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
+    AbortMessage, AdjustedAddress, CrashInfo, CrashingThread, Exception, Frame, HandledSignal,
+    Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames, Process, Sender,
+    SystemInfo, Thread,
 };
 
 /// The version of this schema.

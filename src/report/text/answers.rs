@@ -1,5 +1,6 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
+use crate::crash::own::is_runtime;
 use crate::report::schema::{
     Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
 };
@@ -93,6 +94,21 @@ fn crash(report: &Report) -> String {
     if let Some(address) = address {
         text = format!("{text} at address {address}");
     }
+    if let Some(adjusted) = &crash.adjusted_address {
+        match (adjusted.address, adjusted.offset) {
+            (Some(address), _) => {
+                text = format!("{text} at address {address}, which is not canonical")
+            }
+            (_, Some(_)) => text.push_str(", through a null pointer"),
+            _ => {}
+        }
+    }
+    if let Some(sender) = crash.sender.filter(|sender| Some(sender.pid) != report.pid) {
+        text = match sender.pid {
+            0 => format!("{text}, sent by the kernel or from outside its pid namespace"),
+            pid => format!("{text}, sent by process {pid} of user {}", sender.uid),
+        };
+    }
     if let Some(exception) = &crash.exception {
         text = format!("{text}, for an uncaught {}", exception.type_name);
     }
@@ -107,8 +123,8 @@ fn crash(report: &Report) -> String {
         let frames = thread.frames.get(at_fault..).unwrap_or(&thread.frames);
         if let Some(frame) = frames.first() {
             text = format!("{text}, in {}", place(frame));
-            if let Some(caller) = own_caller(frames, report) {
-                text = format!("{text}, called from {}", place(caller));
+            if let Some((caller, function)) = own_caller(frames) {
+                text = format!("{text}, called from {}", named_place(caller, function));
             }
         }
         text = format!("{text}, thread {}", stacks::name(thread));
@@ -119,13 +135,24 @@ fn crash(report: &Report) -> String {
     text
 }
 
-/// The innermost frame of the program itself, if a library's is above it: `abort` and `malloc` say little.
-fn own_caller<'r>(frames: &'r [Frame], report: &Report) -> Option<&'r Frame> {
-    let own = report.process.executable.as_deref()?;
-    let place = frames
-        .iter()
-        .position(|frame| frame.module.as_deref() == Some(own))?;
-    frames.get(place).filter(|_| place > 0)
+/// The innermost frame of the user's own code, if the C library's or a runtime's is above it, and its function: `abort`,
+/// `malloc` and `std::vector` say little.
+fn own_caller(frames: &[Frame]) -> Option<(&Frame, Option<&str>)> {
+    let mut hidden = false;
+    for frame in frames {
+        let module = frame.module.as_deref();
+        let inlined = frame
+            .inlines
+            .iter()
+            .map(|inline| inline.function.as_deref());
+        for function in inlined.chain(std::iter::once(frame.function.as_deref())) {
+            if module.is_some() && !is_runtime(module, function) {
+                return hidden.then_some((frame, function));
+            }
+            hidden = true;
+        }
+    }
+    None
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
@@ -134,7 +161,15 @@ fn place(frame: &Frame) -> String {
         .inlines
         .first()
         .and_then(|inline| inline.function.as_ref());
-    match (&frame.module, inlined.or(frame.function.as_ref())) {
+    named_place(
+        frame,
+        inlined.or(frame.function.as_ref()).map(String::as_str),
+    )
+}
+
+/// The same for one of the functions that are inlined into a frame.
+fn named_place(frame: &Frame, function: Option<&str>) -> String {
+    match (&frame.module, function) {
         (Some(module), Some(function)) => format!("{function} ({module})"),
         (Some(module), None) => format!("{module}{}", stacks::function(frame)),
         (None, _) => format!("{}, which is in no module", frame.offset),

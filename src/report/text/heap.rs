@@ -26,6 +26,10 @@ pub fn write(report: &Report, page: &mut Page) {
         if several && !allocator.serves.is_empty() {
             page.line(&format!("  serves {}", names(&allocator.serves)));
         }
+        if let Some(never) = allocator.details.more.get("never_shows") {
+            let text = format!("never shows {}", never.as_str().unwrap_or("all"));
+            page.sentence(2, Role::Faint, &text);
+        }
         write_totals(allocator, page);
         write_classes(&allocator.details.size_classes, page);
     }

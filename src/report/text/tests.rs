@@ -13,8 +13,14 @@ fn a_report_answers_first_and_proves_then() {
 
 #[test]
 fn colour_adds_nothing_but_colour() {
-    let plain = report(&sample::overrun(), TextOptions { color: false });
-    let colored = report(&sample::overrun(), TextOptions { color: true });
+    let plain = report(&sample::overrun(), TextOptions::default());
+    let colored = report(
+        &sample::overrun(),
+        TextOptions {
+            color: true,
+            width: None,
+        },
+    );
     assert_ne!(plain, colored);
     assert!(!plain.contains('\x1b'));
     let mut rest = colored.as_str();

@@ -9,6 +9,11 @@ use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
 use crate::map::HeapMap;
 use crate::target::MemoryExt;
 
+/// What no core of a process with this allocator shows.
+const NEVER_SHOWS: &str = "writes past the end of a block, and to free blocks: the bookkeeping is kept away from the blocks \
+    and nothing is linked through them, so that such a write changes neighbours' data only. It is seen where free memory is \
+    filled (junk:true) or a sampled block's size is known";
+
 /// What one arena holds, in bytes.
 #[derive(Clone, Debug, Default)]
 struct ArenaCount {
@@ -226,6 +231,7 @@ impl JemallocHeap<'_> {
         vec![
             ("layout", Detail::Text(layout.generation.releases().into())),
             ("page_bytes", number(PAGE)),
+            ("never_shows", Detail::Text(NEVER_SHOWS.into())),
             ("quantum", number(layout.quantum.bytes())),
             (
                 "address_bits",
