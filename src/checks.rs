@@ -9,7 +9,7 @@ mod double_free;
 mod fatal_free;
 mod filling;
 pub mod finding;
-mod fingerprint;
+pub mod fingerprint;
 mod free_entry;
 mod free_word;
 mod header;

@@ -69,6 +69,7 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
     let build_options = BuildOptions {
         attributes: options.attributes.clone(),
         include_bytes: options.include_bytes,
+        redact: options.redact,
     };
     progress.phase("opening the core", None);
     let session = Session::open(&SessionOptions {

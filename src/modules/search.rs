@@ -158,22 +158,22 @@ impl SearchPaths {
             let Some(path) = build_id_path(id, suffix) else {
                 continue;
             };
-            // No symbolic link leads out of a sysroot; a directory that was named, or the host's, may have any.
-            let root = self.sysroots.iter().find(|root| dir.starts_with(root));
-            let place = match root {
-                Some(root) => {
-                    let below = dir.strip_prefix(root).unwrap_or(&dir);
-                    inside(root, &below.join(path))
-                }
-                None => Some(dir.join(path)),
-            };
-            places.extend(place);
+            places.extend(self.under(&dir, &path));
         }
         if !self.sysroots.is_empty() && self.debug_dirs.is_empty() && self.defaults {
             let path = build_id_path(id, suffix);
             places.extend(path.map(|path| Path::new("/").join(DEBUG).join(path)));
         }
         places
+    }
+
+    /// A path under a directory of debug files. No symbolic link leads out of a sysroot; a directory that was named, or the
+    /// host's, may have any.
+    fn under(&self, dir: &Path, path: &Path) -> Option<PathBuf> {
+        match self.sysroots.iter().find(|root| dir.starts_with(root)) {
+            Some(root) => inside(root, &dir.strip_prefix(root).ok()?.join(path)),
+            None => Some(dir.join(path)),
+        }
     }
 
     /// The separate debug file of an image: by its build ID, else by the name and checksum in its `.gnu_debuglink`.
@@ -216,7 +216,7 @@ impl SearchPaths {
             if let Some(place) = inside(dir, &self.outside_of_sysroot(folder).join(name)) {
                 places.push(place);
             }
-            places.push(dir.join(name));
+            places.extend(self.under(dir, name));
         }
         places
             .into_iter()

@@ -8,13 +8,13 @@ mod threads;
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, Module, ModuleId, Target};
+use heaps::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
     Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION, Summary,
     SystemInfo, hex_digits,
 };
-use super::signals;
+use super::{redact, signals};
 use crate::analysis::Analysis;
 use crate::analysis::census::Census;
 use crate::checks::Verdict;
@@ -30,6 +30,8 @@ pub struct BuildOptions {
     pub attributes: BTreeMap<String, String>,
     /// `--include-bytes`: most bytes of a block's contents to show.
     pub include_bytes: usize,
+    /// `--redact`: leave out what may not leave the house.
+    pub redact: bool,
 }
 
 /// What the parts of a report are made from.
@@ -37,6 +39,8 @@ pub struct BuildOptions {
 struct Context<'c> {
     target: Target<'c>,
     names: &'c DebugInfo,
+    program: &'c str,
+    crash: Option<&'c Crash>,
     include_bytes: usize,
 }
 
@@ -65,6 +69,8 @@ pub fn heap_report(
     let context = Context {
         target: session.target(),
         names: session.debug_info(),
+        program: process::program(session),
+        crash,
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, crash, options);
@@ -96,7 +102,36 @@ pub fn heap_report(
         });
     }
     finish(&mut report, session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(session, Some(analysis), word));
+    }
     report
+}
+
+/// What a word is, in a few words that hold nothing of it.
+fn class(session: &Session, analysis: Option<&Analysis<'_>>, word: u64) -> String {
+    let at = Address::new(word);
+    let heaps = analysis.into_iter().flat_map(|analysis| &analysis.heaps);
+    if let Some((block, _)) = heaps.into_iter().find_map(|heap| heap.map.block_at(at)) {
+        return format!("pointer into block {}", block.address);
+    }
+    let modules = session.target().modules;
+    if let Some(module) = modules.iter().find(|module| module.range.contains(&at)) {
+        return format!("pointer into {}", module.name);
+    }
+    if session.target().memory.region_at(at).is_some() {
+        return "pointer".into();
+    }
+    let bytes = word.to_le_bytes();
+    let letters = bytes
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic() || **byte == b' ');
+    match word {
+        0 => "zero".into(),
+        1..=0xffff => "small number".into(),
+        _ if letters.count() >= 4 => redact::TEXT.into(),
+        _ => "number".into(),
+    }
 }
 
 fn allocators(session: &Session, analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<Allocator> {
@@ -127,12 +162,14 @@ fn allocators(session: &Session, analysis: &Analysis<'_>, context: &Context<'_>)
 /// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the
 /// status tells whether a stack is incomplete.
 pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
+    let crash = crate::crash::read(session);
     let context = Context {
         target: session.target(),
         names: session.debug_info(),
+        program: process::program(session),
+        crash: crash.as_ref(),
         include_bytes: 0,
     };
-    let crash = crate::crash::read(session);
     let mut report = stacks(session, &context, crash.as_ref(), options);
     for limit in &mut report.limits {
         limit.incomplete = false;
@@ -144,6 +181,9 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
     });
     report.limits.extend(threads::incomplete_stacks(session));
     finish(&mut report, session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(session, None, word));
+    }
     report
 }
 

@@ -29,6 +29,7 @@ pub fn overrun() -> Report {
         classifiers: vec!["heap-overrun".into(), "segmentation-violation".into()],
         process: Process {
             executable: Some("chat-server".into()),
+            name: Some("chat-server".into()),
             arguments: Some("./chat-server --port 80".into()),
             uid: Some(0),
         },
@@ -236,6 +237,8 @@ fn finding() -> Finding {
             "run the program under a memory checker with a breakpoint on the write".into(),
         ],
         fingerprint: Fingerprint {
+            v2: "d7a8fbb307d78094".into(),
+            v2_text: "chat-server | heap-overrun | tcmalloc | log_in".into(),
             v1: "9f86d081884c7d65".into(),
         },
     }

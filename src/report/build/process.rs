@@ -3,6 +3,13 @@
 use crate::report::schema::{self, hex_digits};
 use crate::session::Session;
 
+/// File name of the executable; empty if the core does not tell.
+pub fn program(session: &Session) -> &str {
+    let executable = session.modules().executable();
+    let name = executable.map(|module| module.name.as_str());
+    name.or(session.process().name.as_deref()).unwrap_or("")
+}
+
 /// The dead process.
 pub fn process(session: &Session) -> schema::Process {
     let process = session.process();
@@ -12,6 +19,7 @@ pub fn process(session: &Session) -> schema::Process {
             .executable()
             .map(|module| module.name.clone())
             .or_else(|| process.name.clone()),
+        name: process.name.clone(),
         arguments: process.arguments.clone(),
         uid: process.uid,
     }

@@ -12,6 +12,8 @@ use super::{Bytes, Hex};
 pub struct Process {
     /// File name of the executable.
     pub executable: Option<String>,
+    /// The name that it had: by what it was started as (a symbolic link's name), or what it called itself; 15 bytes.
+    pub name: Option<String>,
     /// Its command line, as far as the core holds it (79 bytes).
     pub arguments: Option<String>,
     /// Real user id.

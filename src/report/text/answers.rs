@@ -63,10 +63,16 @@ pub fn write(report: &Report, page: &mut Page) {
 }
 
 fn program(report: &Report) -> String {
-    let name = report.process.executable.as_deref().unwrap_or("unknown");
+    let executable = report.process.executable.as_deref().unwrap_or("unknown");
+    // A symbolic link's name says what was run: `ls` of busybox. The kernel keeps 15 bytes of it.
+    let called = report.process.name.as_deref();
+    let name = match called.filter(|called| !executable.starts_with(called)) {
+        Some(called) => format!("{executable}, called {called}"),
+        None => executable.to_owned(),
+    };
     match report.pid {
         Some(pid) => format!("{name}, pid {pid}"),
-        None => name.to_owned(),
+        None => name,
     }
 }
 
