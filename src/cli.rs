@@ -43,7 +43,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Check the heap: the main job by its long name
-    Check(CheckArguments),
+    Check(Box<CheckArguments>),
     /// Print the JSON schema of the report
     Schema,
 }
@@ -255,7 +255,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, UsageError> {
     };
     let check = match arguments.command {
         Some(Subcommands::Schema) => return Ok(Command::Schema),
-        Some(Subcommands::Check(check)) => check,
+        Some(Subcommands::Check(check)) => *check,
         None => arguments.check,
     };
     options(check)

@@ -6,7 +6,7 @@
 //! that were written. A rebuild moves the offsets, so that it changes the value; recipe 2 ([`v2`]) goes by names.
 
 use heaps::map::{Block, BlockState, HeapMap};
-use heaps::target::{Address, MemoryExt, ModuleId, Target};
+use heaps::target::{Address, InstructionSet, MemoryExt, ModuleId, Target};
 use sha2::{Digest, Sha256};
 
 use super::Subject;
@@ -177,7 +177,34 @@ fn refused_site(names: Names<'_>, finding: &Finding) -> Option<String> {
     let caller = crash.call.as_ref().map_or(crash.frame, |call| call.caller);
     let frames = names.target.threads.frames(crash.thread);
     let mut callers = frames.iter().skip(caller).take(MAX_FRAMES);
-    callers.find_map(|frame| own_name(names, frame.module?, frame.lookup))
+    callers.find_map(|frame| {
+        let module = frame.module?;
+        let here = own_name(names, module, frame.lookup)?;
+        let called = Some(frame.pc).filter(|pc| *pc != frame.lookup);
+        Some(
+            called
+                .and_then(|resume| left_by_tail_call(names, module, resume))
+                .unwrap_or(here),
+        )
+    })
+}
+
+/// The function of the program that the caller called and that has no frame any more: an optimised `release(p) { free(p); }`
+/// ends in a jump to `free`. `resume`: the return address, in front of which the call stands (x86-64's direct one).
+fn left_by_tail_call(names: Names<'_>, module: ModuleId, resume: Address) -> Option<String> {
+    const CALL: u8 = 0xe8;
+    const CALL_BYTES: u64 = 5;
+    let memory = names.target.memory;
+    let call = resume.checked_sub(CALL_BYTES)?;
+    if names.target.threads.instruction_set() != InstructionSet::X86_64
+        || memory.read_u8(call).ok()? != CALL
+    {
+        return None;
+    }
+    let distance = memory.read_u32(call.checked_add(1)?).ok()?.cast_signed();
+    let callee = Address::new(resume.get().wrapping_add_signed(distance.into()));
+    (module_at(names.target, callee)? == module).then_some(())?;
+    own_name(names, module, callee)
 }
 
 /// The innermost function at an address that is the program's own.
