@@ -202,7 +202,13 @@ pub fn plain_name(name: &str) -> String {
     });
     // A template function's name stands behind its result: `int f`.
     let plain = match plain.rsplit_once(' ') {
-        Some((before, last)) if !before.ends_with("operator") && !plain.starts_with('<') => last,
+        Some((before, last))
+            if !before.ends_with("operator")
+                && !before.ends_with("(anonymous")
+                && !plain.starts_with('<') =>
+        {
+            last
+        }
         _ => plain,
     };
     match plain.rsplit_once("::h") {

@@ -210,7 +210,7 @@ fn stacks(
     let refused = session.modules().refused();
     let threads = threads::threads(session, context);
     let mut crash_info = crash::crash_info(session, crash);
-    crash_info.crash_signature = crash::signature(&crash_info, &threads);
+    crash::name_by_stack(&mut crash_info, &threads);
     Report {
         schema_version: SCHEMA_VERSION,
         core: Core {

@@ -24,9 +24,9 @@ pub use finding::{
 };
 pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
 pub use process::{
-    AbortMessage, AdjustedAddress, CrashInfo, CrashingThread, Exception, Frame, HandledSignal,
-    Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames, Process, Sender,
-    SystemInfo, Thread,
+    AbortMessage, AdjustedAddress, CalledFrom, CrashInfo, CrashingThread, Exception, Frame,
+    HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
+    Process, Sender, SystemInfo, Thread,
 };
 
 /// The version of this schema.

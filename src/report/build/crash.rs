@@ -9,8 +9,8 @@ use crate::corefile::SignalInfo;
 use crate::crash::own::{is_runtime, plain_name};
 use crate::crash::{Access, Crash, FoundBy, Instruction};
 use crate::report::schema::{
-    self, AbortMessage, AdjustedAddress, Bytes, CrashInfo, CrashingThread, Exception, Frame,
-    HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender, Thread,
+    self, AbortMessage, AdjustedAddress, Bytes, CalledFrom, CrashInfo, CrashingThread, Exception,
+    Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender, Thread,
 };
 use crate::session::Session;
 
@@ -120,17 +120,53 @@ fn accesses(instruction: &Instruction, memory: &dyn TargetMemory) -> Vec<MemoryA
 /// Functions that name a crash.
 const NAMED: usize = 3;
 
+/// Puts in what only the threads as they are shown tell: who called, and the signature.
+pub fn name_by_stack(info: &mut CrashInfo, threads: &[Thread]) {
+    info.called_from = called_from(info, threads);
+    info.crash_signature = signature(info, threads);
+}
+
+/// The innermost function of the user's own code, if another's is above it: `abort`, `malloc` and `std::vector` say little.
+fn called_from(info: &CrashInfo, threads: &[Thread]) -> Option<CalledFrom> {
+    let mut hidden = false;
+    for frame in at_fault(info, threads)? {
+        let module = frame.module.as_deref();
+        for function in functions(frame) {
+            if module.is_some() && !is_runtime(module, function) {
+                return hidden.then(|| CalledFrom {
+                    frame: frame.frame,
+                    function: function.map(str::to_owned),
+                });
+            }
+            hidden = true;
+        }
+    }
+    None
+}
+
+/// Frames of the thread that crashed, from the one at fault on.
+fn at_fault<'t>(info: &CrashInfo, threads: &'t [Thread]) -> Option<&'t [Frame]> {
+    let thread = threads.get(info.crashing_thread?)?;
+    let from = info.crashing_frame.unwrap_or(0);
+    Some(thread.frames.get(from..).unwrap_or(&thread.frames))
+}
+
+/// The functions of a frame, the innermost inlined one first.
+fn functions(frame: &Frame) -> impl Iterator<Item = Option<&str>> {
+    let inlined = frame.inlines.iter();
+    inlined
+        .map(|inline| inline.function.as_deref())
+        .chain(std::iter::once(frame.function.as_deref()))
+}
+
 /// The kind of crash and the innermost functions that are the program's own.
-pub fn signature(info: &CrashInfo, threads: &[Thread]) -> Option<String> {
+fn signature(info: &CrashInfo, threads: &[Thread]) -> Option<String> {
     let first = info.handled.as_ref().map(|handled| &handled.signal);
     let mut parts = vec![match &info.exception {
         Some(exception) => format!("uncaught {}", plain_name(&exception.type_name)),
         None => first.or(info.signal.as_ref())?.clone(),
     }];
-    let thread = threads.get(info.crashing_thread?)?;
-    let from = info.crashing_frame.unwrap_or(0);
-    let frames = thread.frames.get(from..).unwrap_or(&thread.frames);
-    parts.extend(own_names(frames).take(NAMED));
+    parts.extend(own_names(at_fault(info, threads)?).take(NAMED));
     Some(parts.join(" | "))
 }
 
@@ -138,12 +174,8 @@ pub fn signature(info: &CrashInfo, threads: &[Thread]) -> Option<String> {
 fn own_names(frames: &[Frame]) -> impl Iterator<Item = String> {
     frames.iter().flat_map(|frame| {
         let module = frame.module.as_deref();
-        let inlined = frame
-            .inlines
-            .iter()
-            .map(|inline| inline.function.as_deref());
-        let all = inlined.chain(std::iter::once(frame.function.as_deref()));
-        all.filter(|function| !is_runtime(module, *function))
+        functions(frame)
+            .filter(|function| !is_runtime(module, *function))
             .filter_map(|function| {
                 let name = function.map(plain_name);
                 name.or_else(|| module.map(str::to_owned))
@@ -282,5 +314,7 @@ mod tests {
             Some("SIGABRT | parse | load | main")
         );
         assert_eq!(signature(&CrashInfo::default()), None);
+        let caller = called_from(&info, &threads).unwrap();
+        assert_eq!(caller.function.as_deref(), Some("parse(int)"));
     }
 }

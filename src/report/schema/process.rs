@@ -51,10 +51,21 @@ pub struct CrashInfo {
     pub abort_message: Option<AbortMessage>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
+    /// The innermost function of the user's own code, if the C library's, a runtime's or an allocator's is above it.
+    pub called_from: Option<CalledFrom>,
     /// For grouping cores: the kind of crash and the names of the three innermost functions that are the program's own. A
     /// rebuild keeps it.
     #[schemars(extend("examples" = ["SIGSEGV | parse | load | main"]))]
     pub crash_signature: Option<String>,
+}
+
+/// A function on the stack.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct CalledFrom {
+    /// The number of its frame.
+    pub frame: usize,
+    /// The function, which may be one that is inlined into the frame.
+    pub function: Option<String>,
 }
 
 /// What the address of a fault hides.

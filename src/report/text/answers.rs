@@ -1,6 +1,5 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
-use crate::crash::own::is_runtime;
 use crate::report::schema::{
     Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
 };
@@ -129,8 +128,13 @@ fn crash(report: &Report) -> String {
         let frames = thread.frames.get(at_fault..).unwrap_or(&thread.frames);
         if let Some(frame) = frames.first() {
             text = format!("{text}, in {}", place(frame));
-            if let Some((caller, function)) = own_caller(frames) {
-                text = format!("{text}, called from {}", named_place(caller, function));
+            let caller = crash.called_from.as_ref();
+            let own = caller.and_then(|caller| {
+                let frame = frames.iter().find(|frame| frame.frame == caller.frame)?;
+                Some((frame, caller.function.as_deref()))
+            });
+            if let Some((frame, function)) = own {
+                text = format!("{text}, called from {}", named_place(frame, function));
             }
         }
         text = format!("{text}, thread {}", stacks::name(thread));
@@ -139,26 +143,6 @@ fn crash(report: &Report) -> String {
         text = format!("{text}; its handler ended in {signal}");
     }
     text
-}
-
-/// The innermost frame of the user's own code, if the C library's or a runtime's is above it, and its function: `abort`,
-/// `malloc` and `std::vector` say little.
-fn own_caller(frames: &[Frame]) -> Option<(&Frame, Option<&str>)> {
-    let mut hidden = false;
-    for frame in frames {
-        let module = frame.module.as_deref();
-        let inlined = frame
-            .inlines
-            .iter()
-            .map(|inline| inline.function.as_deref());
-        for function in inlined.chain(std::iter::once(frame.function.as_deref())) {
-            if module.is_some() && !is_runtime(module, function) {
-                return hidden.then_some((frame, function));
-            }
-            hidden = true;
-        }
-    }
-    None
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
