@@ -403,14 +403,6 @@ impl Heap for PtmallocHeap<'_> {
         }
         limits.extend(self.odd_limit());
         limits.extend(unreached_limit(report.unreached));
-        let unknown = statistics.coverage.unknown;
-        if unknown > 0 {
-            limits.push(Limit {
-                what: format!("{unknown} bytes of glibc's heap"),
-                why: "no chunk or structure that could be read has them".into(),
-                incomplete: false,
-            });
-        }
         if let Some(limit) = self.mapped_limit() {
             limits.push(limit);
         }
