@@ -58,8 +58,8 @@ pub struct ArchInfo {
     pub traps: &'static [(u64, i32)],
     /// Where the number of the system call is that a thread is in.
     pub system_call: SystemCall,
-    /// Names of the system calls in which threads wait, and of those by which they die.
-    pub system_calls: &'static [(u64, &'static str)],
+    /// The name of a system call by its number.
+    pub system_call_name: fn(u64) -> Option<&'static str>,
     /// The trap with which the address of the access is kept.
     pub page_fault_trap: Option<u64>,
 }
@@ -170,12 +170,6 @@ impl ArchInfo {
             .iter()
             .copied()
             .find(|arch| arch.elf_machine == machine)
-    }
-
-    /// The name of a system call, if it is one that threads wait in.
-    pub fn system_call_name(&self, number: u64) -> Option<&'static str> {
-        let found = self.system_calls.iter().find(|(known, _)| *known == number);
-        found.map(|(_, name)| *name)
     }
 
     /// The signal that the kernel sends for a trap.

@@ -10,7 +10,7 @@ mod double_free;
 mod fatal_free;
 mod filling;
 pub mod finding;
-mod fingerprint;
+pub mod fingerprint;
 mod followed_link;
 mod free_entry;
 mod free_word;

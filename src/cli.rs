@@ -43,7 +43,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Check the heap: the main job by its long name
-    Check(CheckArguments),
+    Check(Box<CheckArguments>),
     /// Print the JSON schema of the report
     Schema,
 }
@@ -83,6 +83,10 @@ struct CheckArguments {
         help_heading = "Analysis"
     )]
     locate: Locate,
+
+    /// Where a packed core, or one from a pipe, is unpacked [default: $TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    tmpdir: Option<PathBuf>,
 
     /// Take this allocator instead of detecting it
     #[arg(long, value_name = "NAME", help_heading = "Analysis")]
@@ -129,6 +133,10 @@ struct CheckArguments {
     /// Show up to N bytes of the blocks concerned: they may hold secrets
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Output")]
     include_bytes: u32,
+
+    /// Make a report that may leave the house: no arguments, no text from memory, no folders
+    #[arg(long, conflicts_with = "include_bytes", help_heading = "Output")]
+    redact: bool,
 
     /// An attribute for the report, to index it by: version, commit, host (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, help_heading = "Output")]
@@ -206,6 +214,10 @@ pub struct Options {
     pub color: ColorChoice,
     /// Most bytes of a block's contents to show.
     pub include_bytes: usize,
+    /// Where a core is unpacked.
+    pub temporary_dir: PathBuf,
+    /// Leave out what may not leave the house.
+    pub redact: bool,
     /// Attributes for the report.
     pub attributes: BTreeMap<String, String>,
 }
@@ -243,7 +255,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, UsageError> {
     };
     let check = match arguments.command {
         Some(Subcommands::Schema) => return Ok(Command::Schema),
-        Some(Subcommands::Check(check)) => check,
+        Some(Subcommands::Check(check)) => *check,
         None => arguments.check,
     };
     options(check)
@@ -291,8 +303,17 @@ fn options(check: CheckArguments) -> Result<Options, String> {
         output: check.output,
         color: check.color,
         include_bytes: usize::try_from(check.include_bytes).unwrap_or(usize::MAX),
+        temporary_dir: check.tmpdir.unwrap_or_else(temporary_dir),
+        redact: check.redact,
         attributes,
     })
+}
+
+/// `TMPDIR`, else a folder that is no memory: an unpacked core is large.
+fn temporary_dir() -> PathBuf {
+    std::env::var_os("TMPDIR")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 /// `name=value` of `--kv`.
@@ -385,7 +406,7 @@ mod tests {
     fn options_arrive() {
         let options = options_of(
             "core --sysroot a --sysroot b --debug-dir d --no-default-paths --locate symbols --allocator tcmalloc \
-             --threads 3 --fail-on never --format json --output out --color always --include-bytes 64 --kv a=b --kv c=d=e",
+             --threads 3 --fail-on never --format json --output out --color always --include-bytes 64 --kv a=b --kv c=d=e --tmpdir t",
         );
         assert_eq!(
             options.search.sysroots,
@@ -401,6 +422,7 @@ mod tests {
         assert_eq!(options.output, Some(PathBuf::from("out")));
         assert_eq!(options.color, ColorChoice::Always);
         assert_eq!(options.include_bytes, 64);
+        assert_eq!(options.temporary_dir, PathBuf::from("t"));
         let attributes: Vec<_> = options.attributes.into_iter().collect();
         assert_eq!(
             attributes,
@@ -429,6 +451,7 @@ mod tests {
             "core --kv a=1 --kv a=2",
             "core --threads 0",
             "core --include-bytes -1",
+            "core --redact --include-bytes 8",
             "core --format xml",
             "schema core",
             "check",

@@ -15,6 +15,7 @@ mod exception;
 mod instruction;
 mod last_words;
 pub mod origin;
+pub mod own;
 #[cfg(test)]
 mod tests;
 

@@ -167,6 +167,13 @@ impl DebugInfo {
         })
     }
 
+    /// The variable, constant or virtual table that covers a run-time address in a module, demangled.
+    pub fn object_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        let (info, symbols) = self.symbols(module)?;
+        let name = symbols.object_at(at.get().wrapping_sub(info.bias))?;
+        Some(demangle::demangle(name))
+    }
+
     fn plt_entry(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
         let (info, state) = self.module(module)?;
         let image = self.files(info, state).image.as_ref()?;

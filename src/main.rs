@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use heapcheck::cli::{self, Command, Format, Options};
+use heapcheck::corefile::OpenOptions;
+use heapcheck::interrupt;
 use heapcheck::output;
 use heapcheck::progress::{Progress, Silent};
 use heapcheck::report::build::{self, BuildOptions};
@@ -18,10 +20,16 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let status = match cli::parse(std::env::args_os().collect()) {
-        Ok(Command::Check(options)) => check(&options).unwrap_or_else(|error| {
+        Ok(Command::Check(options)) => {
             let json = options.format == Format::Json;
-            not_analysed(error.as_ref(), json.then_some(options.output.as_deref()))
-        }),
+            let path = options.output.as_deref();
+            match path.map_or(Ok(()), |path| output::may_write(path, &options.files)) {
+                Ok(()) => check(&options)
+                    .unwrap_or_else(|error| not_analysed(error.as_ref(), json.then_some(path))),
+                // The file is left alone, so the document goes to standard output.
+                Err(refused) => not_analysed(&refused, json.then_some(None)),
+            }
+        }
         Ok(Command::Schema) => print(&format!("{:#}\n", json::schema())),
         Ok(Command::Print(text)) => print(&text),
         Err(error) => not_analysed(&error, error.json.then_some(None)),
@@ -31,6 +39,14 @@ fn main() -> ExitCode {
 
 /// Analyses a core and writes the report.
 fn check(options: &Options) -> Result<u8, Error> {
+    let path = options.output.as_deref();
+    interrupt::watch((options.format == Format::Json).then(|| {
+        let document = Document::Error(ErrorDocument::new(interrupt::FILE_LOST));
+        let mut bytes = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = json::write(&document, &mut bytes);
+        (bytes, path)
+    }));
     if let Some(jobs) = options.jobs {
         rayon::ThreadPoolBuilder::new()
             .num_threads(jobs)
@@ -42,7 +58,6 @@ fn check(options: &Options) -> Result<u8, Error> {
         analyse(options, progress)?
     };
     let status = status::exit_status(&report, options.fail_on);
-    let path = options.output.as_deref();
     output::write(path, &render(report, options)?).map_err(|error| {
         let name = path.map_or("standard output".into(), |path| path.display().to_string());
         format!("the report cannot be written to {name}: {error}")
@@ -54,6 +69,7 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
     let build_options = BuildOptions {
         attributes: options.attributes.clone(),
         include_bytes: options.include_bytes,
+        redact: options.redact,
     };
     progress.phase("opening the core", None);
     let session = Session::open(&SessionOptions {
@@ -61,7 +77,10 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
         search: options.search.clone(),
         limit: options.limit,
         jobs: options.jobs,
-        open: Default::default(),
+        open: OpenOptions {
+            temporary_dir: options.temporary_dir.clone(),
+            ..OpenOptions::default()
+        },
     })?;
     if options.minidump {
         progress.phase("unwinding stacks", None);
@@ -92,6 +111,7 @@ fn render(report: Report, options: &Options) -> Result<Vec<u8>, Error> {
         Format::Text => {
             let text_options = TextOptions {
                 color: terminal::wants_color(options.color, options.output.is_none()),
+                width: terminal::width(options.output.is_none()),
             };
             let text = if options.minidump {
                 text::minidump(&report, text_options)

@@ -12,6 +12,7 @@
 pub mod build;
 pub mod escape;
 pub mod json;
+pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod schema;

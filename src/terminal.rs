@@ -30,6 +30,21 @@ pub fn wants_color(choice: ColorChoice, to_stdout: bool) -> bool {
     }
 }
 
+/// Columns of a text for standard output, if it goes to a terminal: `COLUMNS`, else what the terminal says.
+pub fn width(to_stdout: bool) -> Option<usize> {
+    if !to_stdout || !std::io::stdout().is_terminal() {
+        return None;
+    }
+    let variable = std::env::var("COLUMNS").ok();
+    variable
+        .and_then(|columns| columns.parse().ok())
+        .filter(|columns| *columns > 0)
+        .or_else(|| {
+            let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+            Some(usize::from(width.0))
+        })
+}
+
 /// Progress on standard error; the line is taken away when this is dropped.
 pub struct TerminalProgress {
     shared: Arc<Shared>,

@@ -341,3 +341,127 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+#[test]
+fn evidence_is_never_overwritten_by_a_report() {
+    let [core, binary] = demo();
+    let files = Files::new();
+    let copy = files.0.path().join("core.zst");
+    fs::copy(&core, &copy).unwrap();
+    let elf = files.file("core", &Elf::CORE.bytes());
+    let [copy, core, binary] = [copy, core, binary].map(|path| path.to_str().unwrap().to_owned());
+    let before = fs::read(&copy).unwrap();
+    // `-o core ./prog`, a slip for `-c`; the core that is read; any core or program.
+    refused(&["-o", &elf, &binary], &[&elf, "not overwritten", "-c"]);
+    refused(&["-o", &copy, &copy, &binary], &["to be analysed"]);
+    refused(&["-o", &copy, &core, &binary], &["packed"]);
+    assert_eq!(fs::read(&copy).unwrap(), before);
+    assert_eq!(fs::read(&elf).unwrap(), Elf::CORE.bytes());
+    // A report of yesterday is overwritten.
+    let report = files.file("report", b"old");
+    assert_eq!(heapcheck(["-o", &report, &core, &binary]).status, 1);
+    assert!(fs::read(&report).unwrap().len() > 3);
+    assert_eq!(fs::read_dir(files.0.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_core_that_shrinks_while_it_is_read_is_an_error_and_no_signal() {
+    let fixture = common::fixture("glibc-2.36", "healthy-threads-01");
+    for _ in 0..50 {
+        let directory = tempfile::tempdir().unwrap();
+        let core = directory.path().join("core");
+        fs::copy(&fixture.core, &core).unwrap();
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_heapcheck"))
+            .args(["--format", "json", "--threads", "1"])
+            .args([&core, &fixture.binary])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let maps = format!("/proc/{}/maps", child.id());
+        let is_mapped = || {
+            let maps = fs::read_to_string(&maps).unwrap_or_default();
+            maps.contains(core.to_str().unwrap())
+        };
+        while !is_mapped() && child.try_wait().unwrap().is_none() {}
+        let file = fs::OpenOptions::new().write(true).open(&core).unwrap();
+        file.set_len(4096).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let status = output.status.code().expect("no signal ends it");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        if document["status"] == "ERROR" {
+            assert_eq!(status, 2);
+            let message = document["error"]["message"].as_str().unwrap();
+            assert!(message.contains("became shorter"), "{message}");
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(line, format!("heapcheck: {message}\n"));
+            return;
+        }
+    }
+    panic!("the core was never cut in time");
+}
+
+#[test]
+fn a_core_is_unpacked_where_the_command_line_says() {
+    let [core, binary] = demo().map(|path| path.to_str().unwrap().to_owned());
+    refused(
+        &["--tmpdir", "/no/such/folder", &core, &binary],
+        &["no room to unpack", "/no/such/folder"],
+    );
+    let files = Files::new();
+    let folder = files.0.path().to_str().unwrap();
+    assert_eq!(heapcheck(["--tmpdir", folder, &core, &binary]).status, 1);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_redacted_report_can_leave_the_house() {
+    let fixture = common::fixture("2.10", "overrun-text-O0");
+    let paths = [&fixture.core, &fixture.binary].map(|path| path.to_str().unwrap().to_owned());
+    let whole = heapcheck(["--format", "json", &paths[0], &paths[1]]);
+    let redacted = heapcheck(["--redact", "--format", "json", &paths[0], &paths[1]]);
+    assert_eq!(redacted.status, whole.status);
+    let (whole, report) = (whole.json().unwrap(), redacted.json().unwrap());
+    let text = report.to_string();
+    for gone in [
+        &whole["findings"][0]["overwriter"]["text"],
+        &whole["process"]["arguments"],
+        &whole["core"]["path"],
+    ] {
+        let gone = gone.as_str().unwrap();
+        assert!(!text.contains(gone), "{gone}");
+    }
+    assert!(!text.contains("/usr/"), "{text}");
+    assert_eq!(report["findings"][0]["kind"], whole["findings"][0]["kind"]);
+    assert_eq!(report["findings"][0]["evidence"][0]["found"], "text");
+}
+
+#[test]
+fn a_rebuild_keeps_the_fingerprint_and_another_bug_has_another() {
+    // The program's name is another one in each fixture: what stands behind it must agree.
+    let named = |release: &str, name: &str| -> String {
+        let fixture = common::fixture(release, name);
+        let report = heapcheck([
+            "--format".as_ref(),
+            "json".as_ref(),
+            fixture.core.as_os_str(),
+            fixture.binary.as_os_str(),
+        ]);
+        let report = report.json().unwrap();
+        let fingerprint = &report["findings"][0]["fingerprint"];
+        assert_eq!(fingerprint["v2"].as_str().unwrap().len(), 16);
+        let text = fingerprint["v2_text"].as_str().unwrap();
+        text.split_once(" | ").unwrap().1.to_owned()
+    };
+    let mut known = std::collections::BTreeSet::new();
+    for (release, bug) in [
+        ("2.10", "double-free"),
+        ("2.10", "overrun-nul"),
+        ("2.10", "misaligned-free"),
+        ("jemalloc-5.3.0", "double-free"),
+    ] {
+        let unoptimised = named(release, &format!("{bug}-O0"));
+        assert_eq!(unoptimised, named(release, &format!("{bug}-O2")));
+        assert!(known.insert(unoptimised.clone()), "{unoptimised}");
+    }
+}

@@ -13,7 +13,7 @@ const ROOT: &[&[&str]] = &[
     &["analysis", "crash"],
     &["checks"],
     &["report"],
-    &["main", "cli", "output", "terminal"],
+    &["main", "cli", "output", "terminal", "interrupt"],
 ];
 
 /// Rooms of `heaps`.

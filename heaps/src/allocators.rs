@@ -4,6 +4,7 @@ mod books;
 pub mod jemalloc;
 pub mod ptmalloc;
 mod residue;
+mod size_ranges;
 pub mod tcmalloc;
 
 use crate::anomaly::Anomaly;
@@ -66,6 +67,12 @@ impl Tally {
         self.blocks = self.blocks.saturating_add(blocks);
         self.bytes = self.bytes.saturating_add(bytes);
     }
+
+    /// Takes blocks back.
+    fn take(&mut self, blocks: u64, bytes: u64) {
+        self.blocks = self.blocks.saturating_sub(blocks);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// What a heap holds.
@@ -77,9 +84,9 @@ pub struct Statistics {
     pub free: Tally,
     /// Free, but cut off from every list by damage.
     pub lost: Tally,
-    /// Memory that the allocator holds from the system.
+    /// Memory that the allocator holds from the system, its own structures included.
     pub mapped_bytes: u64,
-    /// Every byte of `mapped_bytes`, and of the allocator's own memory, accounted for.
+    /// Every byte of `mapped_bytes` accounted for.
     pub coverage: Coverage,
     /// By size class, rising; classes without blocks are left out.
     pub size_classes: Vec<SizeClassRow>,
@@ -100,10 +107,24 @@ pub struct Coverage {
     pub unknown: u64,
 }
 
-/// One size class.
+impl Coverage {
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        let parts = [
+            self.in_use,
+            self.free,
+            self.metadata,
+            self.tails,
+            self.unknown,
+        ];
+        sum(parts.into_iter())
+    }
+}
+
+/// One size class, or a range of sizes that have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SizeClassRow {
-    /// Bytes of a block.
+    /// Bytes of a block; of the smallest that the range can hold.
     pub block_bytes: u64,
     /// Blocks handed out.
     pub in_use: u64,
@@ -111,6 +132,33 @@ pub struct SizeClassRow {
     pub free: u64,
     /// Blocks cut off by damage.
     pub lost: u64,
+    /// `None` for a class: its blocks are all of one size.
+    pub range: Option<SizeRange>,
+}
+
+/// What a range of sizes holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SizeRange {
+    /// Bytes of the largest block that it can hold.
+    pub largest: u64,
+    /// Bytes handed out.
+    pub in_use: u64,
+    /// Bytes in lists.
+    pub free: u64,
+    /// Bytes cut off by damage.
+    pub lost: u64,
+}
+
+impl SizeClassRow {
+    /// Bytes of the largest block that it can hold, bytes handed out, in lists, and cut off.
+    pub fn range(&self) -> SizeRange {
+        self.range.unwrap_or(SizeRange {
+            largest: self.block_bytes,
+            in_use: self.in_use.saturating_mul(self.block_bytes),
+            free: self.free.saturating_mul(self.block_bytes),
+            lost: self.lost.saturating_mul(self.block_bytes),
+        })
+    }
 }
 
 /// An allocator's own facts for the report, as a tree.

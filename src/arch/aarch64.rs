@@ -110,46 +110,10 @@ pub const AARCH64: ArchInfo = ArchInfo {
     page_fault_trap: None,
     // svc #0
     system_call: SystemCall::Behind(8, [0x01, 0, 0, 0xd4]),
-    // include/uapi/asm-generic/unistd.h
-    system_calls: &[
-        (4, "io_getevents"),
-        (22, "epoll_pwait"),
-        (25, "fcntl"),
-        (32, "flock"),
-        (63, "read"),
-        (64, "write"),
-        (65, "readv"),
-        (66, "writev"),
-        (67, "pread64"),
-        (68, "pwrite64"),
-        (72, "pselect6"),
-        (73, "ppoll"),
-        (82, "fsync"),
-        (83, "fdatasync"),
-        (95, "waitid"),
-        (98, "futex"),
-        (101, "nanosleep"),
-        (115, "clock_nanosleep"),
-        (124, "sched_yield"),
-        (129, "kill"),
-        (130, "tkill"),
-        (131, "tgkill"),
-        (133, "rt_sigsuspend"),
-        (137, "rt_sigtimedwait"),
-        (202, "accept"),
-        (203, "connect"),
-        (206, "sendto"),
-        (207, "recvfrom"),
-        (211, "sendmsg"),
-        (212, "recvmsg"),
-        (242, "accept4"),
-        (243, "recvmmsg"),
-        (260, "wait4"),
-        (269, "sendmmsg"),
-        (426, "io_uring_enter"),
-        (441, "epoll_pwait2"),
-        (449, "futex_waitv"),
-    ],
+    system_call_name: |number| {
+        let number = usize::try_from(number).ok()?;
+        syscalls::aarch64::Sysno::new(number).map(|call| call.name())
+    },
 };
 
 /// `bl`, or `blr` in any of its forms (`blraa` and its kin authenticate their target first).

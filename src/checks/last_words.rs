@@ -178,7 +178,8 @@ fn next_steps(subject: Subject<'_>, pointer: Option<Address>) -> Vec<String> {
     }];
     if pointer.is_none() {
         steps.push(
-            "run with GLIBC_TUNABLES=glibc.malloc.check=3 or under valgrind to see the pointer"
+            "run with LD_PRELOAD=libc_malloc_debug.so.0 GLIBC_TUNABLES=glibc.malloc.check=3 (before glibc 2.34 without the \
+             preload), or under valgrind, to see the pointer"
                 .into(),
         );
     }

@@ -81,6 +81,7 @@ pub struct SymbolIndex {
     has_symtab: bool,
     by_name: OnceLock<Vec<(u64, u32)>>,
     by_address: OnceLock<Vec<Reach>>,
+    objects: OnceLock<Vec<Reach>>,
 }
 
 /// An entry of the order by address.
@@ -292,6 +293,27 @@ impl SymbolIndex {
         });
         let row = found?;
         Some((row.symbol(), self.name(row)?))
+    }
+
+    /// The name of the variable, constant or virtual table that covers the link address `at`.
+    pub fn object_at(&self, at: u64) -> Option<&str> {
+        let order = self.objects.get_or_init(|| {
+            let rows = (0u32..).zip(&self.rows);
+            let objects = rows.filter(|(_, row)| row.kind == SymbolKind::Object && row.size > 0);
+            let mut order: Vec<_> = objects
+                .map(|(at, row)| Reach {
+                    start: row.start,
+                    furthest: row.start.saturating_add(row.size),
+                    row: at,
+                })
+                .collect();
+            order.sort_unstable_by_key(|entry| (entry.start, entry.row));
+            order
+        });
+        let after = order.partition_point(|entry| entry.start <= at);
+        let below = order.get(..after)?.iter().rev().take(MAX_LOOK_BACK);
+        let entry = below.into_iter().find(|entry| at < entry.furthest)?;
+        self.name(self.rows.get(entry.row as usize)?)
     }
 
     /// Of two names for one function, the one a person would use: exported, with

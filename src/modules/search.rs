@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!                     images                        debug files
-//! --sysroot DIR       DIR/path, DIR/name            DIR/usr/lib/debug, beside the image if it is under DIR
+//! --sysroot DIR       DIR/path, DIR/name            DIR/usr/lib/debug, beside the image if it is under DIR;
+//!                                                   by build ID also /usr/lib/debug
 //! --debug-dir DIR     DIR/.build-id                 DIR
 //! neither             path                          /usr/lib/debug, beside the image
 //! --no-default-paths  nothing                       nothing
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use super::image::{Head, Image, build_id_in_sections};
 use crate::arch::ArchInfo;
 use crate::corefile::Mapping;
+
+/// The usual directory of debug files, from the root.
+const DEBUG: &str = "usr/lib/debug";
 
 /// Most symbolic links that are followed for one path (the kernel's own limit).
 const MAX_LINKS: usize = 40;
@@ -124,8 +128,8 @@ impl SearchPaths {
                 return search;
             }
         }
-        for dir in self.debug_roots() {
-            let image = build_id_path(&dir, id, "").and_then(|path| Image::open(&path, arch));
+        for path in self.by_build_id(id, "") {
+            let image = Image::open(&path, arch);
             if image.is_some_and(|image| search.consider(image, wanted, false)) {
                 return search;
             }
@@ -135,7 +139,6 @@ impl SearchPaths {
 
     /// Directories like `/usr/lib/debug`.
     fn debug_roots(&self) -> Vec<PathBuf> {
-        const DEBUG: &str = "usr/lib/debug";
         if !self.debug_dirs.is_empty() {
             self.debug_dirs.clone()
         } else if !self.sysroots.is_empty() {
@@ -144,6 +147,32 @@ impl SearchPaths {
             vec![Path::new("/").join(DEBUG)]
         } else {
             Vec::new()
+        }
+    }
+
+    /// The place of a build ID under each of them. Beside a sysroot, the host's own counts too: a build ID matches or does
+    /// not, whoever's file it is.
+    fn by_build_id(&self, id: &[u8], suffix: &str) -> Vec<PathBuf> {
+        let mut places: Vec<PathBuf> = Vec::new();
+        for dir in self.debug_roots() {
+            let Some(path) = build_id_path(id, suffix) else {
+                continue;
+            };
+            places.extend(self.under(&dir, &path));
+        }
+        if !self.sysroots.is_empty() && self.debug_dirs.is_empty() && self.defaults {
+            let path = build_id_path(id, suffix);
+            places.extend(path.map(|path| Path::new("/").join(DEBUG).join(path)));
+        }
+        places
+    }
+
+    /// A path under a directory of debug files. No symbolic link leads out of a sysroot; a directory that was named, or the
+    /// host's, may have any.
+    fn under(&self, dir: &Path, path: &Path) -> Option<PathBuf> {
+        match self.sysroots.iter().find(|root| dir.starts_with(root)) {
+            Some(root) => inside(root, &dir.strip_prefix(root).ok()?.join(path)),
+            None => Some(dir.join(path)),
         }
     }
 
@@ -159,9 +188,7 @@ impl SearchPaths {
     ) -> Option<DebugFile> {
         let dirs = self.debug_roots();
         if let Some(id) = build_id {
-            let by_id = dirs
-                .iter()
-                .filter_map(|dir| build_id_path(dir, id, ".debug"));
+            let by_id = self.by_build_id(id, ".debug");
             let binary = self.binary.iter().cloned();
             for path in binary.chain(by_id) {
                 if path != image
@@ -189,7 +216,7 @@ impl SearchPaths {
             if let Some(place) = inside(dir, &self.outside_of_sysroot(folder).join(name)) {
                 places.push(place);
             }
-            places.push(dir.join(name));
+            places.extend(self.under(dir, name));
         }
         places
             .into_iter()
@@ -224,9 +251,7 @@ impl SearchPaths {
     ) -> Option<DebugFile> {
         let dirs = self.debug_roots();
         let name = Path::new(OsStr::from_bytes(name));
-        let by_id = dirs
-            .iter()
-            .filter_map(|dir| build_id_path(dir, build_id, ".debug"));
+        let by_id = self.by_build_id(build_id, ".debug");
         let by_name = dirs.iter().filter_map(|dir| {
             let usual = name.strip_prefix("/usr/lib/debug").unwrap_or(name);
             inside(dir, usual).or_else(|| inside(&dir.join(".dwz"), Path::new(name.file_name()?)))
@@ -238,6 +263,7 @@ impl SearchPaths {
             .map(|folder| folder.join(name));
         let absolute = (self.defaults && name.is_absolute()).then(|| name.to_owned());
         by_id
+            .into_iter()
             .chain(beside)
             .chain(by_name)
             .chain(absolute)
@@ -295,13 +321,13 @@ impl DebugFile {
     }
 }
 
-/// `DIR/.build-id/ab/cdef...` with a suffix.
-fn build_id_path(dir: &Path, id: &[u8], suffix: &str) -> Option<PathBuf> {
+/// `.build-id/ab/cdef...` with a suffix.
+fn build_id_path(id: &[u8], suffix: &str) -> Option<PathBuf> {
     let (first, rest) = id.split_first()?;
     let mut name: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
     name.push_str(suffix);
     Some(
-        dir.join(".build-id")
+        Path::new(".build-id")
             .join(format!("{first:02x}"))
             .join(name),
     )

@@ -384,6 +384,26 @@ fn nothing_leads_out_of_a_sysroot() {
     assert!(!is_found("/lib/loop"));
     place.put("root/lib/real.so", &elf.file());
     assert!(is_found("/lib64/real.so")); // an absolute link is meant within the root
+    // By build ID likewise: where `.build-id` leads is meant within the root.
+    let id: String = elf
+        .build_id
+        .iter()
+        .flatten()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let name = format!("{}/{}", &id[..2], &id[2..]);
+    place.put(&format!("outside/ids/{name}"), &elf.file());
+    fs::create_dir_all(place.path("root/usr/lib/debug")).unwrap();
+    symlink(
+        place.path("outside/ids"),
+        place.path("root/usr/lib/debug/.build-id"),
+    )
+    .unwrap();
+    assert!(!is_found("/lib/by-id.so"));
+    place.put(&format!("root/ids/{name}"), &elf.file());
+    fs::remove_file(place.path("root/usr/lib/debug/.build-id")).unwrap();
+    symlink("/ids", place.path("root/usr/lib/debug/.build-id")).unwrap();
+    assert!(is_found("/lib/by-id.so"));
 }
 
 #[test]

@@ -8,13 +8,13 @@ mod threads;
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, Module, ModuleId, Target};
+use heaps::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
     Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Memory, Report, SCHEMA_VERSION,
     Summary, SystemInfo, UnsupportedAllocator, hex_digits,
 };
-use super::signals;
+use super::{redact, signals};
 use crate::analysis::Analysis;
 use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
@@ -29,6 +29,8 @@ pub struct BuildOptions {
     pub attributes: BTreeMap<String, String>,
     /// `--include-bytes`: most bytes of a block's contents to show.
     pub include_bytes: usize,
+    /// `--redact`: leave out what may not leave the house.
+    pub redact: bool,
 }
 
 /// What the parts of a report are made from.
@@ -36,6 +38,8 @@ pub struct BuildOptions {
 struct Context<'c> {
     target: Target<'c>,
     names: &'c DebugInfo,
+    program: &'c str,
+    crash: Option<&'c Crash>,
     include_bytes: usize,
 }
 
@@ -64,6 +68,8 @@ pub fn heap_report(
     let context = Context {
         target: session.target(),
         names: session.debug_info(),
+        program: process::program(session),
+        crash,
         include_bytes: options.include_bytes,
     };
     let mut report = stacks(session, &context, crash, options);
@@ -105,7 +111,36 @@ pub fn heap_report(
         });
     }
     finish(&mut report, session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(session, Some(analysis), word));
+    }
     report
+}
+
+/// What a word is, in a few words that hold nothing of it.
+fn class(session: &Session, analysis: Option<&Analysis<'_>>, word: u64) -> String {
+    let at = Address::new(word);
+    let heaps = analysis.into_iter().flat_map(|analysis| &analysis.heaps);
+    if let Some((block, _)) = heaps.into_iter().find_map(|heap| heap.map.block_at(at)) {
+        return format!("pointer into block {}", block.address);
+    }
+    let modules = session.target().modules;
+    if let Some(module) = modules.iter().find(|module| module.range.contains(&at)) {
+        return format!("pointer into {}", module.name);
+    }
+    if session.target().memory.region_at(at).is_some() {
+        return "pointer".into();
+    }
+    let bytes = word.to_le_bytes();
+    let letters = bytes
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic() || **byte == b' ');
+    match word {
+        0 => "zero".into(),
+        1..=0xffff => "small number".into(),
+        _ if letters.count() >= 4 => redact::TEXT.into(),
+        _ => "number".into(),
+    }
 }
 
 fn allocators(analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<Allocator> {
@@ -152,12 +187,14 @@ fn strangers(analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<UnsupportedA
 /// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the
 /// status tells whether a stack is incomplete.
 pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
+    let crash = crate::crash::read(session);
     let context = Context {
         target: session.target(),
         names: session.debug_info(),
+        program: process::program(session),
+        crash: crash.as_ref(),
         include_bytes: 0,
     };
-    let crash = crate::crash::read(session);
     let mut report = stacks(session, &context, crash.as_ref(), options);
     for limit in &mut report.limits {
         limit.incomplete = false;
@@ -169,6 +206,9 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
     });
     report.limits.extend(threads::incomplete_stacks(session));
     finish(&mut report, session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(session, None, word));
+    }
     report
 }
 
@@ -193,6 +233,9 @@ fn stacks(
 ) -> Report {
     let core = session.core_info();
     let refused = session.modules().refused();
+    let threads = threads::threads(session, context);
+    let mut crash_info = crash::crash_info(session, crash);
+    crash::name_by_stack(&mut crash_info, &threads);
     Report {
         schema_version: SCHEMA_VERSION,
         core: Core {
@@ -218,16 +261,16 @@ fn stacks(
         pid: session.process().pid,
         attributes: options.attributes.clone(),
         process: process::process(session),
-        crash_info: crash::crash_info(session, crash),
+        crash_info,
         crashing_thread: crash
             .as_ref()
-            .and_then(|crash| crash::crashing_thread(session, crash)),
+            .and_then(|crash| crash::crashing_thread(session, crash, &threads)),
         system_info: SystemInfo {
             os: "Linux".into(),
             cpu_arch: session.arch().name.into(),
         },
         modules: process::modules(session),
-        threads: threads::threads(session, context),
+        threads,
         limits: session
             .limits()
             .iter()

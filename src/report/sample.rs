@@ -9,6 +9,7 @@ pub fn overrun() -> Report {
             frame,
             module: Some(module.into()),
             offset: Hex(0x7f00_1234),
+            resume_address: Hex(0x7f00_1234),
             module_offset: Some(Hex(0x1234)),
             function: function.map(Into::into),
             function_offset: function.map(|_| Hex(0x14)),
@@ -28,6 +29,7 @@ pub fn overrun() -> Report {
         classifiers: vec!["heap-overrun".into(), "segmentation-violation".into()],
         process: Process {
             executable: Some("chat-server".into()),
+            name: Some("chat-server".into()),
             arguments: Some("./chat-server --port 80".into()),
             uid: Some(0),
         },
@@ -37,8 +39,8 @@ pub fn overrun() -> Report {
             address: Some(Hex(0x4141)),
             crashing_thread: Some(0),
             crashing_frame: Some(0),
-            handled: None,
-            instruction: Some(Instruction {
+            instruction: Some("mov [rax], rdx".into()),
+            instruction_details: Some(Instruction {
                 address: Hex(0x7f00_1234),
                 bytes: Bytes(vec![0x48, 0x89, 0x10]),
                 text: "mov [rax], rdx".into(),
@@ -51,9 +53,6 @@ pub fn overrun() -> Report {
                 }],
                 explains_fault: true,
             }),
-            abort_message: None,
-            sanitizer_report: None,
-            exception: None,
             values: vec![RegisterMeaning {
                 register: "rdi".into(),
                 value: Hex(0x60_2010),
@@ -61,11 +60,12 @@ pub fn overrun() -> Report {
                 meaning: "the free block 0x602010 of 40 bytes".into(),
                 block: None,
             }],
+            ..CrashInfo::default()
         },
         crashing_thread: Some(CrashingThread {
             threads_index: 0,
             registers: [("rip".to_owned(), Hex(0x7f00_1234))].into(),
-            frame_registers: None,
+            ..CrashingThread::default()
         }),
         system_info: SystemInfo {
             os: "Linux".into(),
@@ -141,12 +141,20 @@ pub fn overrun() -> Report {
                         in_use: 6,
                         free: 17,
                         lost: 2,
+                        largest: 48,
+                        in_use_bytes: 6 * 48,
+                        free_bytes: 17 * 48,
+                        lost_bytes: 2 * 48,
                     },
                     SizeClass {
                         size: 1024,
                         in_use: 1200,
                         free: 0,
                         lost: 0,
+                        largest: 2047,
+                        in_use_bytes: 1200 * 1024,
+                        free_bytes: 0,
+                        lost_bytes: 0,
                     },
                 ],
                 ..Details::default()
@@ -236,6 +244,8 @@ fn finding() -> Finding {
             "run the program under a memory checker with a breakpoint on the write".into(),
         ],
         fingerprint: Fingerprint {
+            v2: "d7a8fbb307d78094".into(),
+            v2_text: "chat-server | heap-overrun | tcmalloc | log_in".into(),
             v1: "9f86d081884c7d65".into(),
         },
     }

@@ -27,9 +27,9 @@ pub use heap::{
     UnsupportedAllocator,
 };
 pub use process::{
-    AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, RegisterMeaning, SanitizerReport, SystemInfo,
-    Thread,
+    AbortMessage, AdjustedAddress, CalledFrom, CrashInfo, CrashingThread, Exception, Frame,
+    HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
+    Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
 };
 
 /// The version of this schema.

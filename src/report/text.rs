@@ -1,7 +1,7 @@
 //! The text view. The first screen answers what crashed, whether the heap is damaged, which block, who did it and who
 //! still holds it; the rest is the proof.
 //!
-//! Lines are made for 80 to 120 columns and do not depend on the terminal: a terminal changes colour and nothing else.
+//! Lines fit the terminal's width, 120 columns where there is none. A terminal changes colour and width, nothing else.
 //! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in [`page::Page`] or at the
 //! place where it is put into a line.
 
@@ -24,11 +24,13 @@ use page::{Page, Role};
 pub struct TextOptions {
     /// With colours.
     pub color: bool,
+    /// Columns of the terminal; `None`: there is none.
+    pub width: Option<usize>,
 }
 
 /// The report of a heap check.
 pub fn report(report: &Report, options: TextOptions) -> String {
-    let mut page = Page::new(options.color);
+    let mut page = Page::new(options);
     answers::write(report, &mut page);
     findings::write(report, &mut page);
     stacks::write_crashing(report, &mut page);
@@ -40,7 +42,7 @@ pub fn report(report: &Report, options: TextOptions) -> String {
 
 /// The stacks of all threads, in the shape of a minidump's dump.
 pub fn minidump(report: &Report, options: TextOptions) -> String {
-    let mut page = Page::new(options.color);
+    let mut page = Page::new(options);
     stacks::write_all(report, &mut page);
     page.into_text()
 }

@@ -12,7 +12,7 @@ fn the_instruction_at_fault_is_told_with_its_address() {
             ("store", "store", "write", "0x10030"),
         ] {
             let (_, report) = report(&format!("{build}-{mode}"), &[]);
-            let instruction = &report["crash_info"]["instruction"];
+            let instruction = &report["crash_info"]["instruction_details"];
             assert_eq!(instruction["explains_fault"], true, "{build} {mode}");
             let memory = &instruction["memory"][0];
             assert_eq!(memory["access"], access, "{build} {mode}");
@@ -29,13 +29,13 @@ fn the_instruction_at_fault_is_told_with_its_address() {
                 continue;
             }
             let (_, report) = report(&format!("{build}-{mode}"), &[]);
-            let instruction = &report["crash_info"]["instruction"];
+            let instruction = &report["crash_info"]["instruction_details"];
             assert_eq!(instruction["explains_fault"], true, "{build} {mode}");
         }
         for (mode, pc) in [("null", "0x0"), ("wild", "0x1234567890")] {
             let (status, report) = report(&format!("{build}-{mode}"), &[]);
             assert_eq!(status, 0, "{build} {mode}");
-            assert_eq!(report["crash_info"]["instruction"], Value::Null);
+            assert_eq!(report["crash_info"]["instruction_details"], Value::Null);
             assert_eq!(frames(&report)[0]["offset"], pc);
         }
     }
@@ -68,7 +68,10 @@ fn a_program_with_its_own_handler_shows_what_crashed() {
             assert_eq!(crash["handled"]["type"], "SIGSEGV", "{build} {mode}");
             assert_eq!(crash["handled"]["code"], code, "{build} {mode}");
             assert_eq!(crash["handled"]["address"], address, "{build} {mode}");
-            assert_eq!(crash["instruction"]["memory"][0]["address"], address);
+            assert_eq!(
+                crash["instruction_details"]["memory"][0]["address"],
+                address
+            );
             let pc = if is_guest(build) { "pc" } else { "rip" };
             assert!(report["crashing_thread"]["frame_registers"][pc].is_string());
             if !build.ends_with("stripped") {

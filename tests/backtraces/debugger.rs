@@ -145,7 +145,7 @@ fn ours(report: &Value) -> Stacks {
         .map(|thread| {
             let mut rows = Vec::new();
             for frame in thread["frames"].as_array().unwrap() {
-                let pc = text(&frame["offset"]).unwrap();
+                let pc = text(&frame["resume_address"]).unwrap();
                 let inlines = frame["inlines"].as_array().unwrap();
                 for call in inlines.iter().chain([frame]) {
                     rows.push(Row {

@@ -81,7 +81,7 @@ fn an_overwritten_stack_is_incomplete_and_says_so() {
             assert_eq!(frames(&report)[0]["offset"], pc, "{case}");
             continue;
         }
-        let jump = &report["crash_info"]["instruction"]["memory"][0];
+        let jump = &report["crash_info"]["instruction_details"]["memory"][0];
         assert_eq!(jump["access"], "execute", "{case}");
         assert_eq!(jump["address"], "0x4141414141414141", "{case}");
         assert!(

@@ -237,6 +237,7 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
         }
         return errors;
     }
+    errors.extend(sums_differences(report));
     errors.extend(service_differences(fixture, way, report));
     let Some(heap) = heap_of(fixture, report) else {
         errors.push(format!("no heap of {} is found", fixture.allocator()));
@@ -287,6 +288,36 @@ pub fn heap_differences(fixture: &Fixture, way: Way, report: &Value) -> Vec<Stri
     let coverage = &heap["coverage"];
     if coverage["unknown"].as_u64() != Some(0) && !report["limits"].to_string().contains("byte") {
         errors.push(format!("unaccounted bytes that no limit names: {coverage}"));
+    }
+    errors
+}
+
+/// Everything adds up: the rows of sizes to what is in use, free and lost, and the parts to what is mapped.
+pub fn sums_differences(report: &Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    for heap in items(&report["allocators"]) {
+        let mut compare = |what: &str, found: Option<u64>, expected: &Value| {
+            if found.is_none() || found != expected.as_u64() {
+                let name = text(heap, "name");
+                errors.push(format!(
+                    "{name}: {what} add up to {found:?}, not {expected}"
+                ));
+            }
+        };
+        let statistics = &heap["statistics"];
+        for state in ["in_use", "free", "lost"] {
+            let sum = |key: &str| -> Option<u64> {
+                let rows = items(&heap["details"]["size_classes"]).iter();
+                rows.map(|row| row[key].as_u64()).sum()
+            };
+            compare(state, sum(state), &statistics[state]["blocks"]);
+            let bytes = format!("{state}_bytes");
+            compare(&bytes, sum(&bytes), &statistics[state]["bytes"]);
+        }
+        let parts = ["in_use", "free", "metadata", "tails", "unknown"];
+        let parts = parts.map(|part| heap["coverage"][part].as_u64());
+        let sum = parts.into_iter().sum();
+        compare("the parts", sum, &statistics["mapped_bytes"]);
     }
     errors
 }

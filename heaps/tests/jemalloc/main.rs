@@ -53,7 +53,12 @@ fn a_healthy_heap_is_silent_and_counted_to_the_byte() {
         assert_eq!(walked.statistics.in_use.bytes, 61 * 64 + 16384);
         let free = 67 * 64 + 8 * 4096;
         assert_eq!(walked.statistics.free.bytes, free);
-        assert_eq!(walked.statistics.mapped_bytes, (1 + 1 + 5 + 8 + 8) * 4096);
+        let coverage = walked.statistics.coverage;
+        assert_eq!(
+            coverage.in_use + coverage.free + coverage.tails + 64,
+            (1 + 1 + 5 + 8 + 8) * 4096
+        );
+        assert_eq!(walked.statistics.mapped_bytes, coverage.total());
         let (block, offset) = walked.map.block_at(at(LARGE + 100)).unwrap();
         assert_eq!(
             (block.address, block.bytes, offset),

@@ -124,12 +124,19 @@ fn check(model: &Model, scene: &Scene) {
         };
         assert_eq!(statistics.in_use, in_use);
         assert_eq!(statistics.lost, Tally::default());
-        assert_eq!(statistics.size_classes, expected_rows(model));
+        let rows = statistics.size_classes.iter().copied();
+        let (ranges, classes): (Vec<_>, Vec<_>) = rows.partition(|row| row.range.is_some());
+        assert_eq!(classes, expected_rows(model));
+        let all = classes.iter().chain(&ranges);
+        let sum: u64 = all.clone().map(|row| row.range().in_use).sum();
+        assert_eq!(sum, in_use.bytes);
+        let sum: u64 = all.map(|row| row.range().free).sum();
+        assert_eq!(sum, statistics.free.bytes);
 
         let page = model.page_bytes();
         let mut free = Tally::default();
         let mut tails = 0;
-        for row in &statistics.size_classes {
+        for row in &classes {
             free.add(row.free, row.free * row.block_bytes);
         }
         for span in model.spans.values() {
@@ -145,7 +152,7 @@ fn check(model: &Model, scene: &Scene) {
         assert_eq!(statistics.free, free);
         let [brk, mmap] = model.areas();
         let system = brk.end - brk.start + (mmap.end - mmap.start);
-        assert_eq!(statistics.mapped_bytes, system);
+        assert_eq!(statistics.mapped_bytes, statistics.coverage.total());
         let leaf = 8u64 << model.pages.leaf_bits;
         let leaves = if mmap.is_empty() { 1 } else { 2 };
         let coverage = Coverage {

@@ -51,9 +51,9 @@ fn survive(target: Target<'_>) -> String {
         }
         let statistics = &walked.statistics;
         let parts = statistics.coverage;
-        let known = parts.in_use + parts.free + parts.tails;
         assert_eq!(
-            known, statistics.mapped_bytes,
+            parts.total(),
+            statistics.mapped_bytes,
             "every byte is accounted for"
         );
         for (_, extent) in (0..50).zip(walked.map.extents()) {

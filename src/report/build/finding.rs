@@ -6,6 +6,7 @@ use super::Context;
 use super::threads::recorded_frames;
 use crate::analysis::Analysis;
 use crate::checks::finding::{self as found, Finding};
+use crate::checks::fingerprint::{self, Names};
 use crate::report::schema::{
     self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
     Stacks,
@@ -25,6 +26,16 @@ pub fn finding(
     context: &Context<'_>,
 ) -> schema::Finding {
     let memory = context.target.memory;
+    let heap = analysis.heaps.get(finding.heap);
+    let by_names = heap.map(|heap| {
+        let names = Names {
+            target: context.target,
+            debug: context.names,
+            program: context.program,
+            crash: context.crash,
+        };
+        fingerprint::v2(names, heap.identity.name, &heap.map, finding)
+    });
     let contents = |at: Address, bytes: u64| contents(memory, at, bytes, context.include_bytes);
     schema::Finding {
         id,
@@ -32,10 +43,7 @@ pub fn finding(
         cwe: finding.kind.cwe(),
         severity: severity(finding.severity()),
         confidence: confidence(finding.confidence),
-        allocator: analysis
-            .heaps
-            .get(finding.heap)
-            .map_or_else(String::new, |heap| heap.identity.name.to_owned()),
+        allocator: heap.map_or_else(String::new, |heap| heap.identity.name.to_owned()),
         address: finding.at.into(),
         block: finding.block.map(|view| Block {
             address: view.block.address.into(),
@@ -92,6 +100,10 @@ pub fn finding(
         next_steps: finding.next_steps.clone(),
         fingerprint: Fingerprint {
             v1: finding.fingerprint.clone(),
+            v2: by_names
+                .as_ref()
+                .map_or_else(String::new, |names| names.hash.clone()),
+            v2_text: by_names.map_or_else(String::new, |names| names.text),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! Allocators and what they hold.
 
-use heaps::allocators::{Detail, Tally};
+use heaps::allocators::{Detail, SizeClassRow, Tally};
 
 use super::Context;
 use super::threads::recorded_frames;
@@ -48,16 +48,7 @@ pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'
                     (part.part.to_owned(), located)
                 })
                 .collect(),
-            size_classes: statistics
-                .size_classes
-                .iter()
-                .map(|row| SizeClass {
-                    size: row.block_bytes,
-                    in_use: row.in_use,
-                    free: row.free,
-                    lost: row.lost,
-                })
-                .collect(),
+            size_classes: statistics.size_classes.iter().map(size_class).collect(),
             more: heap
                 .details
                 .iter()
@@ -65,6 +56,20 @@ pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'
                 .map(|(name, detail)| ((*name).to_owned(), value(detail, context)))
                 .collect(),
         },
+    }
+}
+
+fn size_class(row: &SizeClassRow) -> SizeClass {
+    let range = row.range();
+    SizeClass {
+        size: row.block_bytes,
+        largest: range.largest,
+        in_use: row.in_use,
+        free: row.free,
+        lost: row.lost,
+        in_use_bytes: range.in_use,
+        free_bytes: range.free,
+        lost_bytes: range.lost,
     }
 }
 

@@ -72,7 +72,7 @@ pub fn threads(session: &Session, context: &Context<'_>) -> Vec<schema::Thread> 
 
 /// What a thread was doing, where the core tells.
 fn state(session: &Session, thread: &Thread) -> Option<String> {
-    let name = |number| session.arch().system_call_name(number);
+    let name = session.arch().system_call_name;
     Some(match session.thread_state(thread)? {
         ThreadState::Running => "running".into(),
         ThreadState::InSystemCall(number) => match name(number) {
@@ -135,12 +135,16 @@ fn named_frame(
     schema::Frame {
         frame: number,
         module: found.map(|module| module.name.clone()),
-        offset: pc.into(),
+        offset: lookup.into(),
+        resume_address: pc.into(),
         module_offset: found
-            .and_then(|module| pc.offset_from(module.range.start))
+            .and_then(|module| lookup.offset_from(module.range.start))
             .map(Hex),
         function: place.function,
-        function_offset: place.start.and_then(|start| pc.offset_from(start)).map(Hex),
+        function_offset: place
+            .start
+            .and_then(|start| lookup.offset_from(start))
+            .map(Hex),
         file: place.file,
         line: place.line,
         inlines: place.inlines,

@@ -190,4 +190,9 @@ pub struct Stacks {
 pub struct Fingerprint {
     /// Recipe 1: hash over kind, allocator and the identity of culprit or block.
     pub v1: String,
+    /// Recipe 2: hash over the program's name, kind, allocator and the identity of culprit or block by names; a rebuild keeps it.
+    pub v2: String,
+    /// What recipe 2 hashes, readable.
+    #[schemars(extend("examples" = ["chat-server | heap-overrun | ptmalloc | sessions"]))]
+    pub v2_text: String,
 }

@@ -92,17 +92,26 @@ pub struct Located {
     pub by: String,
 }
 
-/// One size class.
+/// One size class, or a range of sizes that have none (glibc's chunks above 1,032 bytes, spans, extents). Blocks and bytes of
+/// all rows add up to `statistics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SizeClass {
-    /// Bytes of a block.
+    /// Bytes of a block; in a range, of the smallest that it can hold.
     pub size: u64,
+    /// Bytes of the largest block that the row can hold: `size` for a class.
+    pub largest: u64,
     /// Blocks handed out.
     pub in_use: u64,
     /// Blocks in lists.
     pub free: u64,
     /// Blocks cut off by damage.
     pub lost: u64,
+    /// Bytes handed out.
+    pub in_use_bytes: u64,
+    /// Bytes in lists.
+    pub free_bytes: u64,
+    /// Bytes cut off by damage.
+    pub lost_bytes: u64,
 }
 
 /// An allocator that is in the process and that this version does not walk.

@@ -12,6 +12,8 @@ use super::{Block, Bytes, Hex};
 pub struct Process {
     /// File name of the executable.
     pub executable: Option<String>,
+    /// The name that it had: by what it was started as (a symbolic link's name), or what it called itself; 15 bytes.
+    pub name: Option<String>,
     /// Its command line, as far as the core holds it (79 bytes).
     pub arguments: Option<String>,
     /// Real user id.
@@ -28,14 +30,23 @@ pub struct CrashInfo {
     pub code: Option<String>,
     /// The address that could not be accessed.
     pub address: Option<Hex>,
+    /// What `address` hides: the processor does not tell an address that is not canonical; a small one is an offset from null.
+    pub adjusted_address: Option<AdjustedAddress>,
+    /// The process that sent the signal, if one did.
+    pub sender: Option<Sender>,
     /// Index into `threads` of the thread that crashed.
     pub crashing_thread: Option<usize>,
     /// Index into its frames of the one at fault: not 0 if a handler ran for an earlier signal.
     pub crashing_frame: Option<usize>,
     /// The signal that the handler ran for: what went wrong first.
     pub handled: Option<HandledSignal>,
-    /// The instruction at fault, if one was.
-    pub instruction: Option<Instruction>,
+    /// The instruction at fault, if one was: in assembler, destination first.
+    pub instruction: Option<String>,
+    /// The same in detail.
+    pub instruction_details: Option<Instruction>,
+    /// The memory that the instruction works on, what the fault is about first, as far as addresses are known; `null` if there
+    /// is no instruction at fault.
+    pub memory_accesses: Option<Vec<MemoryAccess>>,
     /// What the C library said before it aborted.
     pub abort_message: Option<AbortMessage>,
     /// What a sanitizer found and said before it ended the process.
@@ -44,6 +55,12 @@ pub struct CrashInfo {
     pub exception: Option<Exception>,
     /// What the registers of the frame at fault hold; empty where the heap was not checked.
     pub values: Vec<RegisterMeaning>,
+    /// The innermost function of the user's own code, if the C library's, a runtime's or an allocator's is above it.
+    pub called_from: Option<CalledFrom>,
+    /// For grouping cores: the kind of crash and the names of the three innermost functions that are the program's own. A
+    /// rebuild keeps it.
+    #[schemars(extend("examples" = ["SIGSEGV | parse | load | main"]))]
+    pub crash_signature: Option<String>,
 }
 
 /// What a register holds.
@@ -62,6 +79,50 @@ pub struct RegisterMeaning {
     pub meaning: String,
     /// The block that it leads into, or just past the end of.
     pub block: Option<Block>,
+}
+
+/// A function on the stack.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct CalledFrom {
+    /// The number of its frame.
+    pub frame: usize,
+    /// The function, which may be one that is inlined into the frame.
+    pub function: Option<String>,
+}
+
+/// What the address of a fault hides.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct AdjustedAddress {
+    /// `non-canonical`: `address` is what could not be accessed; `null-pointer`: a null pointer and `offset`.
+    #[schemars(extend("examples" = ["non-canonical", "null-pointer"]))]
+    pub kind: String,
+    /// The address, if it is not canonical.
+    pub address: Option<Hex>,
+    /// The offset from null.
+    pub offset: Option<Hex>,
+}
+
+/// The process that sent a signal.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+pub struct Sender {
+    /// Process id, as the dead process saw it.
+    pub pid: u32,
+    /// Real user id.
+    pub uid: u32,
+}
+
+/// Memory that an instruction works on, in short.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct MemoryAccess {
+    /// Its first byte.
+    pub address: Hex,
+    /// Bytes; `null` if the instruction does not say.
+    pub size: Option<u64>,
+    /// What is done to it; `null` for the target of a jump.
+    #[schemars(extend("examples" = ["read", "write", "read-write"]))]
+    pub access_type: Option<String>,
+    /// It lies in a mapping that nobody may access, such as those behind stacks.
+    pub is_likely_guard_page: bool,
 }
 
 /// A signal for which the program's own handler ran before it died.
@@ -149,6 +210,12 @@ pub struct CrashingThread {
     pub registers: BTreeMap<String, Hex>,
     /// The registers of the frame at fault, as far as they are known, if that is not the innermost.
     pub frame_registers: Option<BTreeMap<String, Hex>>,
+    /// As in `threads`.
+    pub thread_name: Option<String>,
+    /// As in `threads`.
+    pub frame_count: usize,
+    /// As in `threads`.
+    pub frames: Vec<Frame>,
 }
 
 /// The system that the process ran on.
@@ -173,7 +240,9 @@ pub struct Module {
     pub path: String,
     /// Build ID in hexadecimal, as the core holds it.
     pub code_id: Option<String>,
-    /// Not used on Linux.
+    /// File name, for looking up symbol files.
+    pub debug_file: String,
+    /// The build ID as symbol files of Breakpad are named: its first 16 bytes as a GUID, and an age of 0.
     pub debug_id: Option<String>,
     /// Its file was found and could be read.
     pub loaded_symbols: bool,
@@ -222,8 +291,11 @@ pub struct Frame {
     pub frame: usize,
     /// File name of the module that holds `offset`; `null` if none does.
     pub module: Option<String>,
-    /// The program counter.
+    /// The instruction: the program counter of the innermost frame and of one that a signal interrupted; else the last byte of
+    /// the call, one before the return address.
     pub offset: Hex,
+    /// Where the frame goes on: `offset`, or the return address.
+    pub resume_address: Hex,
     /// `offset` from the start of the module.
     pub module_offset: Option<Hex>,
     /// The function, demangled.

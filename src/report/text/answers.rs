@@ -66,10 +66,16 @@ pub fn write(report: &Report, page: &mut Page) {
 }
 
 fn program(report: &Report) -> String {
-    let name = report.process.executable.as_deref().unwrap_or("unknown");
+    let executable = report.process.executable.as_deref().unwrap_or("unknown");
+    // A symbolic link's name says what was run: `ls` of busybox. The kernel keeps 15 bytes of it.
+    let called = report.process.name.as_deref();
+    let name = match called.filter(|called| !executable.starts_with(called)) {
+        Some(called) => format!("{executable}, called {called}"),
+        None => executable.to_owned(),
+    };
     match report.pid {
         Some(pid) => format!("{name}, pid {pid}"),
-        None => name.to_owned(),
+        None => name,
     }
 }
 
@@ -97,6 +103,21 @@ fn crash(report: &Report) -> String {
     if let Some(address) = address {
         text = format!("{text} at address {address}");
     }
+    if let Some(adjusted) = &crash.adjusted_address {
+        match (adjusted.address, adjusted.offset) {
+            (Some(address), _) => {
+                text = format!("{text} at address {address}, which is not canonical")
+            }
+            (_, Some(_)) => text.push_str(", through a null pointer"),
+            _ => {}
+        }
+    }
+    if let Some(sender) = crash.sender.filter(|sender| Some(sender.pid) != report.pid) {
+        text = match sender.pid {
+            0 => format!("{text}, sent by the kernel or from outside its pid namespace"),
+            pid => format!("{text}, sent by process {pid} of user {}", sender.uid),
+        };
+    }
     if let Some(exception) = &crash.exception {
         text = format!("{text}, for an uncaught {}", exception.type_name);
     }
@@ -111,8 +132,13 @@ fn crash(report: &Report) -> String {
         let frames = thread.frames.get(at_fault..).unwrap_or(&thread.frames);
         if let Some(frame) = frames.first() {
             text = format!("{text}, in {}", place(frame));
-            if let Some(caller) = own_caller(frames, report) {
-                text = format!("{text}, called from {}", place(caller));
+            let caller = crash.called_from.as_ref();
+            let own = caller.and_then(|caller| {
+                let frame = frames.iter().find(|frame| frame.frame == caller.frame)?;
+                Some((frame, caller.function.as_deref()))
+            });
+            if let Some((frame, function)) = own {
+                text = format!("{text}, called from {}", named_place(frame, function));
             }
         }
         text = format!("{text}, thread {}", stacks::name(thread));
@@ -123,22 +149,21 @@ fn crash(report: &Report) -> String {
     text
 }
 
-/// The innermost frame of the program itself, if a library's is above it: `abort` and `malloc` say little.
-fn own_caller<'r>(frames: &'r [Frame], report: &Report) -> Option<&'r Frame> {
-    let own = report.process.executable.as_deref()?;
-    let place = frames
-        .iter()
-        .position(|frame| frame.module.as_deref() == Some(own))?;
-    frames.get(place).filter(|_| place > 0)
-}
-
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
 fn place(frame: &Frame) -> String {
     let inlined = frame
         .inlines
         .first()
         .and_then(|inline| inline.function.as_ref());
-    match (&frame.module, inlined.or(frame.function.as_ref())) {
+    named_place(
+        frame,
+        inlined.or(frame.function.as_ref()).map(String::as_str),
+    )
+}
+
+/// The same for one of the functions that are inlined into a frame.
+fn named_place(frame: &Frame, function: Option<&str>) -> String {
+    match (&frame.module, function) {
         (Some(module), Some(function)) => format!("{function} ({module})"),
         (Some(module), None) => format!("{module}{}", stacks::function(frame)),
         (None, _) => format!("{}, which is in no module", frame.offset),

@@ -7,8 +7,11 @@ use crate::report::schema::{Hex, MemoryOperand, RegisterMeaning, Report};
 
 use super::page::{Page, Role};
 
-/// Registers in a row.
+/// Most registers in a row, and their columns.
 const PER_ROW: usize = 4;
+const REGISTER_COLUMNS: usize = 24;
+/// Columns in front of them.
+const BEFORE: usize = 15;
 const INDENT: usize = 2;
 
 /// What is known of the crash beyond its stack.
@@ -37,7 +40,7 @@ pub fn write(report: &Report, page: &mut Page) {
         );
         page.field(INDENT, "exception", Role::Plain, &text);
     }
-    if let Some(instruction) = &crash.instruction {
+    if let Some(instruction) = &crash.instruction_details {
         let text = format!("{} at {}", instruction.text, instruction.address);
         page.field(INDENT, "instruction", Role::Plain, &text);
         // If none of them explains the fault, any of them may be the reason.
@@ -116,7 +119,9 @@ fn registers(label: &str, registers: &BTreeMap<String, Hex>, page: &mut Page) {
         let number = name.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
         (number.parse::<u32>().ok(), name.as_str())
     });
-    for (row, registers) in order.chunks(PER_ROW).enumerate() {
+    let room = page.width().saturating_sub(BEFORE);
+    let per_row = (room / REGISTER_COLUMNS).clamp(1, PER_ROW);
+    for (row, registers) in order.chunks(per_row).enumerate() {
         let columns: Vec<String> = registers
             .iter()
             .map(|(name, value)| format!("{:<4}{:<20}", escaped(name), value.to_string()))

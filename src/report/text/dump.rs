@@ -71,10 +71,14 @@ fn row(address: u64, cells: &[Option<u8>], mark: (u64, u64), page: &Page) -> Str
 
 #[cfg(test)]
 mod tests {
+    use super::super::TextOptions;
     use super::*;
 
     fn check(start: u64, bytes: &[u8], mark: (u64, u64), expected: &[&str]) {
-        assert_eq!(rows(start, bytes, mark, &Page::new(false)), expected);
+        assert_eq!(
+            rows(start, bytes, mark, &Page::new(TextOptions::default())),
+            expected
+        );
     }
 
     #[test]

@@ -117,8 +117,10 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         let label = if number == 0 { "next steps" } else { "" };
         page.field(INDENT, label, Role::Plain, step);
     }
-    if !finding.fingerprint.v1.is_empty() {
-        page.field(INDENT, "fingerprint", Role::Faint, &finding.fingerprint.v1);
+    let fingerprint = &finding.fingerprint;
+    if !fingerprint.v2.is_empty() {
+        let text = format!("{} ({})", fingerprint.v2, fingerprint.v2_text);
+        page.field(INDENT, "fingerprint", Role::Faint, &text);
     }
 }
 

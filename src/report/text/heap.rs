@@ -26,6 +26,10 @@ pub fn write(report: &Report, page: &mut Page) {
         if several && !allocator.serves.is_empty() {
             page.line(&format!("  serves {}", names(&allocator.serves)));
         }
+        if let Some(never) = allocator.details.more.get("never_shows") {
+            let text = format!("never shows {}", never.as_str().unwrap_or("all"));
+            page.sentence(2, Role::Faint, &text);
+        }
         write_totals(allocator, page);
         write_classes(&allocator.details.size_classes, page);
     }
@@ -123,11 +127,14 @@ fn write_classes(classes: &[SizeClass], page: &mut Page) {
         return;
     }
     let held = |class: &SizeClass| {
-        let blocks = class
-            .in_use
-            .saturating_add(class.free)
-            .saturating_add(class.lost);
-        class.size.saturating_mul(blocks)
+        class
+            .in_use_bytes
+            .saturating_add(class.free_bytes)
+            .saturating_add(class.lost_bytes)
+    };
+    let size = |class: &SizeClass| match class.largest > class.size {
+        true => format!("from {}", thousands(class.size)),
+        false => thousands(class.size),
     };
     let mut largest: Vec<&SizeClass> = classes.iter().collect();
     largest.sort_by_key(|class| (std::cmp::Reverse(held(class)), class.size));
@@ -154,7 +161,7 @@ fn write_classes(classes: &[SizeClass], page: &mut Page) {
     for class in largest {
         page.line(&format!(
             "  {:<12}{:>14}{:>14}{}{:>20}{:>14}",
-            thousands(class.size),
+            size(class),
             thousands(class.in_use),
             thousands(class.free),
             lost_cell(thousands(class.lost)),
@@ -165,7 +172,7 @@ fn write_classes(classes: &[SizeClass], page: &mut Page) {
     if classes.len() > MAX_CLASSES {
         let more = classes.len() - MAX_CLASSES;
         page.line(&format!(
-            "  and {more} smaller ones (--format json has all)"
+            "  and {more} that hold less (--format json has all)"
         ));
     }
 }

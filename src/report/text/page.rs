@@ -4,10 +4,14 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
+use super::TextOptions;
 use crate::report::escape::escaped;
 
-/// Sentences are broken at this column; names and dumps never are.
-const WIDTH: usize = 100;
+/// Sentences are broken at this column where there is no terminal; names and dumps never are.
+const WIDTH: usize = 120;
+
+/// A terminal that says it is narrower is not believed.
+const LEAST_WIDTH: usize = 40;
 
 /// Columns of a label in a list of fields.
 const LABEL: usize = 13;
@@ -51,15 +55,27 @@ impl Role {
 pub struct Page {
     text: String,
     color: bool,
+    width: Option<usize>,
 }
 
 impl Page {
     /// An empty page.
-    pub fn new(color: bool) -> Self {
+    pub fn new(options: TextOptions) -> Self {
         Self {
             text: String::new(),
-            color,
+            color: options.color,
+            width: options.width.map(|width| width.max(LEAST_WIDTH)),
         }
+    }
+
+    /// Columns of a line.
+    pub fn width(&self) -> usize {
+        self.width.unwrap_or(WIDTH)
+    }
+
+    /// Columns of the terminal, if there is one: what is too long for it had better be shortened.
+    pub fn terminal_width(&self) -> Option<usize> {
+        self.width
     }
 
     /// Everything written.
@@ -101,7 +117,7 @@ impl Page {
     pub fn field(&mut self, indent: usize, label: &str, role: Role, value: &str) {
         let value = escaped(value);
         let hang = indent + LABEL;
-        for (number, line) in wrapped(&value, WIDTH.saturating_sub(hang))
+        for (number, line) in wrapped(&value, self.width().saturating_sub(hang))
             .into_iter()
             .enumerate()
         {
@@ -128,7 +144,7 @@ impl Page {
 
     /// A wrapped sentence.
     pub fn sentence(&mut self, indent: usize, role: Role, text: &str) {
-        for line in wrapped(&escaped(text), WIDTH.saturating_sub(indent)) {
+        for line in wrapped(&escaped(text), self.width().saturating_sub(indent)) {
             let line = format!("{}{}", " ".repeat(indent), self.paint(role, line));
             self.line(&line);
         }
@@ -136,7 +152,10 @@ impl Page {
 
     /// `- text` in a list.
     pub fn item(&mut self, role: Role, text: &str) {
-        for (number, line) in wrapped(&escaped(text), WIDTH - 4).into_iter().enumerate() {
+        for (number, line) in wrapped(&escaped(text), self.width().saturating_sub(4))
+            .into_iter()
+            .enumerate()
+        {
             let bullet = if number == 0 { "  - " } else { "    " };
             let line = format!("{bullet}{}", self.paint(role, line));
             self.line(&line);
@@ -207,8 +226,26 @@ mod tests {
 
     #[test]
     fn colour_is_all_or_nothing() {
-        assert_eq!(Page::new(false).paint(Role::Critical, "x"), "x");
-        assert!(Page::new(true).paint(Role::Critical, "x").contains('\x1b'));
-        assert_eq!(Page::new(true).paint(Role::Plain, "x"), "x");
+        let page = |color| Page::new(TextOptions { color, width: None });
+        assert_eq!(page(false).paint(Role::Critical, "x"), "x");
+        assert!(page(true).paint(Role::Critical, "x").contains('\x1b'));
+        assert_eq!(page(true).paint(Role::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn a_page_is_as_wide_as_its_terminal() {
+        let lines = |width| {
+            let mut page = Page::new(TextOptions {
+                color: false,
+                width,
+            });
+            page.sentence(2, Role::Plain, &"word ".repeat(100));
+            let text = page.into_text();
+            text.lines().map(|line| line.len()).max()
+        };
+        assert_eq!(lines(Some(80)), Some(76));
+        assert_eq!(lines(Some(200)), Some(196));
+        assert_eq!(lines(Some(1)), Some(36));
+        assert_eq!(lines(None), Some(116));
     }
 }

@@ -20,6 +20,9 @@ const ENDS: usize = 20;
 /// Longest name of a function that is shown whole, in bytes.
 const MAX_NAME: usize = 150;
 
+/// However narrow a terminal is, a name has so many bytes.
+const LEAST_NAME: usize = 40;
+
 /// Thread ids named of a group of threads.
 const NAMED: usize = 64;
 
@@ -201,9 +204,15 @@ pub fn write_frame(indent: usize, columns: usize, frame: &Frame, page: &mut Page
         let module = escaped(frame.module.as_deref().unwrap_or("?"));
         format!("{}{number} {module:<columns$} ", " ".repeat(indent))
     };
+    let room = |place: &str, page: &Page| {
+        let other = indent + columns.max(frame.module.as_ref().map_or(1, String::len)) + 7;
+        let width = page.terminal_width()?;
+        Some(width.saturating_sub(other + place.len()))
+    };
     for inline in &frame.inlines {
-        let function = escaped(&short_name(inline.function.as_deref().unwrap_or("?")));
         let place = place(inline.file.as_deref(), inline.line);
+        let name = inline.function.as_deref().unwrap_or("?");
+        let function = escaped(&short_name(name, room(&place, page)));
         let line = format!("{}{function}{place} [inlined]", lead(page));
         page.line(&line);
     }
@@ -212,19 +221,19 @@ pub fn write_frame(indent: usize, columns: usize, frame: &Frame, page: &mut Page
         "context" | "cfi" | "prewalked" => String::new(),
         trust => page.paint(Role::Warning, &format!(" [{}]", escaped(trust))),
     };
-    let line = format!(
-        "{}{}{}{trust}",
-        lead(page),
-        function(frame),
-        place(frame.file.as_deref(), frame.line)
-    );
+    let place = place(frame.file.as_deref(), frame.line);
+    let function = match &frame.function {
+        Some(name) => escaped(&short_name(name, room(&place, page))),
+        None => function(frame),
+    };
+    let line = format!("{}{function}{place}{trust}", lead(page));
     page.line(&line);
 }
 
 /// The function, else the offset in the module, else the address.
 pub fn function(frame: &Frame) -> String {
     match (&frame.function, frame.module_offset) {
-        (Some(function), _) => escaped(&short_name(function)),
+        (Some(function), _) => escaped(&short_name(function, None)),
         (None, Some(offset)) => format!("+{offset}"),
         (None, None) => frame.offset.to_string(),
     }
@@ -240,17 +249,19 @@ fn place(file: Option<&str>, line: Option<u32>) -> String {
 }
 
 /// A name that is not too long to be read: template arguments of a longer one become `<...>`, then its parameters `(...)`.
-/// JSON has all of it.
-fn short_name(name: &str) -> Cow<'_, str> {
-    if name.len() <= MAX_NAME {
+/// JSON has all of it. `room`: columns that a terminal has for it.
+fn short_name(name: &str, room: Option<usize>) -> Cow<'_, str> {
+    let most = room.map_or(MAX_NAME, |room| room.clamp(LEAST_NAME, MAX_NAME));
+    if name.len() <= most {
         return name.into();
     }
     let short = emptied(name, '<', '>').unwrap_or_else(|| name.to_owned());
-    if short.len() <= MAX_NAME {
+    if short.len() <= most {
         return short.into();
     }
     let short = emptied(&short, '(', ')').unwrap_or(short);
-    let cut = short.char_indices().nth(2 * MAX_NAME);
+    let whole = if room.is_some() { most } else { 2 * MAX_NAME };
+    let cut = short.char_indices().nth(whole);
     match cut.and_then(|(at, _)| short.get(..at)) {
         Some(start) => format!("{start}...").into(),
         None => short.into(),
@@ -310,7 +321,7 @@ mod tests {
         let argument = "std::allocator<char>, ".repeat(10);
         let check = |name: &str, short: &str| {
             let name = name.replace("ARGUMENT", &argument);
-            assert_eq!(short_name(&name), short);
+            assert_eq!(short_name(&name, None), short);
         };
         check("f<int>(int)", "f<int>(int)");
         check(
@@ -323,7 +334,10 @@ mod tests {
             "std::ostream& operator<< <...>(int)",
         );
         check("f(ARGUMENT)", "f(...)");
-        assert!(short_name(&"<".repeat(5000)).len() < 400);
+        assert!(short_name(&"<".repeat(5000), None).len() < 400);
+        let name = "void list<int>::insert(int, int, unsigned long)";
+        assert_eq!(short_name(name, Some(100)), name);
+        assert_eq!(short_name(name, Some(9)), "void list<...>::insert(...)");
     }
 
     #[test]

@@ -4,9 +4,15 @@ use super::JemallocHeap;
 use super::caches::User;
 use super::extents::{Row, State};
 use super::sizes::{PAGE, SmallClass};
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, sum};
+use crate::allocators::size_ranges::{self, SizeRanges};
+use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
 use crate::map::HeapMap;
 use crate::target::MemoryExt;
+
+/// What no core of a process with this allocator shows.
+const NEVER_SHOWS: &str = "writes past the end of a block, and to free blocks: the bookkeeping is kept away from the blocks \
+    and nothing is linked through them, so that such a write changes neighbours' data only. It is seen where free memory is \
+    filled (junk:true) or a sampled block's size is known";
 
 /// What one arena holds, in bytes.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +38,10 @@ struct Count {
     arenas: Vec<ArenaCount>,
     in_use: Tally,
     free: Tally,
+    /// Blocks that are no class's: of 5.3.1, which rounds large ones to pages only.
+    odd_sizes: SizeRanges,
+    /// Free extents, and free blocks that are no class's.
+    free_sizes: SizeRanges,
     /// Blocks of the allocator's own among those handed out.
     own: Tally,
     tails: u64,
@@ -42,9 +52,15 @@ impl Count {
     fn blocks(&mut self, class: u16, bytes: u64, in_use: u64, free: u64) {
         self.in_use.add(in_use, in_use * bytes);
         self.free.add(free, free * bytes);
-        if let Some(row) = self.classes.get_mut(usize::from(class)) {
-            row.in_use += in_use;
-            row.free += free;
+        match self.classes.get_mut(usize::from(class)) {
+            Some(row) if row.block_bytes == bytes => {
+                row.in_use += in_use;
+                row.free += free;
+            }
+            _ => {
+                self.odd_sizes.add(bytes, in_use);
+                self.free_sizes.add(bytes, free);
+            }
         }
     }
 }
@@ -78,7 +94,6 @@ impl JemallocHeap<'_> {
         let mut statistics = Statistics {
             in_use: count.in_use,
             free: count.free,
-            mapped_bytes: sum(self.located.extents.rows.iter().map(|row| row.bytes)),
             coverage: Coverage {
                 in_use: count.in_use.bytes,
                 free: count.free.bytes,
@@ -88,11 +103,19 @@ impl JemallocHeap<'_> {
             },
             ..Statistics::default()
         };
+        statistics.mapped_bytes = statistics.coverage.total();
         let details = self.details(&count, base);
-        statistics.size_classes = count.classes;
-        statistics
-            .size_classes
-            .retain(|row| row.in_use + row.free + row.lost > 0);
+        let none = SizeRanges::default();
+        let classes = count.classes.into_iter();
+        statistics.size_classes = classes
+            .filter(|row| row.in_use + row.free + row.lost > 0)
+            .chain(size_ranges::rows(
+                0,
+                &count.odd_sizes,
+                &count.free_sizes,
+                &none,
+            ))
+            .collect();
         (statistics, details)
     }
 
@@ -114,6 +137,8 @@ impl JemallocHeap<'_> {
             arenas: Vec::new(),
             in_use: Tally::default(),
             free: Tally::default(),
+            odd_sizes: SizeRanges::default(),
+            free_sizes: SizeRanges::default(),
             own: Tally::default(),
             tails: 0,
         };
@@ -138,6 +163,7 @@ impl JemallocHeap<'_> {
                 State::Active | State::Passing | State::Impossible => {}
             }
             count.free.add(1, row.bytes);
+            count.free_sizes.add(row.bytes, 1);
             return;
         }
         add(&mut arena.active, row.bytes);
@@ -205,6 +231,7 @@ impl JemallocHeap<'_> {
         vec![
             ("layout", Detail::Text(layout.generation.releases().into())),
             ("page_bytes", number(PAGE)),
+            ("never_shows", Detail::Text(NEVER_SHOWS.into())),
             ("quantum", number(layout.quantum.bytes())),
             (
                 "address_bits",

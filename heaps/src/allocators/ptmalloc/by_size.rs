@@ -1,27 +1,34 @@
-//! Counts of chunks by their sizes: exact for small ones, together for the rest.
+//! Counts of chunks by their sizes: exact for small ones, by ranges for the rest.
+
+use super::layout::usable;
+use crate::allocators::size_ranges::SizeRanges;
+
+/// Sizes below this have a row of their own.
+const SMALL: usize = 0x42;
 
 /// Chunks by size.
 #[derive(Clone, Debug)]
 pub struct BySize {
     /// Numbers, by size / 16, of sizes below 0x420.
     pub small: Vec<u64>,
-    /// Number of larger ones.
-    pub large: u64,
-    /// Their bytes, headers included.
-    pub large_bytes: u64,
+    /// Larger ones, by their usable bytes.
+    pub large: SizeRanges,
 }
 
 impl Default for BySize {
     fn default() -> Self {
         Self {
-            small: vec![0; 0x42],
-            large: 0,
-            large_bytes: 0,
+            small: vec![0; SMALL],
+            large: SizeRanges::default(),
         }
     }
 }
 
 impl BySize {
+    fn small(&mut self, size: u64) -> Option<&mut u64> {
+        self.small.get_mut(usize::try_from(size / 16).ok()?)
+    }
+
     /// Counts a chunk.
     #[inline]
     pub fn add(&mut self, size: u64) {
@@ -31,29 +38,17 @@ impl BySize {
     /// Counts chunks of one size.
     #[inline]
     pub fn add_many(&mut self, size: u64, chunks: u64) {
-        match usize::try_from(size / 16)
-            .ok()
-            .and_then(|index| self.small.get_mut(index))
-        {
+        match self.small(size) {
             Some(count) => *count += chunks,
-            None => {
-                self.large += chunks;
-                self.large_bytes = self.large_bytes.saturating_add(size.saturating_mul(chunks));
-            }
+            None => self.large.add(usable(size), chunks),
         }
     }
 
     /// Takes a chunk back.
     pub fn remove(&mut self, size: u64) {
-        match usize::try_from(size / 16)
-            .ok()
-            .and_then(|index| self.small.get_mut(index))
-        {
+        match self.small(size) {
             Some(count) => *count = count.saturating_sub(1),
-            None => {
-                self.large = self.large.saturating_sub(1);
-                self.large_bytes = self.large_bytes.saturating_sub(size);
-            }
+            None => self.large.remove(usable(size)),
         }
     }
 
@@ -62,8 +57,7 @@ impl BySize {
         for (to, from) in self.small.iter_mut().zip(&other.small) {
             *to = to.saturating_sub(*from);
         }
-        self.large = self.large.saturating_sub(other.large);
-        self.large_bytes = self.large_bytes.saturating_sub(other.large_bytes);
+        self.large.subtract(&other.large);
     }
 
     /// Adds another count.
@@ -71,8 +65,7 @@ impl BySize {
         for (to, from) in self.small.iter_mut().zip(&other.small) {
             *to += from;
         }
-        self.large += other.large;
-        self.large_bytes = self.large_bytes.saturating_add(other.large_bytes);
+        self.large.merge(&other.large);
     }
 
     /// Chunks, and their usable bytes.
@@ -80,11 +73,9 @@ impl BySize {
         let small: u64 = self.small.iter().sum();
         let bytes: u64 = (0u64..)
             .zip(&self.small)
-            .map(|(index, count)| (index * 16).saturating_sub(8) * count)
+            .map(|(index, count)| usable(index * 16) * count)
             .sum();
-        (
-            small + self.large,
-            bytes + self.large_bytes.saturating_sub(8 * self.large),
-        )
+        let large = self.large.total();
+        (small + large.blocks, bytes.saturating_add(large.bytes))
     }
 }

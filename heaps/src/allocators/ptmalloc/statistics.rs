@@ -6,7 +6,7 @@ use super::damage::Report;
 use super::layout::usable;
 use super::lists::Passed;
 use super::structure::Shape;
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, sum};
+use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, size_ranges, sum};
 
 impl PtmallocHeap<'_> {
     /// Counts everything.
@@ -45,10 +45,12 @@ impl PtmallocHeap<'_> {
         let (blocks, bytes) = used.total();
         statistics.in_use.add(blocks, bytes);
         let mut mapped = Tally::default();
+        let mut all_used = used.clone();
         let all_caches = self.all_caches();
         for chunk in &self.mapped {
             if all_caches.iter().all(|cache| cache.at != chunk.block) {
                 mapped.add(1, chunk.usable);
+                all_used.large.add(chunk.usable, 1);
             }
         }
         statistics.in_use.add(mapped.blocks, mapped.bytes);
@@ -70,7 +72,6 @@ impl PtmallocHeap<'_> {
         let mmapped = sum(self.mapped.iter().map(|chunk| chunk.total));
         let system = sum(self.arenas.rows.iter().map(|arena| arena.system_mem));
         let headers = 8 * (used.total().0 + free.total().0 + lost.total().0);
-        statistics.mapped_bytes = system.saturating_add(mmapped);
         statistics.coverage = Coverage {
             in_use: statistics.in_use.bytes,
             free: statistics.free.bytes + statistics.lost.bytes + top_bytes,
@@ -78,7 +79,15 @@ impl PtmallocHeap<'_> {
             tails: 0,
             unknown: 0,
         };
-        statistics.size_classes = rows(&used, &free, lost);
+        let coverage = &mut statistics.coverage;
+        let gap = system
+            .saturating_add(mmapped)
+            .saturating_sub(coverage.total());
+        let headers = self.heap_headers().min(gap);
+        coverage.metadata += headers;
+        coverage.unknown = gap - headers;
+        statistics.mapped_bytes = coverage.total();
+        statistics.size_classes = rows(&all_used, &free, lost);
         let details = self.details(passed, &used, &free, mapped, top_bytes, damaged);
         (statistics, details)
     }
@@ -93,7 +102,8 @@ impl PtmallocHeap<'_> {
         damaged: (u64, u64),
     ) -> Vec<(&'static str, Detail)> {
         let number = Detail::Number;
-        let table = |blocks: u64, bytes: u64| {
+        let tally = |tally: Tally| {
+            let Tally { blocks, bytes } = tally;
             Detail::Table(vec![("blocks", number(blocks)), ("bytes", number(bytes))])
         };
         let arenas = self.arenas.rows.iter().enumerate().map(|(index, arena)| {
@@ -142,17 +152,25 @@ impl PtmallocHeap<'_> {
             ("in_fastbins", number(passed.in_fastbins)),
             ("in_bins", number(passed.binned.iter().sum())),
             ("top_bytes", number(top_bytes)),
-            ("mapped_chunks", table(mapped.blocks, mapped.bytes)),
+            ("mapped_chunks", tally(mapped)),
+            ("large_in_use", tally(used.large.total())),
+            ("large_free", tally(free.large.total())),
             (
-                "large_in_use",
-                table(used.large, used.large_bytes - 8 * used.large),
+                "damaged_ranges",
+                tally(Tally {
+                    blocks: damaged.1,
+                    bytes: damaged.0,
+                }),
             ),
-            (
-                "large_free",
-                table(free.large, free.large_bytes - 8 * free.large),
-            ),
-            ("damaged_ranges", table(damaged.1, damaged.0)),
         ]
+    }
+
+    /// Bytes in front of the first chunk of each heap of a thread's arena: `heap_info`, and `malloc_state` in the first.
+    fn heap_headers(&self) -> u64 {
+        let of_thread = |arena: usize| self.arenas.rows.get(arena).is_some_and(|row| !row.is_main);
+        let regions = self.arenas.regions.iter();
+        let first_chunks = regions.filter(|region| of_thread(region.arena));
+        sum(first_chunks.map(|region| region.start.get() & (self.arenas.heap_max - 1)))
     }
 
     /// Nobody ever allocated anything here: another allocator serves the process.
@@ -174,7 +192,14 @@ fn rows(used: &BySize, free: &BySize, lost: &BySize) -> Vec<SizeClassRow> {
             in_use: *used,
             free: *free,
             lost: *lost,
+            range: None,
         })
         .filter(|row| row.in_use + row.free + row.lost > 0)
+        .chain(size_ranges::rows(
+            usable(used.small.len() as u64 * 16 - 16),
+            &used.large,
+            &free.large,
+            &lost.large,
+        ))
         .collect()
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::TcmallocHeap;
 use super::pagemap::SpanLocation;
+use crate::allocators::size_ranges::{self, SizeRanges};
 use crate::allocators::{Coverage, Detail, GroupReport, SizeClassRow, Statistics, Tally};
 use crate::map::{Extent, HeapMap, Owner, Shape};
 use crate::target::{Address, MemoryExt, RegionKind};
@@ -88,6 +89,7 @@ impl TcmallocHeap<'_> {
         let mut free_spans = Tally::default();
         let mut returned = Tally::default();
         let mut mapped = 0u64;
+        let (mut large_sizes, mut free_sizes) = (SizeRanges::default(), SizeRanges::default());
         for (index, extent) in (0u32..).zip(map.extents()) {
             if extent.shape == Shape::Metadata {
                 coverage.metadata += extent.bytes;
@@ -105,8 +107,14 @@ impl TcmallocHeap<'_> {
                     row.free += blocks;
                     coverage.tails += extent.bytes - block_bytes;
                 }
-                (Owner::Free, ..) => free_spans.add(1, extent.bytes),
-                (Owner::Returned, ..) => returned.add(1, extent.bytes),
+                (Owner::Free, ..) => {
+                    free_spans.add(1, extent.bytes);
+                    free_sizes.add(extent.bytes, 1);
+                }
+                (Owner::Returned, ..) => {
+                    returned.add(1, extent.bytes);
+                    free_sizes.add(extent.bytes, 1);
+                }
                 (Owner::InUse, Shape::Slab { .. }, Some(row)) => {
                     let listed = map.listed_in(index);
                     let lost = map.lost_in(index);
@@ -115,7 +123,10 @@ impl TcmallocHeap<'_> {
                     row.in_use += blocks.saturating_sub(listed).saturating_sub(lost);
                     coverage.tails += extent.bytes - block_bytes;
                 }
-                _ => large.add(1, extent.bytes),
+                _ => {
+                    large.add(1, extent.bytes);
+                    large_sizes.add(extent.bytes, 1);
+                }
             }
         }
         for (row, group) in rows.iter_mut().zip(groups) {
@@ -123,10 +134,7 @@ impl TcmallocHeap<'_> {
             row.in_use -= untold;
             row.lost += untold;
         }
-        let mut statistics = Statistics {
-            mapped_bytes: mapped,
-            ..Statistics::default()
-        };
+        let mut statistics = Statistics::default();
         statistics.in_use.add(large.blocks, large.bytes);
         statistics.free.add(
             free_spans.blocks + returned.blocks,
@@ -153,11 +161,14 @@ impl TcmallocHeap<'_> {
             .unwrap_or(mapped);
         // What the page heap took from the system and no span of the page map holds.
         coverage.unknown = system.saturating_sub(mapped);
+        statistics.mapped_bytes = coverage.total();
         statistics.coverage = coverage;
+        let none = SizeRanges::default();
         statistics.size_classes = rows
             .into_iter()
             .skip(1)
             .filter(|row| row.in_use + row.free + row.lost > 0)
+            .chain(size_ranges::rows(0, &large_sizes, &free_sizes, &none))
             .collect();
         let details = self.details(large, free_spans, returned);
         (statistics, details)
