@@ -10,6 +10,10 @@
 //! free. A block that moved in `realloc` is not filled when it becomes free, and memory that was never handed out holds
 //! anything: only blocks that are filled for the most part, and were handed out before, are looked at.
 //!
+//! A region that a slab has as free, or a cache as it was filled from a slab, was perhaps never handed out since the slab was
+//! made, and then holds what was there before: parts of other blocks, filled or not. Those parts begin and end where regions do,
+//! at multiples of 16 bytes (of 8 in slabs of the smallest class), so a change that does is no evidence there.
+//!
 //! With `junk:free` alone, what 5.3 moved in `realloc` may hold both, the program's bytes and what an earlier free left behind
 //! them. So a changed block is one there only if no free block shows that blocks were moved, and its first word is as it was
 //! filled: programs write blocks from their start on.
@@ -48,6 +52,19 @@ enum Content {
     Other,
     /// Another value from here on, over so many bytes.
     Changed(Address, u64),
+}
+
+/// How many of a cache's blocks, the last ones, may still be those that it was filled with: they come from slabs in the order of
+/// their addresses. What was freed since lies in front of them.
+fn filled_from_slab(blocks: &[Block]) -> usize {
+    let in_order = |pair: &&[Block]| {
+        let [first, second] = pair else {
+            return false;
+        };
+        first.id.extent != second.id.extent || first.address < second.address
+    };
+    let pairs = blocks.windows(2).rev().take_while(in_order).count();
+    (pairs + 1).min(blocks.len())
 }
 
 /// Whether the first word of a block is as it was filled.
@@ -184,10 +201,15 @@ impl JemallocHeap<'_> {
         for cache in &self.caches {
             let mut changed = Vec::new();
             for bin in &cache.bins {
-                let blocks = self
+                let blocks: Vec<Block> = self
                     .entries(bin)
-                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?));
-                changed.extend(blocks.filter_map(|block| self.changed_block(block)));
+                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?))
+                    .collect();
+                let freed = blocks.len() - filled_from_slab(&blocks);
+                for (index, block) in blocks.into_iter().enumerate() {
+                    let change = self.changed_block(block);
+                    changed.extend(change.filter(|kind| index < freed || !self.is_part(kind)));
+                }
             }
             // A block on its way in is filled before it is entered, one on its way out is not free any more.
             if !changed.is_empty() && self.cache_busy(cache.user).is_none() {
@@ -231,7 +253,20 @@ impl JemallocHeap<'_> {
         self.freed_slots(row, cut)
             .into_iter()
             .filter_map(|slot| self.changed_block(map.block(BlockId { extent, slot })?))
+            .filter(|kind| !self.is_part(kind))
             .collect()
+    }
+
+    /// Whether a change begins and ends where regions of another slab may have.
+    fn is_part(&self, kind: &AnomalyKind) -> bool {
+        const REGION: u64 = 16;
+        const SMALLEST: u64 = 8;
+        let AnomalyKind::Filling { at, bytes, .. } = kind else {
+            return false;
+        };
+        let is_zero = self.target.memory.read_u64(*at) == Ok(0);
+        let step = if is_zero { SMALLEST } else { REGION };
+        at.get().is_multiple_of(step) && bytes.is_multiple_of(step)
     }
 
     /// Ends of sampled blocks behind what the program asked for.
