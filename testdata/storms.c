@@ -3,6 +3,19 @@
  * memory, c calloc, t threads that come and go, f a child of fork gets the signal while its parent's threads work, m a bit of all.
  * The seed decides, too, whether the main thread dies, which waits, or a worker in the middle of its work.
  * Nothing is wrong with these heaps: whatever looks so is a state that the allocator passes through. */
+#include <stdlib.h>
+#ifdef PREFIXED /* jemalloc as a part of the program */
+#define malloc je_malloc
+#define calloc je_calloc
+#define realloc je_realloc
+#define posix_memalign je_posix_memalign
+#define free je_free
+void *malloc(size_t);
+void *calloc(size_t, size_t);
+void *realloc(void *, size_t);
+int posix_memalign(void **, size_t, size_t);
+void free(void *);
+#endif
 #include "common.h"
 #include <sys/wait.h>
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # shellcheck source-path=SCRIPTDIR/..
 # storms.sh [-n CORES] [-s FIRST-SEED] [-r RELEASE]... [-m MODES] [-t THREADS]...: makes CORES cores of testdata/storms.c for each RELEASE (all
-# twelve if none is named; `RELEASE+junk` fills what is free), which are stopped at a moment that nobody chose, and has each read by
+# twelve and some that are linked into the program if none is named; `RELEASE+junk` fills what is free), which are stopped at a moment that nobody chose, and has each read by
 # heapcheck (a debug build; HEAPCHECK names another). Modes and numbers of threads take turns. A silent core is deleted at once; one that gives a
 # critical finding or a warning stays in fixtures/storms/alarms. Results go to fixtures/storms/results.tsv, a line each;
 # at the end they are counted by release and by mode. Returns 1 if there was an alarm. Needs the libraries of ./build-fixtures.sh.
@@ -24,9 +24,10 @@ while getopts n:s:r:m:t: option; do
     *) exit 2 ;;
     esac
 done
-((${#threads[@]})) || threads=(12 16 64 16 12 200 16)
+((${#threads[@]})) || threads=(16 12 64 12 16 12 16 64 12 16 200)
 ((${#releases[@]})) || releases=(glibc-2.31 glibc-2.36 glibc-2.41 glibc-2.43 2.8.1 2.10 2.16 2.18.1
-    jemalloc-5.2.1 jemalloc-5.3.0 jemalloc-5.3.0-trixie jemalloc-5.3.1 jemalloc-5.3.0+junk jemalloc-5.3.1+junk)
+    jemalloc-5.2.1 jemalloc-5.3.0 jemalloc-5.3.0-trixie jemalloc-5.3.1 jemalloc-5.3.0+junk jemalloc-5.3.1+junk
+    2.10-static 2.10-static-stripped jemalloc-5.3.0-redis jemalloc-5.3.0-redis-stripped glibc-2.31-static-stripped glibc-2.43-static)
 kernel_writes_cores
 [ -x "$heapcheck" ] || fail "no $heapcheck: run cargo build first"
 mkdir -p "$storms/alarms" "$storms/programs"
@@ -66,6 +67,7 @@ for release in "${releases[@]}"; do
     [ "$program" -nt testdata/storms.c ] && continue
     link_words "$build"
     gcc -std=gnu11 -Wall -Wextra -Werror -g -O2 -Itestdata -o "$program" testdata/storms.c -pthread "${LINK_WORDS[@]}"
+    [[ $build != *-stripped ]] || strip "$program"
 done
 for ((seed = first; seed < first + count; seed++)); do
     mode=${modes:seed % ${#modes}:1}
