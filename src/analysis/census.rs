@@ -6,8 +6,8 @@ use heaps::target::{Module, ModuleId, TargetMemory};
 
 use crate::modules::ModuleSet;
 
-/// The functions whose slots are asked.
-const FUNCTIONS: [&str; 13] = [
+/// The functions whose slots are asked. The last ones are those that libc_malloc_debug passes calls on to.
+const FUNCTIONS: [&str; 17] = [
     "malloc",
     "calloc",
     "realloc",
@@ -21,6 +21,10 @@ const FUNCTIONS: [&str; 13] = [
     "_ZdaPv",
     "_ZdlPvm",
     "_ZdaPvm",
+    "__libc_malloc",
+    "__libc_realloc",
+    "__libc_free",
+    "__libc_memalign",
 ];
 
 /// Which module uses which module's functions.

@@ -113,6 +113,14 @@ impl Tcaches {
                 })
                 .sum()
         };
+        // libc_malloc_debug has an arena of its own, and may leave all work, and so the caches, to libc.
+        let is_own = |cache: Address| {
+            let header = cache.checked_sub(8).and_then(|at| memory.read_u64(at).ok());
+            arenas.region_of(cache).is_some() || header.is_some_and(|word| word & IS_MMAPPED != 0)
+        };
+        votes.retain(|_, found| {
+            arenas.is_incomplete || found.iter().any(|(_, cache)| is_own(*cache))
+        });
         let best = votes.into_iter().max_by_key(|((distance, layout), found)| {
             let mut distinct: Vec<Address> = found.iter().map(|(_, cache)| *cache).collect();
             distinct.sort_unstable();
