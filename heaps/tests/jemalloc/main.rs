@@ -104,12 +104,13 @@ fn the_shortest_way_of_free_is_told_by_the_table_of_sizes() {
 fn a_filling_proves_nothing_where_a_block_was_never_handed_out() {
     // What a cache was filled with comes last, in order; what was freed since comes first.
     let (freed, filled) = (SLAB + 128, SLAB);
-    for (block, first, bytes, said) in [
-        (filled, 32, 32, false),
-        (filled, 0, 48, false),
-        (filled, 32, 9, true),
-        (filled, 33, 16, true),
-        (freed, 32, 32, true),
+    for (block, first, bytes, byte, said) in [
+        (filled, 32, 32, 0, false),
+        (filled, 0, 48, 0, false),
+        (filled, 32, 9, 0, true),
+        (filled, 33, 16, 0, true),
+        (filled, 32, 32, b'n', true),
+        (freed, 32, 32, 0, true),
     ] {
         let mut scene = Scene::healthy();
         scene.fill_with_junk();
@@ -117,7 +118,7 @@ fn a_filling_proves_nothing_where_a_block_was_never_handed_out() {
         with_heap(scene.process.target(), |_, walked| {
             assert_eq!(walked.anomalies, []);
         });
-        scene.process.memory.write(block + first, &vec![0; bytes]);
+        scene.process.memory.write(block + first, &vec![byte; bytes]);
         with_heap(scene.process.target(), |_, walked| {
             let fillings = walked.anomalies.iter();
             let fillings = fillings.filter(|anomaly| {

@@ -11,15 +11,16 @@
 //! anything: only blocks that are filled for the most part, and were handed out before, are looked at.
 //!
 //! A region that a slab has as free, or a cache as it was filled from a slab, was perhaps never handed out since the slab was
-//! made, and then holds what was there before: parts of other blocks, filled or not. Those parts begin and end where regions do,
-//! at multiples of 16 bytes (of 8 in slabs of the smallest class), so a change that does is no evidence there.
+//! made. Where memory was given back before, it then holds parts of other blocks: filled ones, such as were never used, and, if blocks
+//! moved in `realloc`, any bytes. Those parts begin and end where regions do, at multiples of 16 bytes (of 8 in slabs of the
+//! smallest class), so a change that does is no evidence there.
 //!
 //! With `junk:free` alone, what 5.3 moved in `realloc` may hold both, the program's bytes and what an earlier free left behind
 //! them. So a changed block is one there only if no free block shows that blocks were moved, and its first word is as it was
 //! filled: programs write blocks from their start on.
 
 use super::JemallocHeap;
-use super::extents::Row;
+use super::extents::{Row, State};
 use super::options;
 use super::sizes::SmallClass;
 use crate::anomaly::{Anomaly, AnomalyKind};
@@ -96,8 +97,10 @@ impl JemallocHeap<'_> {
             None => mostly && self.fills_new_blocks(map),
         };
         if filled > 0 && fills {
-            let mut freed = self.changed_cached(map);
-            freed.extend(self.changed_in_slabs(map));
+            let reuses = self.reuses_memory();
+            let is_part = |kind: &AnomalyKind| reuses && self.is_part(kind, other > 0);
+            let mut freed = self.changed_cached(map, &is_part);
+            freed.extend(self.changed_in_slabs(map, &is_part));
             if told.is_some_and(|junk| !junk.new) && self.located.layout.generation.is_5_3() {
                 freed.retain(|kind| other == 0 && keeps_start(kind));
             }
@@ -196,7 +199,11 @@ impl JemallocHeap<'_> {
         })
     }
 
-    fn changed_cached(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+    fn changed_cached(
+        &self,
+        map: &HeapMap,
+        is_part: &impl Fn(&AnomalyKind) -> bool,
+    ) -> Vec<AnomalyKind> {
         let mut found = Vec::new();
         for cache in &self.caches {
             let mut changed = Vec::new();
@@ -208,7 +215,7 @@ impl JemallocHeap<'_> {
                 let freed = blocks.len() - filled_from_slab(&blocks);
                 for (index, block) in blocks.into_iter().enumerate() {
                     let change = self.changed_block(block);
-                    changed.extend(change.filter(|kind| index < freed || !self.is_part(kind)));
+                    changed.extend(change.filter(|kind| index < freed || !is_part(kind)));
                 }
             }
             // A block on its way in is filled before it is entered, one on its way out is not free any more.
@@ -233,13 +240,18 @@ impl JemallocHeap<'_> {
     }
 
     /// Free blocks of slabs that were handed out before.
-    fn changed_in_slabs(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+    fn changed_in_slabs(
+        &self,
+        map: &HeapMap,
+        is_part: &impl Fn(&AnomalyKind) -> bool,
+    ) -> Vec<AnomalyKind> {
         let rows = &self.located.extents.rows;
         let found = parallel::map(rows, |row| match self.slab_class(row) {
             Some(cut) => self.changed_in_slab(map, row, cut),
             None => Vec::new(),
         });
-        let found: Vec<AnomalyKind> = found.into_iter().flatten().collect();
+        let found = found.into_iter().flatten();
+        let found: Vec<AnomalyKind> = found.filter(|kind| !is_part(kind)).collect();
         if found.is_empty() || self.somebody_inside().is_some() {
             return Vec::new();
         }
@@ -253,20 +265,47 @@ impl JemallocHeap<'_> {
         self.freed_slots(row, cut)
             .into_iter()
             .filter_map(|slot| self.changed_block(map.block(BlockId { extent, slot })?))
-            .filter(|kind| !self.is_part(kind))
             .collect()
     }
 
-    /// Whether a change begins and ends where regions of another slab may have.
-    fn is_part(&self, kind: &AnomalyKind) -> bool {
+    /// Whether a change may be a part of what was there before the slab was made: nothing but zeros, or, where blocks have
+    /// `moved`, anything; it begins and ends where regions of another slab may have.
+    fn is_part(&self, kind: &AnomalyKind, moved: bool) -> bool {
         const REGION: u64 = 16;
         const SMALLEST: u64 = 8;
         let AnomalyKind::Filling { at, bytes, .. } = kind else {
             return false;
         };
-        let is_zero = self.target.memory.read_u64(*at) == Ok(0);
-        let step = if is_zero { SMALLEST } else { REGION };
-        at.get().is_multiple_of(step) && bytes.is_multiple_of(step)
+        let bounded = |step| at.get().is_multiple_of(step) && bytes.is_multiple_of(step);
+        bounded(REGION) && moved || bounded(SMALLEST) && self.is_zero_or_filled(*at, *bytes)
+    }
+
+    /// Whether words hold zeros, or are as they were filled.
+    fn is_zero_or_filled(&self, at: Address, bytes: u64) -> bool {
+        const FILLED: u64 = u64::from_ne_bytes([FREED; 8]);
+        let mut cursor = Cursor::new(self.target.memory);
+        (0..bytes.min(MAX_BYTES)).step_by(8).all(|offset| {
+            let word = cursor.read_u64(at.saturating_add(offset));
+            matches!(word, Ok(0 | FILLED))
+        })
+    }
+
+    /// Whether memory of some slab may have been another one's before: a slab was given back, or there is free memory that was used.
+    fn reuses_memory(&self) -> bool {
+        let word = |at: Address| self.target.memory.read_u64(at).unwrap_or(0);
+        let current = self.located.layout.bin.slabs;
+        self.located.extents.rows.iter().any(|row| {
+            if matches!(row.state, State::Dirty | State::Muzzy) {
+                return true;
+            }
+            // Slabs ever made stand two words before those that there are.
+            let bin = self.slab_class(row).and_then(|_| self.bin_of(row));
+            bin.is_some_and(|bin| {
+                let there = word(bin.at.saturating_add(current));
+                let made = word(bin.at.saturating_add(current.saturating_sub(16)));
+                made == 0 || made != there
+            })
+        })
     }
 
     /// Ends of sampled blocks behind what the program asked for.
