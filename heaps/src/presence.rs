@@ -315,7 +315,9 @@ impl<'t> Presences<'t> {
     /// followed by rules, of the innermost frame if it is inside, and of what signals interrupted.
     pub fn registers(&self, thread: usize) -> &[(&'static str, u64)] {
         let known = self.registers.get(thread);
-        known.map_or(&[], |known| known.get_or_init(|| self.collect_registers(thread)))
+        known.map_or(&[], |known| {
+            known.get_or_init(|| self.collect_registers(thread))
+        })
     }
 
     /// See [`registers`](Self::registers).

@@ -74,11 +74,7 @@ impl Presences<'_> {
     }
 
     /// Contexts in a part of a stack, at most [`MAX_CONTEXTS`](Self::MAX_CONTEXTS) in all.
-    fn contexts_in(
-        &self,
-        words: &Range<Address>,
-        found: &mut Vec<Context>,
-    ) {
+    fn contexts_in(&self, words: &Range<Address>, found: &mut Vec<Context>) {
         const USER_CODE_SEGMENT: u64 = 0x33;
         /// Interrupts enabled, and the bit that is always set.
         const FLAGS: u64 = 0x202;

@@ -118,7 +118,10 @@ fn a_filling_proves_nothing_where_a_block_was_never_handed_out() {
         with_heap(scene.process.target(), |_, walked| {
             assert_eq!(walked.anomalies, []);
         });
-        scene.process.memory.write(block + first, &vec![byte; bytes]);
+        scene
+            .process
+            .memory
+            .write(block + first, &vec![byte; bytes]);
         with_heap(scene.process.target(), |_, walked| {
             let fillings = walked.anomalies.iter();
             let fillings = fillings.filter(|anomaly| {
