@@ -11,6 +11,7 @@ count=${1:?how many}
 first=${FIRST:-1} wanted=${3:-healthy-threads}
 export TESTDATA=$PWD/testdata LIBRARIES=$PWD/fixtures/libraries FIXTURES=$PWD/fixtures/storm
 . testdata/lib/kernel.sh
+. testdata/lib/packages.sh
 . testdata/lib/libraries.sh
 . testdata/lib/table.sh
 kernel_writes_cores

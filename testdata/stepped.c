@@ -135,6 +135,28 @@ static void drop_pieces(struct state *state)
     drop(state, 40);
 }
 
+/* Small blocks of four sizes, more than a cache takes: glibc keeps the rest in fastbins until a large request, which puts them into the
+ * unsorted bin, each merged with its free neighbours. */
+static void have_fast(struct state *state)
+{
+    for (int i = 0; i < 64; i++)
+        state->blocks[i] = do_malloc(40 + 16 * (size_t)(i / 8 % 4));
+    for (int i = 0; i < 64; i += 2)
+        do_free(state->blocks[i]);
+    for (int i = 1; i < 64; i += 4)
+        do_free(state->blocks[i]);
+}
+static void consolidate(struct state *state)
+{
+    state->blocks[0] = do_malloc(2000);
+}
+static void drop_fast(struct state *state)
+{
+    do_free(state->blocks[0]);
+    for (int i = 3; i < 64; i += 4)
+        do_free(state->blocks[i]);
+}
+
 static void large(struct state *state)
 {
     state->blocks[0] = do_malloc(70000);
@@ -195,6 +217,7 @@ static const struct operation operations[] = {
     {"flush", have_many, flush, none},
     {"merge", have_middle, merge, none},
     {"split", have_pieces, split, drop_pieces},
+    {"consolidate", have_fast, consolidate, drop_fast},
     {"large", none, large, none},
     {"huge", none, huge, none},
     {"calloc", none, zeroed, none},

@@ -60,6 +60,8 @@ pub struct Presences<'t> {
     stacks: Vec<OnceLock<Vec<Range<Address>>>>,
     called_out: Vec<OnceLock<bool>>,
     in_hand: Vec<OnceLock<Option<HashSet<u64>>>>,
+    contexts: Vec<OnceLock<Vec<stacks::Context>>>,
+    registers: Vec<OnceLock<Vec<(&'static str, u64)>>>,
     raised: OnceLock<bool>,
 }
 
@@ -75,7 +77,7 @@ impl<'t> Presences<'t> {
     /// Stacks of one thread: the handler of a signal may be interrupted by another one's.
     const MAX_STACKS: usize = 4;
     /// Contexts that are looked for on them.
-    const MAX_CONTEXTS: usize = 8;
+    const MAX_CONTEXTS: usize = 16;
 
     /// Nothing is unwound yet.
     pub fn new(target: Target<'t>, module: &'t Module, code: Code) -> Self {
@@ -94,6 +96,8 @@ impl<'t> Presences<'t> {
             stacks: threads.iter().map(|_| OnceLock::new()).collect(),
             called_out: threads.iter().map(|_| OnceLock::new()).collect(),
             in_hand: threads.iter().map(|_| OnceLock::new()).collect(),
+            contexts: threads.iter().map(|_| OnceLock::new()).collect(),
+            registers: threads.iter().map(|_| OnceLock::new()).collect(),
             raised: OnceLock::new(),
         }
     }
@@ -165,7 +169,7 @@ impl<'t> Presences<'t> {
                 == u64::try_from(state.signal)
                     .ok()
                     .filter(|signal| *signal > 0)
-            && self.signal_contexts(0).is_empty()
+            && self.signal_contexts(0).next().is_none()
     }
 
     /// Whether the thread is inside the allocator.
@@ -281,7 +285,7 @@ impl<'t> Presences<'t> {
             Some(call) => WAITS.contains(&call),
             None => self.faulted(thread) && self.is_program_code(state.pc),
         };
-        rests && self.contexts(thread, &|_| true).is_empty()
+        rests && self.contexts(thread).is_empty()
     }
 
     /// Whether the thread is in one of these system calls, and not on top of anything that a signal had interrupted.
@@ -295,7 +299,7 @@ impl<'t> Presences<'t> {
         self.target.threads.instruction_set() == InstructionSet::X86_64
             && in_call
             && state.system_call.is_some_and(|call| calls.contains(&call))
-            && self.contexts(thread, &|_| true).is_empty()
+            && self.contexts(thread).is_empty()
     }
 
     /// Whether a word is the allocator's, as far as was told; if nothing was told, it may be.
@@ -310,7 +314,15 @@ impl<'t> Presences<'t> {
     /// Values of all registers of the thread where it is inside the allocator, with their names:
     /// of the frames from the innermost to the outermost one inside. Where the stack could not be
     /// followed by rules, of the innermost frame if it is inside, and of what signals interrupted.
-    pub fn registers(&self, thread: usize) -> Vec<(&'static str, u64)> {
+    pub fn registers(&self, thread: usize) -> &[(&'static str, u64)] {
+        let known = self.registers.get(thread);
+        known.map_or(&[], |known| {
+            known.get_or_init(|| self.collect_registers(thread))
+        })
+    }
+
+    /// See [`registers`](Self::registers).
+    fn collect_registers(&self, thread: usize) -> Vec<(&'static str, u64)> {
         let frames = self.target.threads.frames(thread);
         let inside = |frame: &Frame| self.is_allocator_code(frame) != Some(false);
         let mut values: Vec<(&'static str, u64)> = Vec::new();

@@ -6,8 +6,8 @@ use heaps::target::{Address, Module, ModuleId, TargetMemory};
 
 use crate::modules::ModuleSet;
 
-/// The functions whose slots are asked.
-const FUNCTIONS: [&str; 17] = [
+/// The functions whose slots are asked. The last ones are those that libc_malloc_debug passes calls on to.
+const FUNCTIONS: [&str; 18] = [
     "malloc",
     "calloc",
     "realloc",
@@ -26,6 +26,7 @@ const FUNCTIONS: [&str; 17] = [
     "__libc_calloc",
     "__libc_realloc",
     "__libc_free",
+    "__libc_memalign",
 ];
 
 /// Of these, those that every allocator has and that no library builds upon another's.

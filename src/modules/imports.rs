@@ -99,7 +99,10 @@ fn import(
         u32::try_from(info & 0xffff_ffff).ok()?,
         u32::try_from(info >> 32).ok()?,
     );
-    if index == 0 || addend != 0 || !is_address(kind) || other_names.contains(&index) {
+    // Of a call the addend is not added: `ld -z mark-plt` keeps the place of its entry in the linkage table there.
+    let calls = [elf::R_X86_64_JUMP_SLOT, elf::R_AARCH64_JUMP_SLOT];
+    let is_call = calls.iter().any(|call| call.0 == kind);
+    if index == 0 || addend != 0 && !is_call || !is_address(kind) || other_names.contains(&index) {
         return None;
     }
     let symbol = tables

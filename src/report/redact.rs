@@ -113,7 +113,8 @@ fn crash(report: &mut Report, classify: Classify<'_>) {
     }
     // A sanitizer's report has arguments and paths in it; what a register holds says its class.
     info.sanitizer_report = None;
-    info.values.retain(|value| is_pointer(value.value, classify));
+    info.values
+        .retain(|value| is_pointer(value.value, classify));
     for value in &mut info.values {
         value.meaning = sentence(&value.meaning, classify);
         if let Some(block) = &mut value.block {

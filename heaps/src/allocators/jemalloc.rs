@@ -88,7 +88,7 @@ impl<'t> JemallocHeap<'t> {
     fn read(target: Target<'t>, module: &'t Module, located: Located) -> Self {
         let caches = caches::read(target, &located);
         let code = if module.is_executable {
-            Code::Touching(state_ranges(&located))
+            Code::Touching(state_ranges(target, module, &located))
         } else {
             Code::Module
         };
@@ -253,7 +253,11 @@ fn large_pad(located: &Located) -> u64 {
 }
 
 /// Where the allocator's variables are, for telling which functions are its own.
-fn state_ranges(located: &Located) -> Vec<std::ops::Range<Address>> {
+fn state_ranges(
+    target: Target<'_>,
+    module: &Module,
+    located: &Located,
+) -> Vec<std::ops::Range<Address>> {
     let range = |start: Address, bytes: u64| start..start.saturating_add(bytes);
     let tree = &located.tree;
     let mut ranges = vec![range(
@@ -270,6 +274,11 @@ fn state_ranges(located: &Located) -> Vec<std::ops::Range<Address>> {
         };
         ranges.push(range(part.at, bytes));
     }
+    ranges.extend(sizes::find_order(
+        target.memory,
+        module,
+        located.layout.quantum,
+    ));
     ranges
 }
 

@@ -5,6 +5,9 @@ use std::ops::Range;
 use super::Presences;
 use crate::target::{Address, Cursor, InstructionSet, MemoryExt};
 
+/// Registers of a context, in the kernel's order, the program counter last.
+pub(super) type Context = [u64; 17];
+
 impl Presences<'_> {
     /// Whether the thread's calls may have an address at hand: a word of the last ones' frames is it.
     pub fn has_on_stack(&self, thread: usize, address: Address) -> bool {
@@ -48,30 +51,30 @@ impl Presences<'_> {
     /// ```
     ///
     /// (Linux, `struct sigcontext_64`, x86-64.)
-    pub(super) fn signal_contexts(&self, thread: usize) -> Vec<[u64; 16]> {
-        self.contexts(thread, &|pc| self.module.has_code_at(pc))
+    pub(super) fn signal_contexts(&self, thread: usize) -> impl Iterator<Item = &Context> {
+        /// Of a context's registers.
+        const RIP: usize = 16;
+        let contexts = self.contexts(thread).iter();
+        let is_inside = |pc: &u64| self.module.has_code_at(Address::new(*pc));
+        contexts.filter(move |context| context.get(RIP).is_some_and(is_inside))
     }
 
-    /// Contexts on a thread's stacks whose program counter `is_wanted`.
-    pub(super) fn contexts(
-        &self,
-        thread: usize,
-        is_wanted: &dyn Fn(Address) -> bool,
-    ) -> Vec<[u64; 16]> {
-        let mut found = Vec::new();
-        for words in self.stacks(thread) {
-            self.contexts_in(words, is_wanted, &mut found);
-        }
-        found
+    /// All contexts on a thread's stacks.
+    pub(super) fn contexts(&self, thread: usize) -> &[Context] {
+        let known = self.contexts.get(thread);
+        known.map_or(&[], |known| {
+            known.get_or_init(|| {
+                let mut found = Vec::new();
+                for words in self.stacks(thread) {
+                    self.contexts_in(words, &mut found);
+                }
+                found
+            })
+        })
     }
 
     /// Contexts in a part of a stack, at most [`MAX_CONTEXTS`](Self::MAX_CONTEXTS) in all.
-    fn contexts_in(
-        &self,
-        words: &Range<Address>,
-        is_wanted: &dyn Fn(Address) -> bool,
-        found: &mut Vec<[u64; 16]>,
-    ) {
+    fn contexts_in(&self, words: &Range<Address>, found: &mut Vec<Context>) {
         const USER_CODE_SEGMENT: u64 = 0x33;
         /// Interrupts enabled, and the bit that is always set.
         const FLAGS: u64 = 0x202;
@@ -87,11 +90,10 @@ impl Presences<'_> {
             if flags & FLAGS == FLAGS
                 && flags < 1 << 22
                 && word(at.saturating_add(16)) & 0xffff == USER_CODE_SEGMENT
-                && is_wanted(pc)
                 && self.is_code(pc)
                 && let Some(first) = at.checked_sub(16 * 8)
             {
-                let mut registers = [0; 16];
+                let mut registers = [0; 17];
                 for (index, register) in (0u64..).zip(&mut registers) {
                     *register = word(first.saturating_add(index * 8));
                 }
@@ -119,7 +121,7 @@ impl Presences<'_> {
         while let Some(words) = stacks.get(next).cloned() {
             next += 1;
             let mut contexts = Vec::new();
-            self.contexts_in(&words, &|_| true, &mut contexts);
+            self.contexts_in(&words, &mut contexts);
             for sp in contexts.iter().filter_map(|context| context.get(RSP)) {
                 let sp = Address::new(*sp);
                 let is_known = stacks.iter().any(|stack| stack.contains(&sp));

@@ -36,7 +36,7 @@ impl Presences<'_> {
                     .first()
                     .is_some_and(|frame| self.is_called_code(frame.pc)))
             && !frames.iter().take(Self::MAX_FRAMES).any(interrupted)
-            && self.signal_contexts(thread).is_empty()
+            && self.signal_contexts(thread).next().is_none()
     }
 
     /// Whether the thread is in a system call: the processor leaves the return address in `rcx`.
@@ -74,7 +74,7 @@ impl Presences<'_> {
         if !frames.iter().take(last + 1).all(is_by_rules) {
             return None;
         }
-        let registers = self.registers(thread).into_iter().map(|(_, value)| value);
+        let registers = self.registers(thread).iter().map(|(_, value)| *value);
         let mut words: HashSet<u64> = registers.collect();
         let mut cursor = Cursor::new(self.target.memory);
         for (index, frame) in frames.iter().enumerate().take(last + 1) {

@@ -88,6 +88,55 @@ fn entries_of_a_thread_inside_prove_nothing() {
     assert!(matches!(only(&scene), (AnomalyKind::Shared { .. }, true)));
 }
 
+/// Linked into a program, the shortest ways of malloc and free touch nothing but the table of sizes and the thread's cache: free
+/// counts a block before it enters it, and what stands in its place is an old one.
+#[test]
+fn the_shortest_way_of_free_is_told_by_the_table_of_sizes() {
+    let mut scene = Scene::healthy();
+    scene.cache(&[SLAB + 63 * 64, SLAB, SLAB + 64]);
+    scene.link_into_program();
+    for (looks_up, passing) in [(true, true), (false, false)] {
+        scene.stop_in_function(looks_up);
+        let (AnomalyKind::Shared { .. }, transient) = only(&scene) else {
+            panic!("{:?}", only(&scene));
+        };
+        assert_eq!(transient, passing);
+    }
+}
+
+/// With `junk:true` what is free holds 0x5a. What was never handed out since its slab was made holds parts of what was there.
+#[test]
+fn a_filling_proves_nothing_where_a_block_was_never_handed_out() {
+    // What a cache was filled with comes last, in order; what was freed since comes first.
+    let (freed, filled) = (SLAB + 128, SLAB);
+    for (block, first, bytes, byte, said) in [
+        (filled, 32, 32, 0, false),
+        (filled, 0, 48, 0, false),
+        (filled, 32, 9, 0, true),
+        (filled, 33, 16, 0, true),
+        (filled, 32, 32, b'n', true),
+        (freed, 32, 32, 0, true),
+    ] {
+        let mut scene = Scene::healthy();
+        scene.fill_with_junk();
+        scene.cache(&[freed, filled, SLAB + 64]);
+        with_heap(scene.process.target(), |_, walked| {
+            assert_eq!(walked.anomalies, []);
+        });
+        scene
+            .process
+            .memory
+            .write(block + first, &vec![byte; bytes]);
+        with_heap(scene.process.target(), |_, walked| {
+            let fillings = walked.anomalies.iter();
+            let fillings = fillings.filter(|anomaly| {
+                matches!(anomaly.kind, AnomalyKind::Filling { .. }) && anomaly.transient.is_none()
+            });
+            assert_eq!(fillings.count() > 0, said, "{block:#x} {first} {bytes}");
+        });
+    }
+}
+
 #[test]
 fn a_cached_pointer_that_its_slab_has_as_free() {
     let mut scene = Scene::healthy();

@@ -12,6 +12,8 @@ const DATA_BYTES: u64 = 0x30_0000;
 const ARENAS: u64 = DATA + 0x40;
 const EMAP: u64 = DATA + 0x9000;
 const BIN_INFOS: u64 = DATA + 0x20_a000;
+/// Sizes by class.
+const ORDER: u64 = DATA + 0x20_c000;
 /// The block of base memory: header, base, arena, descriptors, a leaf of the page map.
 const BLOCK: u64 = 0x7f10_0000_0000;
 const BLOCK_BYTES: u64 = 0x60_0000;
@@ -240,6 +242,45 @@ impl Scene {
     pub fn hold_dirty_lock(&mut self) {
         self.process.memory.write_u32(DIRTY_CACHE + 64, 1);
         self.process.memory.write_u32(DIRTY_CACHE + 72, 7);
+    }
+
+    /// jemalloc is a part of the program: only functions that refer to its variables are its own.
+    pub fn link_into_program(&mut self) {
+        self.process.modules[0].is_executable = true;
+        self.process.modules[0].name = "program".to_owned();
+        // sz_index2size_tab.
+        let mut sizes = vec![8u64];
+        sizes.extend((1..=4).map(|k| 16 * k));
+        for power in 6..61 {
+            sizes.extend((1..=4).map(|k| (1 << power) + (k << (power - 2))));
+        }
+        for (index, size) in (0..232).zip(sizes) {
+            self.word(ORDER + index * 8, size);
+        }
+    }
+
+    /// The thread stopped in a function that looks sizes up, or in one that does not.
+    pub fn stop_in_function(&mut self, looks_up: bool) {
+        let start = CODE + 0x100;
+        let from = start + 7;
+        let to = if looks_up { ORDER } else { DATA + 0x2f_0000 };
+        // lea to(%rip),%rax; ret
+        let mut code = vec![0x48, 0x8d, 0x05];
+        code.extend_from_slice(&((to - from) as u32).to_le_bytes());
+        code.push(0xc3);
+        self.process.memory.write(start, &code);
+        let mut inside = frame(from, &[]);
+        let at = heaps::target::Address::new;
+        inside.function = Some((at(start), at(start + 8)));
+        self.process.threads.set_frames(0, vec![inside]);
+    }
+
+    /// Free memory holds 0x5a, ends of blocks in use 0xa5.
+    pub fn fill_with_junk(&mut self) {
+        for slab in [SLAB, SLAB_2] {
+            self.process.memory.write(slab, &[0xa5; 0x1000]);
+        }
+        self.process.memory.write(SLAB, &[0x5a; 3 * 64]);
     }
 
     /// The thread stopped at this instruction.

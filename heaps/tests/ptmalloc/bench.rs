@@ -67,6 +67,7 @@ pub const KEY: u64 = 0x1234_5678_9abc_def1;
 /// The thread's code, outside of malloc.
 pub const PROGRAM: u64 = 0x5554_0000_1000;
 
+#[derive(Clone)]
 pub struct Bench {
     pub release: Release,
     pub process: Process,

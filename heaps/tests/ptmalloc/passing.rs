@@ -200,3 +200,70 @@ fn a_lock_that_a_fork_copied_excuses_all_that_its_holder_may_have_had_in_hand() 
         assert_eq!(bad.count(), count, "lock {lock}, several {several}");
     }
 }
+
+/// malloc_consolidate puts a chunk from a fastbin in front of the unsorted bin and writes its links last: until then its old one
+/// leads to the rest of the fastbin, which is in no list any more.
+#[test]
+fn a_chunk_from_a_fastbin_is_linked_before_it_has_links() {
+    const RAX: u16 = 0;
+    /// Bytes of a block in use that is not damaged, and of one that is.
+    const NAME: &[u8; 16] = b"a name too long\0";
+    let mut bench = Bench::new(V2_31, 2);
+    bench.used(0x30);
+    let rest: Vec<u64> = (0..4)
+        .map(|_| {
+            let fast = bench.used(0x50);
+            bench.used(0x30);
+            fast
+        })
+        .collect();
+    let new = bench.used(0x40);
+    bench.used(0x30);
+    let sorted = bench.in_flight(0x120);
+    let neighbour = bench.used(0x30);
+    bench.used(0x30);
+    let mut bench = bench.finish();
+    let unsorted = bench.bin(1);
+    let (new, sorted) = (new - 16, sorted - 16);
+    // What the free of the neighbour's chunk had left: the old links of the fastbin, null at its end.
+    for (block, next) in rest.iter().zip(rest.iter().skip(1)) {
+        bench.write(*block, next - 16);
+    }
+    bench.write(rest[3], 0);
+    bench.write(new + 16, rest[0] - 16);
+    bench.write(new + 24, 0);
+    let behind = bench.word(new + 0x40 + 8);
+    bench.write(new + 0x40 + 8, behind & !1);
+    bench.write(unsorted + 16, new);
+    bench.write(unsorted + 24, sorted);
+    bench.write(sorted + 16, unsorted);
+    bench.write(sorted + 24, new);
+    for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
+        bench.process.symbols.object(0, name, address, 0x100);
+    }
+    let mut stand = |held: u64, lock: u32| {
+        let inside = vec![
+            synth::frame(LIBC + 0x9100, &[(RAX, held)]),
+            synth::frame(crate::bench::PROGRAM, &[]),
+        ];
+        bench.process.threads.set_frames(0, inside);
+        bench.process.memory.write_u32(ARENA, lock);
+        bench.clone()
+    };
+    assert_eq!(
+        definite(&walked(&stand(new, 1))),
+        Vec::<&AnomalyKind>::new()
+    );
+    assert!(
+        definite(&walked(&stand(neighbour, 1))).len() > 1,
+        "in nobody's hand"
+    );
+    assert!(!definite(&walked(&stand(new, 0))).is_empty(), "no lock");
+    // Damage elsewhere is found all the same: in the same bin, and in a header.
+    let mut bench = stand(new, 1);
+    bench.process.memory.write(sorted + 16, NAME);
+    assert!(!definite(&walked(&bench)).is_empty(), "a smashed link");
+    let mut bench = stand(new, 1);
+    bench.process.memory.write(neighbour + 0x20, NAME);
+    assert!(!definite(&walked(&bench)).is_empty(), "a smashed header");
+}

@@ -136,7 +136,12 @@ ptmalloc_tuned() {
     tuned glibc-2.41 healthy-cached-lists healthy-fast mxfast=160:tcache_unsorted_limit=3
     # Caches of blocks with mappings of their own.
     tuned glibc-2.43 healthy-large healthy-huge-cache tcache_count=60000:tcache_max=4194304
-    # The debugging library's arena is not made whole for fork's child.
+    # The debugging library does nothing unless it is told to: libc's malloc does the work.
+    for release in glibc-2.36 glibc-2.43; do
+        cell "$release" healthy-arenas O2 healthy-malloc-debug env=LD_PRELOAD=libc_malloc_debug.so.0
+    done
+    cell glibc-2.36 overrun-text O2 overrun-text-malloc-debug env=LD_PRELOAD=libc_malloc_debug.so.0
+    # Its arena is not made whole for fork's child.
     cell glibc-2.36 healthy-fork O2 healthy-malloc-check-fork "$checked"
     cell glibc-2.43 healthy-fork-storm O2 healthy-malloc-check-fork-storm "$checked"
 }

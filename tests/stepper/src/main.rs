@@ -8,13 +8,14 @@ use stepper::pairs;
 use stepper::run::{self, Plan, Tally};
 
 /// What `testdata/stepped.c` does in a thread that has used the allocator before.
-const WARM: [&str; 12] = [
+const WARM: [&str; 13] = [
     "malloc-cached",
     "free-cached",
     "refill",
     "flush",
     "merge",
     "split",
+    "consolidate",
     "large",
     "huge",
     "calloc",

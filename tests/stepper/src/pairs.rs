@@ -8,7 +8,15 @@ use crate::process::{Process, Stepped};
 use crate::run::{Other, Plan, Stepper, Tally, Window};
 
 /// Operations that are parked in their windows: what takes locks, and hands memory from hand to hand.
-const PARKED: [&str; 6] = ["refill", "flush", "merge", "split", "large", "realloc"];
+const PARKED: [&str; 7] = [
+    "refill",
+    "flush",
+    "merge",
+    "split",
+    "consolidate",
+    "large",
+    "realloc",
+];
 /// What is stepped beside each.
 const STEPPED: [&str; 3] = ["refill", "flush", "merge"];
 

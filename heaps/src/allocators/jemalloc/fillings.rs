@@ -10,12 +10,17 @@
 //! free. A block that moved in `realloc` is not filled when it becomes free, and memory that was never handed out holds
 //! anything: only blocks that are filled for the most part, and were handed out before, are looked at.
 //!
+//! A region that a slab has as free, or a cache as it was filled from a slab, was perhaps never handed out since the slab was
+//! made. Where memory was given back before, it then holds parts of other blocks: filled ones, such as were never used, and, if blocks
+//! moved in `realloc`, any bytes. Those parts begin and end where regions do, at multiples of 16 bytes (of 8 in slabs of the
+//! smallest class), so a change that does is no evidence there.
+//!
 //! With `junk:free` alone, what 5.3 moved in `realloc` may hold both, the program's bytes and what an earlier free left behind
 //! them. So a changed block is one there only if no free block shows that blocks were moved, and its first word is as it was
 //! filled: programs write blocks from their start on.
 
 use super::JemallocHeap;
-use super::extents::Row;
+use super::extents::{Row, State};
 use super::options;
 use super::sizes::SmallClass;
 use crate::anomaly::{Anomaly, AnomalyKind};
@@ -51,6 +56,19 @@ enum Content {
     Changed(Address, u64),
 }
 
+/// How many of a cache's blocks, the last ones, may still be those that it was filled with: they come from slabs in the order of
+/// their addresses. What was freed since lies in front of them.
+fn filled_from_slab(blocks: &[Block]) -> usize {
+    let in_order = |pair: &&[Block]| {
+        let [first, second] = pair else {
+            return false;
+        };
+        first.id.extent != second.id.extent || first.address < second.address
+    };
+    let pairs = blocks.windows(2).rev().take_while(in_order).count();
+    (pairs + 1).min(blocks.len())
+}
+
 /// Whether the first word of a block is as it was filled.
 fn keeps_start(kind: &AnomalyKind) -> bool {
     match kind {
@@ -80,8 +98,10 @@ impl JemallocHeap<'_> {
             None => mostly && self.fills_new_blocks(map),
         };
         if filled > 0 && fills {
-            let mut freed = self.changed_cached(map);
-            freed.extend(self.changed_in_slabs(map));
+            let reuses = self.reuses_memory();
+            let is_part = |kind: &AnomalyKind| reuses && self.is_part(kind, other > 0);
+            let mut freed = self.changed_cached(map, &is_part);
+            freed.extend(self.changed_in_slabs(map, &is_part));
             if told.is_some_and(|junk| !junk.new) && self.located.layout.generation.is_5_3() {
                 freed.retain(|kind| other == 0 && keeps_start(kind));
             }
@@ -185,15 +205,24 @@ impl JemallocHeap<'_> {
         })
     }
 
-    fn changed_cached(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+    fn changed_cached(
+        &self,
+        map: &HeapMap,
+        is_part: &impl Fn(&AnomalyKind) -> bool,
+    ) -> Vec<AnomalyKind> {
         let mut found = Vec::new();
         for cache in &self.caches {
             let mut changed = Vec::new();
             for bin in &cache.bins {
-                let blocks = self
+                let blocks: Vec<Block> = self
                     .entries(bin)
-                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?));
-                changed.extend(blocks.filter_map(|block| self.changed_block(block)));
+                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?))
+                    .collect();
+                let freed = blocks.len() - filled_from_slab(&blocks);
+                for (index, block) in blocks.into_iter().enumerate() {
+                    let change = self.changed_block(block);
+                    changed.extend(change.filter(|kind| index < freed || !is_part(kind)));
+                }
             }
             // A block on its way in is filled before it is entered, one on its way out is not free any more.
             if !changed.is_empty() && self.cache_busy(cache.user).is_none() {
@@ -217,13 +246,18 @@ impl JemallocHeap<'_> {
     }
 
     /// Free blocks of slabs that were handed out before.
-    fn changed_in_slabs(&self, map: &HeapMap) -> Vec<AnomalyKind> {
+    fn changed_in_slabs(
+        &self,
+        map: &HeapMap,
+        is_part: &impl Fn(&AnomalyKind) -> bool,
+    ) -> Vec<AnomalyKind> {
         let rows = &self.located.extents.rows;
         let found = parallel::map(rows, |row| match self.slab_class(row) {
             Some(cut) => self.changed_in_slab(map, row, cut),
             None => Vec::new(),
         });
-        let found: Vec<AnomalyKind> = found.into_iter().flatten().collect();
+        let found = found.into_iter().flatten();
+        let found: Vec<AnomalyKind> = found.filter(|kind| !is_part(kind)).collect();
         if found.is_empty() || self.somebody_inside().is_some() {
             return Vec::new();
         }
@@ -238,6 +272,46 @@ impl JemallocHeap<'_> {
             .into_iter()
             .filter_map(|slot| self.changed_block(map.block(BlockId { extent, slot })?))
             .collect()
+    }
+
+    /// Whether a change may be a part of what was there before the slab was made: nothing but zeros, or, where blocks have
+    /// `moved`, anything; it begins and ends where regions of another slab may have.
+    fn is_part(&self, kind: &AnomalyKind, moved: bool) -> bool {
+        const REGION: u64 = 16;
+        const SMALLEST: u64 = 8;
+        let AnomalyKind::Filling { at, bytes, .. } = kind else {
+            return false;
+        };
+        let bounded = |step| at.get().is_multiple_of(step) && bytes.is_multiple_of(step);
+        bounded(REGION) && moved || bounded(SMALLEST) && self.is_zero_or_filled(*at, *bytes)
+    }
+
+    /// Whether words hold zeros, or are as they were filled.
+    fn is_zero_or_filled(&self, at: Address, bytes: u64) -> bool {
+        const FILLED: u64 = u64::from_ne_bytes([FREED; 8]);
+        let mut cursor = Cursor::new(self.target.memory);
+        (0..bytes.min(MAX_BYTES)).step_by(8).all(|offset| {
+            let word = cursor.read_u64(at.saturating_add(offset));
+            matches!(word, Ok(0 | FILLED))
+        })
+    }
+
+    /// Whether memory of some slab may have been another one's before: a slab was given back, or there is free memory that was used.
+    fn reuses_memory(&self) -> bool {
+        let word = |at: Address| self.target.memory.read_u64(at).unwrap_or(0);
+        let current = self.located.layout.bin.slabs;
+        self.located.extents.rows.iter().any(|row| {
+            if matches!(row.state, State::Dirty | State::Muzzy) {
+                return true;
+            }
+            // Slabs ever made stand two words before those that there are.
+            let bin = self.slab_class(row).and_then(|_| self.bin_of(row));
+            bin.is_some_and(|bin| {
+                let there = word(bin.at.saturating_add(current));
+                let made = word(bin.at.saturating_add(current.saturating_sub(16)));
+                made == 0 || made != there
+            })
+        })
     }
 
     /// Ends of sampled blocks behind what the program asked for.

@@ -7,6 +7,8 @@
 //! +0 region size  +8 slab size  +16 u32 regions  +20 u32 shards of the bin  +24 regions  +32 words of the bitmap
 //! ```
 
+use std::ops::Range;
+
 use crate::scan::words_where;
 use crate::target::{Address, Cursor, Module, TargetMemory};
 
@@ -178,6 +180,25 @@ pub fn find_table(memory: &dyn TargetMemory, module: &Module) -> Option<Table> {
         }
     }
     other
+}
+
+/// Finds the sizes of the classes in their order (`sz_index2size_tab`, a variable since 5.2): what the shortest ways of malloc and
+/// free look up, which touch nothing else but the thread's own cache.
+pub fn find_order(
+    memory: &dyn TargetMemory,
+    module: &Module,
+    quantum: Quantum,
+) -> Option<Range<Address>> {
+    /// Classes that prove the table.
+    const PROOF: u64 = 24;
+    let sizes = class_sizes(quantum);
+    let mut cursor = Cursor::new(memory);
+    let (start, _) = words_where(memory, module, |_, word| word == 8).find(|(start, _)| {
+        (0..PROOF)
+            .zip(&sizes)
+            .all(|(index, size)| cursor.read_u64(start.saturating_add(index * 8)) == Ok(*size))
+    })?;
+    Some(start..start.saturating_add(sizes.len() as u64 * 8))
 }
 
 /// The table at `at`, if nearly all of its rows are as this quantum has them.

@@ -72,6 +72,10 @@ impl Inquiry<'_, '_> {
         {
             return;
         }
+        if let Some(rest) = self.behind_half_linked(list, &back) {
+            self.follow_half_linked(list, &rest);
+            return;
+        }
         let mut before = list.at;
         for (position, chunk) in (0u64..).zip(&forward.chunks) {
             let from = (before != list.at).then(|| before.saturating_add(FORWARD));
@@ -102,6 +106,59 @@ impl Inquiry<'_, '_> {
             }
         }
         self.enter_back(list, &back);
+    }
+
+    /// What follows a chunk that stands in front of the unsorted bin and has no links of its own yet: malloc_consolidate and a split
+    /// write those last, so that its old ones lead anywhere (to the rest of a fastbin). Whoever does that holds the arena's lock and
+    /// has the chunk in hand; the other way around the bin is whole.
+    fn behind_half_linked(&self, list: &ChunkList, back: &Way) -> Option<Vec<Address>> {
+        const UNSORTED: u16 = 1;
+        let new = self.link(list.at, FORWARD);
+        let is_worked_on = list.index == UNSORTED
+            && self.busy(list).is_some()
+            && self.map.chunk_at(new).is_some()
+            && self.heap.may_hold_chunk(new);
+        if !is_worked_on {
+            return None;
+        }
+        let chunks = back.chunks.iter().copied();
+        let mut rest: Vec<Address> = chunks.take_while(|chunk| *chunk != new).collect();
+        let end = self.link(rest.last().copied().unwrap_or(list.at), BACK);
+        rest.reverse();
+        let next = rest.first().copied().unwrap_or(list.at);
+        let is_whole = end == new || end == list.at;
+        (is_whole && self.link(new, FORWARD) != next).then_some(rest)
+    }
+
+    /// Follows the unsorted bin behind such a chunk.
+    fn follow_half_linked(&mut self, list: &ChunkList, rest: &[Address]) {
+        let new = self.link(list.at, FORWARD);
+        let edge = self.edge(list, 0, None);
+        self.enter(list, new, edge);
+        let link = new.saturating_add(FORWARD);
+        let found = self.link(new, FORWARD);
+        let kind = AnomalyKind::BadEntry {
+            edge: self.edge(list, 1, Some(link)),
+            found,
+            stray: self.stray(list, found),
+            leads_on: false,
+            repair: Some(Repair {
+                value: rest.first().copied().unwrap_or(list.at),
+                unique: true,
+            }),
+        };
+        let transient = self.busy(list);
+        self.push(kind, transient);
+        let mut before = new;
+        for (position, chunk) in (1u64..).zip(rest) {
+            let from = Some(before.saturating_add(FORWARD));
+            let edge = self.edge(list, position, from);
+            if !self.enter(list, *chunk, edge) {
+                return;
+            }
+            self.check_chunk(list, *chunk, before, edge);
+            before = *chunk;
+        }
     }
 
     /// What only the other direction reaches.
