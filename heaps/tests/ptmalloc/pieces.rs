@@ -102,6 +102,7 @@ fn either_word_of_a_mapped_chunk_is_told_by_the_other() {
                     .memory
                     .zeroes(piece, "rw", RegionKind::Anonymous);
                 bench.process.memory.write_u32(MP + n_mmaps, 1);
+                bench.process.memory.write_u32(MP + n_mmaps + 8, 1);
                 bench.write(MP + mmapped_mem, PIECE_BYTES);
                 bench.write(PIECE + 8, header);
                 bench.write(PIECE + moved, moved);

@@ -217,7 +217,7 @@ fn the_head_of_a_list_is_text() {
             let at = bench.list(0, CLASS);
             bench.scene.poke(at, 0x4141_4141_4141_4141);
         },
-        &["A[4] holds 0x4141414141414141: unmapped, lost 5"],
+        &["A[4] holds 0x4141414141414141, the link of one that is not known, lost 5"],
     );
 }
 
@@ -236,7 +236,7 @@ fn the_head_of_a_list_is_zero() {
 fn a_spans_objects_is_text() {
     check(
         |bench| bench.scene.poke(bench.s + span::OBJECTS, 0x4141_4141_4141),
-        &["S+32 holds 0x414141414141: unmapped, lost 110"],
+        &["S+32 holds 0x414141414141, the link of one that is not known, lost 110"],
     );
 }
 
