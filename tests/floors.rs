@@ -21,6 +21,7 @@ const HEAPS: &[&[&str]] = &[
     &["layout", "target", "parallel", "scan"],
     &["list", "map", "anomaly", "presence"],
     &["allocators"],
+    &["absent"],
     &["walk", "unclaimed"],
 ];
 
