@@ -375,6 +375,13 @@ impl SymbolTable for DebugInfo {
             dynamic_only: !symbols.has_symtab(),
         })
     }
+
+    fn variable_at(&self, module: ModuleId, at: Address) -> Option<(String, u64)> {
+        let (module, symbols) = self.symbols(module)?;
+        let (found, name) = symbols.object_at(at.get().wrapping_sub(module.bias))?;
+        let start = found.start.wrapping_add(module.bias);
+        Some((demangle::demangle(name), at.get().checked_sub(start)?))
+    }
 }
 
 impl TypeCatalog for DebugInfo {

@@ -43,6 +43,20 @@ pub fn v1(subject: Subject<'_>, kind: FindingKind, identity: Option<Block>) -> S
             }
         },
     }
+    hex(hash)
+}
+
+/// The same of an allocator that is not walked.
+pub fn v1_without_block(allocator: &str, kind: FindingKind) -> String {
+    let mut hash = Sha256::new();
+    for part in ["v1", kind.code(), allocator, "no block"] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
     hash.finalize()
         .iter()
         .take(8)

@@ -294,6 +294,16 @@ impl SymbolIndex {
         Some((row.symbol(), self.name(row)?))
     }
 
+    /// The variable that covers the link address `at`, with its stored name. All rows are looked at.
+    pub fn object_at(&self, at: u64) -> Option<(LinkSymbol, &str)> {
+        let covers = |row: &&Row| {
+            row.kind == SymbolKind::Object
+                && at.checked_sub(row.start).is_some_and(|offset| offset < row.size)
+        };
+        let best = self.rows.iter().filter(covers).max_by_key(|row| (row.start, row.rank))?;
+        Some((best.symbol(), self.name(best)?))
+    }
+
     /// Of two names for one function, the one a person would use: exported, with
     /// fewer underscores in front, shorter.
     fn better_name(&self, one: &Row, other: &Row) -> bool {

@@ -71,7 +71,7 @@ pub fn heap_report(
     report.allocators = allocators(session, analysis, &context);
     report.findings = (1..)
         .zip(&verdict.findings)
-        .map(|(id, found)| finding::finding(id, found, analysis, &context))
+        .map(|(id, found)| finding::finding(id, found, &context))
         .collect();
     report.summary = summary(&verdict.findings, verdict.findings_dropped);
     report

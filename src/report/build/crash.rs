@@ -37,6 +37,7 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         found_by: match words.found_by {
             FoundBy::Symbols => "symbols",
             FoundBy::Structure => "structure",
+            FoundBy::Stack => "stack",
         }
         .into(),
     });

@@ -4,7 +4,6 @@ use heaps::target::{Address, MemoryExt, TargetMemory};
 
 use super::Context;
 use super::threads::recorded_frames;
-use crate::analysis::Analysis;
 use crate::checks::finding::{self as found, Finding};
 use crate::report::schema::{
     self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
@@ -21,7 +20,6 @@ const MAX_DUMP_BYTES: u64 = 32;
 pub fn finding(
     id: usize,
     finding: &Finding,
-    analysis: &Analysis<'_>,
     context: &Context<'_>,
 ) -> schema::Finding {
     let memory = context.target.memory;
@@ -32,11 +30,8 @@ pub fn finding(
         cwe: finding.kind.cwe(),
         severity: severity(finding.severity()),
         confidence: confidence(finding.confidence),
-        allocator: analysis
-            .heaps
-            .get(finding.heap)
-            .map_or_else(String::new, |heap| heap.identity.name.to_owned()),
-        address: finding.at.into(),
+        allocator: finding.allocator.into(),
+        address: finding.at.map(Into::into),
         block: finding.block.map(|view| Block {
             address: view.block.address.into(),
             size: view.block.bytes,

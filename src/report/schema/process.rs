@@ -93,7 +93,7 @@ pub struct AbortMessage {
     /// Where it stands.
     pub address: Hex,
     /// How it was found.
-    #[schemars(extend("examples" = ["symbols", "structure"]))]
+    #[schemars(extend("examples" = ["symbols", "structure", "stack"]))]
     pub found_by: String,
 }
 
