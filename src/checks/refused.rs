@@ -14,6 +14,7 @@
 mod death;
 mod explained;
 mod followed;
+mod musl;
 mod place;
 mod sayings;
 mod verdict;
@@ -94,12 +95,21 @@ impl Scene<'_> {
     /// The pointer that the call was given, by the message if that names it, else from the call.
     fn pointer(&self) -> Option<Pointer> {
         let argument = self.death.call.and_then(|call| call.argument.as_ref());
-        let written = self.death.said.and_then(|(_, words)| sayings::pointer_in(words));
-        let (value, is_certain) = match (written, argument) {
-            (Some(written), _) => (self.block_of(written), true),
-            (None, Some(argument)) => (argument.value, argument.certain),
-            (None, None) => (self.looked_up()?, false),
-        };
+        let written = self
+            .death
+            .said
+            .and_then(|(_, words)| sayings::pointer_in(words));
+        // jemalloc names the page.
+        let is_exact = self.death.allocator != "jemalloc";
+        let (value, is_certain) =
+            match (written.filter(|_| is_exact || argument.is_none()), argument) {
+                (Some(written), _) => (self.block_of(written), is_exact),
+                (None, Some(argument)) => (argument.value, argument.certain),
+                (None, None) if self.death.allocator == "musl" => {
+                    (musl::pointer(self.target, self.crash)?, false)
+                }
+                (None, None) => (self.looked_up()?, false),
+            };
         let argument = argument.filter(|argument| argument.value == value);
         Some(Pointer {
             value,
@@ -113,18 +123,24 @@ impl Scene<'_> {
     /// The pointer that the walker saw the allocator look up in vain when it died of a fault.
     fn looked_up(&self) -> Option<Address> {
         let heap = self.analysis.heaps.get(self.death.heap?)?;
-        heap.anomalies.iter().find_map(|anomaly| match anomaly.kind {
-            AnomalyKind::FatalFree { found, .. } => Some(found),
-            _ => None,
-        })
+        heap.anomalies
+            .iter()
+            .find_map(|anomaly| match anomaly.kind {
+                AnomalyKind::FatalFree { found, .. } => Some(found),
+                _ => None,
+            })
     }
 
     /// glibc's messages name the block in some releases, its header in others.
     fn block_of(&self, written: Address) -> Address {
         const HEADER_BYTES: u64 = 16;
         let starts_block = |at: &Address| {
-            let heap = self.death.heap.and_then(|index| self.analysis.heaps.get(index));
-            heap.and_then(|heap| heap.map.block_at(*at)).is_some_and(|(_, offset)| offset == 0)
+            let heap = self
+                .death
+                .heap
+                .and_then(|index| self.analysis.heaps.get(index));
+            heap.and_then(|heap| heap.map.block_at(*at))
+                .is_some_and(|(_, offset)| offset == 0)
         };
         let behind = written.checked_add(HEADER_BYTES).filter(starts_block);
         match behind.filter(|_| self.death.allocator == "ptmalloc" && !starts_block(&written)) {
@@ -134,12 +150,23 @@ impl Scene<'_> {
     }
 
     /// A finding of this death, with the parts that all have.
-    fn finding(&self, kind: FindingKind, at: Option<Address>, place: Option<&Place>, message: String) -> Finding {
+    fn finding(
+        &self,
+        kind: FindingKind,
+        at: Option<Address>,
+        place: Option<&Place>,
+        message: String,
+    ) -> Finding {
         let block = match place {
-            Some(Place::Block { heap, block, .. }) if Some(*heap) == self.death.heap => Some(*block),
+            Some(Place::Block { heap, block, .. }) if Some(*heap) == self.death.heap => {
+                Some(*block)
+            }
             _ => None,
         };
-        let heap = self.death.heap.and_then(|index| Some((index, self.analysis.heaps.get(index)?)));
+        let heap = self
+            .death
+            .heap
+            .and_then(|index| Some((index, self.analysis.heaps.get(index)?)));
         let mut finding = match heap {
             Some((index, heap)) => {
                 let at = at.unwrap_or_default();
@@ -220,10 +247,17 @@ fn reentered(
     crash: &Crash,
     death: Option<&Death<'_>>,
 ) -> Option<Finding> {
-    let (index, heap, (outer, inner)) = analysis.heaps.iter().enumerate().find_map(|(index, heap)| {
-        let module = target.modules.get(usize::try_from(heap.identity.module.0).ok()?)?;
-        Some((index, heap, death::reentry(target, module, crash.thread)?))
-    })?;
+    let (index, heap, (outer, inner)) =
+        analysis
+            .heaps
+            .iter()
+            .enumerate()
+            .find_map(|(index, heap)| {
+                let module = target
+                    .modules
+                    .get(usize::try_from(heap.identity.module.0).ok()?)?;
+                Some((index, heap, death::reentry(target, module, crash.thread)?))
+            })?;
     let died = death.filter(|death| death.heap == Some(index));
     let frames = target.threads.frames(crash.thread);
     let at = heap.identity.located.first()?.at;

@@ -298,9 +298,15 @@ impl SymbolIndex {
     pub fn object_at(&self, at: u64) -> Option<(LinkSymbol, &str)> {
         let covers = |row: &&Row| {
             row.kind == SymbolKind::Object
-                && at.checked_sub(row.start).is_some_and(|offset| offset < row.size)
+                && at
+                    .checked_sub(row.start)
+                    .is_some_and(|offset| offset < row.size)
         };
-        let best = self.rows.iter().filter(covers).max_by_key(|row| (row.start, row.rank))?;
+        let best = self
+            .rows
+            .iter()
+            .filter(covers)
+            .max_by_key(|row| (row.start, row.rank))?;
         Some((best.symbol(), self.name(best)?))
     }
 

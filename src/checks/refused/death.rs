@@ -3,21 +3,53 @@
 //! A thread that stands in `free` because somebody killed the process from outside, or because another thread died, did not die
 //! of it.
 
-use heaps::target::{Address, Frame, FrameTrust, InstructionSet, Module, ModuleId, Target};
+use heaps::target::{Address, Frame, FrameTrust, MemoryExt, Module, ModuleId, Target};
 
+use super::musl;
 use super::sayings::{self, Saying};
 use crate::analysis::Analysis;
 use crate::crash::argument::Call;
-use crate::crash::{Crash, LastWords, Speaker};
+use crate::crash::{Access, Crash, LastWords, Speaker};
 
 /// Frames from the innermost one that may be the allocator's, or of the library that ended the process for it.
 const MAX_FRAMES: usize = 64;
 
 /// Functions by which an allocator is entered.
 const ENTRIES: [&str; 24] = [
-    "free", "cfree", "malloc", "calloc", "realloc", "reallocarray", "memalign", "posix_memalign", "aligned_alloc", "valloc", "pvalloc",
-    "__libc_malloc", "__libc_free", "__libc_calloc", "__libc_realloc", "__libc_memalign", "malloc_trim", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv",
-    "_ZdlPvm", "_ZdaPvm", "_ZdlPvSt11align_val_t",
+    "free",
+    "cfree",
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "memalign",
+    "posix_memalign",
+    "aligned_alloc",
+    "valloc",
+    "pvalloc",
+    "__libc_malloc",
+    "__libc_free",
+    "__libc_calloc",
+    "__libc_realloc",
+    "__libc_memalign",
+    "malloc_trim",
+    "_Znwm",
+    "_Znam",
+    "_ZdlPv",
+    "_ZdaPv",
+    "_ZdlPvm",
+    "_ZdaPvm",
+    "_ZdlPvSt11align_val_t",
+];
+
+/// Libraries of allocators that may be there without being walked: their names, and the allocators'.
+const UNWALKED: [(&str, &str); 6] = [
+    ("libtcmalloc", "tcmalloc"),
+    ("libjemalloc", "jemalloc"),
+    ("libmimalloc", "mimalloc"),
+    ("libsnmalloc", "snmalloc"),
+    ("librpmalloc", "rpmalloc"),
+    ("libhoard", "hoard"),
 ];
 
 /// A death inside an allocator.
@@ -40,10 +72,16 @@ pub struct Death<'a> {
 /// The death inside an allocator, if it was one.
 pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> Option<Death<'a>> {
     let frames = target.threads.frames(crash.thread);
-    let said = crash.last_words.as_ref().and_then(|said| Some((sayings::of(said)?, said)));
-    let is_fault = target.threads.faulted(crash.thread) && crash.instruction.is_some();
+    let said = crash
+        .last_words
+        .as_ref()
+        .and_then(|said| Some((sayings::of(said)?, said)));
+    let is_fault = target.threads.faulted(crash.thread) && is_of_a_word(target, crash);
     let from = if said.is_some() { 0 } else { crash.frame };
-    let call = crash.call.as_ref().filter(|call| !is_interrupted(frames, from, call.caller));
+    let call = crash
+        .call
+        .as_ref()
+        .filter(|call| !is_interrupted(frames, from, call.caller));
     let inside = Inside {
         target,
         frames,
@@ -58,11 +96,14 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
             allocator: name_of(words.speaker),
             said,
             call,
-            caller: call.map(|call| call.caller).or(found.and_then(|(_, caller)| caller)),
+            caller: call
+                .map(|call| call.caller)
+                .or(found.and_then(|(_, caller)| caller)),
             is_fault: false,
         });
     }
-    if !crash.is_own {
+    let aborted = !target.threads.faulted(crash.thread);
+    if !crash.is_own || !aborted && !is_fault {
         return None;
     }
     if let Some((heap, caller)) = found {
@@ -75,23 +116,45 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
             is_fault,
         });
     }
-    // musl ends the process by an instruction that a program must not execute.
-    let module = frames.get(from).and_then(|frame| module(target, frame.module?))?;
-    let traps = crash.instruction.as_ref().is_some_and(|instruction| instruction.text.starts_with("hlt"));
-    let is_musl = module.name.starts_with("ld-musl") || module.name.starts_with("libc.musl");
-    (is_fault && is_musl && (traps || call.is_some())).then_some(Death {
-        heap: None,
-        allocator: "musl",
-        said: None,
-        call,
-        caller: call.map(|call| call.caller),
-        is_fault: !traps,
-    })
+    inside.unwalked(crash, call)
+}
+
+/// Whether an instruction died of a wrong value, and not because the stack ended or the memory that it needed was not to be had.
+fn is_of_a_word(target: Target<'_>, crash: &Crash) -> bool {
+    /// An access this close to the stack pointer is the stack's.
+    const STACK_REACH: u64 = 64 << 10;
+    let Some(instruction) = &crash.instruction else {
+        return false;
+    };
+    let Some(operand) = instruction.operands.first() else {
+        // The allocator's own trap.
+        return ["ud", "hlt", "int3"]
+            .iter()
+            .any(|trap| instruction.text.starts_with(trap));
+    };
+    let Some(at) = operand.address else {
+        return true;
+    };
+    let frames = target.threads.frames(crash.thread);
+    let stack = frames.get(crash.frame).map(|frame| frame.sp.get());
+    let is_stacks = stack.is_some_and(|sp| at.get().abs_diff(sp) < STACK_REACH);
+    let is_allowed = target
+        .memory
+        .region_at(at)
+        .is_some_and(|region| match operand.access {
+            Access::Read => region.readable,
+            Access::Write | Access::ReadWrite => region.writable,
+            Access::Execute => region.executable,
+        });
+    !is_stacks && !is_allowed
 }
 
 /// Whether a signal interrupted a frame between two others, so that what the outer one does is not what the inner one is at.
 fn is_interrupted(frames: &[Frame], inner: usize, outer: usize) -> bool {
-    let between = frames.iter().take(outer.saturating_add(1)).skip(inner.saturating_add(1));
+    let between = frames
+        .iter()
+        .take(outer.saturating_add(1))
+        .skip(inner.saturating_add(1));
     between.into_iter().any(|frame| frame.interrupted)
 }
 
@@ -101,7 +164,9 @@ fn of_speaker(analysis: &Analysis<'_>, speaker: Speaker, found: Option<usize>) -
         let heap = analysis.heaps.get(*index);
         heap.is_some_and(|heap| heap.identity.name == name_of(speaker))
     };
-    found.filter(is_speakers).or_else(|| (0..analysis.heaps.len()).find(is_speakers))
+    found
+        .filter(is_speakers)
+        .or_else(|| (0..analysis.heaps.len()).find(is_speakers))
 }
 
 /// The allocator's name in a report.
@@ -146,6 +211,49 @@ impl Inside<'_> {
         of_call
     }
 
+    /// A death in an allocator that is not walked.
+    fn unwalked<'a>(&self, crash: &Crash, call: Option<&'a Call>) -> Option<Death<'a>> {
+        let in_module = |module: &&Module| {
+            self.frames
+                .iter()
+                .take(MAX_FRAMES)
+                .any(|frame| frame.module == Some(module.id))
+        };
+        let modules = self.target.modules.iter().filter(in_module);
+        let death = |allocator, caller: Option<usize>, is_fault| Death {
+            heap: None,
+            allocator,
+            said: None,
+            call,
+            caller: call.map(|call| call.caller).or(caller),
+            is_fault,
+        };
+        modules.into_iter().find_map(|module| {
+            let is_musl = module.name.starts_with("ld-musl") || module.path.contains("musl");
+            if is_musl {
+                let first = self.frames.get(self.from)?;
+                let guard = self.target.symbols.function(module.id, "__stack_chk_fail");
+                let is_guard = guard.is_some_and(|guard| {
+                    first
+                        .pc
+                        .offset_from(guard.address)
+                        .is_some_and(|at| at < guard.size)
+                });
+                let traps = musl::is_trap(crash);
+                let is_inside =
+                    traps || call.is_some() || musl::pointer(self.target, crash).is_some();
+                let died =
+                    self.is_fault && first.module == Some(module.id) && !is_guard && is_inside;
+                return died.then(|| death("musl", None, !traps));
+            }
+            let (_, allocator) = UNWALKED
+                .iter()
+                .find(|(name, _)| module.name.starts_with(name))?;
+            let caller = self.of_module(module)?;
+            Some(death(allocator, caller, self.is_fault))
+        })
+    }
+
     /// Whether they are in this module's allocator, and which frame called it.
     fn of_module(&self, allocator: &Module) -> Option<Option<usize>> {
         let is_alone = !allocator.is_executable && !is_libc(allocator);
@@ -158,18 +266,28 @@ impl Inside<'_> {
             let covers = |(start, size): &(Address, u64)| {
                 let offset = frame.lookup.offset_from(*start);
                 offset.is_some_and(|offset| offset < *size)
-                    || frame.function.is_some_and(|(function, _)| function == *start)
+                    || frame
+                        .function
+                        .is_some_and(|(function, _)| function == *start)
             };
             frame.module == Some(allocator.id) && entries.iter().any(covers)
         };
         let mut met = false;
-        let walk = self.frames.iter().enumerate().skip(self.from).take(MAX_FRAMES);
+        let walk = self
+            .frames
+            .iter()
+            .enumerate()
+            .skip(self.from)
+            .take(MAX_FRAMES);
         for (number, frame) in walk {
             if number > self.from && frame.interrupted || frame.trust == FrameTrust::Scan {
                 return None;
             }
             let is_own = frame.module == Some(allocator.id);
-            let libc = frame.module.and_then(|id| module(self.target, id)).is_some_and(is_libc);
+            let libc = frame
+                .module
+                .and_then(|id| module(self.target, id))
+                .is_some_and(is_libc);
             if is_alone {
                 match (is_own, met) {
                     (true, _) => met = true,
@@ -179,7 +297,9 @@ impl Inside<'_> {
                     (false, false) => return None,
                 }
             } else if is_entry(frame) {
-                return Some(Some(number.saturating_add(1)).filter(|caller| *caller < self.frames.len()));
+                return Some(
+                    Some(number.saturating_add(1)).filter(|caller| *caller < self.frames.len()),
+                );
             } else if !is_own && !(libc && !self.is_fault) {
                 return None;
             }
@@ -189,16 +309,14 @@ impl Inside<'_> {
 }
 
 fn is_libc(module: &Module) -> bool {
-    module.name.starts_with("libc.so") || module.name.starts_with("libc-2.")
+    (module.name.starts_with("libc.so") || module.name.starts_with("libc-2."))
+        && !module.path.contains("musl")
 }
 
 /// Whether the handler of a signal called the allocator while the thread was in it already: the frame in which it was
 /// interrupted, and the one by which it was entered again.
 pub fn reentry(target: Target<'_>, allocator: &Module, thread: usize) -> Option<(usize, usize)> {
     let frames = target.threads.frames(thread);
-    if target.threads.instruction_set() != InstructionSet::X86_64 && frames.is_empty() {
-        return None;
-    }
     let interrupted = |from: usize| {
         let found = frames.iter().enumerate().skip(from).take(MAX_FRAMES);
         let mut found = found.filter(|(number, frame)| *number > from && frame.interrupted);
@@ -213,12 +331,14 @@ pub fn reentry(target: Target<'_>, allocator: &Module, thread: usize) -> Option<
             is_fault: true,
         };
         let was_inside = inside.of_module(allocator).is_some();
-        let again = (inner..outer).find(|number| {
-            let start = Inside {
-                from: *number,
-                ..inside
-            };
-            start.of_module(allocator).is_some()
+        let again = (inner..outer).find_map(|from| {
+            let caller = Inside { from, ..inside }.of_module(allocator)?;
+            // The frame by which it was entered.
+            Some(
+                caller
+                    .and_then(|caller| caller.checked_sub(1))
+                    .unwrap_or(from),
+            )
         });
         if let Some(again) = again.filter(|_| was_inside) {
             return Some((outer, again));

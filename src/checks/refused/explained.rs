@@ -15,7 +15,11 @@ use crate::checks::finding::{Finding, FindingKind};
 const HEADER_BYTES: u64 = 16;
 
 /// The finding that explains it.
-pub fn by<'f>(scene: Scene<'_>, pointer: Option<&Pointer>, findings: &'f mut [Finding]) -> Option<&'f mut Finding> {
+pub fn by<'f>(
+    scene: Scene<'_>,
+    pointer: Option<&Pointer>,
+    findings: &'f mut [Finding],
+) -> Option<&'f mut Finding> {
     let is_candidate = |finding: &Finding| is_alarm(finding) && finding.heap == scene.death.heap;
     let best = findings
         .iter()
@@ -35,20 +39,34 @@ fn rank(scene: Scene<'_>, pointer: Option<&Pointer>, finding: &Finding) -> Optio
     }
 }
 
-fn of_pointer(scene: Scene<'_>, pointer: &Pointer, saying: Option<&Saying>, finding: &Finding) -> Option<u32> {
+fn of_pointer(
+    scene: Scene<'_>,
+    pointer: &Pointer,
+    saying: Option<&Saying>,
+    finding: &Finding,
+) -> Option<u32> {
     use FindingKind::{CyclicFreeList, DoubleFree, InvalidFreeEntry, MisalignedFreeEntry};
     let is_at = finding.at == Some(pointer.value);
     let is_entry = matches!(finding.kind, InvalidFreeEntry | MisalignedFreeEntry);
     match pointer.place {
-        Place::Block { block, offset: 0, state, .. } => {
+        Place::Block {
+            block,
+            offset: 0,
+            state,
+            ..
+        } => {
             let is_of_block = is_at || finding.block.is_some_and(|view| view.block.id == block.id);
             let is_twice = matches!(finding.kind, DoubleFree | CyclicFreeList);
             match state {
-                BlockState::InUse => of_block(scene, block, is_of_block, finding)
-                    .or_else(|| of_saying(saying.filter(|saying| !is_about_pointer(saying)), finding)),
+                BlockState::InUse => of_block(scene, block, is_of_block, finding).or_else(|| {
+                    of_saying(saying.filter(|saying| !is_about_pointer(saying)), finding)
+                }),
                 _ if is_twice && is_of_block => Some(0),
                 // Freed again while its words were written over.
-                _ => (is_of_block && !is_entry && saying.is_some_and(|saying| !is_about_pointer(saying))).then_some(1),
+                _ => (is_of_block
+                    && !is_entry
+                    && saying.is_some_and(|saying| !is_about_pointer(saying)))
+                .then_some(1),
             }
         }
         _ => (is_at && is_entry).then_some(0),
@@ -66,17 +84,27 @@ fn of_block(scene: Scene<'_>, block: Block, is_of_block: bool, finding: &Finding
     if is_of_block || is_culprit {
         return Some(0);
     }
-    let has_evidence = |range: &Range<Address>| finding.evidence.iter().any(|word| range.contains(&word.at));
+    let has_evidence =
+        |range: &Range<Address>| finding.evidence.iter().any(|word| range.contains(&word.at));
     let end = block.address.saturating_add(block.bytes);
     let own = block.address.checked_sub(HEADER_BYTES)?..end.saturating_add(HEADER_BYTES);
     if has_evidence(&own) {
         return Some(1);
     }
-    let heap = scene.death.heap.and_then(|index| scene.analysis.heaps.get(index))?;
-    let before = heap.map.block_before(block).map_or(own.start, |before| before.address);
+    let heap = scene
+        .death
+        .heap
+        .and_then(|index| scene.analysis.heaps.get(index))?;
+    let before = heap
+        .map
+        .block_before(block)
+        .map_or(own.start, |before| before.address);
     let behind = heap.map.block_at(end.saturating_add(HEADER_BYTES));
     let behind = behind.map_or(own.end, |(behind, _)| {
-        behind.address.saturating_add(behind.bytes).saturating_add(HEADER_BYTES)
+        behind
+            .address
+            .saturating_add(behind.bytes)
+            .saturating_add(HEADER_BYTES)
     });
     has_evidence(&(before.checked_sub(HEADER_BYTES).unwrap_or(before)..behind)).then_some(2)
 }
@@ -84,11 +112,20 @@ fn of_block(scene: Scene<'_>, block: Block, is_of_block: bool, finding: &Finding
 /// By the kind of list that the message names.
 fn of_saying(saying: Option<&Saying>, finding: &Finding) -> Option<u32> {
     let saying = saying?;
-    let kind = saying.causes.iter().position(|kind| *kind == finding.kind)?;
+    let kind = saying
+        .causes
+        .iter()
+        .position(|kind| *kind == finding.kind)?;
     let kind = u32::try_from(kind).ok()?.saturating_add(4);
-    let mut holders = finding.locations.iter().map(|place| place.list.holder).peekable();
+    let mut holders = finding
+        .locations
+        .iter()
+        .map(|place| place.list.holder)
+        .peekable();
     match saying.about {
-        About::List(named) if holders.peek().is_some() => holders.any(|holder| holder == named).then_some(kind),
+        About::List(named) if holders.peek().is_some() => {
+            holders.any(|holder| holder == named).then_some(kind)
+        }
         _ => Some(kind),
     }
 }
@@ -107,6 +144,11 @@ fn of_registers(scene: Scene<'_>, saying: Option<&Saying>, finding: &Finding) ->
         })
     };
     let block = finding.block.map(|view| view.block.address);
-    let near = finding.evidence.iter().map(|word| word.at).chain(finding.at).chain(block);
+    let near = finding
+        .evidence
+        .iter()
+        .map(|word| word.at)
+        .chain(finding.at)
+        .chain(block);
     near.into_iter().any(is_near).then_some(8)
 }

@@ -36,22 +36,22 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
     let frames = scene.target.threads.frames(scene.crash.thread);
     let registers = &frames.get(scene.crash.frame)?.registers;
     let operand = scene.crash.instruction.as_ref()?.operands.first()?;
-    let values = operand.registers.iter().filter_map(|register| register.value);
-    let (value, block, word) = values
-        .filter(|value| *value != 0)
-        .find_map(|value| {
-            let starts = registers.iter().flat_map(|(_, start)| [Some(start), start.checked_add(HEADER_BYTES)]);
-            starts
-                .flatten()
-                .filter_map(|start| heap.map.block_at(Address::new(start)))
-                .filter(|(_, offset)| *offset == 0)
-                .find_map(|(block, _)| Some((value, block, word_with(scene, block, value)?)))
-        })?;
+    let values = operand
+        .registers
+        .iter()
+        .filter_map(|register| register.value);
+    let (value, block, word) = values.filter(|value| *value != 0).find_map(|value| {
+        let starts = registers
+            .iter()
+            .flat_map(|(_, start)| [Some(start), start.checked_add(HEADER_BYTES)]);
+        starts
+            .flatten()
+            .filter_map(|start| heap.map.block_at(Address::new(start)))
+            .filter(|(block, offset)| *offset == 0 && heap.map.state(block.id) != BlockState::InUse)
+            .find_map(|(block, _)| Some((value, block, word_with(scene, block, value)?)))
+    })?;
     let state = heap.map.state(block.id);
-    let kind = match state {
-        BlockState::InUse => FindingKind::CorruptMetadata,
-        _ => FindingKind::UseAfterFreeWrite,
-    };
+    let kind = FindingKind::UseAfterFreeWrite;
     let message = format!(
         "the block {} of {} bytes was written over while it was free: {} followed {value:#x}, which stands at {word}, and died of it",
         block.address, block.bytes, scene.death.allocator
@@ -63,7 +63,12 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
         offset: 0,
     };
     let mut finding = scene.finding(kind, Some(block.address), Some(&place), message);
-    finding.evidence = vec![wording::word_evidence(word, "link of the block", "a free block", format!("{value:#x}"))];
+    finding.evidence = vec![wording::word_evidence(
+        word,
+        "link of the block",
+        "a free block",
+        format!("{value:#x}"),
+    )];
     finding.overwriter = overwriter_of(scene.target, &value.to_le_bytes(), value.to_le_bytes());
     finding.next_steps = vec![format!(
         "find who keeps a pointer to an object of up to {} bytes after freeing it, or writes past the end of the one before it",

@@ -84,8 +84,15 @@ pub enum Place {
 
 impl Place {
     /// Finds it. The heap at `first` is asked before the others.
-    pub fn of(target: Target<'_>, analysis: &Analysis<'_>, first: Option<usize>, at: Address) -> Self {
-        let order = first.into_iter().chain((0..analysis.heaps.len()).filter(|index| Some(*index) != first));
+    pub fn of(
+        target: Target<'_>,
+        analysis: &Analysis<'_>,
+        first: Option<usize>,
+        at: Address,
+    ) -> Self {
+        let order = first
+            .into_iter()
+            .chain((0..analysis.heaps.len()).filter(|index| Some(*index) != first));
         let in_heap = order
             .filter_map(|index| Some((index, analysis.heaps.get(index)?)))
             .find_map(|(index, heap)| in_heap(index, heap, at));
@@ -148,7 +155,10 @@ fn outside(target: Target<'_>, at: Address) -> Place {
 
 fn in_module(target: Target<'_>, at: Address) -> Option<Place> {
     let (module, segment) = target.modules.iter().find_map(|module| {
-        let segment = module.segments.iter().find(|segment| segment.range.contains(&at))?;
+        let segment = module
+            .segments
+            .iter()
+            .find(|segment| segment.range.contains(&at))?;
         Some((module, segment))
     })?;
     let symbol = target.symbols.variable_at(module.id, at);
@@ -166,16 +176,23 @@ fn in_module(target: Target<'_>, at: Address) -> Option<Place> {
 
 fn on_stack(target: Target<'_>, at: Address) -> Option<Place> {
     let region = target.memory.region_at(at)?;
-    let pointers = target.environment.pointers().filter(|first| region.range.contains(first));
+    let pointers = target
+        .environment
+        .pointers()
+        .filter(|first| region.range.contains(first));
     if pointers.is_some_and(|first| first <= at) {
         return Some(Place::Arguments {
             number: pointers.and_then(|first| argument(target, first, at)),
         });
     }
     let threads = target.threads.list().iter().enumerate().take(MAX_THREADS);
-    let (index, thread) = threads.into_iter().find(|(_, thread)| region.range.contains(&thread.sp))?;
+    let (index, thread) = threads
+        .into_iter()
+        .find(|(_, thread)| region.range.contains(&thread.sp))?;
     let frames = target.threads.frames(index);
-    let frame = frames.iter().rposition(|frame| frame.sp <= at && region.range.contains(&frame.sp));
+    let frame = frames
+        .iter()
+        .rposition(|frame| frame.sp <= at && region.range.contains(&frame.sp));
     Some(Place::Stack {
         thread: thread.tid,
         is_crashing: index == 0,
@@ -185,7 +202,12 @@ fn on_stack(target: Target<'_>, at: Address) -> Option<Place> {
 
 /// Which of the program's arguments begins at `at`: their pointers stand before those of the environment, behind their number.
 fn argument(target: Target<'_>, environment: Address, at: Address) -> Option<u64> {
-    let word = |index: u64| target.memory.read_u64(environment.checked_sub(index.checked_mul(8)?)?).ok();
+    let word = |index: u64| {
+        target
+            .memory
+            .read_u64(environment.checked_sub(index.checked_mul(8)?)?)
+            .ok()
+    };
     // From the last one down, behind the null that ends them, to the number of them.
     let found = (2..MAX_ARGUMENTS).find(|index| word(*index) == Some(at.get()))?;
     let count = (found..MAX_ARGUMENTS).find(|index| word(*index) == Some(index.wrapping_sub(2)))?;

@@ -148,7 +148,12 @@ const COUNT: &[FindingKind] = &[
     MisalignedFreeEntry,
     InvalidFreeEntry,
 ];
-const SIZES: &[FindingKind] = &[HeapOverrun, HeapUnderrun, UseAfterFreeWrite, CorruptMetadata];
+const SIZES: &[FindingKind] = &[
+    HeapOverrun,
+    HeapUnderrun,
+    UseAfterFreeWrite,
+    CorruptMetadata,
+];
 const STATE: &[FindingKind] = &[
     CorruptMetadata,
     HeapOverrun,
@@ -161,12 +166,28 @@ const STATE: &[FindingKind] = &[
 ];
 
 const GLIBC: &[Saying] = &[
-    list("free(): too many chunks detected in tcache", HolderKind::Tcache, COUNT),
-    list("free(): unaligned chunk detected in tcache 2", HolderKind::Tcache, LINK),
-    pointer("free(): double free detected in tcache 2", Seen::Free, TWICE),
+    list(
+        "free(): too many chunks detected in tcache",
+        HolderKind::Tcache,
+        COUNT,
+    ),
+    list(
+        "free(): unaligned chunk detected in tcache 2",
+        HolderKind::Tcache,
+        LINK,
+    ),
+    pointer(
+        "free(): double free detected in tcache 2",
+        Seen::Free,
+        TWICE,
+    ),
     pointer("double free or corruption (fasttop)", Seen::Free, TWICE),
     pointer("double free or corruption (top)", Seen::Top, TWICE),
-    pointer("double free or corruption (!prev)", Seen::Free, TWICE_OR_HEADER),
+    pointer(
+        "double free or corruption (!prev)",
+        Seen::Free,
+        TWICE_OR_HEADER,
+    ),
     pointer("double free or corruption (out)", Seen::Beyond, NO_BLOCK),
     // Of 2.3 to 2.18, where one text stood for all.
     pointer("double free or corruption", Seen::Free, TWICE_OR_HEADER),
@@ -180,17 +201,49 @@ const GLIBC: &[Saying] = &[
     block("realloc(): invalid next size", HEADER),
     list("invalid fastbin entry (free)", HolderKind::Fastbin, LINK),
     list("free(): corrupted unsorted chunks", HolderKind::Bin, LINK),
-    list("free(): chunks in smallbin corrupted", HolderKind::Bin, LINK),
+    list(
+        "free(): chunks in smallbin corrupted",
+        HolderKind::Bin,
+        LINK,
+    ),
     block("corrupted size vs. prev_size", SIZES),
     list("corrupted double-linked list", HolderKind::Bin, LINK),
-    list("malloc(): unsorted double linked list corrupted", HolderKind::Bin, LINK),
+    list(
+        "malloc(): unsorted double linked list corrupted",
+        HolderKind::Bin,
+        LINK,
+    ),
     list("malloc(): corrupted unsorted chunks", HolderKind::Bin, LINK),
-    list("malloc(): smallbin double linked list corrupted", HolderKind::Bin, LINK),
-    list("malloc(): largebin double linked list corrupted", HolderKind::Bin, LINK),
-    list("malloc(): unaligned tcache chunk detected", HolderKind::Tcache, LINK),
-    list("tcache_thread_shutdown(): unaligned tcache chunk detected", HolderKind::Tcache, LINK),
-    list("malloc(): unaligned fastbin chunk detected", HolderKind::Fastbin, LINK),
-    list("malloc_consolidate(): unaligned fastbin chunk detected", HolderKind::Fastbin, LINK),
+    list(
+        "malloc(): smallbin double linked list corrupted",
+        HolderKind::Bin,
+        LINK,
+    ),
+    list(
+        "malloc(): largebin double linked list corrupted",
+        HolderKind::Bin,
+        LINK,
+    ),
+    list(
+        "malloc(): unaligned tcache chunk detected",
+        HolderKind::Tcache,
+        LINK,
+    ),
+    list(
+        "tcache_thread_shutdown(): unaligned tcache chunk detected",
+        HolderKind::Tcache,
+        LINK,
+    ),
+    list(
+        "malloc(): unaligned fastbin chunk detected",
+        HolderKind::Fastbin,
+        LINK,
+    ),
+    list(
+        "malloc_consolidate(): unaligned fastbin chunk detected",
+        HolderKind::Fastbin,
+        LINK,
+    ),
     Saying {
         text: "malloc(): corrupted top size",
         about: About::Top,
@@ -220,19 +273,35 @@ const GLIBC: &[Saying] = &[
 const GPERFTOOLS: &[Saying] = &[
     pointer("Attempt to free invalid pointer", Seen::Foreign, FOREIGN),
     pointer("Attempt to realloc invalid pointer", Seen::Foreign, FOREIGN),
-    pointer("Attempt to get the size of invalid pointer", Seen::Foreign, FOREIGN),
+    pointer(
+        "Attempt to get the size of invalid pointer",
+        Seen::Foreign,
+        FOREIGN,
+    ),
     pointer("Object was not in-use", Seen::Free, TWICE),
-    pointer("Pointer is not pointing to the start of a span", Seen::Inside, INNER),
+    pointer(
+        "Pointer is not pointing to the start of a span",
+        Seen::Inside,
+        INNER,
+    ),
     pointer("has never been allocated", Seen::Foreign, FOREIGN),
     pointer("has been already deallocated", Seen::Free, TWICE_OR_HEADER),
     pointer("offset_ field is corrupted", Seen::Inside, INNER),
-    pointer("memory allocation/deallocation mismatch", Seen::OtherSize, FOREIGN),
+    pointer(
+        "memory allocation/deallocation mismatch",
+        Seen::OtherSize,
+        FOREIGN,
+    ),
     block("memory stomping bug: a word ", HEADER),
 ];
 
 const JEMALLOC: &[Saying] = &[
     pointer("Invalid deallocation detected", Seen::Free, TWICE),
-    pointer("size mismatch detected", Seen::OtherSize, &[MisalignedFreeEntry, InvalidFreeEntry]),
+    pointer(
+        "size mismatch detected",
+        Seen::OtherSize,
+        &[MisalignedFreeEntry, InvalidFreeEntry],
+    ),
     list("Write-after-free detected", HolderKind::CacheArray, LINK),
     block("heap corruption detected", HEADER),
 ];
@@ -253,32 +322,55 @@ const TOP_ASSERTION: Saying = Saying {
 pub fn of(said: &LastWords) -> Option<&'static Saying> {
     match said.speaker {
         Speaker::Glibc => of_glibc(&said.text),
-        Speaker::Gperftools => GPERFTOOLS.iter().find(|saying| said.text.contains(saying.text)),
-        Speaker::Jemalloc => JEMALLOC.iter().find(|saying| said.text.contains(saying.text)),
+        Speaker::Gperftools => GPERFTOOLS
+            .iter()
+            .find(|saying| said.text.contains(saying.text)),
+        Speaker::Jemalloc => JEMALLOC
+            .iter()
+            .find(|saying| said.text.contains(saying.text)),
     }
 }
 
 fn of_glibc(text: &str) -> Option<&'static Saying> {
     // Up to 2.26: *** Error in `PROG': MESSAGE: 0xPOINTER ***; before 2.14: *** glibc detected *** PROG: MESSAGE: 0xPOINTER ***
-    let message = match (text.strip_prefix("*** Error in "), text.strip_prefix("*** glibc detected *** ")) {
+    let message = match (
+        text.strip_prefix("*** Error in "),
+        text.strip_prefix("*** glibc detected *** "),
+    ) {
         (Some(rest), _) => rest.split_once("': ")?.1,
         (None, Some(rest)) => rest.split_once(": ").map_or(rest, |(_, message)| message),
         (None, None) => text,
     };
     let message = message.trim_start();
     let known = GLIBC.iter().find(|saying| message.starts_with(saying.text));
-    known.or_else(|| is_mallocs_assertion(message).then_some(match message.contains("old_top") {
-        true => &TOP_ASSERTION,
-        false => &ASSERTION,
-    }))
+    known.or_else(|| {
+        is_mallocs_assertion(message).then_some(match message.contains("old_top") {
+            true => &TOP_ASSERTION,
+            false => &ASSERTION,
+        })
+    })
 }
 
 /// `malloc.c:2401: sysmalloc: Assertion ...` (up to 2.35), `malloc assertion failure in sysmalloc: ...` (2.36),
 /// `malloc.c:2545 (sysmalloc): assertion failed: ...` (from 2.37). A program may have a malloc.c, too, but not these functions.
 fn is_mallocs_assertion(text: &str) -> bool {
     const FUNCTIONS: [&str; 16] = [
-        "sysmalloc", "sYSMALLOc", "_int_malloc", "_int_free", "_int_realloc", "_int_memalign", "__libc_malloc", "__libc_calloc",
-        "__libc_realloc", "_mid_memalign", "mremap_chunk", "munmap_chunk", "systrim", "heap_trim", "detach_arena", "tcache_",
+        "sysmalloc",
+        "sYSMALLOc",
+        "_int_malloc",
+        "_int_free",
+        "_int_realloc",
+        "_int_memalign",
+        "__libc_malloc",
+        "__libc_calloc",
+        "__libc_realloc",
+        "_mid_memalign",
+        "mremap_chunk",
+        "munmap_chunk",
+        "systrim",
+        "heap_trim",
+        "detach_arena",
+        "tcache_",
     ];
     let (text, is_old) = match text.strip_prefix("Fatal glibc error: ") {
         Some(text) => (text, false),
@@ -302,7 +394,8 @@ pub fn pointer_in(said: &LastWords) -> Option<Address> {
         // The first number with 0x: sizes are decimal.
         Speaker::Gperftools | Speaker::Jemalloc => {
             let (_, rest) = said.text.split_once("0x")?;
-            rest.split(|letter: char| !letter.is_ascii_hexdigit()).next()?
+            rest.split(|letter: char| !letter.is_ascii_hexdigit())
+                .next()?
         }
     };
     u64::from_str_radix(digits, 16).ok().map(Address::new)
@@ -330,12 +423,24 @@ mod tests {
         let old =
             "*** Error in `./chat': double free or corruption (!prev): 0x000055a0c3a2a010 ***";
         assert_eq!(about(old), free);
-        assert_eq!(pointer_in(&said(Speaker::Glibc, old)), Some(Address::new(0x55a0_c3a2_a010)));
+        assert_eq!(
+            pointer_in(&said(Speaker::Glibc, old)),
+            Some(Address::new(0x55a0_c3a2_a010))
+        );
         let older = "*** glibc detected *** ./chat: double free or corruption (out): 0x0a2a010 ***";
         assert_eq!(about(older), Some(About::Pointer(Seen::Beyond)));
-        assert_eq!(pointer_in(&said(Speaker::Glibc, older)), Some(Address::new(0xa2_a010)));
-        assert_eq!(pointer_in(&said(Speaker::Glibc, "free(): invalid pointer")), None);
-        assert_eq!(about("corrupted size vs. prev_size while consolidating"), Some(About::Block));
+        assert_eq!(
+            pointer_in(&said(Speaker::Glibc, older)),
+            Some(Address::new(0xa2_a010))
+        );
+        assert_eq!(
+            pointer_in(&said(Speaker::Glibc, "free(): invalid pointer")),
+            None
+        );
+        assert_eq!(
+            about("corrupted size vs. prev_size while consolidating"),
+            Some(About::Block)
+        );
     }
 
     #[test]
@@ -366,7 +471,10 @@ mod tests {
         );
         assert_eq!(of(&words).unwrap().about, About::Pointer(Seen::Foreign));
         assert_eq!(pointer_in(&words), Some(Address::new(0x7f_fe10)));
-        let words = said(Speaker::Gperftools, "src/tcmalloc.cc:1534] Object was not in-use");
+        let words = said(
+            Speaker::Gperftools,
+            "src/tcmalloc.cc:1534] Object was not in-use",
+        );
         assert_eq!(of(&words).unwrap().kind(), DoubleFree);
         assert_eq!(pointer_in(&words), None);
         let words = said(

@@ -63,7 +63,11 @@ fn refusal(scene: Scene<'_>) -> String {
         None => "the allocator",
     };
     match scene.death.said {
-        Some((_, words)) => format!("{} refused it and ended the process, \"{}\"", words.speaker.name(), words.text),
+        Some((_, words)) => format!(
+            "{} refused it and ended the process, \"{}\"",
+            words.speaker.name(),
+            words.text
+        ),
         None if scene.death.is_fault => format!("the process died of it in {function}"),
         None => format!("{} refused it and ended the process", scene.death.allocator),
     }
@@ -79,7 +83,10 @@ fn called(scene: Scene<'_>) -> &'static str {
 }
 
 fn of_pointer(scene: Scene<'_>, pointer: &Pointer, told: Told) -> Finding {
-    let known = pointer.known_by.as_ref().map_or_else(String::new, |how| format!(" ({how})"));
+    let known = pointer
+        .known_by
+        .as_ref()
+        .map_or_else(String::new, |how| format!(" ({how})"));
     let at = pointer.value;
     let residue = followed::residue(scene, pointer);
     let residue = residue.map_or_else(String::new, |residue| format!("; {residue}"));
@@ -107,18 +114,38 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
         && memory.read_u64(from).is_ok()
     {
         let expected = "the start of a block in use";
-        words.push(wording::word_evidence(from, "the word that the pointer was loaded from", expected, at.to_string()));
+        words.push(wording::word_evidence(
+            from,
+            "the word that the pointer was loaded from",
+            expected,
+            at.to_string(),
+        ));
     }
-    let size = at.checked_sub(SIZE_BYTES).and_then(|word| Some((word, memory.read_u64(word).ok()?)));
+    let size = at
+        .checked_sub(SIZE_BYTES)
+        .and_then(|word| Some((word, memory.read_u64(word).ok()?)));
     if let Some((word, found)) = size
         && scene.death.allocator == "ptmalloc"
     {
         let expected = "the size of a block's chunk, with its flags";
-        words.push(wording::word_evidence(word, "word in front of the pointer", expected, format!("{found:#x}")));
+        words.push(wording::word_evidence(
+            word,
+            "word in front of the pointer",
+            expected,
+            format!("{found:#x}"),
+        ));
     }
-    let heap = scene.death.heap.and_then(|index| scene.analysis.heaps.get(index));
+    let heap = scene
+        .death
+        .heap
+        .and_then(|index| scene.analysis.heaps.get(index));
     for anomaly in heap.iter().flat_map(|heap| &heap.anomalies) {
-        if let AnomalyKind::FatalFree { found, at: slot, what, .. } = &anomaly.kind
+        if let AnomalyKind::FatalFree {
+            found,
+            at: slot,
+            what,
+            ..
+        } = &anomaly.kind
             && found.get() >> 12 == at.get() >> 12
         {
             let expected = format!("what the allocator knows of {at}");
@@ -172,6 +199,7 @@ fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
             module_words(scene, *id, *part, symbol.as_ref()),
             "a literal or a variable with static storage is nobody's to free: copy it (strdup) where its owner frees it",
         ),
+        Place::Mapping if scene.death.heap.is_none() => return unwalked(scene, at),
         Place::Mapping => foreign(
             "which is mapped memory of no heap".to_owned(),
             "find out who mapped it: what mmap gave goes back by munmap",
@@ -188,17 +216,55 @@ fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
     })
 }
 
+/// A pointer to mapped memory, where the allocator's blocks are not known. musl marks the header of a block that is freed: an
+/// index of all ones, and no distance to its group (mallocng/free.c).
+fn unwalked(scene: Scene<'_>, at: Address) -> Option<Told> {
+    if scene.death.allocator != "musl" {
+        return None;
+    }
+    let is_misaligned = !at.is_aligned(HEADER_BYTES);
+    let header: [u8; 3] = scene.target.memory.read_bytes(at.checked_sub(3)?).ok()?;
+    let (kind, is, next) = match (is_misaligned, header) {
+        (true, _) => (
+            FindingKind::MisalignedFreeEntry,
+            "which is not aligned as blocks are".to_owned(),
+            vec![
+                "look for a pointer to a member, or one that was advanced, that is passed to free"
+                    .to_owned(),
+            ],
+        ),
+        (false, [0xff, 0, 0]) => (
+            FindingKind::DoubleFree,
+            "whose header is marked as that of a block that is free already".to_owned(),
+            double_free::next_steps(0),
+        ),
+        _ => return None,
+    };
+    Some(Told {
+        kind,
+        is,
+        is_clear: false,
+        next,
+    })
+}
+
 /// A pointer to where nothing is mapped. glibc gives a large block back to the system when it is freed, and its pointers
 /// stand behind a page's first header.
 fn unmapped(scene: Scene<'_>, at: Address) -> Told {
     let page = scene.target.memory.abi().page_bytes.max(1);
     // Among the mappings that the system placed: below the highest of the libraries, and not far from it.
     const NEAR: u64 = 1 << 36;
-    let libraries = scene.target.modules.iter().filter(|module| !module.is_executable);
-    let is_near = libraries.map(|module| module.range.start.get()).max().is_some_and(|top| {
-        at.get() < top && top - at.get() < NEAR
-    });
-    let was_large = scene.death.allocator == "ptmalloc" && at.get() % page == HEADER_BYTES && is_near;
+    let libraries = scene
+        .target
+        .modules
+        .iter()
+        .filter(|module| !module.is_executable);
+    let is_near = libraries
+        .map(|module| module.range.start.get())
+        .max()
+        .is_some_and(|top| at.get() < top && top - at.get() < NEAR);
+    let was_large =
+        scene.death.allocator == "ptmalloc" && at.get() % page == HEADER_BYTES && is_near;
     if was_large {
         return Told {
             kind: FindingKind::DoubleFree,
@@ -213,19 +279,31 @@ fn unmapped(scene: Scene<'_>, at: Address) -> Told {
         kind: FindingKind::InvalidFreeEntry,
         is: "where nothing is mapped".to_owned(),
         is_clear: true,
-        next: vec!["look for a variable that was never set, or an object that was freed or written over".to_owned()],
+        next: vec![
+            "look for a variable that was never set, or an object that was freed or written over"
+                .to_owned(),
+        ],
     }
 }
 
 fn no_address(at: Address) -> String {
     let bytes = at.get().to_le_bytes();
-    let letters = bytes.iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ').count();
+    let letters = bytes
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic() || **byte == b' ')
+        .count();
     match letters {
         7.. => format!(
             "which is no address but text, \"{}\"",
-            bytes.iter().map(|byte| char::from(*byte)).filter(|letter| !letter.is_control() && letter.is_ascii()).collect::<String>()
+            bytes
+                .iter()
+                .map(|byte| char::from(*byte))
+                .filter(|letter| !letter.is_control() && letter.is_ascii())
+                .collect::<String>()
         ),
-        _ if bytes.windows(2).all(|pair| pair.first() == pair.last()) => "which is no address but one byte, repeated".to_owned(),
+        _ if bytes.windows(2).all(|pair| pair.first() == pair.last()) => {
+            "which is no address but one byte, repeated".to_owned()
+        }
         _ => "which is no address".to_owned(),
     }
 }
@@ -243,12 +321,21 @@ fn stack_words(thread: u32, is_crashing: bool, frame: Option<(usize, u64)>) -> S
     }
 }
 
-fn module_words(scene: Scene<'_>, id: ModuleId, part: Part, symbol: Option<&(String, u64)>) -> String {
-    let module = usize::try_from(id.0).ok().and_then(|index| scene.target.modules.get(index));
+fn module_words(
+    scene: Scene<'_>,
+    id: ModuleId,
+    part: Part,
+    symbol: Option<&(String, u64)>,
+) -> String {
+    let module = usize::try_from(id.0)
+        .ok()
+        .and_then(|index| scene.target.modules.get(index));
     let name = module.map_or("a module", |module| module.name.as_str());
     match (symbol, part) {
         (Some((symbol, 0)), _) => format!("which is the variable {symbol} of {name}"),
-        (Some((symbol, offset)), _) => format!("which is {offset} bytes into the variable {symbol} of {name}"),
+        (Some((symbol, offset)), _) => {
+            format!("which is {offset} bytes into the variable {symbol} of {name}")
+        }
         (None, Part::Code) => format!("which is code of {name}"),
         (None, Part::Variables) => format!("which is among the variables of {name}"),
         (None, Part::Constants) => format!("which is among the literals and constants of {name}"),
@@ -278,11 +365,14 @@ fn in_block(
         }),
         // It may be what a free block has been joined with.
         (_, BlockState::Free | BlockState::Lost)
-            if pointer.value.is_aligned(HEADER_BYTES) && matches!(seen, Some(Seen::Free | Seen::Top)) =>
+            if pointer.value.is_aligned(HEADER_BYTES)
+                && matches!(seen, Some(Seen::Free | Seen::Top)) =>
         {
             Some(Told {
                 kind: FindingKind::DoubleFree,
-                is: format!("which is part of {whole}, free as a whole: the block that began there was freed before"),
+                is: format!(
+                    "which is part of {whole}, free as a whole: the block that began there was freed before"
+                ),
                 is_clear: false,
                 next: double_free::next_steps(0),
             })
@@ -302,13 +392,23 @@ fn in_block(
 /// How a pointer came to be inside of a block, where that shows.
 fn inner(scene: Scene<'_>, at: Address, block: Block, offset: u64) -> (String, Vec<String>) {
     let memory = scene.target.memory;
-    let before = at.checked_sub(SIZE_BYTES).and_then(|word| memory.read_u64(word).ok());
+    let before = at
+        .checked_sub(SIZE_BYTES)
+        .and_then(|word| memory.read_u64(word).ok());
     let first = memory.read_u64(at).ok().map(Address::new);
     let is_table = first.is_some_and(|table| {
         let modules = scene.target.modules.iter();
-        let mut data = modules.flat_map(|module| &module.segments).filter(|segment| !segment.executable);
+        let mut data = modules
+            .flat_map(|module| &module.segments)
+            .filter(|segment| !segment.executable);
         let code = memory.read_u64(table).ok().map(Address::new);
-        let is_code = |code: Address| scene.target.modules.iter().any(|module| module.has_code_at(code));
+        let is_code = |code: Address| {
+            scene
+                .target
+                .modules
+                .iter()
+                .any(|module| module.has_code_at(code))
+        };
         data.any(|segment| segment.range.contains(&table)) && code.is_some_and(is_code)
     });
     let count = before.filter(|count| offset == SIZE_BYTES && (1..=MAX_COUNT).contains(count));
@@ -337,12 +437,19 @@ fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer
     let place = pointer.map(|pointer| &pointer.place);
     let is_unknown = "which pointer, the core does not tell";
     let message = match (saying.about, at) {
-        (About::Pointer(seen), Some(at)) => format!(
+        (About::Pointer(seen), Some(at)) if scene.death.heap.is_some() => format!(
             "{} with {at}, a block in use: {}; nothing else in the core contradicts the block",
             called(scene),
             refusal_of(scene, seen),
         ),
-        (About::Pointer(seen), None) => format!("a pointer was given back that was refused {}; {is_unknown}: {}", seen.words(), refusal(scene)),
+        (About::Pointer(seen), Some(at)) => {
+            format!("{} with {at}: {}", called(scene), refusal_of(scene, seen))
+        }
+        (About::Pointer(seen), None) => format!(
+            "a pointer was given back that was refused {}; {is_unknown}: {}",
+            seen.words(),
+            refusal(scene)
+        ),
         (About::Block, Some(at)) => format!(
             "the header of the block {at} or of one of its neighbours was written over, and does not show it any more: {}",
             refusal(scene)
@@ -361,7 +468,10 @@ fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer
             "malloc found the unused rest of its heap damaged or moved, which it is not in the core: {}",
             ended(scene)
         ),
-        (About::State, _) => format!("malloc found its own state contradictory, which does not show any more: {}", ended(scene)),
+        (About::State, _) => format!(
+            "malloc found its own state contradictory, which does not show any more: {}",
+            ended(scene)
+        ),
     };
     let kind = match saying.about {
         // Nothing of it is damaged now: not by an overrun.
@@ -385,14 +495,23 @@ fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer
 
 fn refusal_of(scene: Scene<'_>, seen: Seen) -> String {
     match scene.death.said {
-        Some((_, words)) => format!("{} refused it {}, \"{}\"", words.speaker.name(), seen.words(), words.text),
+        Some((_, words)) => format!(
+            "{} refused it {}, \"{}\"",
+            words.speaker.name(),
+            seen.words(),
+            words.text
+        ),
         None => refusal(scene),
     }
 }
 
 fn ended(scene: Scene<'_>) -> String {
     match scene.death.said {
-        Some((_, words)) => format!("{} ended the process, \"{}\"", words.speaker.name(), words.text),
+        Some((_, words)) => format!(
+            "{} ended the process, \"{}\"",
+            words.speaker.name(),
+            words.text
+        ),
         None => format!("{} ended the process", scene.death.allocator),
     }
 }
@@ -414,17 +533,43 @@ fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
     let at = pointer.map(|pointer| pointer.value);
     let allocator = scene.death.allocator;
     let (kind, message) = match (scene.death.call, at) {
+        (Some(_), Some(at)) if scene.death.heap.is_none() => (
+            FindingKind::InvalidFreeEntry,
+            format!(
+                "{} with {at}, which the allocator did not take for a block in use: it was freed before, is inside of a block, or what \
+                 stands before it was written over: {}",
+                called(scene),
+                refusal(scene)
+            ),
+        ),
         (Some(_), Some(at)) => (
             FindingKind::CorruptMetadata,
-            format!("{} with {at}, a block in use: {}, of a word that was written over", called(scene), refusal(scene)),
+            format!(
+                "{} with {at}, a block in use: {}, of a word that was written over",
+                called(scene),
+                refusal(scene)
+            ),
         ),
         (Some(_), None) => (
             FindingKind::InvalidFreeEntry,
-            format!("{}: {}; which pointer it was given, the core does not tell", called(scene), refusal(scene)),
+            format!(
+                "{}: {}; which pointer it was given, the core does not tell",
+                called(scene),
+                refusal(scene)
+            ),
         ),
         (None, _) if scene.death.is_fault => (
             FindingKind::CorruptMetadata,
-            format!("the process died inside {allocator}: a word that it followed was written over; which one, the core does not tell"),
+            format!(
+                "the process died inside {allocator}: a word that it followed was written over; which one, the core does not tell"
+            ),
+        ),
+        (None, _) if scene.death.heap.is_none() => (
+            FindingKind::InvalidFreeEntry,
+            format!(
+                "{allocator} refused a pointer and ended the process; which pointer, and whether it was freed before, is inside of a \
+                 block or has a damaged header, the core does not tell"
+            ),
         ),
         (None, _) => (
             FindingKind::CorruptMetadata,
@@ -445,7 +590,10 @@ fn return_address(scene: Scene<'_>) -> Option<Evidence> {
     let caller = scene.death.caller.and_then(|caller| frames.get(caller));
     let (at, what) = match caller {
         Some(caller) => (caller.sp.checked_sub(8)?, "return address of the call"),
-        None => (frames.get(scene.crash.frame)?.sp, "stack of the allocator's function"),
+        None => (
+            frames.get(scene.crash.frame)?.sp,
+            "stack of the allocator's function",
+        ),
     };
     let found = scene.target.memory.read_u64(at).ok()?;
     Some(wording::word_evidence(at, what, "", format!("{found:#x}")))

@@ -19,17 +19,35 @@ const MAX_MESSAGE_BYTES: usize = 512;
 /// Words by which the messages are known.
 const MARKS: [(&str, Speaker); 13] = [
     ("] Attempt to free invalid pointer 0x", Speaker::Gperftools),
-    ("] Attempt to realloc invalid pointer 0x", Speaker::Gperftools),
-    ("] Attempt to get the size of invalid pointer 0x", Speaker::Gperftools),
+    (
+        "] Attempt to realloc invalid pointer 0x",
+        Speaker::Gperftools,
+    ),
+    (
+        "] Attempt to get the size of invalid pointer 0x",
+        Speaker::Gperftools,
+    ),
     ("] Object was not in-use", Speaker::Gperftools),
-    ("] Pointer is not pointing to the start of a span", Speaker::Gperftools),
+    (
+        "] Pointer is not pointing to the start of a span",
+        Speaker::Gperftools,
+    ),
     ("memory allocation bug: object at 0x", Speaker::Gperftools),
     ("memory stomping bug: a word ", Speaker::Gperftools),
-    ("memory corruption bug: offset_ field is corrupted", Speaker::Gperftools),
-    ("memory allocation/deallocation mismatch at 0x", Speaker::Gperftools),
+    (
+        "memory corruption bug: offset_ field is corrupted",
+        Speaker::Gperftools,
+    ),
+    (
+        "memory allocation/deallocation mismatch at 0x",
+        Speaker::Gperftools,
+    ),
     ("Invalid deallocation detected: ", Speaker::Jemalloc),
     ("size mismatch detected (true size ", Speaker::Jemalloc),
-    ("Write-after-free detected on deallocated pointer 0x", Speaker::Jemalloc),
+    (
+        "Write-after-free detected on deallocated pointer 0x",
+        Speaker::Jemalloc,
+    ),
     ("heap corruption detected", Speaker::Jemalloc),
 ];
 
@@ -63,11 +81,16 @@ pub fn find(target: Target<'_>) -> Option<LastWords> {
 /// The line that holds `mark`, and where it begins.
 fn line_with(bytes: &[u8], mark: &[u8]) -> Option<(usize, String)> {
     let is_text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
-    let at = bytes.windows(mark.len()).position(|window| window == mark)?;
+    let at = bytes
+        .windows(mark.len())
+        .position(|window| window == mark)?;
     let before = bytes.get(..at)?.iter().rev();
     let lead = match mark.first() {
         // The name of the source and the line, which stand before the bracket.
-        Some(b']') => before.take(64).take_while(|byte| is_text(byte) && **byte != b' ').count(),
+        Some(b']') => before
+            .take(64)
+            .take_while(|byte| is_text(byte) && **byte != b' ')
+            .count(),
         _ => 0,
     };
     let from = at.checked_sub(lead)?;
@@ -85,7 +108,10 @@ mod tests {
         let stack = b"\x01\x02 \0src/tcmalloc.cc:333] Attempt to free invalid pointer 0x7ffe10 \n\0left over";
         let (from, text) = line_with(stack, b"] Attempt to free invalid pointer 0x").unwrap();
         assert_eq!(from, 4);
-        assert_eq!(text, "src/tcmalloc.cc:333] Attempt to free invalid pointer 0x7ffe10");
+        assert_eq!(
+            text,
+            "src/tcmalloc.cc:333] Attempt to free invalid pointer 0x7ffe10"
+        );
         let stack = b"memory stomping bug: a word after object at 0x10 has been corrupted\0";
         let (from, text) = line_with(stack, b"memory stomping bug: a word ").unwrap();
         assert_eq!((from, text.len()), (0, stack.len() - 1));

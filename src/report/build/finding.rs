@@ -17,11 +17,7 @@ const ROW_BYTES: u64 = 16;
 const MAX_DUMP_BYTES: u64 = 32;
 
 /// A finding as the report shows it.
-pub fn finding(
-    id: usize,
-    finding: &Finding,
-    context: &Context<'_>,
-) -> schema::Finding {
+pub fn finding(id: usize, finding: &Finding, context: &Context<'_>) -> schema::Finding {
     let memory = context.target.memory;
     let contents = |at: Address, bytes: u64| contents(memory, at, bytes, context.include_bytes);
     schema::Finding {
