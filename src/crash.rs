@@ -68,13 +68,14 @@ pub fn read(session: &Session) -> Option<Crash> {
             )
         });
     let aborted = signal.is_abort() || first.is_abort();
+    let last_words = aborted.then(|| last_words::find(target)).flatten();
     Some(Crash {
-        call: argument::read(session, 0, frame),
+        call: argument::read(session, 0, frame, last_words.as_ref()),
         thread: 0,
         frame,
         handled,
         instruction,
-        last_words: aborted.then(|| last_words::find(target)).flatten(),
+        last_words,
         exception: aborted
             .then(|| exception::find(target, session.debug_info()))
             .flatten(),
