@@ -71,17 +71,18 @@ pub fn read(session: &Session) -> Option<Crash> {
         });
     let aborted = signal.is_abort() || first.is_abort();
     let is_own = session.threads().faulted(0) || is_own(session, signal);
+    // gperftools 2.16 and later end the process by an instruction that is none.
+    let last_words = (aborted || first.is_illegal_instruction())
+        .then(|| last_words::find(target))
+        .flatten();
     Some(Crash {
-        call: argument::read(session, 0, frame),
+        call: argument::read(session, 0, frame, last_words.as_ref()),
         thread: 0,
         frame,
         handled,
         instruction,
         is_own,
-        // gperftools 2.16 and later end the process by an instruction that is none.
-        last_words: (aborted || first.is_illegal_instruction())
-            .then(|| last_words::find(target))
-            .flatten(),
+        last_words,
         exception: aborted
             .then(|| exception::find(target, session.debug_info()))
             .flatten(),

@@ -11,6 +11,7 @@
 //! The pointer is asked first, the text is a witness only. A finding of the walkers explains the death if it is about the same
 //! block or its neighbours' headers, or about a list of the kind that the text names.
 
+mod call;
 mod death;
 mod explained;
 mod followed;

@@ -24,8 +24,8 @@ pub use finding::{
 };
 pub use heap::{Allocator, Coverage, Details, Located, SizeClass, Statistics, Tally};
 pub use process::{
-    AbortMessage, CrashInfo, CrashingThread, Exception, Frame, HandledSignal, Inline, Instruction,
-    MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
+    AbortMessage, AllocatorCall, CrashInfo, CrashingThread, Exception, Frame, HandledSignal,
+    Inline, Instruction, MemoryOperand, Module, OmittedFrames, Process, SystemInfo, Thread,
 };
 
 /// The version of this schema.

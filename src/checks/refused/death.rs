@@ -3,10 +3,11 @@
 //! A thread that stands in `free` because somebody killed the process from outside, or because another thread died, did not die
 //! of it.
 
+use heaps::anomaly::{Anomaly, AnomalyKind};
 use heaps::target::{Address, Frame, FrameTrust, MemoryExt, Module, ModuleId, Target};
 
-use super::musl;
 use super::sayings::{self, Saying};
+use super::{call, musl};
 use crate::analysis::Analysis;
 use crate::crash::argument::Call;
 use crate::crash::{Access, Crash, LastWords, Speaker};
@@ -88,7 +89,7 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         from,
         is_fault: is_fault && said.is_none(),
     };
-    let found = inside.heap(analysis, call);
+    let found = inside.heap(analysis, call).or_else(|| looked_up(analysis));
     if let Some((_, words)) = said {
         let heap = of_speaker(analysis, words.speaker, found.map(|(heap, _)| heap));
         return Some(Death {
@@ -103,7 +104,7 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         });
     }
     let aborted = !target.threads.faulted(crash.thread);
-    if !crash.is_own || !aborted && !is_fault {
+    if !crash.is_own || !aborted && !is_fault && looked_up(analysis).is_none() {
         return None;
     }
     if let Some((heap, caller)) = found {
@@ -147,6 +148,16 @@ fn is_of_a_word(target: Target<'_>, crash: &Crash) -> bool {
             Access::Execute => region.executable,
         });
     !is_stacks && !is_allowed
+}
+
+/// The heap whose walker saw that the thread died of a pointer that it looked up: known by its registers alone.
+fn looked_up(analysis: &Analysis<'_>) -> Option<(usize, Option<usize>)> {
+    let is_one = |anomaly: &Anomaly| matches!(anomaly.kind, AnomalyKind::FatalFree { .. });
+    let heap = analysis
+        .heaps
+        .iter()
+        .position(|heap| heap.anomalies.iter().any(is_one))?;
+    Some((heap, None))
 }
 
 /// Whether a signal interrupted a frame between two others, so that what the outer one does is not what the inner one is at.
@@ -300,9 +311,17 @@ impl Inside<'_> {
                 return Some(
                     Some(number.saturating_add(1)).filter(|caller| *caller < self.frames.len()),
                 );
+            } else if !is_own && met {
+                // The entry may have left its frame to another function by a jump.
+                let called = call::callee(self.target, frame.pc)?;
+                return entries
+                    .iter()
+                    .any(|(start, _)| *start == called)
+                    .then_some(Some(number));
             } else if !is_own && !(libc && !self.is_fault) {
                 return None;
             }
+            met |= is_own;
         }
         met.then_some(None)
     }

@@ -2,7 +2,7 @@
 
 use heaps::allocators::Detail;
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt, ModuleId, Target};
+use heaps::target::{Address, Frame, FrameTrust, MemoryExt, ModuleId, Target};
 
 use crate::analysis::{Analysis, HeapAnalysis};
 
@@ -54,9 +54,10 @@ pub enum Place {
         thread: u32,
         /// It is the one that died.
         is_crashing: bool,
-        /// The frame, and the bytes above its stack pointer; `None` below all of them, where functions were that have
-        /// returned.
+        /// The frame, and the bytes above its stack pointer, where that is known.
         frame: Option<(usize, u64)>,
+        /// It lies below all frames, where functions were that have returned.
+        is_below: bool,
     },
     /// To the program's arguments or its environment.
     Arguments {
@@ -190,13 +191,20 @@ fn on_stack(target: Target<'_>, at: Address) -> Option<Place> {
         .into_iter()
         .find(|(_, thread)| region.range.contains(&thread.sp))?;
     let frames = target.threads.frames(index);
+    // Where the next one begins must be known.
+    let by_rules = |frame: &Frame| matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi);
+    let known = frames.iter().take_while(|frame| by_rules(frame)).count();
     let frame = frames
         .iter()
+        .take(known)
         .rposition(|frame| frame.sp <= at && region.range.contains(&frame.sp));
     Some(Place::Stack {
         thread: thread.tid,
         is_crashing: index == 0,
-        frame: frame.and_then(|number| Some((number, at.offset_from(frames.get(number)?.sp)?))),
+        frame: frame
+            .filter(|number| number + 1 < known || known == frames.len())
+            .and_then(|number| Some((number, at.offset_from(frames.get(number)?.sp)?))),
+        is_below: thread.sp > at,
     })
 }
 

@@ -78,7 +78,16 @@ fn called(scene: Scene<'_>) -> &'static str {
     match scene.death.call.map(|call| call.entry) {
         Some(Entry::Realloc) => "realloc was called",
         Some(Entry::Delete) => "delete was called",
-        _ => "free was called",
+        Some(Entry::Free) => "free was called",
+        // The text may tell which.
+        None => match scene
+            .death
+            .said
+            .map(|(_, words)| words.text.contains("realloc"))
+        {
+            Some(true) => "realloc was called",
+            _ => "free was called",
+        },
     }
 }
 
@@ -184,8 +193,8 @@ fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
             next: double_free::next_steps(0),
         },
         Place::Own { .. } => foreign("which is the allocator's own memory".to_owned(), "find out who made this pointer"),
-        Place::Stack { thread, is_crashing, frame } => foreign(
-            stack_words(*thread, *is_crashing, *frame),
+        Place::Stack { thread, is_crashing, frame, is_below } => foreign(
+            stack_words(*thread, *is_crashing, *frame, *is_below),
             "memory of a function's own (arrays, alloca, variable-length arrays) goes by itself: do not free it",
         ),
         Place::Arguments { number } => foreign(
@@ -308,7 +317,12 @@ fn no_address(at: Address) -> String {
     }
 }
 
-fn stack_words(thread: u32, is_crashing: bool, frame: Option<(usize, u64)>) -> String {
+fn stack_words(
+    thread: u32,
+    is_crashing: bool,
+    frame: Option<(usize, u64)>,
+    is_below: bool,
+) -> String {
     let whose = match is_crashing {
         true => String::new(),
         false => format!(" of thread {thread}"),
@@ -317,7 +331,10 @@ fn stack_words(thread: u32, is_crashing: bool, frame: Option<(usize, u64)>) -> S
         Some((number, above)) => format!(
             "which is on the stack{whose}: a variable of frame {number}, {above} bytes above its stack pointer"
         ),
-        None => format!("which is on the stack{whose}, where functions were that have returned"),
+        None if is_below => {
+            format!("which is on the stack{whose}, where functions were that have returned")
+        }
+        None => format!("which is on the stack{whose}"),
     }
 }
 

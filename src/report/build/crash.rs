@@ -6,10 +6,11 @@ use heaps::target::RegisterSet;
 
 use crate::arch::ArchInfo;
 use crate::corefile::SignalInfo;
+use crate::crash::argument::Call;
 use crate::crash::{Crash, FoundBy, Instruction};
 use crate::report::schema::{
-    self, AbortMessage, Bytes, CrashInfo, CrashingThread, Exception, HandledSignal, Hex,
-    MemoryOperand,
+    self, AbortMessage, AllocatorCall, Bytes, CrashInfo, CrashingThread, Exception, HandledSignal,
+    Hex, MemoryOperand,
 };
 use crate::session::Session;
 
@@ -46,7 +47,20 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         address: exception.object.into(),
         message: exception.message.clone(),
     });
+    info.call = crash.call.as_ref().map(call);
     info
+}
+
+fn call(found: &Call) -> AllocatorCall {
+    let argument = found.argument.as_ref();
+    AllocatorCall {
+        function: found.entry.name().into(),
+        frame: found.caller,
+        pointer: argument.map(|argument| argument.value.into()),
+        source: argument.map(|argument| argument.source.name().into()),
+        certain: argument.map(|argument| argument.certain),
+        loaded_from: argument.and_then(|argument| argument.loaded_from.map(Into::into)),
+    }
 }
 
 fn name(signal: SignalInfo) -> String {
