@@ -18,6 +18,7 @@ mod followed;
 mod musl;
 mod place;
 mod sayings;
+mod told;
 mod verdict;
 
 use heaps::anomaly::{Anomaly, AnomalyKind};
@@ -31,6 +32,9 @@ use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};
 use crate::crash::{Crash, LastWords};
 
+/// From a chunk's header to the block, and bytes of a size in front of a block (glibc).
+const HEADER_BYTES: u64 = 16;
+const SIZE_BYTES: u64 = 8;
 /// Words of a signal's frame in which the program counter is looked for.
 const MAX_SAVED_WORDS: u64 = 128;
 /// Most bytes of the message that are shown as evidence.
@@ -134,7 +138,6 @@ impl Scene<'_> {
 
     /// glibc's messages name the block in some releases, its header in others.
     fn block_of(&self, written: Address) -> Address {
-        const HEADER_BYTES: u64 = 16;
         let starts_block = |at: &Address| {
             let heap = self
                 .death

@@ -17,7 +17,7 @@ int main(void)
     expect("invalid-free-entry", p, NULL, 0, NULL, NULL);
 #elif defined NUMBER
     char *volatile p = (char *)42;
-    expect("invalid-free-entry", p, NULL, 0, NULL, NULL);
+    expect("invalid-free-entry", p, NULL, 0, NULL, "needs=code");
 #elif defined TEXT
     struct { char *next, *name; char rest[40]; } *object = do_malloc(sizeof *object);
     strcpy((char *)object, "written over by too long a text");

@@ -8,11 +8,8 @@ use heaps::target::Address;
 
 use super::place::Place;
 use super::sayings::{About, Saying};
-use super::{Pointer, Scene, is_alarm};
+use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
 use crate::checks::finding::{Finding, FindingKind};
-
-/// Bytes of a header in front of a block.
-const HEADER_BYTES: u64 = 16;
 
 /// The finding that explains it.
 pub fn by<'f>(

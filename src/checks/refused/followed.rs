@@ -3,13 +3,11 @@
 use heaps::map::{Block, BlockState};
 use heaps::target::{Address, MemoryExt};
 
-use super::{Pointer, Scene};
+use super::{HEADER_BYTES, Pointer, Scene};
 use crate::checks::finding::{Finding, FindingKind};
 use crate::checks::link_damage::overwriter_of;
 use crate::checks::wording;
 
-/// From a chunk's header to the block (glibc).
-const HEADER_BYTES: u64 = 16;
 /// Words of a free block in which allocators keep links.
 const LINK_WORDS: u64 = 4;
 
