@@ -15,6 +15,7 @@ mod call;
 mod death;
 mod explained;
 mod followed;
+mod kept;
 mod musl;
 mod place;
 mod sayings;
@@ -113,7 +114,7 @@ impl Scene<'_> {
                 (None, None) if self.death.allocator == "musl" => {
                     (musl::pointer(self.target, self.crash)?, false)
                 }
-                (None, None) => (self.looked_up()?, false),
+                (None, None) => (self.looked_up().or_else(|| kept::block(*self))?, false),
             };
         let argument = argument.filter(|argument| argument.value == value);
         Some(Pointer {
