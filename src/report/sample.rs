@@ -53,6 +53,7 @@ pub fn overrun() -> Report {
             }),
             abort_message: None,
             exception: None,
+            call: None,
         },
         crashing_thread: Some(CrashingThread {
             threads_index: 0,

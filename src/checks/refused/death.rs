@@ -4,7 +4,9 @@
 //! of it.
 
 use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::target::{Address, Frame, FrameTrust, MemoryExt, Module, ModuleId, Target};
+use heaps::target::{
+    Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, ModuleId, Target,
+};
 
 use super::sayings::{self, Saying};
 use super::{call, musl};
@@ -14,6 +16,9 @@ use crate::crash::{Access, Crash, LastWords, Speaker};
 
 /// Frames from the innermost one that may be the allocator's, or of the library that ended the process for it.
 const MAX_FRAMES: usize = 64;
+
+/// Signals, one of whose handlers another one interrupted, that are looked at.
+const MAX_SIGNALS: usize = 8;
 
 /// Functions by which an allocator is entered.
 const ENTRIES: [&str; 24] = [
@@ -104,7 +109,8 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         });
     }
     let aborted = !target.threads.faulted(crash.thread);
-    if !crash.is_own || !aborted && !is_fault && looked_up(analysis).is_none() {
+    let is_own = crash.is_own && (!aborted || raised(target));
+    if !is_own || !aborted && !is_fault && looked_up(analysis).is_none() {
         return None;
     }
     if let Some((heap, caller)) = found {
@@ -148,6 +154,31 @@ fn is_of_a_word(target: Target<'_>, crash: &Crash) -> bool {
             Access::Execute => region.executable,
         });
     !is_stacks && !is_allowed
+}
+
+/// Whether the thread sent the signal to itself and stands in the system call that did so, as `abort` does: another one may have
+/// sent it while this one was at work. Up to glibc 2.33 `raise` blocks signals meanwhile, and it comes when they are let through.
+fn raised(target: Target<'_>) -> bool {
+    const TGKILL: u64 = 234;
+    const RT_SIGPROCMASK: u64 = 14;
+    const RDX: u16 = 1;
+    const RCX: u16 = 2;
+    const RSI: u16 = 4;
+    let Some(thread) = target.threads.list().first() else {
+        return false;
+    };
+    let register = |number| thread.registers.get(number);
+    // The processor leaves the return address of a system call there.
+    let in_call = register(RCX) == Some(thread.pc.get());
+    let sent = register(RSI) == Some(thread.tid.into())
+        && register(RDX) == u64::try_from(thread.signal).ok();
+    target.threads.instruction_set() == InstructionSet::X86_64
+        && in_call
+        && match thread.system_call {
+            Some(TGKILL) => sent,
+            Some(RT_SIGPROCMASK) => true,
+            _ => false,
+        }
 }
 
 /// The heap whose walker saw that the thread died of a pointer that it looked up: known by its registers alone.
@@ -342,7 +373,8 @@ pub fn reentry(target: Target<'_>, allocator: &Module, thread: usize) -> Option<
         found.next().map(|(number, _)| number)
     };
     let mut inner = 0;
-    while let Some(outer) = interrupted(inner) {
+    for _ in 0..MAX_SIGNALS {
+        let outer = interrupted(inner)?;
         let inside = Inside {
             target,
             frames,
