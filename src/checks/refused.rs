@@ -114,7 +114,12 @@ impl Scene<'_> {
                 (None, None) if self.death.allocator == "musl" => {
                     (musl::pointer(self.target, self.crash)?, false)
                 }
-                (None, None) => (self.looked_up().or_else(|| kept::block(*self))?, false),
+                (None, None) => (
+                    self.looked_up()
+                        .or_else(|| kept::block(*self))
+                        .or_else(|| kept::of_other_arena(*self))?,
+                    false,
+                ),
             };
         let argument = argument.filter(|argument| argument.value == value);
         Some(Pointer {

@@ -260,7 +260,7 @@ fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
         (Some(_), Some(at)) => (
             FindingKind::CorruptMetadata,
             format!(
-                "{} with {at}, a block in use: {}, of a word that was written over",
+                "{} with {at}, the start of a block: {}, of a word that was written over",
                 called(scene),
                 refusal(scene)
             ),
