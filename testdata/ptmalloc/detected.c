@@ -15,7 +15,12 @@ static void scene(void)
     take(blocks, 4, 40);
     do_free(blocks[1]);
     do_free(blocks[2]);
+    /* Where nothing has a name, the call is not known, and 2.43 keeps the pointer in no register. */
+#if defined STATIC && GLIBC >= 43
+    expect_block("double-free", blocks[1], 40, "or=double-free");
+#else
     expect_block("double-free", blocks[1], 40, NULL);
+#endif
     dies_saying("free():_double_free_detected_in_tcache_2");
     do_free(blocks[1]);
 #elif defined FASTTOP
