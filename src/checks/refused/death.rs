@@ -349,7 +349,7 @@ impl Inside<'_> {
                     .iter()
                     .any(|(start, _)| *start == called)
                     .then_some(Some(number));
-            } else if !is_own && !(libc && !self.is_fault) {
+            } else if !is_own && (!libc || self.is_fault) {
                 return None;
             }
             met |= is_own;

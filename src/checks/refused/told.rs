@@ -292,7 +292,7 @@ fn inner(scene: Scene<'_>, at: Address, block: Block, offset: u64) -> (String, V
     });
     let count = before.filter(|count| offset == SIZE_BYTES && (1..=MAX_COUNT).contains(count));
     let is_by_hand = at.is_aligned(64) && !block.address.is_aligned(64);
-    if is_table && offset % SIZE_BYTES == 0 {
+    if is_table && offset.is_multiple_of(SIZE_BYTES) {
         let hint = "; an object with virtual functions is there: the part of another one that comes from a second base".to_owned();
         let next = "give that base a virtual destructor, or delete the object by the type that it was made as";
         return (hint, vec![next.to_owned()]);
