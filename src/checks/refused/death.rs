@@ -354,7 +354,7 @@ impl Inside<'_> {
             }
             met |= is_own;
         }
-        met.then_some(None)
+        (met && is_alone).then_some(None)
     }
 }
 
