@@ -1,6 +1,6 @@
 //! What the place of a pointer makes of it: the kind of mistake, in words.
 
-use heaps::map::{Block, BlockState};
+use heaps::map::{Block, BlockState, Owner};
 use heaps::target::{Address, MemoryExt, ModuleId};
 
 use super::place::{Part, Place};
@@ -242,6 +242,15 @@ fn in_block(
             is_clear: true,
             next: double_free::next_steps(block.bytes),
         }),
+        // Its span or extent is free as a whole: what began there went back to the free pages.
+        (_, BlockState::Free | BlockState::Lost) if is_free_whole(scene, block) => Some(Told {
+            kind: FindingKind::DoubleFree,
+            is: format!(
+                "which is part of the free pages at {whole}: the block there was freed before"
+            ),
+            is_clear: false,
+            next: double_free::next_steps(0),
+        }),
         // It may be what a free block has been joined with.
         (_, BlockState::Free | BlockState::Lost)
             if pointer.value.is_aligned(HEADER_BYTES)
@@ -266,6 +275,16 @@ fn in_block(
             })
         }
     }
+}
+
+/// Whether the memory that a block is cut from is free as a whole, where an allocator has such.
+fn is_free_whole(scene: Scene<'_>, block: Block) -> bool {
+    let heap = scene
+        .death
+        .heap
+        .and_then(|index| scene.analysis.heaps.get(index));
+    let extent = heap.and_then(|heap| heap.map.extent(block.id.extent));
+    extent.is_some_and(|extent| extent.owner != Owner::InUse)
 }
 
 /// How a pointer came to be inside of a block, where that shows.
