@@ -7,7 +7,6 @@ mod count_mismatch;
 mod cyclic_list;
 mod dangling;
 mod double_free;
-mod fatal_free;
 mod filling;
 pub mod finding;
 pub mod fingerprint;
@@ -16,9 +15,9 @@ mod free_entry;
 mod free_word;
 mod header;
 mod join;
-mod last_words;
 mod link_damage;
 mod metadata;
+mod refused;
 pub mod residue;
 pub mod values;
 mod wording;
@@ -60,7 +59,6 @@ pub static CHECKS: &[&dyn Check] = &[
     &link_damage::LinkDamage,
     &header::Header,
     &free_word::FreeWord,
-    &fatal_free::FatalFree,
     &filling::Filling,
     &followed_link::FollowedLink,
     &metadata::Metadata,
@@ -79,10 +77,8 @@ pub struct Verdict {
 /// The whole verdict: what all checks say of all anomalies, and what the process's death says of the heap.
 pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -> Verdict {
     let mut verdict = of_anomalies(target, analysis);
-    if let Some(said) = crash.and_then(|crash| crash.last_words.as_ref()) {
-        last_words::explain(target, analysis, said, &mut verdict);
-    }
     if let Some(crash) = crash {
+        refused::explain(target, analysis, crash, &mut verdict);
         dangling::explain(target, analysis, crash, &mut verdict);
     }
     verdict

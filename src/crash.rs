@@ -4,7 +4,7 @@
 //! signal ──> crashing thread ──┬─ which frame: the innermost, or the one that a fatal signal's handler interrupted
 //!                              ├─ its instruction, memory operand and registers      instruction
 //!                              ├─ where the values came from that it is about      origin
-//!                              ├─ glibc's last words (`__abort_msg`)                 last_words
+//!                              ├─ the last words of glibc or the allocator           last_words
 //!                              └─ the type of an exception nobody caught             exception
 //! ```
 //!
@@ -23,7 +23,7 @@ use heaps::target::{Address, FrameTrust, MemoryExt, Thread};
 
 pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
-pub use last_words::{FoundBy, LastWords};
+pub use last_words::{FoundBy, LastWords, Speaker};
 
 use crate::corefile::{SIGBUS, SIGSEGV, SignalInfo};
 use crate::session::Session;
@@ -45,7 +45,9 @@ pub struct Crash {
     pub fault_address: Option<Address>,
     /// How the program got the values that the fault is about.
     pub origins: Vec<origin::Origin>,
-    /// What glibc wrote before it aborted.
+    /// The thread brought the signal on itself: it is a fault of its own, or it raised the signal. Nobody killed it from outside.
+    pub is_own: bool,
+    /// What the C library or the allocator wrote before it ended the process.
     pub last_words: Option<LastWords>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
@@ -77,7 +79,11 @@ pub fn read(session: &Session) -> Option<Crash> {
             )
         });
     let aborted = signal.is_abort() || first.is_abort();
-
+    let is_own = session.threads().faulted(0) || is_own(session, signal);
+    // gperftools 2.16 and later end the process by an instruction that is none.
+    let last_words = (aborted || first.is_illegal_instruction())
+        .then(|| last_words::find(target))
+        .flatten();
     let is_by_memory = first.is_fault() && matches!(first.signal, SIGSEGV | SIGBUS);
     let origins = match is_by_memory {
         true => origin::read(session, 0, frame, instruction.as_ref()),
@@ -87,16 +93,27 @@ pub fn read(session: &Session) -> Option<Crash> {
         is_by_memory,
         fault_address: first.fault_address,
         origins,
-        call: argument::read(session, 0, frame),
+        call: argument::read(session, 0, frame, last_words.as_ref()),
         thread: 0,
         frame,
         handled,
         instruction,
-        last_words: aborted.then(|| last_words::find(target)).flatten(),
+        is_own,
+        last_words,
         exception: aborted
             .then(|| exception::find(target, session.debug_info()))
             .flatten(),
     })
+}
+
+/// Whether the process sent the signal to itself, as `abort` and `raise` do. Where the core does not tell who sent it, it may
+/// have.
+fn is_own(session: &Session, signal: SignalInfo) -> bool {
+    match (signal.code, signal.sender) {
+        (None, _) => true,
+        (Some(_), Some((sender, _))) => session.process().pid == Some(sender),
+        (Some(_), None) => signal.is_fault(),
+    }
 }
 
 /// The outermost frame that a handler of a fatal signal interrupted, and that signal.

@@ -170,7 +170,7 @@ impl DebugInfo {
     /// The variable, constant or virtual table that covers a run-time address in a module, demangled.
     pub fn object_at(&self, module: ModuleId, at: Address) -> Option<String> {
         let (info, symbols) = self.symbols(module)?;
-        let name = symbols.object_at(at.get().wrapping_sub(info.bias))?;
+        let (_, name) = symbols.object_at(at.get().wrapping_sub(info.bias))?;
         Some(demangle::demangle(name))
     }
 
@@ -381,6 +381,13 @@ impl SymbolTable for DebugInfo {
             kind: found.kind,
             dynamic_only: !symbols.has_symtab(),
         })
+    }
+
+    fn variable_at(&self, module: ModuleId, at: Address) -> Option<(String, u64)> {
+        let (module, symbols) = self.symbols(module)?;
+        let (found, name) = symbols.object_at(at.get().wrapping_sub(module.bias))?;
+        let start = found.start.wrapping_add(module.bias);
+        Some((demangle::demangle(name), at.get().checked_sub(start)?))
     }
 }
 

@@ -192,6 +192,17 @@ impl Unwinder {
         self.stack(index)?.omitted
     }
 
+    /// First byte and end of the function that covers an address, by call-frame information.
+    pub fn function_at(&self, at: Address) -> Option<(Address, Address)> {
+        let (module, tables) = self.module_at(at)?;
+        let row = tables.row(at.get().wrapping_sub(module.bias))?;
+        let at_run_time = |link: u64| Address::new(link.wrapping_add(module.bias));
+        Some((
+            at_run_time(row.function.start),
+            at_run_time(row.function.end),
+        ))
+    }
+
     /// Unwinds all threads, in parallel.
     pub fn unwind_all(&self) {
         use rayon::prelude::*;

@@ -225,10 +225,12 @@ pub struct Finding {
     pub confidence: Confidence,
     /// The allocator may have been passing through this state.
     pub transient: bool,
-    /// Index of the heap in the analysis.
-    pub heap: usize,
-    /// The address, as the contract defines it for the kind.
-    pub at: Address,
+    /// Index of the heap in the analysis; `None` for an allocator that is not walked.
+    pub heap: Option<usize>,
+    /// The allocator's name.
+    pub allocator: &'static str,
+    /// The address, as the contract defines it for the kind; `None` for a refused call whose pointer cannot be had.
+    pub at: Option<Address>,
     /// The block that contains `at`.
     pub block: Option<BlockView>,
     /// One sentence.

@@ -53,6 +53,16 @@ pub fn v1(subject: Subject<'_>, kind: FindingKind, identity: Option<Block>) -> S
     digits(hash)
 }
 
+/// The same of an allocator that is not walked.
+pub fn v1_without_block(allocator: &str, kind: FindingKind) -> String {
+    let mut hash = Sha256::new();
+    for part in ["v1", kind.code(), allocator, "no block"] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    digits(hash)
+}
+
 /// Words of the block that point into a module, as module and offset. The first word of a free
 /// block is the allocator's, not the program's.
 fn static_pointers(subject: Subject<'_>, block: Block) -> Vec<String> {
@@ -115,11 +125,11 @@ pub struct ByNames {
 /// Recipe 2: the program, the kind, the allocator, and who is to blame by *names*, which rebuilds keep: where the refused call of
 /// `free` was made, else where the culprit (or the block, if there is none) was allocated, else the variables and functions that
 /// its words point to, else its size.
-pub fn v2(names: Names<'_>, allocator: &str, map: &HeapMap, finding: &Finding) -> ByNames {
+pub fn v2(names: Names<'_>, map: Option<&HeapMap>, finding: &Finding) -> ByNames {
     let mut parts = vec![
         names.program.to_owned(),
         finding.kind.code().to_owned(),
-        allocator.to_owned(),
+        finding.allocator.to_owned(),
     ];
     parts.extend(identity(names, map, finding));
     let mut hash = Sha256::new();
@@ -134,7 +144,7 @@ pub fn v2(names: Names<'_>, allocator: &str, map: &HeapMap, finding: &Finding) -
     }
 }
 
-fn identity(names: Names<'_>, map: &HeapMap, finding: &Finding) -> Vec<String> {
+fn identity(names: Names<'_>, map: Option<&HeapMap>, finding: &Finding) -> Vec<String> {
     if let Some(site) = refused_site(names, finding) {
         return vec![format!("freed by {site}")];
     }
@@ -151,7 +161,7 @@ fn identity(names: Names<'_>, map: &HeapMap, finding: &Finding) -> Vec<String> {
     let Some(block) = culprit.or(finding.block.map(|view| view.block)) else {
         return vec!["no block".into()];
     };
-    let symbols = symbols_in(names, map, block);
+    let symbols = map.map_or_else(Vec::new, |map| symbols_in(names, map, block));
     if symbols.is_empty() {
         vec![format!("{} bytes", block.bytes)]
     } else {
@@ -170,7 +180,7 @@ fn refused_site(names: Names<'_>, finding: &Finding) -> Option<String> {
         (finding.evidence.iter()).any(|evidence| evidence.at == words.address)
     });
     let argument = crash.call.as_ref().and_then(|call| call.argument.as_ref());
-    let is_called = argument.is_some_and(|argument| argument.value == finding.at);
+    let is_called = argument.is_some_and(|argument| Some(argument.value) == finding.at);
     if !of_a_call || finding.culprit.is_some() || !(is_said || is_called) {
         return None;
     }

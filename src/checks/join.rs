@@ -100,12 +100,12 @@ fn join_runs(target: Target<'_>, findings: &mut Vec<Finding>) {
     let mut links: Vec<usize> = (0..findings.len())
         .filter(|index| findings.get(*index).is_some_and(is_link))
         .collect();
-    links.sort_by_key(|index| findings.get(*index).map(|finding| finding.at));
+    links.sort_by_key(|index| findings.get(*index).and_then(|finding| finding.at));
     let mut gone = vec![false; findings.len()];
     let mut first = None;
     for pair in links.windows(2) {
         let &[left, right] = pair else { continue };
-        let at = |index: usize| findings.get(index).map(|finding| finding.at);
+        let at = |index: usize| findings.get(index).and_then(|finding| finding.at);
         let goes_on = match (at(left), at(right)) {
             (Some(left), Some(right)) => runs_on(target, left, right),
             _ => false,

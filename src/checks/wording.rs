@@ -154,8 +154,9 @@ pub fn finding(
             Confidence::Certain
         },
         transient: transient.is_some(),
-        heap: subject.index,
-        at,
+        heap: Some(subject.index),
+        allocator: subject.heap.identity.name,
+        at: Some(at),
         block: block.map(|block| view(subject, block, at)),
         message: match transient {
             Some(Transient { proof, .. }) => {

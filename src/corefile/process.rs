@@ -211,6 +211,11 @@ impl SignalInfo {
         self.signal == SIGABRT
     }
 
+    /// Whether it is the signal for an instruction that is none.
+    pub fn is_illegal_instruction(&self) -> bool {
+        self.signal == SIGILL
+    }
+
     /// Whether the signal only stops a process: gdb's gcore stops a living one to copy it, and it goes on afterwards.
     pub(super) fn is_stop(&self) -> bool {
         matches!(self.signal, SIGCONT..=SIGTTOU)

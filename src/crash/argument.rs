@@ -1,11 +1,42 @@
 //! The pointer that the allocator was given by the call that it died in, or that it refused: `free(p)`, `realloc(p, n)`, `delete p`.
 //!
-//! It is taken from the call, never from a word of the stack that looks right: from the caller's variables by debug information, from
-//! the code at the call, from the register in which the allocator's own code keeps it at the instruction where it stopped.
+//! It is taken from the call, never from a word of the stack that looks right:
+//!
+//! ```text
+//! frames ──> which call leads to the allocator        stack, entry
+//!   ├──> the code at the call, gone back through       trace, definition, facts, code
+//!   ├──> the allocator's code, from where it died back to its entry (the same way)
+//!   ├──> the allocator's own message                   message
+//!   └──> the address at fault, where it follows from the pointer
+//! ```
+//!
+//! Sources that know the same must agree. Code is what the core or a verified file holds, and the stack must have been unwound by
+//! rules: else the pointer is not known. Not used: variables by debug information.
 
-use heaps::target::Address;
+mod code;
+mod definition;
+mod entry;
+mod expression;
+mod facts;
+mod message;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod trace;
 
+use heaps::target::{Address, InstructionSet};
+
+use self::facts::Origin;
+use self::stack::{Entered, Stack, Value, Way};
+use super::instruction::{self, DWARF_NUMBERS};
+use super::last_words::LastWords;
+use crate::arch::X86_64;
 use crate::session::Session;
+
+/// An access this close to the stack pointer is the stack's.
+const STACK_REACH: u64 = 64 << 10;
+/// glibc's heaps of arenas are aligned to this.
+const HEAP_BYTES: u64 = 64 << 20;
 
 /// Which function of the allocator was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +47,17 @@ pub enum Entry {
     Realloc,
     /// `operator delete` of any form.
     Delete,
+}
+
+impl Entry {
+    /// As a report has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Entry::Free => "free",
+            Entry::Realloc => "realloc",
+            Entry::Delete => "operator delete",
+        }
+    }
 }
 
 /// How the pointer is known.
@@ -37,8 +79,28 @@ pub enum Source {
         /// Index of the frame.
         frame: usize,
     },
+    /// A word that the allocator's own code put the pointer, or one made of it, into.
+    Stored {
+        /// The word.
+        at: Address,
+        /// Index of the frame.
+        frame: usize,
+    },
     /// The allocator's own message names it: the text stands at this address.
     Message(Address),
+}
+
+impl Source {
+    /// As a report has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Source::Variable { .. } => "variable",
+            Source::CallSite => "call-site",
+            Source::Register { .. } => "register",
+            Source::Stored { .. } => "stored",
+            Source::Message(_) => "message",
+        }
+    }
 }
 
 /// The pointer that a call of the allocator was given.
@@ -67,8 +129,177 @@ pub struct Call {
     pub argument: Option<Argument>,
 }
 
-/// The call of the allocator that the thread at this index of [`Session::threads`] is in, seen from its frame `from`.
-pub fn read(session: &Session, thread: usize, from: usize) -> Option<Call> {
-    session.threads().frames(thread).get(from)?;
-    None
+/// The call of the allocator that the thread at this index of [`Session::threads`] died in, seen from its frame `from`: by a fault
+/// there, or because the allocator aborted. Who was killed while it stood there did not die of it.
+pub fn read(
+    session: &Session,
+    thread: usize,
+    from: usize,
+    said: Option<&LastWords>,
+) -> Option<Call> {
+    let frames = session.threads().frames(thread);
+    if thread != 0 || session.threads().instruction_set() != InstructionSet::X86_64 {
+        return None;
+    }
+    let death = death(session, from)?;
+    let stack = Stack::new(session, thread, death.from)?;
+    let entered = stack.entered()?;
+    if death.by_abort && !stack.aborts_before(entered.caller) {
+        return None;
+    }
+    let inner = frames.get(death.from)?.sp;
+    let outer = frames.get(entered.caller)?.sp;
+    let told = message::on_stack(session.memory(), inner, outer);
+    let told = told.map(|told| (told.pointer, told.at)).or_else(|| {
+        let said = said?;
+        Some((message::in_text(&said.text)?, said.address))
+    });
+    Some(Call {
+        entry: entered.entry,
+        caller: entered.caller,
+        argument: argument(&stack, &entered, told, death.fault),
+    })
+}
+
+/// How the thread died.
+struct Death {
+    /// The frame that it died in.
+    from: usize,
+    /// It sent itself the signal of `abort`.
+    by_abort: bool,
+    /// The address that could not be accessed.
+    fault: Option<u64>,
+}
+
+/// Whether the thread died by itself; `None` if it was killed.
+fn death(session: &Session, from: usize) -> Option<Death> {
+    let frames = session.threads().frames(0);
+    let frame = frames.get(from)?;
+    let signal = session.signal()?;
+    if from == 0 && signal.is_abort() {
+        // A handler of that signal stands on top of the first `abort`.
+        let first = frames.iter().rposition(|frame| frame.interrupted);
+        return Some(Death {
+            from: first.unwrap_or(0),
+            by_abort: true,
+            fault: None,
+        });
+    }
+    let fault = match from {
+        0 => signal.fault_address,
+        _ => None,
+    };
+    let at_fault = instruction::at_fault(
+        session.arch(),
+        session.memory(),
+        &frame.registers,
+        session.threads().list().first()?.thread_pointer,
+        fault,
+    );
+    let raised_again = at_fault
+        .as_ref()
+        .is_some_and(|instruction| instruction.explains_fault);
+    if from == 0 && !signal.is_fault() && !raised_again {
+        return None;
+    }
+    // The stack ended, whatever was called.
+    let stack_ended = at_fault.is_some_and(|instruction| {
+        let at = instruction.operands.first().and_then(|first| first.address);
+        let distance = at.map(|at| at.get().abs_diff(frame.sp.get()));
+        instruction.explains_fault && distance.is_some_and(|distance| distance < STACK_REACH)
+    });
+    (!stack_ended).then_some(Death {
+        from,
+        by_abort: false,
+        fault: fault.map(Address::get),
+    })
+}
+
+/// What is known of the pointer, all sources together.
+fn argument(
+    stack: &Stack<'_>,
+    entered: &Entered,
+    told: Option<(Address, Address)>,
+    fault: Option<u64>,
+) -> Option<Argument> {
+    let given = stack.given(entered);
+    let received = stack.received(entered);
+    // What the allocator's innermost known function got is the pointer only if it is the one that was called.
+    let (received, is_entry) = match received {
+        Some((value, is_entry)) => (Some(value), is_entry),
+        None => (None, false),
+    };
+    let exact = received.filter(|_| is_entry);
+    let told_value = told.map(|(pointer, _)| pointer.get());
+    let values = [
+        given.map(|value| value.worked.value),
+        exact.map(|value| value.worked.value),
+        told_value,
+    ];
+    let mut known = values.into_iter().flatten();
+    let first = known.next();
+    if known.any(|other| Some(other) != first) {
+        return None;
+    }
+    let agrees = |value: u64| {
+        let all = [
+            given.map(|value| value.worked.value),
+            received.map(|value| value.worked.value),
+            told_value,
+        ];
+        all.into_iter()
+            .flatten()
+            .filter(|one| *one == value)
+            .count()
+            > 1
+    };
+    let (value, source, certain) = if let Some(given) = given {
+        let Value { worked, certain } = given;
+        (worked.value, Source::CallSite, certain)
+    } else if let Some((pointer, at)) = told {
+        (pointer.get(), Source::Message(at), true)
+    } else {
+        let Value { worked, certain } = received?;
+        let source = source(worked.origin?, entered.caller.checked_sub(1)?)?;
+        (worked.value, source, certain && is_entry)
+    };
+    let confirmed = fault.is_some_and(|fault| follows(value, fault));
+    if received.is_some() && given.is_none() && told.is_none() && !is_entry && !confirmed {
+        // Reached by a jump from the entry, with what the entry made of its argument.
+        let plain = matches!(entered.way, Way::Call | Way::Jumps(_));
+        if !plain {
+            return None;
+        }
+    }
+    Some(Argument {
+        value: Address::new(value),
+        entry: entered.entry,
+        source,
+        certain: certain || confirmed || agrees(value),
+        loaded_from: given
+            .and_then(|given| given.worked.loaded_from)
+            .map(Address::new),
+    })
+}
+
+fn source(origin: Origin, frame: usize) -> Option<Source> {
+    match origin {
+        Origin::Register { register, frame } => {
+            let dwarf = DWARF_NUMBERS.get(usize::from(register)).copied()?;
+            let name = X86_64.register_name(dwarf)?;
+            Some(Source::Register { name, frame })
+        }
+        Origin::Word(at) => Some(Source::Stored { at, frame }),
+    }
+}
+
+/// Whether the address at fault is one that an allocator makes of the pointer: the size in front of it, or the head of the heap that
+/// it would lie in (glibc); the place of its page in a leaf of the page map that is not there (jemalloc).
+fn follows(pointer: u64, fault: u64) -> bool {
+    let size = pointer.checked_sub(8);
+    let heap = pointer
+        .checked_sub(16)
+        .map(|chunk| chunk & !(HEAP_BYTES - 1));
+    let leaf = (pointer >> 12 & 0x3_ffff) * 8;
+    size == Some(fault) || heap == Some(fault) || fault >= 4096 && leaf == fault
 }

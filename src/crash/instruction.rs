@@ -3,6 +3,8 @@
 mod arm64;
 mod x86;
 
+pub(super) use x86::DWARF_NUMBERS;
+
 use heaps::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
 
 use crate::arch::ArchInfo;

@@ -295,8 +295,8 @@ impl SymbolIndex {
         Some((row.symbol(), self.name(row)?))
     }
 
-    /// The name of the variable, constant or virtual table that covers the link address `at`.
-    pub fn object_at(&self, at: u64) -> Option<&str> {
+    /// The variable, constant or virtual table that covers the link address `at`, with its stored name.
+    pub fn object_at(&self, at: u64) -> Option<(LinkSymbol, &str)> {
         let order = self.objects.get_or_init(|| {
             let rows = (0u32..).zip(&self.rows);
             let objects = rows.filter(|(_, row)| row.kind == SymbolKind::Object && row.size > 0);
@@ -313,7 +313,8 @@ impl SymbolIndex {
         let after = order.partition_point(|entry| entry.start <= at);
         let below = order.get(..after)?.iter().rev().take(MAX_LOOK_BACK);
         let entry = below.into_iter().find(|entry| at < entry.furthest)?;
-        self.name(self.rows.get(entry.row as usize)?)
+        let row = self.rows.get(entry.row as usize)?;
+        Some((row.symbol(), self.name(row)?))
     }
 
     /// Of two names for one function, the one a person would use: exported, with

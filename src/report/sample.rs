@@ -187,7 +187,7 @@ fn finding() -> Finding {
         severity: Severity::Critical,
         confidence: Confidence::Certain,
         allocator: "tcmalloc".into(),
-        address: Hex(0x1050),
+        address: Some(Hex(0x1050)),
         block: Some(Block {
             address: Hex(0x1050),
             size: 48,

@@ -27,8 +27,8 @@ pub use heap::{
     UnsupportedAllocator,
 };
 pub use process::{
-    AbortMessage, AdjustedAddress, CalledFrom, CrashInfo, CrashingThread, Exception, Frame,
-    HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
+    AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
+    Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
     Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
 };
 

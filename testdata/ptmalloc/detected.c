@@ -5,9 +5,6 @@
  *   met:      NEXT_SIZE NEXT_SIZE_FAST CONSOLIDATE DOUBLE_LINKED UNSORTED SMALLBIN TCACHE_LINK TOP */
 #include "ptmalloc.h"
 
-/* Where glibc's functions keep the refused pointer in no register or on the stack, only the message tells of it. */
-#define KEPT (GLIBC == 41 ? NULL : "or=invalid-free-entry")
-
 static UNUSED char *blocks[8];
 static char variable[128] __attribute__((aligned(16)));
 
@@ -18,7 +15,12 @@ static void scene(void)
     take(blocks, 4, 40);
     do_free(blocks[1]);
     do_free(blocks[2]);
+    /* Where nothing has a name, the call is not known, and 2.43 keeps the pointer in no register. */
+#if defined STATIC && GLIBC >= 43
+    expect_block("double-free", blocks[1], 40, "or=double-free");
+#else
     expect_block("double-free", blocks[1], 40, NULL);
+#endif
     dies_saying("free():_double_free_detected_in_tcache_2");
     do_free(blocks[1]);
 #elif defined FASTTOP
@@ -50,14 +52,14 @@ static void scene(void)
     do_free(blocks[1]);
 #elif defined UNALIGNED
     take(blocks, 4, 72);
-    expect_entry("misaligned-free-entry", blocks[1] + 8, blocks[1], KEPT);
+    expect_entry("misaligned-free-entry", blocks[1] + 8, blocks[1], NULL);
     dies_saying("free():_invalid_pointer");
     do_free(blocks[1] + 8);
 #elif defined SMALL_SIZE
     take(blocks, 4, 72);
     memset(blocks[1], 0x11, 72);
     *size_word(blocks[1] + 32) = 0x11;
-    expect_entry("misaligned-free-entry", blocks[1] + 32, blocks[1], KEPT);
+    expect_entry("misaligned-free-entry", blocks[1] + 32, blocks[1], NULL);
     dies_saying("free():_invalid_size");
     do_free(blocks[1] + 32);
 #elif defined MUNMAP

@@ -37,12 +37,13 @@ pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String
         .iter()
         .filter(|finding| text(finding, "severity") != "note" || is_unsure(way, finding))
         .collect();
-    let mut critical = false;
+    let (mut critical, mut untold) = (false, false);
     for expected in fixture.facts("EXPECT") {
         let place = unexplained.iter().position(|finding| {
             let kind = Some(text(finding, "kind"));
             // A kind that is as good an answer has an address of its own: what it is, docs/report.md says.
             kind == expected.get("or")
+                || is_without_pointer(way, finding)
                 || kind == expected.get("kind")
                     && Some(text(finding, "address")) == expected.get("address")
         });
@@ -54,6 +55,7 @@ pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String
             }
             // Without the code it cannot be told where a value came from.
             None if way == Way::Bare && expected.get("kind") == Some("dangling-reference") => {}
+            None if way == Way::Bare && expected.get("needs") == Some("code") => untold = true,
             None => errors.push(format!("not found: {expected:?}")),
         }
     }
@@ -72,7 +74,7 @@ pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String
         (false, true) => 3,
         (false, false) => 0,
     };
-    if outcome.status != status {
+    if outcome.status != status && !(untold && outcome.status == 0) {
         let incomplete: Vec<&Value> = items(&report["limits"])
             .iter()
             .filter(|limit| limit["incomplete"] == true)
@@ -93,11 +95,17 @@ fn is_unsure(way: Way, finding: &Value) -> bool {
     way == Way::Bare && text(finding, "message").contains("stack could not be followed by rules")
 }
 
+/// Without any file the pointer of a refused call can be had only where a text names it: the kind is then what the text says.
+fn is_without_pointer(way: Way, finding: &Value) -> bool {
+    way == Way::Bare && finding["address"].is_null()
+}
+
 pub fn finding_differences(expected: &Fact, way: Way, finding: &Value) -> Vec<String> {
     let mut errors = Vec::new();
     let kind = text(finding, "kind");
     let mut compare = |key: &str, found: String| {
         if Some(kind) == expected.get("kind")
+            && !is_without_pointer(way, finding)
             && let Some(value) = expected.get(key)
             && value != found
         {

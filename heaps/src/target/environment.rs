@@ -24,6 +24,12 @@ impl Environment {
         }
     }
 
+    /// Where the pointers to the strings begin: those to the program's arguments stand before it, their strings above it on the
+    /// first thread's stack. `None` where the core does not tell.
+    pub fn pointers(&self) -> Option<Address> {
+        (!self.first.is_null()).then_some(self.first)
+    }
+
     /// The value of the first variable with this name; where it is longer than 4 KiB, its beginning.
     pub fn value(&self, memory: &dyn TargetMemory, name: &str) -> Option<Vec<u8>> {
         (0..self.count).find_map(|index| {

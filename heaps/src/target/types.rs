@@ -85,6 +85,11 @@ pub trait SymbolTable: Sync {
     fn function(&self, module: ModuleId, name: &str) -> Option<Symbol> {
         self.symbol(module, name)
     }
+
+    /// The variable that covers a run-time address of a module: its name and the bytes from its start.
+    fn variable_at(&self, _module: ModuleId, _at: Address) -> Option<(String, u64)> {
+        None
+    }
 }
 
 /// A member of a struct, inherited members and those of anonymous unions included.

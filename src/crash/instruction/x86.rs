@@ -187,8 +187,12 @@ fn name(register: Register) -> String {
     format!("{register:?}").to_ascii_lowercase()
 }
 
-/// The DWARF number of a general register: the ABI counts rdx, rcx, rbx, rsi, rdi, rbp, rsp, the processor rcx, rdx, rbx, rsp,
-/// rbp, rsi, rdi.
+/// DWARF numbers of the general registers by the processor's: the ABI counts rdx, rcx, rbx, rsi, rdi, rbp, rsp, the processor rcx,
+/// rdx, rbx, rsp, rbp, rsi, rdi.
+pub(in crate::crash) const DWARF_NUMBERS: [u16; 16] =
+    [0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// The DWARF number of a general register.
 pub(in crate::crash) fn dwarf(register: Register) -> Option<u16> {
     if register == Register::RIP || register == Register::EIP {
         return Some(16);
@@ -196,6 +200,7 @@ pub(in crate::crash) fn dwarf(register: Register) -> Option<u16> {
     if !register.is_gpr() {
         return None;
     }
-    const NUMBERS: [u16; 16] = [0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15];
-    NUMBERS.get(register.full_register().number()).copied()
+    DWARF_NUMBERS
+        .get(register.full_register().number())
+        .copied()
 }

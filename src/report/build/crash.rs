@@ -9,11 +9,13 @@ use crate::analysis::strangers::SanitizerReport;
 use crate::arch::ArchInfo;
 use crate::checks::values::{self, RegisterMeaning};
 use crate::corefile::SignalInfo;
+use crate::crash::argument::Call;
 use crate::crash::own::{is_runtime, plain_name};
 use crate::crash::{Access, Crash, FoundBy, Instruction};
 use crate::report::schema::{
-    self, AbortMessage, AdjustedAddress, Bytes, CalledFrom, CrashInfo, CrashingThread, Exception,
-    Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender, Thread,
+    self, AbortMessage, AdjustedAddress, AllocatorCall, Bytes, CalledFrom, CrashInfo,
+    CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender,
+    Thread,
 };
 use crate::session::Session;
 
@@ -51,6 +53,7 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         found_by: match words.found_by {
             FoundBy::Symbols => "symbols",
             FoundBy::Structure => "structure",
+            FoundBy::Stack => "stack",
         }
         .into(),
     });
@@ -59,6 +62,7 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         address: exception.object.into(),
         message: exception.message.clone(),
     });
+    info.call = crash.call.as_ref().map(call);
     info
 }
 
@@ -203,6 +207,18 @@ fn own_names(frames: &[Frame]) -> impl Iterator<Item = String> {
             })
             .collect::<Vec<_>>()
     })
+}
+
+fn call(found: &Call) -> AllocatorCall {
+    let argument = found.argument.as_ref();
+    AllocatorCall {
+        function: found.entry.name().into(),
+        frame: found.caller,
+        pointer: argument.map(|argument| argument.value.into()),
+        source: argument.map(|argument| argument.source.name().into()),
+        certain: argument.map(|argument| argument.certain),
+        loaded_from: argument.and_then(|argument| argument.loaded_from.map(Into::into)),
+    }
 }
 
 fn name(signal: SignalInfo) -> String {

@@ -26,16 +26,14 @@ pub fn finding(
     context: &Context<'_>,
 ) -> schema::Finding {
     let memory = context.target.memory;
-    let heap = analysis.heaps.get(finding.heap);
-    let by_names = heap.map(|heap| {
-        let names = Names {
-            target: context.target,
-            debug: context.names,
-            program: context.program,
-            crash: context.crash,
-        };
-        fingerprint::v2(names, heap.identity.name, &heap.map, finding)
-    });
+    let names = Names {
+        target: context.target,
+        debug: context.names,
+        program: context.program,
+        crash: context.crash,
+    };
+    let heap = finding.heap.and_then(|heap| analysis.heaps.get(heap));
+    let by_names = fingerprint::v2(names, heap.map(|heap| &heap.map), finding);
     let contents = |at: Address, bytes: u64| contents(memory, at, bytes, context.include_bytes);
     schema::Finding {
         id,
@@ -43,8 +41,8 @@ pub fn finding(
         cwe: finding.kind.cwe(),
         severity: severity(finding.severity()),
         confidence: confidence(finding.confidence),
-        allocator: heap.map_or_else(String::new, |heap| heap.identity.name.to_owned()),
-        address: finding.at.into(),
+        allocator: finding.allocator.into(),
+        address: finding.at.map(Into::into),
         block: finding.block.map(|view| Block {
             address: view.block.address.into(),
             size: view.block.bytes,
@@ -100,10 +98,8 @@ pub fn finding(
         next_steps: finding.next_steps.clone(),
         fingerprint: Fingerprint {
             v1: finding.fingerprint.clone(),
-            v2: by_names
-                .as_ref()
-                .map_or_else(String::new, |names| names.hash.clone()),
-            v2_text: by_names.map_or_else(String::new, |names| names.text),
+            v2: by_names.hash,
+            v2_text: by_names.text,
         },
     }
 }

@@ -52,8 +52,8 @@ pub struct Finding {
     pub confidence: Confidence,
     /// The allocator.
     pub allocator: String,
-    /// What the table of kinds says for this kind.
-    pub address: Hex,
+    /// What the table of kinds says for this kind; `null` for a call that the allocator refused if its pointer cannot be had.
+    pub address: Option<Hex>,
     /// The block that contains `address`; `null` if none does.
     pub block: Option<Block>,
     /// One sentence.

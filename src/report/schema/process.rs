@@ -61,6 +61,8 @@ pub struct CrashInfo {
     /// rebuild keeps it.
     #[schemars(extend("examples" = ["SIGSEGV | parse | load | main"]))]
     pub crash_signature: Option<String>,
+    /// The call of the allocator that it died in, or that the allocator refused.
+    pub call: Option<AllocatorCall>,
 }
 
 /// What a register holds.
@@ -125,6 +127,26 @@ pub struct MemoryAccess {
     pub is_likely_guard_page: bool,
 }
 
+/// A call of the allocator that the process died in.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct AllocatorCall {
+    /// What was called: `free`, `realloc`, `operator delete`.
+    #[schemars(extend("examples" = ["free", "realloc", "operator delete"]))]
+    pub function: String,
+    /// Index into the crashing thread's frames of the one that called it.
+    pub frame: usize,
+    /// The pointer that it was given; `null` if it is not known.
+    pub pointer: Option<Hex>,
+    /// How the pointer is known: `variable`: by debug information; `call-site`: by the code of the caller; `register`,
+    /// `stored`: by the allocator's own code, from a register or a word that it keeps it in; `message`: it says so.
+    #[schemars(extend("examples" = ["variable", "call-site", "register", "stored", "message"]))]
+    pub source: Option<String>,
+    /// No other pointer is possible, or two sources agree.
+    pub certain: Option<bool>,
+    /// The word in memory that the caller loaded it from, where the code tells.
+    pub loaded_from: Option<Hex>,
+}
+
 /// A signal for which the program's own handler ran before it died.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct HandledSignal {
@@ -176,7 +198,7 @@ pub struct AbortMessage {
     /// Where it stands.
     pub address: Hex,
     /// How it was found.
-    #[schemars(extend("examples" = ["symbols", "structure"]))]
+    #[schemars(extend("examples" = ["symbols", "structure", "stack"]))]
     pub found_by: String,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Hex, MemoryOperand, RegisterMeaning, Report};
+use crate::report::schema::{AllocatorCall, Hex, MemoryOperand, RegisterMeaning, Report};
 
 use super::page::{Page, Role};
 
@@ -40,6 +40,9 @@ pub fn write(report: &Report, page: &mut Page) {
         );
         page.field(INDENT, "exception", Role::Plain, &text);
     }
+    if let Some(call) = &crash.call {
+        page.field(INDENT, "died in", Role::Plain, &self::call(call));
+    }
     if let Some(instruction) = &crash.instruction_details {
         let text = format!("{} at {}", instruction.text, instruction.address);
         page.field(INDENT, "instruction", Role::Plain, &text);
@@ -74,6 +77,22 @@ pub fn write(report: &Report, page: &mut Page) {
 /// Whether what a register holds says something of the heap's part in the crash.
 fn is_telling(found: &RegisterMeaning) -> bool {
     ["free-block", "past-end", "allocator-word", "text"].contains(&found.what.as_str())
+}
+
+/// `free(0x10), called from [  5]`.
+fn call(call: &AllocatorCall) -> String {
+    let pointer = match (call.pointer, call.certain) {
+        (Some(pointer), Some(true)) => pointer.to_string(),
+        (Some(pointer), _) => format!("probably {pointer}"),
+        (None, _) => "a pointer that is not known".into(),
+    };
+    let from = call.loaded_from.map_or_else(String::new, |at| {
+        format!("; the pointer was loaded from {at}")
+    });
+    format!(
+        "{}({pointer}), called from [{:>3}]{from}",
+        call.function, call.frame
+    )
 }
 
 /// The program counter of the frame at fault, if it is in no code at all.

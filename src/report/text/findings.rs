@@ -55,7 +55,8 @@ fn write_finding(finding: &Finding, page: &mut Page) {
     page.line(&line);
     page.sentence(INDENT, Role::Strong, &finding.message);
     let mut field = |label, text: &str| page.field(INDENT, label, Role::Plain, text);
-    field("address", &finding.address.to_string());
+    let address = finding.address.map(|address| address.to_string());
+    field("address", address.as_deref().unwrap_or("not known"));
     if let Some(found) = &finding.block {
         field("block", &block(found));
     }

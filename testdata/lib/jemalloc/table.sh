@@ -37,6 +37,9 @@ recipe write-after-free-full jemalloc/junk.c -DFREED -DFULL
 recipe overrun-tail jemalloc/junk.c -DTAIL "$(conf "junk:true,$sampling")"
 recipe overrun-redzone jemalloc/junk.c -DREDZONE "$(conf "$sampling")"
 recipe wild-free jemalloc/wild-free.c -DSTACK
+recipe wild-free-number jemalloc/wild-free.c -DNUMBER
+recipe wild-free-text jemalloc/wild-free.c -DTEXT
+recipe wild-free-realloc jemalloc/wild-free.c -DREALLOC
 recipe wild-free-page jemalloc/wild-free.c -DPAGE
 recipe sampled jemalloc/sampled.c "$(conf "$sampling")"
 for what in member walk left; do
@@ -80,7 +83,7 @@ jemalloc_main=(double-free double-free-threads double-free-slab double-free-retu
 jemalloc_damaged=("${jemalloc_main[@]}" double-free-spaced double-free-arenas double-free-no-cache double-free-large double-free-extent
     double-free-huge misaligned-free-320 misaligned-free-large wrong-size-large foreign-global foreign-stack foreign-mapped
     bitmap-smashed count-smashed start-smashed length-smashed entry-smashed write-after-free write-after-free-slab overrun-junk
-    wild-free wild-free-page)
+    wild-free wild-free-page wild-free-number wild-free-text wild-free-realloc)
 jemalloc_healthy=(healthy-stats healthy-large healthy-never healthy-purged healthy-exited healthy-waiting healthy-arenas
     healthy-tcaches healthy-aligned healthy-enomem healthy-fork)
 not_applicable jemalloc-5.2.1 wrong-size "sdallocx looks the class up, so the block gets where it belongs"

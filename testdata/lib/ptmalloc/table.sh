@@ -41,6 +41,9 @@ for what in tcache2 fasttop prev top_freed unaligned small_size munmap realloc n
     unsorted smallbin tcache_link top; do
     recipe detected-${what//_/-} ptmalloc/detected.c "-D${what^^}"
 done
+for what in alloca wide literal number text realloc cookie base merged huge handler; do
+    recipe refused-$what ptmalloc/refused.c "-D${what^^}"
+done
 recipe later-wild ptmalloc/later.c -DWILD
 recipe later-wild-raised ptmalloc/later.c -DWILD -DRAISED=0
 recipe later-wild-raised-at-once ptmalloc/later.c -DWILD -DRAISED=SA_NODEFER
@@ -173,12 +176,15 @@ ptmalloc_table() {
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done
+    cells glibc-2.36 O0 refused-{alloca,wide,text}
+    cells glibc-2.36 O2 refused-{base,literal,realloc}
     for release in "${ptmalloc_releases[@]}"; do
         cells "$release" O2 "${ptmalloc_damaged[@]}"
         cells "$release" O0 dangling-member dangling-call
         cells "$release" O2 dangling-{member,link,call,walk,left}
         healthy_cells "$release" healthy-dangling-{nothing,earlier,given-up}
         [ "$release" = glibc-2.31 ] || healthy_cells "$release" healthy-dangling-again
+        cells "$release" O2 refused-{alloca,wide,number,text,cookie,merged,huge,handler}
         threaded_cells "$release" "${ptmalloc_threaded[@]}"
         healthy_cells "$release" "${ptmalloc_healthy[@]}"
         cell "$release" healthy-without-cache O2 healthy-without-cache env=GLIBC_TUNABLES=glibc.malloc.tcache_count=0

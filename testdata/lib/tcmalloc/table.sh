@@ -53,6 +53,10 @@ recipe healthy-fork-storm tcmalloc/healthy.c -DFORK_STORM
 recipe healthy-sbrk tcmalloc/healthy.c -DSBRK
 recipe healthy-handler tcmalloc/healthy.c -DHANDLER
 recipe healthy-altstack tcmalloc/healthy.c -DHANDLER -DALTSTACK
+for what in stack argument number realloc twice inner; do
+    recipe refused-$what tcmalloc/refused.c "-D${what^^}"
+    recipe refused-$what-traps tcmalloc/refused.c "-D${what^^} -DTRAPS"
+done
 recipe sampled tcmalloc/sampled.c
 recipe dangling-call dangling.c -DCALL
 recipe dangling-left dangling.c -DLEFT
@@ -109,6 +113,14 @@ tcmalloc_table() {
         healthy_cells $release "${healthy[@]}"
         cell $release healthy-fork-storm O2 healthy-fork-storm-01
         storms $release 5
+    done
+
+    # What releases from 2.16 on refuse by an instruction that is none, and what only they refuse.
+    cells 2.8.1 O2 refused-{stack,realloc}
+    cells 2.10 O0 refused-stack
+    cells 2.10 O2 refused-{stack,argument,number,realloc}
+    for release in 2.16 2.18.1; do
+        cells $release O2 refused-{stack,realloc,twice,inner}-traps
     done
 
     for release in 2.10-debug 2.10-symtab 2.10-debugfile 2.10-static 2.10-static-stripped; do

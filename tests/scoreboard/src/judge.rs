@@ -74,7 +74,7 @@ fn say(finding: &Finding) -> String {
         "{} {} at {}{}, lost {}: {}",
         finding.severity().name(),
         finding.kind.code(),
-        finding.at,
+        finding.at.unwrap_or_default(),
         culprit.map_or(String::new(), |culprit| format!(
             " by {}",
             culprit.block.address
@@ -113,7 +113,7 @@ pub fn judge(target: Target<'_>, plant: &Plant) -> Option<Outcome> {
         .filter(|finding| finding.severity() != Severity::Note)
         .collect();
     let address = |finding: &Finding| {
-        let at = finding.at.get();
+        let at = finding.at.unwrap_or_default().get();
         truth
             .addresses
             .iter()

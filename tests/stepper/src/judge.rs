@@ -169,7 +169,7 @@ fn naive(target: Target<'_>) -> Result<Naive, String> {
         heaps,
         said: findings
             .iter()
-            .map(|finding| (finding.kind.code(), finding.at))
+            .map(|finding| (finding.kind.code(), finding.at.unwrap_or_default()))
             .collect(),
     })
 }
@@ -186,7 +186,7 @@ fn judgement(target: Target<'_>) -> Result<Judgement, String> {
             Severity::Note => judgement.notes += 1,
             severity => {
                 judgement.critical |= severity == Severity::Critical;
-                let (kind, at) = (finding.kind.code(), finding.at);
+                let (kind, at) = (finding.kind.code(), finding.at.unwrap_or_default());
                 let text = format!("{} {kind} at {at}: {}", severity.name(), finding.message);
                 judgement.alarms.push(text);
             }

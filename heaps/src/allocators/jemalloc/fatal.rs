@@ -13,6 +13,8 @@ use crate::list;
 use crate::map::HeapMap;
 use crate::target::{Address, Cursor};
 
+/// DWARF number of the stack pointer.
+const STACK_POINTER: u16 = 7;
 /// Words of the stack that are searched for the pointer.
 const STACK_WORDS: u64 = 64;
 
@@ -23,8 +25,14 @@ impl JemallocHeap<'_> {
         if !self.presences.faulted(0) || !self.module.has_code_at(thread.pc) {
             return None;
         }
-        let values: Vec<(u16, u64)> = thread.registers.iter().collect();
-        let named = values
+        let values: Vec<(u16, u64)> = (thread.registers.iter())
+            .filter(|(register, value)| *register != STACK_POINTER && *value != thread.sp.get())
+            .collect();
+        // A page alone is looked up, and other registers may lead to that page, too. free keeps its argument twice.
+        let times = |value: u64| values.iter().filter(|(_, other)| *other == value).count();
+        let mut ordered = values.clone();
+        ordered.sort_by_key(|(_, value)| std::cmp::Reverse(times(*value)));
+        let named = ordered
             .iter()
             .map(|(register, value)| (self.target.threads.register_name(*register), *value));
         let mut stack = Cursor::new(self.target.memory);

@@ -1,0 +1,328 @@
+//! A call that the allocator refused, or died of: its own verdict, the pointer that it was given, and where that leads.
+//!
+//! ```text
+//! last words, fault ──> death      did it die inside an allocator
+//!                         v
+//! sayings: the text ──> pointer ──> place: a block, a variable, nothing
+//!                         v
+//!      a finding that explains this death ── or one made from the place, else from the text
+//! ```
+//!
+//! The pointer is asked first, the text is a witness only. A finding of the walkers explains the death if it is about the same
+//! block or its neighbours' headers, or about a list of the kind that the text names.
+
+mod call;
+mod death;
+mod explained;
+mod followed;
+mod kept;
+mod musl;
+mod place;
+mod sayings;
+mod told;
+mod verdict;
+
+use heaps::anomaly::{Anomaly, AnomalyKind};
+use heaps::target::{Address, MemoryExt, Target};
+
+use self::death::Death;
+use self::place::Place;
+use super::finding::{Confidence, Evidence, Finding, FindingKind, Severity};
+use super::{Subject, Verdict, fingerprint, wording};
+use crate::analysis::Analysis;
+use crate::crash::argument::{Argument, Source};
+use crate::crash::{Crash, LastWords};
+
+/// From a chunk's header to the block, and bytes of a size in front of a block (glibc).
+const HEADER_BYTES: u64 = 16;
+const SIZE_BYTES: u64 = 8;
+/// Words of a signal's frame in which the program counter is looked for.
+const MAX_SAVED_WORDS: u64 = 128;
+/// Most bytes of the message that are shown as evidence.
+const MAX_DUMP_BYTES: u32 = 32;
+
+/// The pointer that was given.
+#[derive(Clone, Debug)]
+struct Pointer {
+    value: Address,
+    is_certain: bool,
+    /// How it is known, in words: `the variable d of frame 5`.
+    known_by: Option<String>,
+    loaded_from: Option<Address>,
+    place: Place,
+}
+
+/// What every part needs.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    target: Target<'a>,
+    analysis: &'a Analysis<'a>,
+    crash: &'a Crash,
+    death: Death<'a>,
+}
+
+/// Adds what the death says to the verdict: as evidence of the finding that explains it, else as a finding of its own.
+pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    let death = death::of(target, analysis, crash);
+    let reentered = reentered(target, analysis, crash, death.as_ref());
+    let is_told = reentered.is_some();
+    if let Some(finding) = reentered {
+        add(verdict, finding);
+    }
+    let Some(death) = death.filter(|_| !is_told) else {
+        return;
+    };
+    let scene = Scene {
+        target,
+        analysis,
+        crash,
+        death,
+    };
+    let pointer = scene.pointer();
+    if let Some(found) = explained::by(scene, pointer.as_ref(), &mut verdict.findings) {
+        if let Some((_, words)) = death.said {
+            found.evidence.push(words_as_evidence(words));
+        }
+        return;
+    }
+    if let Some(finding) = verdict::of(scene, pointer.as_ref(), &verdict.findings) {
+        add(verdict, finding);
+    }
+}
+
+fn add(verdict: &mut Verdict, finding: Finding) {
+    verdict.findings.push(finding);
+    verdict
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
+}
+
+impl Scene<'_> {
+    /// The pointer that the call was given, by the message if that names it, else from the call.
+    fn pointer(&self) -> Option<Pointer> {
+        let argument = self.death.call.and_then(|call| call.argument.as_ref());
+        let written = self
+            .death
+            .said
+            .and_then(|(_, words)| sayings::pointer_in(words));
+        // jemalloc names the page.
+        let is_exact = self.death.allocator != "jemalloc";
+        let (value, is_certain) =
+            match (written.filter(|_| is_exact || argument.is_none()), argument) {
+                (Some(written), _) => (self.block_of(written), is_exact),
+                (None, Some(argument)) => (argument.value, argument.certain),
+                (None, None) if self.death.allocator == "musl" => {
+                    (musl::pointer(self.target, self.crash)?, false)
+                }
+                (None, None) => (
+                    self.looked_up()
+                        .or_else(|| kept::block(*self))
+                        .or_else(|| kept::of_other_arena(*self))?,
+                    false,
+                ),
+            };
+        let argument = argument.filter(|argument| argument.value == value);
+        Some(Pointer {
+            value,
+            is_certain,
+            known_by: argument.and_then(|argument| known_by(argument, written.is_some())),
+            loaded_from: argument.and_then(|argument| argument.loaded_from),
+            place: Place::of(self.target, self.analysis, self.death.heap, value),
+        })
+    }
+
+    /// The pointer that the walker saw the allocator look up in vain when it died of a fault.
+    fn looked_up(&self) -> Option<Address> {
+        let heap = self.analysis.heaps.get(self.death.heap?)?;
+        heap.anomalies
+            .iter()
+            .find_map(|anomaly| match anomaly.kind {
+                AnomalyKind::FatalFree { found, .. } => Some(found),
+                _ => None,
+            })
+    }
+
+    /// glibc's messages name the block in some releases, its header in others.
+    fn block_of(&self, written: Address) -> Address {
+        let starts_block = |at: &Address| {
+            let heap = self
+                .death
+                .heap
+                .and_then(|index| self.analysis.heaps.get(index));
+            heap.and_then(|heap| heap.map.block_at(*at))
+                .is_some_and(|(_, offset)| offset == 0)
+        };
+        let behind = written.checked_add(HEADER_BYTES).filter(starts_block);
+        match behind.filter(|_| self.death.allocator == "ptmalloc" && !starts_block(&written)) {
+            Some(behind) => behind,
+            None => written,
+        }
+    }
+
+    /// A finding of this death, with the parts that all have.
+    fn finding(
+        &self,
+        kind: FindingKind,
+        at: Option<Address>,
+        place: Option<&Place>,
+        message: String,
+    ) -> Finding {
+        let block = match place {
+            Some(Place::Block { heap, block, .. }) if Some(*heap) == self.death.heap => {
+                Some(*block)
+            }
+            _ => None,
+        };
+        let heap = self
+            .death
+            .heap
+            .and_then(|index| Some((index, self.analysis.heaps.get(index)?)));
+        let mut finding = match heap {
+            Some((index, heap)) => {
+                let at = at.unwrap_or_default();
+                let anomaly = Anomaly {
+                    kind: AnomalyKind::Metadata {
+                        of: at,
+                        at,
+                        what: "a refused call",
+                        expected: String::new(),
+                        found: String::new(),
+                        counts_only: false,
+                    },
+                    transient: None,
+                    lost_blocks: 0,
+                    related: Vec::new(),
+                };
+                let subject = Subject {
+                    target: self.target,
+                    index,
+                    heap,
+                    anomaly: &anomaly,
+                };
+                wording::finding(subject, kind, at, block, message)
+            }
+            None => without_heap(self.death.allocator, kind, message),
+        };
+        finding.at = at;
+        finding.confidence = Confidence::Likely;
+        finding
+    }
+}
+
+/// A finding about an allocator that is not walked.
+fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> Finding {
+    Finding {
+        kind,
+        confidence: Confidence::Likely,
+        transient: false,
+        heap: None,
+        allocator,
+        at: None,
+        block: None,
+        message,
+        evidence: Vec::new(),
+        locations: Vec::new(),
+        lost_blocks: 0,
+        alike: 0,
+        culprit: None,
+        overwriter: None,
+        stacks: None,
+        next_steps: Vec::new(),
+        fingerprint: fingerprint::v1_without_block(allocator, kind),
+    }
+}
+
+fn known_by(argument: &Argument, is_written: bool) -> Option<String> {
+    match &argument.source {
+        Source::Variable { name, frame } => Some(format!("{name} of frame {frame}")),
+        Source::Register { name, frame } if !is_written => Some(format!("{name} in frame {frame}")),
+        _ => None,
+    }
+}
+
+fn words_as_evidence(said: &LastWords) -> Evidence {
+    let bytes = u32::try_from(said.text.len()).unwrap_or(MAX_DUMP_BYTES);
+    Evidence {
+        at: said.address,
+        bytes: bytes.clamp(1, MAX_DUMP_BYTES),
+        what: format!("{}'s last message", said.speaker.name()),
+        expected: "none".into(),
+        found: said.text.clone(),
+    }
+}
+
+/// malloc was entered again by the handler of a signal that had interrupted it.
+fn reentered(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    death: Option<&Death<'_>>,
+) -> Option<Finding> {
+    let (index, heap, (outer, inner)) =
+        analysis
+            .heaps
+            .iter()
+            .enumerate()
+            .find_map(|(index, heap)| {
+                let module = target
+                    .modules
+                    .get(usize::try_from(heap.identity.module.0).ok()?)?;
+                Some((index, heap, death::reentry(target, module, crash.thread)?))
+            })?;
+    let died = death.filter(|death| death.heap == Some(index));
+    let frames = target.threads.frames(crash.thread);
+    let at = heap.identity.located.first()?.at;
+    let message = format!(
+        "malloc was re-entered from a signal handler: the signal interrupted it in frame {outer}, and the handler called it again, frame {inner}{}",
+        match died {
+            Some(_) => "; the process died in it",
+            None => "",
+        }
+    );
+    let scene = Scene {
+        target,
+        analysis,
+        crash,
+        death: Death {
+            heap: Some(index),
+            allocator: heap.identity.name,
+            said: None,
+            call: None,
+            caller: None,
+            is_fault: false,
+        },
+    };
+    let mut finding = scene.finding(FindingKind::CorruptMetadata, Some(at), None, message);
+    finding.confidence = match died {
+        Some(_) => Confidence::Likely,
+        None => Confidence::Suspected,
+    };
+    let interrupted = frames.get(outer)?;
+    let trampoline = frames.get(outer.checked_sub(1)?)?;
+    // Where the kernel keeps the registers of what it interrupted.
+    let saved = (0..MAX_SAVED_WORDS).find_map(|index| {
+        let at = trampoline.sp.checked_add(index * 8)?;
+        (target.memory.read_u64(at).ok()? == interrupted.pc.get()).then_some(at)
+    });
+    finding.evidence = vec![Evidence {
+        at: saved.unwrap_or(trampoline.sp),
+        bytes: 8,
+        what: "what the kernel saved when the signal came".into(),
+        expected: "a program counter outside of malloc".into(),
+        found: format!("{} in malloc", interrupted.pc),
+    }];
+    if let Some((_, words)) = died.and_then(|death| death.said) {
+        finding.evidence.push(words_as_evidence(words));
+    }
+    finding.next_steps = vec![
+        "look at the handler's frames: malloc, free and what uses them (printf, new, std::string) may not be called in a signal handler"
+            .into(),
+        "let the handler set a flag or write to a pipe, and do the work outside of it".into(),
+    ];
+    Some(finding)
+}
+
+/// Whether a finding says more than a note.
+fn is_alarm(finding: &Finding) -> bool {
+    finding.severity() != Severity::Note
+}

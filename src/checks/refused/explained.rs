@@ -1,0 +1,151 @@
+//! Whether a finding of the walkers explains this death: because it is about the block that was given or the headers around it, or
+//! about a list of the kind that the message names. That it is the only one there proves nothing.
+
+use std::ops::Range;
+
+use heaps::map::{Block, BlockState};
+use heaps::target::Address;
+
+use super::place::Place;
+use super::sayings::{About, Saying};
+use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
+use crate::checks::finding::{Finding, FindingKind};
+
+/// The finding that explains it.
+pub fn by<'f>(
+    scene: Scene<'_>,
+    pointer: Option<&Pointer>,
+    findings: &'f mut [Finding],
+) -> Option<&'f mut Finding> {
+    let is_candidate = |finding: &Finding| is_alarm(finding) && finding.heap == scene.death.heap;
+    let best = findings
+        .iter()
+        .enumerate()
+        .filter(|(_, finding)| is_candidate(finding))
+        .filter_map(|(index, finding)| Some((rank(scene, pointer, finding)?, index)))
+        .min_by_key(|found| *found)?;
+    findings.get_mut(best.1)
+}
+
+/// How well it explains the death; less is better. `None`: not at all.
+fn rank(scene: Scene<'_>, pointer: Option<&Pointer>, finding: &Finding) -> Option<u32> {
+    let saying = scene.death.said.map(|(saying, _)| saying);
+    match pointer {
+        Some(pointer) => of_pointer(scene, pointer, saying, finding),
+        None => of_saying(saying, finding).or_else(|| of_registers(scene, saying, finding)),
+    }
+}
+
+fn of_pointer(
+    scene: Scene<'_>,
+    pointer: &Pointer,
+    saying: Option<&Saying>,
+    finding: &Finding,
+) -> Option<u32> {
+    use FindingKind::{CyclicFreeList, DoubleFree, InvalidFreeEntry, MisalignedFreeEntry};
+    let is_at = finding.at == Some(pointer.value);
+    let is_entry = matches!(finding.kind, InvalidFreeEntry | MisalignedFreeEntry);
+    match pointer.place {
+        Place::Block {
+            block,
+            offset: 0,
+            state,
+            ..
+        } => {
+            let is_of_block = is_at || finding.block.is_some_and(|view| view.block.id == block.id);
+            let is_twice = matches!(finding.kind, DoubleFree | CyclicFreeList);
+            match state {
+                BlockState::InUse => of_block(scene, block, is_of_block, finding).or_else(|| {
+                    of_saying(saying.filter(|saying| !is_about_pointer(saying)), finding)
+                }),
+                _ if is_twice && is_of_block => Some(0),
+                // Freed again while its words were written over.
+                _ => (is_of_block
+                    && !is_entry
+                    && saying.is_some_and(|saying| !is_about_pointer(saying)))
+                .then_some(1),
+            }
+        }
+        _ => (is_at && is_entry).then_some(0),
+    }
+}
+
+fn is_about_pointer(saying: &Saying) -> bool {
+    matches!(saying.about, About::Pointer(_))
+}
+
+/// A block in use that was given: the damage is in its header or the next one's, or in a free neighbour that it was to be joined
+/// with.
+fn of_block(scene: Scene<'_>, block: Block, is_of_block: bool, finding: &Finding) -> Option<u32> {
+    let is_culprit = (finding.culprit.as_ref()).is_some_and(|culprit| culprit.block.id == block.id);
+    if is_of_block || is_culprit {
+        return Some(0);
+    }
+    let has_evidence =
+        |range: &Range<Address>| finding.evidence.iter().any(|word| range.contains(&word.at));
+    let end = block.address.saturating_add(block.bytes);
+    let own = block.address.checked_sub(HEADER_BYTES)?..end.saturating_add(HEADER_BYTES);
+    if has_evidence(&own) {
+        return Some(1);
+    }
+    let heap = scene
+        .death
+        .heap
+        .and_then(|index| scene.analysis.heaps.get(index))?;
+    let before = heap
+        .map
+        .block_before(block)
+        .map_or(own.start, |before| before.address);
+    let behind = heap.map.block_at(end.saturating_add(HEADER_BYTES));
+    let behind = behind.map_or(own.end, |(behind, _)| {
+        behind
+            .address
+            .saturating_add(behind.bytes)
+            .saturating_add(HEADER_BYTES)
+    });
+    has_evidence(&(before.checked_sub(HEADER_BYTES).unwrap_or(before)..behind)).then_some(2)
+}
+
+/// By the kind of list that the message names.
+fn of_saying(saying: Option<&Saying>, finding: &Finding) -> Option<u32> {
+    let saying = saying?;
+    let kind = saying
+        .causes
+        .iter()
+        .position(|kind| *kind == finding.kind)?;
+    let kind = u32::try_from(kind).ok()?.saturating_add(4);
+    let mut holders = finding
+        .locations
+        .iter()
+        .map(|place| place.list.holder)
+        .peekable();
+    match saying.about {
+        About::List(named) if holders.peek().is_some() => {
+            holders.any(|holder| holder == named).then_some(kind)
+        }
+        _ => Some(kind),
+    }
+}
+
+/// By what the allocator had in its registers when it died of a fault: the damaged word, or the block that it stands in.
+fn of_registers(scene: Scene<'_>, saying: Option<&Saying>, finding: &Finding) -> Option<u32> {
+    if saying.is_some() || !scene.death.is_fault {
+        return None;
+    }
+    let frames = scene.target.threads.frames(scene.crash.thread);
+    let registers = &frames.get(scene.crash.frame)?.registers;
+    let is_near = |at: Address| {
+        registers.iter().any(|(_, value)| {
+            let distance = at.get().abs_diff(value);
+            distance <= HEADER_BYTES * 2
+        })
+    };
+    let block = finding.block.map(|view| view.block.address);
+    let near = finding
+        .evidence
+        .iter()
+        .map(|word| word.at)
+        .chain(finding.at)
+        .chain(block);
+    near.into_iter().any(is_near).then_some(8)
+}

@@ -1,0 +1,330 @@
+//! What the place of a pointer makes of it: the kind of mistake, in words.
+
+use heaps::map::{Block, BlockState, Owner};
+use heaps::target::{Address, MemoryExt, ModuleId};
+
+use super::place::{Part, Place};
+use super::sayings::{About, Saying, Seen};
+use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene};
+use crate::checks::double_free;
+use crate::checks::finding::FindingKind;
+
+/// Largest number that is taken for the count of an array's elements.
+const MAX_COUNT: u64 = 1 << 20;
+
+/// What the place of a pointer makes of it.
+pub struct Told {
+    /// What it is.
+    pub kind: FindingKind,
+    /// What the pointer is, after "free was called with X, ".
+    pub is: String,
+    /// Nothing else fits, if the pointer is certain.
+    pub is_clear: bool,
+    /// What to do.
+    pub next: Vec<String>,
+}
+
+/// What the place of a pointer makes of it; `None` for a block in use, which is no wrong pointer.
+pub fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
+    use FindingKind::InvalidFreeEntry;
+    let saying = scene.death.said.map(|(saying, _)| saying);
+    let foreign = |is: String, next: &str| Told {
+        kind: InvalidFreeEntry,
+        is,
+        is_clear: true,
+        next: vec![next.to_owned()],
+    };
+    let at = pointer.value;
+    Some(match &pointer.place {
+        Place::Block { heap, block, state, offset } if Some(*heap) == scene.death.heap => {
+            return in_block(scene, pointer, *block, *state, *offset, saying);
+        }
+        Place::Block { heap, block, .. } => {
+            let other = scene.analysis.heaps.get(*heap).map_or("another allocator", |heap| heap.identity.name);
+            foreign(
+                format!("which is in the block {} of {} bytes of {other}", block.address, block.bytes),
+                "give it back by the functions of the library that allocated it",
+            )
+        }
+        Place::Top { .. } => Told {
+            kind: FindingKind::DoubleFree,
+            is: "which is part of the unused rest of the heap: what it was a block of was freed before".to_owned(),
+            is_clear: saying.is_some_and(|saying| saying.about == About::Pointer(Seen::Top)),
+            next: double_free::next_steps(0),
+        },
+        Place::Own { .. } => foreign("which is the allocator's own memory".to_owned(), "find out who made this pointer"),
+        Place::Stack { thread, is_crashing, frame, is_below } => foreign(
+            stack_words(*thread, *is_crashing, *frame, *is_below),
+            "memory of a function's own (arrays, alloca, variable-length arrays) goes by itself: do not free it",
+        ),
+        Place::Arguments { number } => foreign(
+            match number {
+                Some(number) => format!("which is the program's argument argv[{number}]"),
+                None => "which is among the strings of the program's arguments and environment".to_owned(),
+            },
+            "copy it (strdup) where its owner frees it",
+        ),
+        Place::Module { id, part, symbol } => foreign(
+            module_words(scene, *id, *part, symbol.as_ref()),
+            "a literal or a variable with static storage is nobody's to free: copy it (strdup) where its owner frees it",
+        ),
+        Place::Mapping if scene.death.heap.is_none() => return unwalked(scene, at),
+        Place::Mapping => foreign(
+            "which is mapped memory of no heap".to_owned(),
+            "find out who mapped it: what mmap gave goes back by munmap",
+        ),
+        Place::Small => foreign(
+            match at.get() {
+                0..=0xffff => format!("which is no address but the number {}", at.get()),
+                _ => "which is no address".to_owned(),
+            },
+            "look for a variable that was never set, or a member of an object at a null pointer",
+        ),
+        Place::NonCanonical => foreign(no_address(at), "find out what was written over this pointer"),
+        Place::Unmapped => unmapped(scene, at),
+    })
+}
+
+/// A pointer to mapped memory, where the allocator's blocks are not known. musl marks the header of a block that is freed: an
+/// index of all ones, and no distance to its group (mallocng/free.c).
+fn unwalked(scene: Scene<'_>, at: Address) -> Option<Told> {
+    if scene.death.allocator != "musl" {
+        return None;
+    }
+    let is_misaligned = !at.is_aligned(HEADER_BYTES);
+    let header: [u8; 3] = scene.target.memory.read_bytes(at.checked_sub(3)?).ok()?;
+    let (kind, is, next) = match (is_misaligned, header) {
+        (true, _) => (
+            FindingKind::MisalignedFreeEntry,
+            "which is not aligned as blocks are".to_owned(),
+            vec![
+                "look for a pointer to a member, or one that was advanced, that is passed to free"
+                    .to_owned(),
+            ],
+        ),
+        (false, [0xff, 0, 0]) => (
+            FindingKind::DoubleFree,
+            "whose header is marked as that of a block that is free already".to_owned(),
+            double_free::next_steps(0),
+        ),
+        _ => return None,
+    };
+    Some(Told {
+        kind,
+        is,
+        is_clear: false,
+        next,
+    })
+}
+
+/// A pointer to where nothing is mapped. glibc gives a large block back to the system when it is freed, and its pointers
+/// stand behind a page's first header.
+fn unmapped(scene: Scene<'_>, at: Address) -> Told {
+    let page = scene.target.memory.abi().page_bytes.max(1);
+    // Among the mappings that the system placed: below the highest of the libraries, and not far from it.
+    const NEAR: u64 = 1 << 36;
+    let libraries = scene
+        .target
+        .modules
+        .iter()
+        .filter(|module| !module.is_executable);
+    let is_near = libraries
+        .map(|module| module.range.start.get())
+        .max()
+        .is_some_and(|top| at.get() < top && top - at.get() < NEAR);
+    let was_large =
+        scene.death.allocator == "ptmalloc" && at.get() % page == HEADER_BYTES && is_near;
+    if was_large {
+        return Told {
+            kind: FindingKind::DoubleFree,
+            is: "where nothing is mapped: as its place in the page shows, it was a large block with a mapping of its own, which \
+                 went back to the system when it was freed"
+                .to_owned(),
+            is_clear: false,
+            next: double_free::next_steps(0),
+        };
+    }
+    Told {
+        kind: FindingKind::InvalidFreeEntry,
+        is: "where nothing is mapped".to_owned(),
+        is_clear: true,
+        next: vec![
+            "look for a variable that was never set, or an object that was freed or written over"
+                .to_owned(),
+        ],
+    }
+}
+
+fn no_address(at: Address) -> String {
+    let bytes = at.get().to_le_bytes();
+    let letters = bytes
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic() || **byte == b' ')
+        .count();
+    match letters {
+        7.. => format!(
+            "which is no address but text, \"{}\"",
+            bytes
+                .iter()
+                .map(|byte| char::from(*byte))
+                .filter(|letter| !letter.is_control() && letter.is_ascii())
+                .collect::<String>()
+        ),
+        _ if bytes.windows(2).all(|pair| pair.first() == pair.last()) => {
+            "which is no address but one byte, repeated".to_owned()
+        }
+        _ => "which is no address".to_owned(),
+    }
+}
+
+fn stack_words(
+    thread: u32,
+    is_crashing: bool,
+    frame: Option<(usize, u64)>,
+    is_below: bool,
+) -> String {
+    let whose = match is_crashing {
+        true => String::new(),
+        false => format!(" of thread {thread}"),
+    };
+    match frame {
+        Some((number, above)) => format!(
+            "which is on the stack{whose}: a variable of frame {number}, {above} bytes above its stack pointer"
+        ),
+        None if is_below => {
+            format!("which is on the stack{whose}, where functions were that have returned")
+        }
+        None => format!("which is on the stack{whose}"),
+    }
+}
+
+fn module_words(
+    scene: Scene<'_>,
+    id: ModuleId,
+    part: Part,
+    symbol: Option<&(String, u64)>,
+) -> String {
+    let module = usize::try_from(id.0)
+        .ok()
+        .and_then(|index| scene.target.modules.get(index));
+    let name = module.map_or("a module", |module| module.name.as_str());
+    match (symbol, part) {
+        (Some((symbol, 0)), _) => format!("which is the variable {symbol} of {name}"),
+        (Some((symbol, offset)), _) => {
+            format!("which is {offset} bytes into the variable {symbol} of {name}")
+        }
+        (None, Part::Code) => format!("which is code of {name}"),
+        (None, Part::Variables) => format!("which is among the variables of {name}"),
+        (None, Part::Constants) => format!("which is among the literals and constants of {name}"),
+    }
+}
+
+fn in_block(
+    scene: Scene<'_>,
+    pointer: &Pointer,
+    block: Block,
+    state: BlockState,
+    offset: u64,
+    saying: Option<&Saying>,
+) -> Option<Told> {
+    let seen = saying.and_then(|saying| match saying.about {
+        About::Pointer(seen) => Some(seen),
+        _ => None,
+    });
+    let whole = format!("the block {} of {} bytes", block.address, block.bytes);
+    match (offset, state) {
+        (0, BlockState::InUse) => None,
+        // It is free because this very call had put it into a list when it died of another word.
+        (0, _) if scene.death.is_fault && scene.looked_up() != Some(pointer.value) => None,
+        (0, _) => Some(Told {
+            kind: FindingKind::DoubleFree,
+            is: format!("{whole}, which is free already"),
+            is_clear: true,
+            next: double_free::next_steps(block.bytes),
+        }),
+        // Its span or extent is free as a whole: what began there went back to the free pages.
+        (_, BlockState::Free | BlockState::Lost) if is_free_whole(scene, block) => Some(Told {
+            kind: FindingKind::DoubleFree,
+            is: format!(
+                "which is part of the free pages at {whole}: the block there was freed before"
+            ),
+            is_clear: false,
+            next: double_free::next_steps(0),
+        }),
+        // It may be what a free block has been joined with.
+        (_, BlockState::Free | BlockState::Lost)
+            if pointer.value.is_aligned(HEADER_BYTES)
+                && matches!(seen, Some(Seen::Free | Seen::Top)) =>
+        {
+            Some(Told {
+                kind: FindingKind::DoubleFree,
+                is: format!(
+                    "which is part of {whole}, free as a whole: the block that began there was freed before"
+                ),
+                is_clear: false,
+                next: double_free::next_steps(0),
+            })
+        }
+        _ => {
+            let (hint, next) = inner(scene, pointer.value, block, offset);
+            Some(Told {
+                kind: FindingKind::MisalignedFreeEntry,
+                is: format!("{offset} bytes into {whole}{hint}"),
+                is_clear: true,
+                next,
+            })
+        }
+    }
+}
+
+/// Whether the memory that a block is cut from is free as a whole, where an allocator has such.
+fn is_free_whole(scene: Scene<'_>, block: Block) -> bool {
+    let heap = scene
+        .death
+        .heap
+        .and_then(|index| scene.analysis.heaps.get(index));
+    let extent = heap.and_then(|heap| heap.map.extent(block.id.extent));
+    extent.is_some_and(|extent| extent.owner != Owner::InUse)
+}
+
+/// How a pointer came to be inside of a block, where that shows.
+fn inner(scene: Scene<'_>, at: Address, block: Block, offset: u64) -> (String, Vec<String>) {
+    let memory = scene.target.memory;
+    let before = at
+        .checked_sub(SIZE_BYTES)
+        .and_then(|word| memory.read_u64(word).ok());
+    let first = memory.read_u64(at).ok().map(Address::new);
+    let is_table = first.is_some_and(|table| {
+        let modules = scene.target.modules.iter();
+        let mut data = modules
+            .flat_map(|module| &module.segments)
+            .filter(|segment| !segment.executable);
+        let code = memory.read_u64(table).ok().map(Address::new);
+        let is_code = |code: Address| {
+            scene
+                .target
+                .modules
+                .iter()
+                .any(|module| module.has_code_at(code))
+        };
+        data.any(|segment| segment.range.contains(&table)) && code.is_some_and(is_code)
+    });
+    let count = before.filter(|count| offset == SIZE_BYTES && (1..=MAX_COUNT).contains(count));
+    let is_by_hand = at.is_aligned(64) && !block.address.is_aligned(64);
+    if is_table && offset.is_multiple_of(SIZE_BYTES) {
+        let hint = "; an object with virtual functions is there: the part of another one that comes from a second base".to_owned();
+        let next = "give that base a virtual destructor, or delete the object by the type that it was made as";
+        return (hint, vec![next.to_owned()]);
+    }
+    if let Some(count) = count {
+        let hint = format!(
+            "; the word before it is {count}, as new[] keeps the number of elements there: freed by delete or free, not by delete[]"
+        );
+        return (hint, vec!["free what new[] gave by delete[]".to_owned()]);
+    }
+    let next = match is_by_hand {
+        true => "look for a pointer that was aligned by hand: free what malloc gave, not what was made of it".to_owned(),
+        false => format!("look for a pointer to a member, or one that was advanced by {offset}, that is passed to free"),
+    };
+    (String::new(), vec![next])
+}

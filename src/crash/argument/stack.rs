@@ -1,0 +1,579 @@
+//! The frames around a call of the allocator, with their code.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use heaps::target::{Address, Frame, FrameTrust, MemoryExt};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
+
+use super::Entry;
+use super::code::Function;
+use super::entry::{Callee, Names};
+use super::expression::{Expression, Stores, Words, Worked};
+use super::facts::{Effects, Fact, Facts, Origin, RDI, RSP, VOLATILE};
+use super::trace::{Place, Surroundings, back, entry_facts};
+use crate::crash::instruction::DWARF_NUMBERS;
+use crate::session::Session;
+
+/// Frames from the innermost one that may be the allocator's.
+const MAX_FRAMES: usize = 64;
+/// Frames of the allocator whose code is gone back through.
+const MAX_INNER: usize = 6;
+/// Functions that a value is followed through, from its use outwards.
+const MAX_DEPTH: usize = 4;
+/// Parts of a function that lie apart.
+const MAX_PARTS: usize = 4;
+/// Registers that a called function gives back as they were, by the processor's numbers: rbx, rbp, r12 to r15.
+const SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
+
+/// A value and how it was come by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value {
+    pub worked: Worked,
+    /// No other value is possible, as far as the code tells.
+    pub certain: bool,
+}
+
+/// Where the allocator was entered.
+#[derive(Clone)]
+pub(super) struct Entered {
+    /// The function that was called.
+    pub entry: Entry,
+    /// Index of the frame that called it.
+    pub caller: usize,
+    /// How.
+    pub way: Way,
+}
+
+/// How the allocator was entered.
+#[derive(Clone)]
+pub(super) enum Way {
+    /// By a call in the caller.
+    Call,
+    /// By jumps: the caller called the first of these functions, each left for the next, the last for the allocator.
+    Jumps(Vec<u64>),
+    /// Not known: the allocator's own frame is all there is.
+    Unknown,
+}
+
+/// The stack of a thread that died.
+pub(super) struct Stack<'s> {
+    session: &'s Session,
+    names: Names<'s>,
+    frames: &'s [Frame],
+    /// The frame that everything begins with.
+    from: usize,
+    thread_pointer: Option<u64>,
+    stack_end: u64,
+    /// What functions change, as far as was asked.
+    changes: RefCell<HashMap<u64, Option<u16>>>,
+}
+
+/// A place in a function that control left outwards from, with what is known there.
+struct Site {
+    function: Function,
+    index: usize,
+    facts: Facts,
+}
+
+impl<'s> Stack<'s> {
+    pub fn new(session: &'s Session, thread: usize, from: usize) -> Option<Self> {
+        let frames = session.threads().frames(thread);
+        let state = session.threads().list().get(thread)?;
+        let sp = frames.get(from)?.sp;
+        Some(Self {
+            session,
+            names: Names { session },
+            frames,
+            from,
+            thread_pointer: state.thread_pointer.map(Address::get),
+            stack_end: session.memory().region_at(sp)?.range.end.get(),
+            changes: RefCell::default(),
+        })
+    }
+
+    /// The innermost call of the allocator that is under way.
+    pub fn entered(&self) -> Option<Entered> {
+        let last = self.frames.len().min(self.from.checked_add(MAX_FRAMES)?);
+        let inner = (self.from + 1..last)
+            .take_while(|index| self.is_by_rules(*index))
+            .find_map(|index| self.entered_from(index))?;
+        // An entry that only passes its argument on to another one is the allocator's own.
+        let mut outer = inner.clone();
+        while let Some(next) = self.passed_on(&outer, last) {
+            outer = next;
+        }
+        Some(outer)
+    }
+
+    /// Whether `abort` was called from inside of the call.
+    pub fn aborts_before(&self, caller: usize) -> bool {
+        let names = self.session.debug_info();
+        self.frames
+            .get(self.from..caller)
+            .unwrap_or_default()
+            .iter()
+            .any(|frame| {
+                let name = frame
+                    .module
+                    .and_then(|module| names.function_at(module, frame.lookup));
+                name.is_some_and(|found| matches!(found.name.as_str(), "abort" | "__GI_abort"))
+            })
+    }
+
+    fn passed_on(&self, inner: &Entered, last: usize) -> Option<Entered> {
+        let start = self.frames.get(inner.caller)?.function?.0.get();
+        let is_entry = |at: u64| {
+            let name = self.names.starting_at(at);
+            name.as_deref().and_then(Entry::of_name)
+        };
+        let entry = is_entry(start)?;
+        let caller = inner.caller.checked_add(1)?;
+        if caller >= last || !self.is_by_rules(caller) {
+            return None;
+        }
+        let outer = self.entered_from(caller).unwrap_or(Entered {
+            entry,
+            caller,
+            way: Way::Unknown,
+        });
+        let (one, other) = (self.given(inner), self.given(&outer));
+        match (one, other) {
+            (Some(one), Some(other)) if one.worked.value != other.worked.value => None,
+            _ => Some(outer),
+        }
+    }
+
+    fn is_by_rules(&self, index: usize) -> bool {
+        self.frames
+            .get(index)
+            .is_some_and(|frame| frame.trust == FrameTrust::Cfi && !frame.interrupted)
+    }
+
+    /// Whether the call that a frame is in leads to the allocator.
+    fn entered_from(&self, caller: usize) -> Option<Entered> {
+        let inner = self.frames.get(caller.checked_sub(1)?)?;
+        let callee = self.callee(caller);
+        if let Some(Callee {
+            entry: Some(entry), ..
+        }) = callee
+        {
+            return Some(Entered {
+                entry,
+                caller,
+                way: Way::Call,
+            });
+        }
+        let inner_start = inner.function.map(|(start, _)| start.get());
+        if let Some(callee) = callee
+            && inner_start != Some(callee.address)
+            && let Some((jumps, entry)) = self.jumps(callee.address, MAX_DEPTH)
+        {
+            return Some(Entered {
+                entry,
+                caller,
+                way: Way::Jumps(jumps),
+            });
+        }
+        let name = self.names.starting_at(inner_start?);
+        let entry = name.as_deref().and_then(Entry::of_name)?;
+        Some(Entered {
+            entry,
+            caller,
+            way: Way::Unknown,
+        })
+    }
+
+    /// What the call that a frame is in calls.
+    fn callee(&self, index: usize) -> Option<Callee> {
+        let function = self.part(index)?;
+        let back = self.frames.get(index)?.pc.get();
+        let call = function.call_before(back)?;
+        let instruction = function.get(call)?;
+        self.names.of_branch(instruction).or_else(|| {
+            let target =
+                super::definition::operand(instruction, 0, &Arc::default(), self.thread_pointer)?;
+            let place = Place {
+                index: call,
+                facts: self.unwound(index)?,
+                stores: Default::default(),
+                goal: Some(target),
+            };
+            let live = self.frames.get(index)?.sp.get();
+            let found = self.walk(&function, place, live).value()?;
+            self.names.at(found.value).filter(|_| !found.unsure)
+        })
+    }
+
+    fn walk(&self, function: &Function, place: Place, live_stack: u64) -> super::trace::Found {
+        let changed = |call: &Instruction| self.changed(call);
+        back(function, place, &self.around(live_stack, &changed))
+    }
+
+    fn around<'a>(
+        &'a self,
+        live_stack: u64,
+        changed: &'a dyn Fn(&Instruction) -> Option<u16>,
+    ) -> Surroundings<'a> {
+        Surroundings {
+            words: Words {
+                memory: self.session.memory(),
+                live_stack,
+                stack_end: self.stack_end,
+            },
+            thread_pointer: self.thread_pointer,
+            changed,
+        }
+    }
+
+    /// The registers that a call changes; `None` if it never returns. A compiler keeps values in registers that a function of the
+    /// same file does not change, though it may.
+    fn changed(&self, call: &Instruction) -> Option<u16> {
+        if !call.is_call_near() {
+            return Some(VOLATILE);
+        }
+        self.changed_by(call.near_branch_target(), MAX_DEPTH)
+    }
+
+    fn changed_by(&self, function: u64, depth: usize) -> Option<u16> {
+        if let Some(known) = self.changes.borrow().get(&function) {
+            return *known;
+        }
+        // While it is looked at: a function that calls itself.
+        self.changes.borrow_mut().insert(function, Some(VOLATILE));
+        let found = self.look_for_changes(function, depth);
+        self.changes.borrow_mut().insert(function, found);
+        found
+    }
+
+    fn look_for_changes(&self, start: u64, depth: usize) -> Option<u16> {
+        if self.names.is_endless(start) {
+            return None;
+        }
+        let Some(depth) = depth.checked_sub(1) else {
+            return Some(VOLATILE);
+        };
+        let range = self.range_at(start).filter(|range| range.start == start);
+        let function = range.and_then(|range| Function::decode(self.session.memory(), &[range]));
+        let Some(function) = function else {
+            return Some(VOLATILE);
+        };
+        if function.is_endless() {
+            return None;
+        }
+        let mut factory = InstructionInfoFactory::new();
+        let mut changed = 0;
+        for instruction in function.instructions() {
+            let target = instruction.near_branch_target();
+            changed |= match instruction.flow_control() {
+                FlowControl::Call => self.changed_by(target, depth).unwrap_or(0),
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+                    if !function.contains(target) =>
+                {
+                    self.changed_by(target, depth).unwrap_or(0)
+                }
+                FlowControl::IndirectCall | FlowControl::IndirectBranch => VOLATILE,
+                _ => Effects::of(instruction, &mut factory, None, 0).registers & VOLATILE,
+            };
+        }
+        Some(changed)
+    }
+
+    /// The function at `start` if all it leaves for is the allocator: the functions on the way there.
+    fn jumps(&self, start: u64, depth: usize) -> Option<(Vec<u64>, Entry)> {
+        let function = self.function_at(start)?;
+        let (_, callee) = self.way_out(&function)?;
+        if let Some(entry) = callee.entry {
+            return Some((vec![start], entry));
+        }
+        let (mut rest, entry) = self.jumps(callee.address, depth.checked_sub(1)?)?;
+        rest.insert(0, start);
+        Some((rest, entry))
+    }
+
+    /// The only jump by which a function is left: its index, and where it leads.
+    fn way_out(&self, function: &Function) -> Option<(usize, Callee)> {
+        let mut out = None;
+        for (index, instruction) in function.instructions().iter().enumerate() {
+            let leaves = match instruction.flow_control() {
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                    !function.contains(instruction.near_branch_target())
+                }
+                FlowControl::IndirectBranch => function.leads_out(index),
+                _ => false,
+            };
+            if leaves {
+                if out.is_some() {
+                    return None;
+                }
+                out = Some((index, self.names.of_branch(instruction)?));
+            }
+        }
+        out
+    }
+
+    /// The pointer that the caller gave, by its code.
+    pub fn given(&self, entered: &Entered) -> Option<Value> {
+        let live = self.frames.get(entered.caller)?.sp.get();
+        let mut sites = Vec::new();
+        match &entered.way {
+            Way::Unknown => return None,
+            Way::Call => {}
+            Way::Jumps(functions) => {
+                let mut facts = self.unwound(entered.caller)?;
+                let top = facts.get(RSP)?;
+                let below = Fact {
+                    value: top.value.checked_sub(8)?,
+                    ..top
+                };
+                facts.set(RSP, Some(below));
+                for start in functions.iter().rev() {
+                    let function = self.function_at(*start)?;
+                    let (index, _) = self.way_out(&function)?;
+                    sites.push(Site {
+                        function,
+                        index,
+                        facts: facts.clone(),
+                    });
+                }
+            }
+        }
+        let mut goal = Expression::Register(RDI);
+        let mut stores = Arc::<Stores>::default();
+        let certain = true;
+        let mut next_frame = entered.caller;
+        let mut sites = sites.into_iter();
+        let mut is_known = true;
+        for _ in 0..=MAX_DEPTH * 2 {
+            let site = match sites.next() {
+                Some(site) => site,
+                None if is_known => {
+                    let site = self.site(next_frame)?;
+                    // The next one outwards must have called this function, not one that jumped here.
+                    let outer = next_frame.checked_add(1)?;
+                    is_known = self.is_by_rules(outer)
+                        && self
+                            .callee(outer)
+                            .is_some_and(|callee| callee.address == site.function.start);
+                    next_frame = outer;
+                    site
+                }
+                None => return None,
+            };
+            let place = Place {
+                index: site.index,
+                facts: site.facts,
+                stores,
+                goal: Some(goal),
+            };
+            let found = self.walk(&site.function, place, live);
+            if !found.values.is_empty() {
+                let worked = found.value()?;
+                // Some ways came to the start, where the value is the caller's business.
+                if !found.entries.is_empty() {
+                    return None;
+                }
+                let certain = certain && !worked.unsure;
+                return Some(Value { worked, certain });
+            }
+            let first = found.entries.first().filter(|_| !found.lost)?;
+            if found.entries.iter().any(|entry| entry.goal != first.goal) {
+                return None;
+            }
+            goal = first.goal.clone()?;
+            let mut all = Stores::default();
+            for entry in &found.entries {
+                all.join(&entry.stores);
+            }
+            stores = all.into();
+        }
+        None
+    }
+
+    /// The pointer that the allocator was entered with, by its own code from where it died, and whether its outermost frame is
+    /// that of the function which was called.
+    pub fn received(&self, entered: &Entered) -> Option<(Value, bool)> {
+        let outermost = entered.caller.checked_sub(1)?;
+        let first = self.from.max(entered.caller.saturating_sub(MAX_INNER));
+        let mut carried: Vec<(u8, Fact, bool)> = Vec::new();
+        let mut start = 0;
+        for index in first..=outermost {
+            let Some(mut site) = (match index == self.from {
+                true => self.died(index),
+                false => self.site(index),
+            }) else {
+                carried.clear();
+                continue;
+            };
+            let mut sure = true;
+            if index != first
+                && self
+                    .callee(index)
+                    .is_some_and(|callee| callee.address == start)
+            {
+                for (register, fact, known) in &carried {
+                    site.facts.set(*register, Some(*fact));
+                    sure &= known;
+                }
+            }
+            start = site.function.start;
+            let changed = |call: &Instruction| self.changed(call);
+            let around = self.around(self.frames.get(index)?.sp.get(), &changed);
+            let place = Place {
+                index: site.index,
+                facts: site.facts,
+                stores: Default::default(),
+                goal: None,
+            };
+            carried = entry_facts(&site.function, place, &around);
+            for (_, _, known) in &mut carried {
+                *known &= sure;
+            }
+        }
+        let (_, fact, certain) = carried
+            .into_iter()
+            .find(|(register, ..)| *register == RDI)?;
+        let name = self.names.starting_at(start);
+        let is_entry = name.as_deref().and_then(Entry::of_name).is_some();
+        let worked = Worked {
+            value: fact.value,
+            loaded_from: None,
+            origin: Some(fact.origin),
+            unsure: !certain,
+        };
+        Some((Value { worked, certain }, is_entry))
+    }
+
+    /// The call that a frame is in.
+    fn site(&self, index: usize) -> Option<Site> {
+        let function = self.function(index)?;
+        let back = self.frames.get(index)?.pc.get();
+        Some(Site {
+            index: function.call_before(back)?,
+            facts: self.unwound(index)?,
+            function,
+        })
+    }
+
+    /// The instruction that the innermost frame died at.
+    fn died(&self, index: usize) -> Option<Site> {
+        let function = self.function(index)?;
+        let frame = self.frames.get(index)?;
+        let mut facts = Facts::default();
+        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
+            let value = frame.registers.get(dwarf);
+            facts.set(
+                register,
+                value.map(|value| Fact {
+                    value,
+                    origin: Origin::Register {
+                        register,
+                        frame: index,
+                    },
+                }),
+            );
+        }
+        Some(Site {
+            index: function.at(frame.pc.get())?,
+            facts,
+            function,
+        })
+    }
+
+    /// The registers that unwinding gives for the time of a frame's call.
+    fn unwound(&self, index: usize) -> Option<Facts> {
+        let frame = self.frames.get(index)?;
+        let mut facts = Facts::default();
+        let fact = |register, value| Fact {
+            value,
+            origin: Origin::Register {
+                register,
+                frame: index,
+            },
+        };
+        for register in SAVED {
+            let dwarf = DWARF_NUMBERS.get(usize::from(register)).copied()?;
+            let value = frame.registers.get(dwarf);
+            facts.set(register, value.map(|value| fact(register, value)));
+        }
+        facts.set(RSP, Some(fact(RSP, frame.sp.get())));
+        Some(facts)
+    }
+
+    /// The function of a frame by its call-frame information alone.
+    fn part(&self, index: usize) -> Option<Function> {
+        let (start, end) = self.frames.get(index)?.function?;
+        Function::decode(self.session.memory(), &[start.get()..end.get()])
+    }
+
+    /// The function of a frame, with parts that lie apart.
+    fn function(&self, index: usize) -> Option<Function> {
+        let (start, end) = self.frames.get(index)?.function?;
+        let part = start.get()..end.get();
+        let outer = index
+            .checked_add(1)
+            .filter(|outer| self.is_by_rules(*outer));
+        let called = outer.and_then(|outer| self.callee(outer));
+        // The call leads to another part of it, which has jumps into this one.
+        if let Some(called) = called.filter(|called| !part.contains(&called.address))
+            && let Some(main) = self.range_at(called.address)
+            && main.start == called.address
+            && let Some(main_code) = Function::decode(self.session.memory(), &[main.clone()])
+            && leaves_into(&main_code, &part)
+        {
+            return self.whole(vec![main, part]);
+        }
+        self.whole(vec![part])
+    }
+
+    /// The function that begins at an address.
+    fn function_at(&self, start: u64) -> Option<Function> {
+        let range = self.range_at(start).filter(|range| range.start == start)?;
+        self.whole(vec![range])
+    }
+
+    fn range_at(&self, at: u64) -> Option<Range<u64>> {
+        let (start, end) = self.session.unwinder().function_at(Address::new(at))?;
+        Some(start.get()..end.get())
+    }
+
+    /// Decodes a function, with the parts that it jumps to and that jump back into its middle.
+    fn whole(&self, mut parts: Vec<Range<u64>>) -> Option<Function> {
+        let memory = self.session.memory();
+        let mut function = Function::decode(memory, &parts)?;
+        while parts.len() < MAX_PARTS {
+            let out = function.instructions().iter().filter(|instruction| {
+                instruction.flow_control() == FlowControl::ConditionalBranch
+                    || instruction.flow_control() == FlowControl::UnconditionalBranch
+            });
+            let another = out
+                .map(|instruction| instruction.near_branch_target())
+                .filter(|target| !function.contains(*target))
+                .find_map(|target| {
+                    let range = self.range_at(target)?;
+                    let other = Function::decode(memory, std::slice::from_ref(&range))?;
+                    let comes_back = parts.iter().any(|part| {
+                        let inside = part.start.saturating_add(1)..part.end;
+                        leaves_into(&other, &inside)
+                    });
+                    comes_back.then_some(range)
+                });
+            let Some(another) = another else { break };
+            parts.push(another);
+            function = Function::decode(memory, &parts)?;
+        }
+        Some(function)
+    }
+}
+
+/// Whether a function jumps to a place in a range.
+fn leaves_into(function: &Function, range: &Range<u64>) -> bool {
+    function.instructions().iter().any(|instruction| {
+        matches!(
+            instruction.flow_control(),
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+        ) && range.contains(&instruction.near_branch_target())
+    })
+}

@@ -1,0 +1,279 @@
+//! Going back through a function, from a place where its registers are known, to where a value comes from.
+//!
+//! ```text
+//! start ──> ... ──> definition ──> ... ──> place      facts, undone step by step <──┐
+//!   │                                                 the value asked for, in terms of registers
+//!   └── an argument: goes on in the caller
+//! ```
+//!
+//! Where a jump leads into the way, both ways are gone. All must give the same value.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use iced_x86::{Instruction, InstructionInfoFactory};
+
+use super::code::{Function, is_call};
+use super::definition;
+use super::expression::{Expression, Stores, Words, Worked};
+use super::facts::{ARGUMENTS, Effects, Fact, Facts, VOLATILE};
+
+/// Steps of all ways through one function.
+const MAX_STEPS: usize = 40_000;
+/// Ways that are open at once.
+const MAX_OPEN: usize = 256;
+
+/// What a walk goes by.
+pub(super) struct Surroundings<'a> {
+    /// The process's memory.
+    pub words: Words<'a>,
+    /// Base of the thread's own segment.
+    pub thread_pointer: Option<u64>,
+    /// The registers that a call changes, a bit each; `None` if it never returns.
+    pub changed: &'a dyn Fn(&Instruction) -> Option<u16>,
+}
+
+/// A place in a function, reached from behind.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// Index of the instruction that comes next.
+    pub index: usize,
+    /// The registers before it.
+    pub facts: Facts,
+    /// What was written from here to the end of the walk.
+    pub stores: Arc<Stores>,
+    /// The value asked for, if one is, in terms of the registers before it.
+    pub goal: Option<Expression>,
+}
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Values of the goal.
+    pub values: Vec<Worked>,
+    /// Ways that came to the function's start, with what was known there.
+    pub entries: Vec<Place>,
+    /// A way was lost, or there were too many.
+    pub lost: bool,
+}
+
+impl Found {
+    /// The value, if all ways give this one.
+    pub fn value(&self) -> Option<Worked> {
+        let first = self.values.first().filter(|_| !self.lost)?;
+        let same = self.values.iter().all(|other| other.value == first.value);
+        let from = self
+            .values
+            .iter()
+            .all(|other| other.loaded_from == first.loaded_from);
+        same.then_some(Worked {
+            loaded_from: first.loaded_from.filter(|_| from),
+            unsure: self.values.iter().any(|value| value.unsure),
+            ..*first
+        })
+    }
+
+    /// What a register held at the function's start, as all ways there say, and whether no way was lost.
+    pub fn at_entry(&self, register: u8) -> Option<(Fact, bool)> {
+        let first = self.entries.first()?.facts.get(register)?;
+        let told = |entry: &Place| entry.facts.get(register).map(|fact| fact.value);
+        self.entries
+            .iter()
+            .all(|entry| told(entry) == Some(first.value))
+            .then_some((first, !self.lost))
+    }
+}
+
+/// Goes back from a place.
+pub(super) fn back(function: &Function, from: Place, around: &Surroundings<'_>) -> Found {
+    let mut found = Found::default();
+    let mut factory = InstructionInfoFactory::new();
+    let mut open = vec![from];
+    let mut seen: HashSet<Place> = HashSet::new();
+    let mut steps = 0usize;
+    while let Some(mut place) = open.pop() {
+        loop {
+            steps += 1;
+            if steps > MAX_STEPS {
+                found.lost = true;
+                return found;
+            }
+            match reached(&mut place, around) {
+                Goal::Open => {}
+                Goal::Known(value) => {
+                    if !found.values.contains(&value) {
+                        found.values.push(value);
+                    }
+                    break;
+                }
+                Goal::Lost => {
+                    found.lost = true;
+                    break;
+                }
+            }
+            let jumps = function.jumps_to(place.index);
+            if (place.index == 0 || !jumps.is_empty()) && !seen.insert(place.clone()) {
+                break;
+            }
+            if place.index == 0 {
+                found.entries.push(place.clone());
+            }
+            let fall = function.falls_from(place.index).filter(|before| {
+                let call = function.get(*before).filter(|one| is_call(one));
+                call.is_none_or(|call| (around.changed)(call).is_some())
+            });
+            let mut ways = fall.into_iter().chain(jumps.iter().copied());
+            let Some(first) = ways.next() else {
+                // Nobody is known to come here: what fills the room between two blocks is dead, the start is come to from
+                // outside.
+                found.lost |= place.index != 0 && !function.is_filling(place.index);
+                break;
+            };
+            for way in ways {
+                if open.len() >= MAX_OPEN {
+                    found.lost = true;
+                    break;
+                }
+                match step(function, &place, way, around, &mut factory) {
+                    Step::To(next) => open.push(next),
+                    Step::Impossible => {}
+                    Step::Lost => found.lost = true,
+                }
+            }
+            match step(function, &place, first, around, &mut factory) {
+                Step::To(next) => place = next,
+                Step::Impossible => break,
+                Step::Lost => {
+                    found.lost = true;
+                    break;
+                }
+            }
+        }
+    }
+    found
+}
+
+enum Goal {
+    Open,
+    Known(Worked),
+    Lost,
+}
+
+/// Whether the goal can be worked out here.
+fn reached(place: &mut Place, around: &Surroundings<'_>) -> Goal {
+    let Some(goal) = &place.goal else {
+        return Goal::Open;
+    };
+    if !goal.is_known(&place.facts) {
+        return Goal::Open;
+    }
+    match goal.work_out(&place.facts, &around.words) {
+        Some(value) => Goal::Known(value),
+        None => Goal::Lost,
+    }
+}
+
+enum Step {
+    To(Place),
+    /// Control cannot have come this way.
+    Impossible,
+    Lost,
+}
+
+/// Goes back over the instruction at `way`.
+fn step(
+    function: &Function,
+    place: &Place,
+    way: usize,
+    around: &Surroundings<'_>,
+    factory: &mut InstructionInfoFactory,
+) -> Step {
+    let Some(instruction) = function.get(way) else {
+        return Step::Lost;
+    };
+    let changed = match is_call(instruction) {
+        true => (around.changed)(instruction).unwrap_or(VOLATILE),
+        false => 0,
+    };
+    let effects = Effects::of(instruction, factory, around.thread_pointer, changed);
+    let words = &around.words;
+    let Ok(facts) = place
+        .facts
+        .undo(instruction, &effects, &place.stores, words)
+    else {
+        return Step::Impossible;
+    };
+    let goal = match &place.goal {
+        None => None,
+        Some(goal) => {
+            // What is known behind the instruction, though not before it.
+            let mut lost = false;
+            let touched: Vec<u8> = (0..16)
+                .filter(|register| effects.writes(*register) && goal.names(*register))
+                .collect();
+            let made: Vec<(u8, Option<Expression>)> = touched
+                .iter()
+                .map(|&register| {
+                    let known = place.facts.get(register);
+                    let made = match known {
+                        Some(fact) => Some(Expression::Number(fact.value, Some(fact.origin))),
+                        None => definition::of(
+                            instruction,
+                            register,
+                            &place.stores,
+                            around.thread_pointer,
+                        ),
+                    };
+                    lost |= made.is_none();
+                    (register, made)
+                })
+                .collect();
+            if lost {
+                return Step::Lost;
+            }
+            let of = |register: u8| {
+                let found = made.iter().find(|(number, _)| *number == register);
+                found.and_then(|(_, made)| made.clone())
+            };
+            match goal.with(&of) {
+                Some(goal) => Some(goal),
+                None => return Step::Lost,
+            }
+        }
+    };
+    let stores = match effects.calls || !effects.stored.is_empty() {
+        false => Arc::clone(&place.stores),
+        true => {
+            let mut stores = Stores::clone(&place.stores);
+            stores.called |= effects.calls;
+            for (at, bytes) in &effects.stored {
+                // A push writes where the stack pointer is behind it; what else is written is addressed by registers that stay.
+                let at = at.as_ref().and_then(|at| at.work_out(&place.facts, words));
+                stores.add(at.map(|at| at.value), *bytes);
+            }
+            Arc::new(stores)
+        }
+    };
+    Step::To(Place {
+        index: way,
+        facts,
+        stores,
+        goal,
+    })
+}
+
+/// What the registers of the arguments held at the start of a function that was walked back through from `from`.
+pub(super) fn entry_facts(
+    function: &Function,
+    from: Place,
+    around: &Surroundings<'_>,
+) -> Vec<(u8, Fact, bool)> {
+    let found = back(function, from, around);
+    ARGUMENTS
+        .into_iter()
+        .filter_map(|register| {
+            let (fact, sure) = found.at_entry(register)?;
+            Some((register, fact, sure))
+        })
+        .collect()
+}
