@@ -26,6 +26,7 @@ mod trace;
 
 use heaps::target::{Address, InstructionSet};
 
+use self::expression::Worked;
 use self::facts::Origin;
 use self::stack::{Entered, Stack, Value, Way};
 use super::instruction::{self, DWARF_NUMBERS};
@@ -222,8 +223,12 @@ fn argument(
     told: Option<(Address, Address)>,
     fault: Option<u64>,
 ) -> Option<Argument> {
-    let given = stack.given(entered);
-    let received = stack.received(entered);
+    // A null pointer is nobody's death, but for realloc's.
+    let can_be = |value: &Worked| value.value != 0 || entered.entry == Entry::Realloc;
+    let given = stack.given(entered).filter(|value| can_be(&value.worked));
+    let received = stack
+        .received(entered)
+        .filter(|(value, _)| can_be(&value.worked));
     // What the allocator's innermost known function got is the pointer only if it is the one that was called.
     let (received, is_entry) = match received {
         Some((value, is_entry)) => (Some(value), is_entry),

@@ -182,8 +182,12 @@ impl Facts {
 
     /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met.
     fn from_word(&self, at: u64, stores: &Stores, words: &Words<'_>) -> Option<Fact> {
-        let met = stores.called || stores.met(at, 8) || stores.anywhere && !words.is_live(at);
-        if met || words.is_gone(at) {
+        let (met, all) = stores.met(at, 8, self);
+        let is_safe = match words.is_live(at) {
+            true => true,
+            false => all && !words.stack_only && !words.is_gone(at),
+        };
+        if met || stores.called || !is_safe {
             return None;
         }
         Some(Fact {

@@ -209,12 +209,13 @@ impl<'s> Stack<'s> {
 
     fn walk(&self, function: &Function, place: Place, live_stack: u64) -> super::trace::Found {
         let changed = |call: &Instruction| self.changed(call);
-        back(function, place, &self.around(live_stack, &changed))
+        back(function, place, &self.around(live_stack, false, &changed))
     }
 
     fn around<'a>(
         &'a self,
         live_stack: u64,
+        stack_only: bool,
         changed: &'a dyn Fn(&Instruction) -> Option<u16>,
     ) -> Surroundings<'a> {
         Surroundings {
@@ -222,6 +223,7 @@ impl<'s> Stack<'s> {
                 memory: self.session.memory(),
                 live_stack,
                 stack_end: self.stack_end,
+                stack_only,
             },
             thread_pointer: self.thread_pointer,
             changed,
@@ -420,7 +422,7 @@ impl<'s> Stack<'s> {
             }
             start = site.function.start;
             let changed = |call: &Instruction| self.changed(call);
-            let around = self.around(self.frames.get(index)?.sp.get(), &changed);
+            let around = self.around(self.frames.get(index)?.sp.get(), true, &changed);
             let place = Place {
                 index: site.index,
                 facts: site.facts,
