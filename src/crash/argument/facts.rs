@@ -187,7 +187,9 @@ impl Facts {
             true => true,
             false => all && !words.stack_only && !words.is_gone(at),
         };
-        if met || stores.called || !is_safe {
+        // The allocator's own code hands no word of its frame to others.
+        let may_be_changed = stores.called && !(words.stack_only && words.is_live(at));
+        if met || may_be_changed || !is_safe {
             return None;
         }
         Some(Fact {

@@ -10,6 +10,7 @@ use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
 
 use super::Entry;
 use super::code::Function;
+use super::definition;
 use super::entry::{Callee, Names};
 use super::expression::{Expression, Stores, Words, Worked};
 use super::facts::{Effects, Fact, Facts, Origin, RDI, RSP, VOLATILE};
@@ -45,6 +46,8 @@ pub(super) struct Entered {
     pub caller: usize,
     /// How.
     pub way: Way,
+    /// The call can have gone nowhere else.
+    pub certain: bool,
 }
 
 /// How the allocator was entered.
@@ -69,6 +72,8 @@ pub(super) struct Stack<'s> {
     stack_end: u64,
     /// What functions change, as far as was asked.
     changes: RefCell<HashMap<u64, Option<u16>>>,
+    /// What frames' calls lead to, as far as was asked.
+    callees: RefCell<HashMap<usize, Option<Callee>>>,
 }
 
 /// A place in a function that control left outwards from, with what is known there.
@@ -91,6 +96,7 @@ impl<'s> Stack<'s> {
             thread_pointer: state.thread_pointer.map(Address::get),
             stack_end: session.memory().region_at(sp)?.range.end.get(),
             changes: RefCell::default(),
+            callees: RefCell::default(),
         })
     }
 
@@ -138,6 +144,7 @@ impl<'s> Stack<'s> {
             entry,
             caller,
             way: Way::Unknown,
+            certain: false,
         });
         let (one, other) = (self.given(inner), self.given(&outer));
         match (one, other) {
@@ -156,14 +163,13 @@ impl<'s> Stack<'s> {
     fn entered_from(&self, caller: usize) -> Option<Entered> {
         let inner = self.frames.get(caller.checked_sub(1)?)?;
         let callee = self.callee(caller);
-        if let Some(Callee {
-            entry: Some(entry), ..
-        }) = callee
-        {
+        // That it is an entry is no coincidence, whatever it was loaded from.
+        if let Some(entry) = callee.and_then(|callee| callee.entry) {
             return Some(Entered {
                 entry,
                 caller,
                 way: Way::Call,
+                certain: true,
             });
         }
         let inner_start = inner.function.map(|(start, _)| start.get());
@@ -175,6 +181,7 @@ impl<'s> Stack<'s> {
                 entry,
                 caller,
                 way: Way::Jumps(jumps),
+                certain: callee.certain,
             });
         }
         let name = self.names.starting_at(inner_start?);
@@ -183,27 +190,37 @@ impl<'s> Stack<'s> {
             entry,
             caller,
             way: Way::Unknown,
+            certain: false,
         })
     }
 
     /// What the call that a frame is in calls.
     fn callee(&self, index: usize) -> Option<Callee> {
-        let function = self.part(index)?;
-        let back = self.frames.get(index)?.pc.get();
-        let call = function.call_before(back)?;
-        let instruction = function.get(call)?;
-        self.names.of_branch(instruction).or_else(|| {
-            let target =
-                super::definition::operand(instruction, 0, &Arc::default(), self.thread_pointer)?;
-            let place = Place {
-                index: call,
-                facts: self.unwound(index)?,
-                stores: Default::default(),
-                goal: Some(target),
-            };
+        if let Some(known) = self.callees.borrow().get(&index) {
+            return *known;
+        }
+        // Until it is known: what a frame calls may depend on what its caller gave it.
+        self.callees.borrow_mut().insert(index, None);
+        let found = self.look_for_callee(index);
+        self.callees.borrow_mut().insert(index, found);
+        found
+    }
+
+    fn look_for_callee(&self, index: usize) -> Option<Callee> {
+        let site = self.plain_site(index)?;
+        let call = *site.function.get(site.index)?;
+        self.names.of_branch(&call).or_else(|| {
+            let target = definition::operand(&call, 0, &Arc::default(), self.thread_pointer)?;
             let live = self.frames.get(index)?.sp.get();
-            let found = self.walk(&function, place, live).value()?;
-            self.names.at(found.value).filter(|_| !found.unsure)
+            let found = self.follow(vec![site], index.checked_add(1)?, target, live)?;
+            let callee = self
+                .names
+                .at(found.worked.value)
+                .filter(|_| found.certain)?;
+            Some(Callee {
+                certain: callee.certain && found.worked.loaded_from.is_none(),
+                ..callee
+            })
         })
     }
 
@@ -342,27 +359,50 @@ impl<'s> Stack<'s> {
                 }
             }
         }
-        let mut goal = Expression::Register(RDI);
+        let found = self.follow(sites, entered.caller, Expression::Register(RDI), live)?;
+        Some(Value {
+            certain: found.certain && entered.certain,
+            ..found
+        })
+    }
+
+    /// The value of an expression at the first of some places, each in a function that the next one's called or left for; then in
+    /// the frames from `frame` outwards.
+    fn follow(
+        &self,
+        sites: Vec<Site>,
+        frame: usize,
+        goal: Expression,
+        live_stack: u64,
+    ) -> Option<Value> {
+        let mut goal = goal;
         let mut stores = Arc::<Stores>::default();
-        let certain = true;
-        let mut next_frame = entered.caller;
         let mut sites = sites.into_iter();
-        let mut is_known = true;
+        let mut next_frame = frame;
+        let mut start = None;
         for _ in 0..=MAX_DEPTH * 2 {
             let site = match sites.next() {
                 Some(site) => site,
-                None if is_known => {
-                    let site = self.site(next_frame)?;
-                    // The next one outwards must have called this function, not one that jumped here.
-                    let outer = next_frame.checked_add(1)?;
-                    is_known = self.is_by_rules(outer)
-                        && self
-                            .callee(outer)
-                            .is_some_and(|callee| callee.address == site.function.start);
-                    next_frame = outer;
+                None => {
+                    // The next frame must have called this function, not one that jumped here.
+                    let is_called = match start {
+                        None => true,
+                        Some(start) => {
+                            self.is_by_rules(next_frame)
+                                && self
+                                    .callee(next_frame)
+                                    .is_some_and(|callee| callee.address == start)
+                        }
+                    };
+                    let site = self.site(next_frame).filter(|_| is_called)?;
+                    next_frame = next_frame.checked_add(1)?;
                     site
                 }
-                None => return None,
+            };
+            // Sites that were given follow from each other.
+            start = match sites.len() {
+                0 => Some(site.function.start),
+                _ => None,
             };
             let place = Place {
                 index: site.index,
@@ -370,15 +410,14 @@ impl<'s> Stack<'s> {
                 stores,
                 goal: Some(goal),
             };
-            let found = self.walk(&site.function, place, live);
+            let found = self.walk(&site.function, place, live_stack);
             if !found.values.is_empty() {
-                let worked = found.value()?;
                 // Some ways came to the start, where the value is the caller's business.
-                if !found.entries.is_empty() {
-                    return None;
-                }
-                let certain = certain && !worked.unsure;
-                return Some(Value { worked, certain });
+                let worked = found.value().filter(|_| found.entries.is_empty())?;
+                return Some(Value {
+                    worked,
+                    certain: !worked.unsure,
+                });
             }
             let first = found.entries.first().filter(|_| !found.lost)?;
             if found.entries.iter().any(|entry| entry.goal != first.goal) {
@@ -504,10 +543,17 @@ impl<'s> Stack<'s> {
         Some(facts)
     }
 
-    /// The function of a frame by its call-frame information alone.
-    fn part(&self, index: usize) -> Option<Function> {
+    /// The call that a frame is in, in the part of its function that call-frame information covers.
+    fn plain_site(&self, index: usize) -> Option<Site> {
         let (start, end) = self.frames.get(index)?.function?;
-        Function::decode(self.session.memory(), &[start.get()..end.get()])
+        let part = start.get()..end.get();
+        let function = Function::decode(self.session.memory(), &[part])?;
+        let back = self.frames.get(index)?.pc.get();
+        Some(Site {
+            index: function.call_before(back)?,
+            facts: self.unwound(index)?,
+            function,
+        })
     }
 
     /// The function of a frame, with parts that lie apart.
