@@ -52,6 +52,14 @@ pub fn overrun() -> Report {
                 explains_fault: true,
             }),
             abort_message: None,
+            call: Some(AllocatorCall {
+                function: "free".into(),
+                frame: 2,
+                pointer: Some(Hex(0x1088)),
+                source: Some("call-site".into()),
+                certain: Some(true),
+                loaded_from: Some(Hex(0x7ffc_0010)),
+            }),
             exception: None,
         },
         crashing_thread: Some(CrashingThread {
