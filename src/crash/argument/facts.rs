@@ -122,7 +122,7 @@ impl Facts {
                         let at = effects.stored.first().and_then(|(at, _)| at.as_ref());
                         let at = at.and_then(|at| at.work_out(self, words));
                         told.extend(at.and_then(|at| {
-                            self.from_word(at.value, stores, words)
+                            self.word_at(at.value, stores, words)
                                 .map(|fact| (from, fact))
                         }));
                     }
@@ -166,7 +166,7 @@ impl Facts {
             Mnemonic::Push => {
                 if let Some(top) = self.get(RSP) {
                     told.push((RSP, shifted(top, 8u64.wrapping_neg())));
-                    let saved = self.from_word(top.value, stores, words);
+                    let saved = self.word_at(top.value, stores, words);
                     told.extend(to.filter(|to| *to != RSP).zip(saved));
                 }
             }
@@ -181,7 +181,7 @@ impl Facts {
     }
 
     /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met.
-    fn from_word(&self, at: u64, stores: &Stores, words: &Words<'_>) -> Option<Fact> {
+    fn word_at(&self, at: u64, stores: &Stores, words: &Words<'_>) -> Option<Fact> {
         let (met, all) = stores.met(at, 8, self);
         let is_safe = match words.is_live(at) {
             true => true,
@@ -322,7 +322,7 @@ fn used_address(memory: &UsedMemory, thread_pointer: Option<u64>) -> Option<Expr
         memory.segment(),
         memory.base(),
         memory.index(),
-        u64::try_from(memory.scale()).ok()?,
+        memory.scale().into(),
         memory.displacement(),
         thread_pointer,
     )

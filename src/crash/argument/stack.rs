@@ -568,7 +568,8 @@ impl<'s> Stack<'s> {
         if let Some(called) = called.filter(|called| !part.contains(&called.address))
             && let Some(main) = self.range_at(called.address)
             && main.start == called.address
-            && let Some(main_code) = Function::decode(self.session.memory(), &[main.clone()])
+            && let Some(main_code) =
+                Function::decode(self.session.memory(), std::slice::from_ref(&main))
             && leaves_into(&main_code, &part)
         {
             return self.whole(vec![main, part]);

@@ -76,7 +76,8 @@ fn memory(code: &[u8]) -> Memory {
 /// Goes back from the last call in `code`, with rsp, rbx and rbp as given.
 fn walk(code: &[u8], rbx: Option<u64>, rbp: Option<u64>, goal: Option<Expression>) -> Found {
     let memory = memory(code);
-    let function = Function::decode(&memory, &[CODE..CODE + code.len() as u64]).unwrap();
+    let part = CODE..CODE + code.len() as u64;
+    let function = Function::decode(&memory, std::slice::from_ref(&part)).unwrap();
     let last = function
         .instructions()
         .iter()

@@ -135,13 +135,13 @@ pub(super) fn back(function: &Function, from: Place, around: &Surroundings<'_>) 
                     break;
                 }
                 match step(function, &place, way, around, &mut factory) {
-                    Step::To(next) => open.push(next),
+                    Step::To(next) => open.push(*next),
                     Step::Impossible => {}
                     Step::Lost => found.lost = true,
                 }
             }
             match step(function, &place, first, around, &mut factory) {
-                Step::To(next) => place = next,
+                Step::To(next) => place = *next,
                 Step::Impossible => break,
                 Step::Lost => {
                     found.lost = true;
@@ -174,7 +174,7 @@ fn reached(place: &mut Place, around: &Surroundings<'_>) -> Goal {
 }
 
 enum Step {
-    To(Place),
+    To(Box<Place>),
     /// Control cannot have come this way.
     Impossible,
     Lost,
@@ -240,18 +240,22 @@ fn step(
                     (None, Some(Expression::Number(at, _))) if !words.is_live(at) => {}
                     (None, Some(at @ Expression::Number(..))) => stores.add(Some(at), *bytes),
                     (None, _) => stores.anywhere = true,
-                    (Some(_), at) => stores.add(at, *bytes),
+                    (Some(_), at) => {
+                        let known = |at: &Expression| matches!(at, Expression::Number(..));
+                        let is_push = instruction.is_stack_instruction();
+                        stores.add(at.filter(|at| known(at) || !is_push), *bytes);
+                    }
                 }
             }
             Arc::new(stores)
         }
     };
-    Step::To(Place {
+    Step::To(Box::new(Place {
         index: way,
         facts,
         stores,
         goal,
-    })
+    }))
 }
 
 /// What the registers of the arguments held at the start of a function that was walked back through from `from`.
