@@ -3,7 +3,7 @@
 //! It is taken from the call, never from a word of the stack that looks right:
 //!
 //! ```text
-//! frames ──> which call leads to the allocator        stack, entry
+//! frames ──> which call leads to the allocator        stack, functions, entry
 //!   ├──> the code at the call, gone back through       trace, definition, facts, code
 //!   ├──> the allocator's code, from where it died back to its entry (the same way)
 //!   ├──> the allocator's own message                   message
@@ -18,6 +18,7 @@ mod definition;
 mod entry;
 mod expression;
 mod facts;
+mod functions;
 mod message;
 mod stack;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! An instruction is undone: what it wrote is not known before it, unless it says so itself. `mov rbx, rdi` with rbx known gives
 //! rdi; `add rbx, 8` gives rbx less 8; `mov [rsp+8], rdi` gives rdi if that word was not written since.
 
-use heaps::target::Address;
+use heaps::target::{Address, Frame};
 use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
 use super::code::is_call;
 use super::expression::{Expression, Stores, Words};
+use crate::crash::instruction::DWARF_NUMBERS;
 
 /// Registers that a called function may change, a bit each by the processor's numbers: rax, rcx, rdx, rsi, rdi, r8 to r11.
 pub(super) const VOLATILE: u16 = 0b1111_1100_0111;
@@ -43,6 +44,15 @@ pub(super) struct Fact {
     pub origin: Origin,
 }
 
+impl Fact {
+    fn of(value: u64, register: u8, frame: usize) -> Self {
+        Self {
+            value,
+            origin: Origin::Register { register, frame },
+        }
+    }
+}
+
 /// The general registers as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Facts([Option<Fact>; 16]);
@@ -51,6 +61,29 @@ pub(super) struct Facts([Option<Fact>; 16]);
 pub(super) struct Impossible;
 
 impl Facts {
+    /// All registers of a frame, by its index: of the innermost, or of one that a signal interrupted.
+    pub fn at_death(frame: &Frame, index: usize) -> Self {
+        let mut facts = Self::default();
+        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
+            let value = frame.registers.get(dwarf);
+            facts.set(
+                register,
+                value.map(|value| Fact::of(value, register, index)),
+            );
+        }
+        facts
+    }
+
+    /// The registers that unwinding gives for the time of a frame's call: those that called functions give back.
+    pub fn unwound(frame: &Frame, index: usize) -> Self {
+        let mut facts = Self::at_death(frame, index);
+        for register in (0..16).filter(|register| VOLATILE >> register & 1 == 1) {
+            facts.set(register, None);
+        }
+        facts.set(RSP, Some(Fact::of(frame.sp.get(), RSP, index)));
+        facts
+    }
+
     /// What a register held.
     pub fn get(&self, register: u8) -> Option<Fact> {
         *self.0.get(usize::from(register))?

@@ -2,32 +2,25 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use heaps::target::{Address, Frame, FrameTrust, MemoryExt};
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
+use iced_x86::Instruction;
 
 use super::Entry;
 use super::code::Function;
 use super::definition;
-use super::entry::{Callee, Names};
+use super::entry::Callee;
 use super::expression::{Expression, Stores, Words, Worked};
-use super::facts::{Effects, Fact, Facts, Origin, RDI, RSP, VOLATILE};
-use super::trace::{Place, Surroundings, back, entry_facts};
-use crate::crash::instruction::DWARF_NUMBERS;
+use super::facts::{Fact, Facts, RDI, RSP};
+use super::functions::{Functions, MAX_DEPTH, leaves_into};
+use super::trace::{Found, Place, Surroundings, back, entry_facts};
 use crate::session::Session;
 
 /// Frames from the innermost one that may be the allocator's.
 const MAX_FRAMES: usize = 64;
 /// Frames of the allocator whose code is gone back through.
 const MAX_INNER: usize = 6;
-/// Functions that a value is followed through, from its use outwards.
-const MAX_DEPTH: usize = 4;
-/// Parts of a function that lie apart.
-const MAX_PARTS: usize = 4;
-/// Registers that a called function gives back as they were, by the processor's numbers: rbx, rbp, r12 to r15.
-const SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
 
 /// A value and how it was come by.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +57,12 @@ pub(super) enum Way {
 /// The stack of a thread that died.
 pub(super) struct Stack<'s> {
     session: &'s Session,
-    names: Names<'s>,
+    functions: Functions<'s>,
     frames: &'s [Frame],
     /// The frame that everything begins with.
     from: usize,
     thread_pointer: Option<u64>,
     stack_end: u64,
-    /// What functions change, as far as was asked.
-    changes: RefCell<HashMap<u64, Option<u16>>>,
     /// What frames' calls lead to, as far as was asked.
     callees: RefCell<HashMap<usize, Option<Callee>>>,
 }
@@ -90,12 +81,11 @@ impl<'s> Stack<'s> {
         let sp = frames.get(from)?.sp;
         Some(Self {
             session,
-            names: Names { session },
+            functions: Functions::new(session),
             frames,
             from,
             thread_pointer: state.thread_pointer.map(Address::get),
             stack_end: session.memory().region_at(sp)?.range.end.get(),
-            changes: RefCell::default(),
             callees: RefCell::default(),
         })
     }
@@ -132,7 +122,7 @@ impl<'s> Stack<'s> {
     fn passed_on(&self, inner: &Entered, last: usize) -> Option<Entered> {
         let start = self.frames.get(inner.caller)?.function?.0.get();
         let is_entry = |at: u64| {
-            let name = self.names.starting_at(at);
+            let name = self.functions.names.starting_at(at);
             name.as_deref().and_then(Entry::of_name)
         };
         let entry = is_entry(start)?;
@@ -175,7 +165,7 @@ impl<'s> Stack<'s> {
         let inner_start = inner.function.map(|(start, _)| start.get());
         if let Some(callee) = callee
             && inner_start != Some(callee.address)
-            && let Some((jumps, entry)) = self.jumps(callee.address, MAX_DEPTH)
+            && let Some((jumps, entry)) = self.functions.jumps(callee.address, MAX_DEPTH)
         {
             return Some(Entered {
                 entry,
@@ -184,7 +174,7 @@ impl<'s> Stack<'s> {
                 certain: callee.certain,
             });
         }
-        let name = self.names.starting_at(inner_start?);
+        let name = self.functions.names.starting_at(inner_start?);
         let entry = name.as_deref().and_then(Entry::of_name)?;
         Some(Entered {
             entry,
@@ -209,11 +199,12 @@ impl<'s> Stack<'s> {
     fn look_for_callee(&self, index: usize) -> Option<Callee> {
         let site = self.plain_site(index)?;
         let call = *site.function.get(site.index)?;
-        self.names.of_branch(&call).or_else(|| {
+        self.functions.names.of_branch(&call).or_else(|| {
             let target = definition::operand(&call, 0, &Arc::default(), self.thread_pointer)?;
             let live = self.frames.get(index)?.sp.get();
             let found = self.follow(vec![site], index.checked_add(1)?, target, live)?;
             let callee = self
+                .functions
                 .names
                 .at(found.worked.value)
                 .filter(|_| found.certain)?;
@@ -224,8 +215,8 @@ impl<'s> Stack<'s> {
         })
     }
 
-    fn walk(&self, function: &Function, place: Place, live_stack: u64) -> super::trace::Found {
-        let changed = |call: &Instruction| self.changed(call);
+    fn walk(&self, function: &Function, place: Place, live_stack: u64) -> Found {
+        let changed = |call: &Instruction| self.functions.changed(call);
         back(function, place, &self.around(live_stack, false, &changed))
     }
 
@@ -247,92 +238,6 @@ impl<'s> Stack<'s> {
         }
     }
 
-    /// The registers that a call changes; `None` if it never returns. A compiler keeps values in registers that a function of the
-    /// same file does not change, though it may.
-    fn changed(&self, call: &Instruction) -> Option<u16> {
-        if !call.is_call_near() {
-            return Some(VOLATILE);
-        }
-        self.changed_by(call.near_branch_target(), MAX_DEPTH)
-    }
-
-    fn changed_by(&self, function: u64, depth: usize) -> Option<u16> {
-        if let Some(known) = self.changes.borrow().get(&function) {
-            return *known;
-        }
-        // While it is looked at: a function that calls itself.
-        self.changes.borrow_mut().insert(function, Some(VOLATILE));
-        let found = self.look_for_changes(function, depth);
-        self.changes.borrow_mut().insert(function, found);
-        found
-    }
-
-    fn look_for_changes(&self, start: u64, depth: usize) -> Option<u16> {
-        if self.names.is_endless(start) {
-            return None;
-        }
-        let Some(depth) = depth.checked_sub(1) else {
-            return Some(VOLATILE);
-        };
-        let range = self.range_at(start).filter(|range| range.start == start);
-        let function = range.and_then(|range| Function::decode(self.session.memory(), &[range]));
-        let Some(function) = function else {
-            return Some(VOLATILE);
-        };
-        if function.is_endless() {
-            return None;
-        }
-        let mut factory = InstructionInfoFactory::new();
-        let mut changed = 0;
-        for instruction in function.instructions() {
-            let target = instruction.near_branch_target();
-            changed |= match instruction.flow_control() {
-                FlowControl::Call => self.changed_by(target, depth).unwrap_or(0),
-                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-                    if !function.contains(target) =>
-                {
-                    self.changed_by(target, depth).unwrap_or(0)
-                }
-                FlowControl::IndirectCall | FlowControl::IndirectBranch => VOLATILE,
-                _ => Effects::of(instruction, &mut factory, None, 0).registers & VOLATILE,
-            };
-        }
-        Some(changed)
-    }
-
-    /// The function at `start` if all it leaves for is the allocator: the functions on the way there.
-    fn jumps(&self, start: u64, depth: usize) -> Option<(Vec<u64>, Entry)> {
-        let function = self.function_at(start)?;
-        let (_, callee) = self.way_out(&function)?;
-        if let Some(entry) = callee.entry {
-            return Some((vec![start], entry));
-        }
-        let (mut rest, entry) = self.jumps(callee.address, depth.checked_sub(1)?)?;
-        rest.insert(0, start);
-        Some((rest, entry))
-    }
-
-    /// The only jump by which a function is left: its index, and where it leads.
-    fn way_out(&self, function: &Function) -> Option<(usize, Callee)> {
-        let mut out = None;
-        for (index, instruction) in function.instructions().iter().enumerate() {
-            let leaves = match instruction.flow_control() {
-                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
-                    !function.contains(instruction.near_branch_target())
-                }
-                FlowControl::IndirectBranch => function.leads_out(index),
-                _ => false,
-            };
-            if leaves {
-                if out.is_some() {
-                    return None;
-                }
-                out = Some((index, self.names.of_branch(instruction)?));
-            }
-        }
-        out
-    }
-
     /// The pointer that the caller gave, by its code.
     pub fn given(&self, entered: &Entered) -> Option<Value> {
         let live = self.frames.get(entered.caller)?.sp.get();
@@ -349,8 +254,8 @@ impl<'s> Stack<'s> {
                 };
                 facts.set(RSP, Some(below));
                 for start in functions.iter().rev() {
-                    let function = self.function_at(*start)?;
-                    let (index, _) = self.way_out(&function)?;
+                    let function = self.functions.function_at(*start)?;
+                    let (index, _) = self.functions.way_out(&function)?;
                     sites.push(Site {
                         function,
                         index,
@@ -460,7 +365,7 @@ impl<'s> Stack<'s> {
                 }
             }
             start = site.function.start;
-            let changed = |call: &Instruction| self.changed(call);
+            let changed = |call: &Instruction| self.functions.changed(call);
             let around = self.around(self.frames.get(index)?.sp.get(), true, &changed);
             let place = Place {
                 index: site.index,
@@ -476,7 +381,7 @@ impl<'s> Stack<'s> {
         let (_, fact, certain) = carried
             .into_iter()
             .find(|(register, ..)| *register == RDI)?;
-        let name = self.names.starting_at(start);
+        let name = self.functions.names.starting_at(start);
         let is_entry = name.as_deref().and_then(Entry::of_name).is_some();
         let worked = Worked {
             value: fact.value,
@@ -502,45 +407,16 @@ impl<'s> Stack<'s> {
     fn died(&self, index: usize) -> Option<Site> {
         let function = self.function(index)?;
         let frame = self.frames.get(index)?;
-        let mut facts = Facts::default();
-        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
-            let value = frame.registers.get(dwarf);
-            facts.set(
-                register,
-                value.map(|value| Fact {
-                    value,
-                    origin: Origin::Register {
-                        register,
-                        frame: index,
-                    },
-                }),
-            );
-        }
         Some(Site {
             index: function.at(frame.pc.get())?,
-            facts,
+            facts: Facts::at_death(frame, index),
             function,
         })
     }
 
-    /// The registers that unwinding gives for the time of a frame's call.
+    /// The registers at the time of a frame's call.
     fn unwound(&self, index: usize) -> Option<Facts> {
-        let frame = self.frames.get(index)?;
-        let mut facts = Facts::default();
-        let fact = |register, value| Fact {
-            value,
-            origin: Origin::Register {
-                register,
-                frame: index,
-            },
-        };
-        for register in SAVED {
-            let dwarf = DWARF_NUMBERS.get(usize::from(register)).copied()?;
-            let value = frame.registers.get(dwarf);
-            facts.set(register, value.map(|value| fact(register, value)));
-        }
-        facts.set(RSP, Some(fact(RSP, frame.sp.get())));
-        Some(facts)
+        Some(Facts::unwound(self.frames.get(index)?, index))
     }
 
     /// The call that a frame is in, in the part of its function that call-frame information covers.
@@ -566,63 +442,14 @@ impl<'s> Stack<'s> {
         let called = outer.and_then(|outer| self.callee(outer));
         // The call leads to another part of it, which has jumps into this one.
         if let Some(called) = called.filter(|called| !part.contains(&called.address))
-            && let Some(main) = self.range_at(called.address)
+            && let Some(main) = self.functions.range_at(called.address)
             && main.start == called.address
             && let Some(main_code) =
                 Function::decode(self.session.memory(), std::slice::from_ref(&main))
             && leaves_into(&main_code, &part)
         {
-            return self.whole(vec![main, part]);
+            return self.functions.whole(vec![main, part]);
         }
-        self.whole(vec![part])
+        self.functions.whole(vec![part])
     }
-
-    /// The function that begins at an address.
-    fn function_at(&self, start: u64) -> Option<Function> {
-        let range = self.range_at(start).filter(|range| range.start == start)?;
-        self.whole(vec![range])
-    }
-
-    fn range_at(&self, at: u64) -> Option<Range<u64>> {
-        let (start, end) = self.session.unwinder().function_at(Address::new(at))?;
-        Some(start.get()..end.get())
-    }
-
-    /// Decodes a function, with the parts that it jumps to and that jump back into its middle.
-    fn whole(&self, mut parts: Vec<Range<u64>>) -> Option<Function> {
-        let memory = self.session.memory();
-        let mut function = Function::decode(memory, &parts)?;
-        while parts.len() < MAX_PARTS {
-            let out = function.instructions().iter().filter(|instruction| {
-                instruction.flow_control() == FlowControl::ConditionalBranch
-                    || instruction.flow_control() == FlowControl::UnconditionalBranch
-            });
-            let another = out
-                .map(|instruction| instruction.near_branch_target())
-                .filter(|target| !function.contains(*target))
-                .find_map(|target| {
-                    let range = self.range_at(target)?;
-                    let other = Function::decode(memory, std::slice::from_ref(&range))?;
-                    let comes_back = parts.iter().any(|part| {
-                        let inside = part.start.saturating_add(1)..part.end;
-                        leaves_into(&other, &inside)
-                    });
-                    comes_back.then_some(range)
-                });
-            let Some(another) = another else { break };
-            parts.push(another);
-            function = Function::decode(memory, &parts)?;
-        }
-        Some(function)
-    }
-}
-
-/// Whether a function jumps to a place in a range.
-fn leaves_into(function: &Function, range: &Range<u64>) -> bool {
-    function.instructions().iter().any(|instruction| {
-        matches!(
-            instruction.flow_control(),
-            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-        ) && range.contains(&instruction.near_branch_target())
-    })
 }
