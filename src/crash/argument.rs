@@ -29,7 +29,7 @@ use heaps::target::{Address, InstructionSet};
 
 use self::expression::Worked;
 use self::facts::Origin;
-use self::stack::{Entered, Stack, Value, Way};
+use self::stack::{Entered, Stack, Value};
 use super::instruction::{self, DWARF_NUMBERS};
 use super::last_words::LastWords;
 use crate::arch::X86_64;
@@ -270,12 +270,9 @@ fn argument(
         (worked.value, source, certain && is_entry)
     };
     let confirmed = fault.is_some_and(|fault| follows(value, fault));
-    if received.is_some() && given.is_none() && told.is_none() && !is_entry && !confirmed {
-        // Reached by a jump from the entry, with what the entry made of its argument.
-        let plain = matches!(entered.way, Way::Call | Way::Jumps(_));
-        if !plain {
-            return None;
-        }
+    // A function that the entry left for by a jump need not have been given the pointer.
+    if given.is_none() && told.is_none() && !is_entry && !confirmed {
+        return None;
     }
     Some(Argument {
         value: Address::new(value),

@@ -151,6 +151,17 @@ impl Facts {
                         }
                         _ => {}
                     }
+                    // What was loaded stands there still, or nobody came this way.
+                    if let (Some(fact), Some(to)) = (held, to)
+                        && instruction.op1_kind() == OpKind::Memory
+                        && let Some(at) = operand_address(instruction, None)
+                        && !at.names(to)
+                        && let Some(at) = at.work_out(self, words)
+                        && let Some(word) = self.word_at(at.value, stores, words)
+                        && word.value != fact.value
+                    {
+                        return Err(Impossible);
+                    }
                     if let Some(from) = from.filter(|_| instruction.op0_kind() == OpKind::Memory) {
                         let at = effects.stored.first().and_then(|(at, _)| at.as_ref());
                         let at = at.and_then(|at| at.work_out(self, words));
