@@ -17,6 +17,8 @@ pub(super) struct Stores {
     known: BTreeSet<(u64, u64)>,
     /// First byte in terms of registers that are not known yet, and length.
     open: Vec<(Expression, u64)>,
+    /// Words of the stack from which a register was loaded whose value is known, and the same.
+    pub loaded: BTreeSet<u64>,
     /// Somewhere.
     pub anywhere: bool,
     /// A function was called, which may have written anywhere but to words that only this one knows.

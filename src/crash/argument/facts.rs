@@ -152,12 +152,9 @@ impl Facts {
                         _ => {}
                     }
                     // What was loaded stands there still, or nobody came this way.
-                    if let (Some(fact), Some(to)) = (held, to)
-                        && instruction.op1_kind() == OpKind::Memory
-                        && let Some(at) = operand_address(instruction, None)
-                        && !at.names(to)
-                        && let Some(at) = at.work_out(self, words)
-                        && let Some(word) = self.word_at(at.value, stores, words)
+                    if let Some(fact) = held
+                        && let Some(at) = loaded_word(instruction, self, words)
+                        && let Some(word) = self.word_at(at, stores, words, true)
                         && word.value != fact.value
                     {
                         return Err(Impossible);
@@ -165,10 +162,13 @@ impl Facts {
                     if let Some(from) = from.filter(|_| instruction.op0_kind() == OpKind::Memory) {
                         let at = effects.stored.first().and_then(|(at, _)| at.as_ref());
                         let at = at.and_then(|at| at.work_out(self, words));
-                        told.extend(at.and_then(|at| {
-                            self.word_at(at.value, stores, words)
-                                .map(|fact| (from, fact))
-                        }));
+                        let word = at.and_then(|at| self.word_at(at.value, stores, words, false));
+                        if let Some(word) = word {
+                            if self.value(from).is_some_and(|value| value != word.value) {
+                                return Err(Impossible);
+                            }
+                            told.push((from, word));
+                        }
                     }
                     return Ok(told);
                 };
@@ -210,7 +210,7 @@ impl Facts {
             Mnemonic::Push => {
                 if let Some(top) = self.get(RSP) {
                     told.push((RSP, shifted(top, 8u64.wrapping_neg())));
-                    let saved = self.word_at(top.value, stores, words);
+                    let saved = self.word_at(top.value, stores, words, false);
                     told.extend(to.filter(|to| *to != RSP).zip(saved));
                 }
             }
@@ -224,16 +224,14 @@ impl Facts {
         Ok(told)
     }
 
-    /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met.
-    fn word_at(&self, at: u64, stores: &Stores, words: &Words<'_>) -> Option<Fact> {
+    /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met. The allocator's
+    /// own code hands no word of its frame to others: what it loads from there after a call (`is_load`) was put there before.
+    fn word_at(&self, at: u64, stores: &Stores, words: &Words<'_>, is_load: bool) -> Option<Fact> {
         let (met, all) = stores.met(at, 8, self);
-        let is_safe = match words.is_live(at) {
-            true => true,
-            false => all && !words.stack_only && !words.is_gone(at),
-        };
-        // The allocator's own code hands no word of its frame to others.
-        let may_be_changed = stores.called && !(words.stack_only && words.is_live(at));
-        if met || may_be_changed || !is_safe {
+        let is_live = words.is_live(at);
+        let is_safe = is_live || all && !words.stack_only && !words.is_gone(at);
+        let is_spilled = words.stack_only && is_live && (is_load || stores.loaded.contains(&at));
+        if met || stores.called && !is_spilled || !is_safe {
             return None;
         }
         Some(Fact {
@@ -241,6 +239,20 @@ impl Facts {
             origin: Origin::Word(Address::new(at)),
         })
     }
+}
+
+/// The word from which an instruction loads a register whose value is known behind it.
+pub(super) fn loaded_word(
+    instruction: &Instruction,
+    behind: &Facts,
+    words: &Words<'_>,
+) -> Option<u64> {
+    let to = whole(instruction, 0)?;
+    let is_load =
+        instruction.mnemonic() == Mnemonic::Mov && instruction.op1_kind() == OpKind::Memory;
+    let at = operand_address(instruction, None).filter(|at| is_load && !at.names(to))?;
+    behind.get(to)?;
+    at.work_out(behind, words).map(|at| at.value)
 }
 
 /// What an instruction writes.

@@ -16,7 +16,7 @@ use iced_x86::{Instruction, InstructionInfoFactory};
 use super::code::{Function, is_call};
 use super::definition;
 use super::expression::{Expression, Stores, Words, Worked};
-use super::facts::{ARGUMENTS, Effects, Fact, Facts, VOLATILE};
+use super::facts::{self, ARGUMENTS, Effects, Fact, Facts, VOLATILE};
 
 /// Steps of all ways through one function.
 const MAX_STEPS: usize = 40_000;
@@ -221,6 +221,14 @@ fn step(
         }
     };
     let stores = place.stores.before(&changed, &before);
+    let stores = match facts::loaded_word(instruction, &place.facts, words) {
+        Some(at) if place.goal.is_none() && words.is_live(at) => {
+            let mut stores = Stores::clone(&stores);
+            stores.loaded.insert(at);
+            Arc::new(stores)
+        }
+        _ => stores,
+    };
     let stores = match effects.calls || !effects.stored.is_empty() {
         false => stores,
         true => {
