@@ -3,7 +3,7 @@
 //! It is taken from the call, never from a word of the stack that looks right:
 //!
 //! ```text
-//! frames ──> which call leads to the allocator        stack, entry
+//! frames ──> which call leads to the allocator        stack, functions, entry
 //!   ├──> the code at the call, gone back through       trace, definition, facts, code
 //!   ├──> the allocator's code, from where it died back to its entry (the same way)
 //!   ├──> the allocator's own message                   message
@@ -18,6 +18,7 @@ mod definition;
 mod entry;
 mod expression;
 mod facts;
+mod functions;
 mod message;
 mod stack;
 #[cfg(test)]
@@ -26,8 +27,9 @@ mod trace;
 
 use heaps::target::{Address, InstructionSet};
 
+use self::expression::Worked;
 use self::facts::Origin;
-use self::stack::{Entered, Stack, Value, Way};
+use self::stack::{Entered, Stack, Value};
 use super::instruction::{self, DWARF_NUMBERS};
 use super::last_words::LastWords;
 use crate::arch::X86_64;
@@ -222,8 +224,12 @@ fn argument(
     told: Option<(Address, Address)>,
     fault: Option<u64>,
 ) -> Option<Argument> {
-    let given = stack.given(entered);
-    let received = stack.received(entered);
+    // A null pointer is nobody's death, but for realloc's.
+    let can_be = |value: &Worked| value.value != 0 || entered.entry == Entry::Realloc;
+    let given = stack.given(entered).filter(|value| can_be(&value.worked));
+    let received = stack
+        .received(entered)
+        .filter(|(value, _)| can_be(&value.worked));
     // What the allocator's innermost known function got is the pointer only if it is the one that was called.
     let (received, is_entry) = match received {
         Some((value, is_entry)) => (Some(value), is_entry),
@@ -264,12 +270,9 @@ fn argument(
         (worked.value, source, certain && is_entry)
     };
     let confirmed = fault.is_some_and(|fault| follows(value, fault));
-    if received.is_some() && given.is_none() && told.is_none() && !is_entry && !confirmed {
-        // Reached by a jump from the entry, with what the entry made of its argument.
-        let plain = matches!(entered.way, Way::Call | Way::Jumps(_));
-        if !plain {
-            return None;
-        }
+    // A function that the entry left for by a jump need not have been given the pointer.
+    if given.is_none() && told.is_none() && !is_entry && !confirmed {
+        return None;
     }
     Some(Argument {
         value: Address::new(value),

@@ -53,6 +53,14 @@ pub fn overrun() -> Report {
                 }],
                 explains_fault: true,
             }),
+            call: Some(AllocatorCall {
+                function: "free".into(),
+                frame: 2,
+                pointer: Some(Hex(0x1088)),
+                source: Some("call-site".into()),
+                certain: Some(true),
+                loaded_from: Some(Hex(0x7ffc_0010)),
+            }),
             values: vec![RegisterMeaning {
                 register: "rdi".into(),
                 value: Hex(0x60_2010),

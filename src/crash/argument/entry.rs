@@ -89,6 +89,8 @@ pub(super) struct Callee {
     pub address: u64,
     /// It is this entry.
     pub entry: Option<Entry>,
+    /// The call can have led nowhere else.
+    pub certain: bool,
 }
 
 /// Names of code in a session.
@@ -140,7 +142,13 @@ impl Names<'_> {
             let entry = name.as_deref().and_then(Entry::of_name);
             let slot = self.slot_of_stub(address);
             match (slot, entry) {
-                (None, _) => return Some(Callee { address, entry }),
+                (None, _) => {
+                    return Some(Callee {
+                        address,
+                        entry,
+                        certain: true,
+                    });
+                }
                 (Some(slot), entry) => {
                     let behind = self.word(slot);
                     let entry = entry.or_else(|| self.entry_of_slot(slot, address));
@@ -148,6 +156,7 @@ impl Names<'_> {
                         return Some(Callee {
                             address: behind.unwrap_or(address),
                             entry,
+                            certain: true,
                         });
                     }
                     address = behind?;
@@ -165,6 +174,7 @@ impl Names<'_> {
             Some(entry) => Some(Callee {
                 address: callee.map_or(address, |callee| callee.address),
                 entry: Some(entry),
+                certain: true,
             }),
             None => callee,
         }

@@ -15,6 +15,10 @@ const MAX_PARTS: usize = 48;
 pub(super) struct Stores {
     /// First byte and length.
     known: BTreeSet<(u64, u64)>,
+    /// First byte in terms of registers that are not known yet, and length.
+    open: Vec<(Expression, u64)>,
+    /// Words of the stack from which a register was loaded whose value is known, and the same.
+    pub loaded: BTreeSet<u64>,
     /// Somewhere.
     pub anywhere: bool,
     /// A function was called, which may have written anywhere but to words that only this one knows.
@@ -24,15 +28,60 @@ pub(super) struct Stores {
 impl Stores {
     /// Writes that are kept by their places.
     const MOST: usize = 32;
+    /// Writes that are kept until their places are known.
+    const MOST_OPEN: usize = 6;
 
-    /// Notes a write.
-    pub fn add(&mut self, at: Option<u64>, bytes: u64) {
+    /// Notes a write to an address in terms of the registers before it.
+    pub fn add(&mut self, at: Option<Expression>, bytes: u64) {
         match at {
-            Some(at) if self.known.len() < Self::MOST => {
+            Some(Expression::Number(at, _)) if self.known.len() < Self::MOST => {
                 self.known.insert((at, bytes));
+            }
+            Some(at) if self.open.len() < Self::MOST_OPEN => {
+                let write = (at, bytes);
+                if !self.open.contains(&write) {
+                    self.open.push(write);
+                }
             }
             _ => self.anywhere = true,
         }
+    }
+
+    /// Puts what `known` gives in the place of registers.
+    fn with(&self, known: &dyn Fn(u8) -> Option<Expression>) -> Stores {
+        let mut changed = Stores {
+            open: Vec::new(),
+            ..self.clone()
+        };
+        for (at, bytes) in &self.open {
+            let at = at.with(known).filter(|at| !at.loads());
+            changed.add(at, *bytes);
+        }
+        changed
+    }
+
+    /// The same before an instruction that changed registers.
+    pub fn before(
+        self: &Arc<Self>,
+        changed: &dyn Fn(u8) -> bool,
+        known: &dyn Fn(u8) -> Option<Expression>,
+    ) -> Arc<Self> {
+        let is_changed =
+            |(at, _): &(Expression, u64)| (0..16).any(|one| changed(one) && at.names(one));
+        if !self.open.iter().any(is_changed) {
+            return Arc::clone(self);
+        }
+        let mut before = Stores {
+            open: Vec::new(),
+            ..Stores::clone(self)
+        };
+        for write in &self.open {
+            let (at, bytes) = write;
+            let lost = (0..16).any(|one| changed(one) && at.names(one) && known(one).is_none());
+            let at = at.with(known).filter(|at| !lost && !at.loads());
+            before.add(at, *bytes);
+        }
+        before.into()
     }
 
     /// Takes in what was written on another way.
@@ -40,16 +89,30 @@ impl Stores {
         self.anywhere |= other.anywhere;
         self.called |= other.called;
         for &(at, bytes) in &other.known {
-            self.add(Some(at), bytes);
+            self.add(Some(Expression::Number(at, None)), bytes);
+        }
+        for (at, bytes) in &other.open {
+            self.add(Some(at.clone()), *bytes);
         }
     }
 
-    /// Whether a write that is known met any of these bytes.
-    pub fn met(&self, at: u64, bytes: u64) -> bool {
-        let mut known = self.known.iter();
-        known.any(|&(start, length)| {
-            start < at.saturating_add(bytes) && at < start.saturating_add(length)
-        })
+    /// Whether a write met any of these bytes, as far as is known, and whether all is known.
+    pub fn met(&self, at: u64, bytes: u64, facts: &Facts) -> (bool, bool) {
+        let open = self.open.iter().map(|(at, length)| {
+            let known = at.is_known(facts).then(|| at.plain(facts)).flatten();
+            (known, *length)
+        });
+        let known = self.known.iter().map(|&(at, length)| (Some(at), length));
+        let (mut met, mut all) = (false, !self.anywhere);
+        for (start, length) in known.chain(open) {
+            match start {
+                Some(start) => {
+                    met |= start < at.saturating_add(bytes) && at < start.saturating_add(length);
+                }
+                None => all = false,
+            }
+        }
+        (met, all)
     }
 }
 
@@ -61,6 +124,8 @@ pub(super) struct Words<'a> {
     pub live_stack: u64,
     /// End of the stack's mapping.
     pub stack_end: u64,
+    /// Writes are only noted if they went to the stack.
+    pub stack_only: bool,
 }
 
 impl Words<'_> {
@@ -157,6 +222,30 @@ impl Expression {
         }
     }
 
+    /// Whether memory is part of it.
+    fn loads(&self) -> bool {
+        match self {
+            Self::Number(..) | Self::Register(_) => false,
+            Self::Sum(one, another) => one.loads() || another.loads(),
+            Self::Product(of, _)
+            | Self::Masked(of, _)
+            | Self::Right(of, _)
+            | Self::Signed(of, _) => of.loads(),
+            Self::Load(..) => true,
+        }
+    }
+
+    /// Its value, if it is one of registers alone.
+    fn plain(&self, facts: &Facts) -> Option<u64> {
+        match self {
+            Self::Number(value, _) => Some(*value),
+            Self::Register(register) => facts.get(*register).map(|fact| fact.value),
+            Self::Sum(one, another) => Some(one.plain(facts)?.wrapping_add(another.plain(facts)?)),
+            Self::Product(of, by) => Some(of.plain(facts)?.wrapping_mul(*by)),
+            _ => None,
+        }
+    }
+
     fn parts(&self) -> usize {
         1 + match self {
             Self::Number(..) | Self::Register(_) => 0,
@@ -185,7 +274,13 @@ impl Expression {
             Self::Masked(of, mask) => Self::Masked(inner(of), *mask),
             Self::Right(of, bits) => Self::Right(inner(of), *bits),
             Self::Signed(of, bits) => Self::Signed(inner(of), *bits),
-            Self::Load(of, bytes, since) => Self::Load(inner(of), *bytes, Arc::clone(since)),
+            Self::Load(of, bytes, since) => {
+                let since = match since.open.is_empty() {
+                    true => Arc::clone(since),
+                    false => since.with(known).into(),
+                };
+                Self::Load(inner(of), *bytes, since)
+            }
         }
     }
 
@@ -241,14 +336,15 @@ impl Expression {
             })?,
             Self::Load(at, bytes, since) => {
                 let at = at.work_out(facts, words)?;
-                if since.met(at.value, *bytes) || words.is_gone(at.value) {
+                let (met, all) = since.met(at.value, *bytes, facts);
+                if met || words.is_gone(at.value) {
                     return None;
                 }
                 Worked {
                     value: words.read(at.value, *bytes)?,
                     loaded_from: Some(at.value),
                     origin: None,
-                    unsure: at.unsure || since.anywhere || since.called,
+                    unsure: at.unsure || !all || since.called,
                 }
             }
         })

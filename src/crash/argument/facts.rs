@@ -3,13 +3,14 @@
 //! An instruction is undone: what it wrote is not known before it, unless it says so itself. `mov rbx, rdi` with rbx known gives
 //! rdi; `add rbx, 8` gives rbx less 8; `mov [rsp+8], rdi` gives rdi if that word was not written since.
 
-use heaps::target::Address;
+use heaps::target::{Address, Frame};
 use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
 use super::code::is_call;
 use super::expression::{Expression, Stores, Words};
+use crate::crash::instruction::DWARF_NUMBERS;
 
 /// Registers that a called function may change, a bit each by the processor's numbers: rax, rcx, rdx, rsi, rdi, r8 to r11.
 pub(super) const VOLATILE: u16 = 0b1111_1100_0111;
@@ -43,6 +44,15 @@ pub(super) struct Fact {
     pub origin: Origin,
 }
 
+impl Fact {
+    fn of(value: u64, register: u8, frame: usize) -> Self {
+        Self {
+            value,
+            origin: Origin::Register { register, frame },
+        }
+    }
+}
+
 /// The general registers as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Facts([Option<Fact>; 16]);
@@ -51,6 +61,29 @@ pub(super) struct Facts([Option<Fact>; 16]);
 pub(super) struct Impossible;
 
 impl Facts {
+    /// All registers of a frame, by its index: of the innermost, or of one that a signal interrupted.
+    pub fn at_death(frame: &Frame, index: usize) -> Self {
+        let mut facts = Self::default();
+        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
+            let value = frame.registers.get(dwarf);
+            facts.set(
+                register,
+                value.map(|value| Fact::of(value, register, index)),
+            );
+        }
+        facts
+    }
+
+    /// The registers that unwinding gives for the time of a frame's call: those that called functions give back.
+    pub fn unwound(frame: &Frame, index: usize) -> Self {
+        let mut facts = Self::at_death(frame, index);
+        for register in (0..16).filter(|register| VOLATILE >> register & 1 == 1) {
+            facts.set(register, None);
+        }
+        facts.set(RSP, Some(Fact::of(frame.sp.get(), RSP, index)));
+        facts
+    }
+
     /// What a register held.
     pub fn get(&self, register: u8) -> Option<Fact> {
         *self.0.get(usize::from(register))?
@@ -118,13 +151,24 @@ impl Facts {
                         }
                         _ => {}
                     }
+                    // What was loaded stands there still, or nobody came this way.
+                    if let Some(fact) = held
+                        && let Some(at) = loaded_word(instruction, self, words)
+                        && let Some(word) = self.word_at(at, stores, words, true)
+                        && word.value != fact.value
+                    {
+                        return Err(Impossible);
+                    }
                     if let Some(from) = from.filter(|_| instruction.op0_kind() == OpKind::Memory) {
                         let at = effects.stored.first().and_then(|(at, _)| at.as_ref());
                         let at = at.and_then(|at| at.work_out(self, words));
-                        told.extend(at.and_then(|at| {
-                            self.from_word(at.value, stores, words)
-                                .map(|fact| (from, fact))
-                        }));
+                        let word = at.and_then(|at| self.word_at(at.value, stores, words, false));
+                        if let Some(word) = word {
+                            if self.value(from).is_some_and(|value| value != word.value) {
+                                return Err(Impossible);
+                            }
+                            told.push((from, word));
+                        }
                     }
                     return Ok(told);
                 };
@@ -166,7 +210,7 @@ impl Facts {
             Mnemonic::Push => {
                 if let Some(top) = self.get(RSP) {
                     told.push((RSP, shifted(top, 8u64.wrapping_neg())));
-                    let saved = self.from_word(top.value, stores, words);
+                    let saved = self.word_at(top.value, stores, words, false);
                     told.extend(to.filter(|to| *to != RSP).zip(saved));
                 }
             }
@@ -180,10 +224,14 @@ impl Facts {
         Ok(told)
     }
 
-    /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met.
-    fn from_word(&self, at: u64, stores: &Stores, words: &Words<'_>) -> Option<Fact> {
-        let met = stores.called || stores.met(at, 8) || stores.anywhere && !words.is_live(at);
-        if met || words.is_gone(at) {
+    /// What was put into a word, if it is there still: a word of a live frame, or one that nothing can have met. The allocator's
+    /// own code hands no word of its frame to others: what it loads from there after a call (`is_load`) was put there before.
+    fn word_at(&self, at: u64, stores: &Stores, words: &Words<'_>, is_load: bool) -> Option<Fact> {
+        let (met, all) = stores.met(at, 8, self);
+        let is_live = words.is_live(at);
+        let is_safe = is_live || all && !words.stack_only && !words.is_gone(at);
+        let is_spilled = words.stack_only && is_live && (is_load || stores.loaded.contains(&at));
+        if met || stores.called && !is_spilled || !is_safe {
             return None;
         }
         Some(Fact {
@@ -191,6 +239,20 @@ impl Facts {
             origin: Origin::Word(Address::new(at)),
         })
     }
+}
+
+/// The word from which an instruction loads a register whose value is known behind it.
+pub(super) fn loaded_word(
+    instruction: &Instruction,
+    behind: &Facts,
+    words: &Words<'_>,
+) -> Option<u64> {
+    let to = whole(instruction, 0)?;
+    let is_load =
+        instruction.mnemonic() == Mnemonic::Mov && instruction.op1_kind() == OpKind::Memory;
+    let at = operand_address(instruction, None).filter(|at| is_load && !at.names(to))?;
+    behind.get(to)?;
+    at.work_out(behind, words).map(|at| at.value)
 }
 
 /// What an instruction writes.
@@ -316,7 +378,7 @@ fn used_address(memory: &UsedMemory, thread_pointer: Option<u64>) -> Option<Expr
         memory.segment(),
         memory.base(),
         memory.index(),
-        u64::try_from(memory.scale()).ok()?,
+        memory.scale().into(),
         memory.displacement(),
         thread_pointer,
     )

@@ -2,31 +2,25 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use heaps::target::{Address, Frame, FrameTrust, MemoryExt};
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
+use iced_x86::Instruction;
 
 use super::Entry;
 use super::code::Function;
-use super::entry::{Callee, Names};
+use super::definition;
+use super::entry::Callee;
 use super::expression::{Expression, Stores, Words, Worked};
-use super::facts::{Effects, Fact, Facts, Origin, RDI, RSP, VOLATILE};
-use super::trace::{Place, Surroundings, back, entry_facts};
-use crate::crash::instruction::DWARF_NUMBERS;
+use super::facts::{Fact, Facts, RDI, RSP};
+use super::functions::{Functions, MAX_DEPTH, leaves_into};
+use super::trace::{Found, Place, Surroundings, back, entry_facts};
 use crate::session::Session;
 
 /// Frames from the innermost one that may be the allocator's.
 const MAX_FRAMES: usize = 64;
 /// Frames of the allocator whose code is gone back through.
 const MAX_INNER: usize = 6;
-/// Functions that a value is followed through, from its use outwards.
-const MAX_DEPTH: usize = 4;
-/// Parts of a function that lie apart.
-const MAX_PARTS: usize = 4;
-/// Registers that a called function gives back as they were, by the processor's numbers: rbx, rbp, r12 to r15.
-const SAVED: [u8; 6] = [3, 5, 12, 13, 14, 15];
 
 /// A value and how it was come by.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +39,8 @@ pub(super) struct Entered {
     pub caller: usize,
     /// How.
     pub way: Way,
+    /// The call can have gone nowhere else.
+    pub certain: bool,
 }
 
 /// How the allocator was entered.
@@ -61,14 +57,14 @@ pub(super) enum Way {
 /// The stack of a thread that died.
 pub(super) struct Stack<'s> {
     session: &'s Session,
-    names: Names<'s>,
+    functions: Functions<'s>,
     frames: &'s [Frame],
     /// The frame that everything begins with.
     from: usize,
     thread_pointer: Option<u64>,
     stack_end: u64,
-    /// What functions change, as far as was asked.
-    changes: RefCell<HashMap<u64, Option<u16>>>,
+    /// What frames' calls lead to, as far as was asked.
+    callees: RefCell<HashMap<usize, Option<Callee>>>,
 }
 
 /// A place in a function that control left outwards from, with what is known there.
@@ -85,12 +81,12 @@ impl<'s> Stack<'s> {
         let sp = frames.get(from)?.sp;
         Some(Self {
             session,
-            names: Names { session },
+            functions: Functions::new(session),
             frames,
             from,
             thread_pointer: state.thread_pointer.map(Address::get),
             stack_end: session.memory().region_at(sp)?.range.end.get(),
-            changes: RefCell::default(),
+            callees: RefCell::default(),
         })
     }
 
@@ -126,7 +122,7 @@ impl<'s> Stack<'s> {
     fn passed_on(&self, inner: &Entered, last: usize) -> Option<Entered> {
         let start = self.frames.get(inner.caller)?.function?.0.get();
         let is_entry = |at: u64| {
-            let name = self.names.starting_at(at);
+            let name = self.functions.names.starting_at(at);
             name.as_deref().and_then(Entry::of_name)
         };
         let entry = is_entry(start)?;
@@ -138,6 +134,7 @@ impl<'s> Stack<'s> {
             entry,
             caller,
             way: Way::Unknown,
+            certain: false,
         });
         let (one, other) = (self.given(inner), self.given(&outer));
         match (one, other) {
@@ -156,65 +153,77 @@ impl<'s> Stack<'s> {
     fn entered_from(&self, caller: usize) -> Option<Entered> {
         let inner = self.frames.get(caller.checked_sub(1)?)?;
         let callee = self.callee(caller);
-        if let Some(Callee {
-            entry: Some(entry), ..
-        }) = callee
-        {
+        // That it is an entry is no coincidence, whatever it was loaded from.
+        if let Some(entry) = callee.and_then(|callee| callee.entry) {
             return Some(Entered {
                 entry,
                 caller,
                 way: Way::Call,
+                certain: true,
             });
         }
         let inner_start = inner.function.map(|(start, _)| start.get());
         if let Some(callee) = callee
             && inner_start != Some(callee.address)
-            && let Some((jumps, entry)) = self.jumps(callee.address, MAX_DEPTH)
+            && let Some((jumps, entry)) = self.functions.jumps(callee.address, MAX_DEPTH)
         {
             return Some(Entered {
                 entry,
                 caller,
                 way: Way::Jumps(jumps),
+                certain: callee.certain,
             });
         }
-        let name = self.names.starting_at(inner_start?);
+        let name = self.functions.names.starting_at(inner_start?);
         let entry = name.as_deref().and_then(Entry::of_name)?;
         Some(Entered {
             entry,
             caller,
             way: Way::Unknown,
+            certain: false,
         })
     }
 
     /// What the call that a frame is in calls.
     fn callee(&self, index: usize) -> Option<Callee> {
-        let function = self.part(index)?;
-        let back = self.frames.get(index)?.pc.get();
-        let call = function.call_before(back)?;
-        let instruction = function.get(call)?;
-        self.names.of_branch(instruction).or_else(|| {
-            let target =
-                super::definition::operand(instruction, 0, &Arc::default(), self.thread_pointer)?;
-            let place = Place {
-                index: call,
-                facts: self.unwound(index)?,
-                stores: Default::default(),
-                goal: Some(target),
-            };
+        if let Some(known) = self.callees.borrow().get(&index) {
+            return *known;
+        }
+        // Until it is known: what a frame calls may depend on what its caller gave it.
+        self.callees.borrow_mut().insert(index, None);
+        let found = self.look_for_callee(index);
+        self.callees.borrow_mut().insert(index, found);
+        found
+    }
+
+    fn look_for_callee(&self, index: usize) -> Option<Callee> {
+        let site = self.plain_site(index)?;
+        let call = *site.function.get(site.index)?;
+        self.functions.names.of_branch(&call).or_else(|| {
+            let target = definition::operand(&call, 0, &Arc::default(), self.thread_pointer)?;
             let live = self.frames.get(index)?.sp.get();
-            let found = self.walk(&function, place, live).value()?;
-            self.names.at(found.value).filter(|_| !found.unsure)
+            let found = self.follow(vec![site], index.checked_add(1)?, target, live)?;
+            let callee = self
+                .functions
+                .names
+                .at(found.worked.value)
+                .filter(|_| found.certain)?;
+            Some(Callee {
+                certain: callee.certain && found.worked.loaded_from.is_none(),
+                ..callee
+            })
         })
     }
 
-    fn walk(&self, function: &Function, place: Place, live_stack: u64) -> super::trace::Found {
-        let changed = |call: &Instruction| self.changed(call);
-        back(function, place, &self.around(live_stack, &changed))
+    fn walk(&self, function: &Function, place: Place, live_stack: u64) -> Found {
+        let changed = |call: &Instruction| self.functions.changed(call);
+        back(function, place, &self.around(live_stack, false, &changed))
     }
 
     fn around<'a>(
         &'a self,
         live_stack: u64,
+        stack_only: bool,
         changed: &'a dyn Fn(&Instruction) -> Option<u16>,
     ) -> Surroundings<'a> {
         Surroundings {
@@ -222,96 +231,11 @@ impl<'s> Stack<'s> {
                 memory: self.session.memory(),
                 live_stack,
                 stack_end: self.stack_end,
+                stack_only,
             },
             thread_pointer: self.thread_pointer,
             changed,
         }
-    }
-
-    /// The registers that a call changes; `None` if it never returns. A compiler keeps values in registers that a function of the
-    /// same file does not change, though it may.
-    fn changed(&self, call: &Instruction) -> Option<u16> {
-        if !call.is_call_near() {
-            return Some(VOLATILE);
-        }
-        self.changed_by(call.near_branch_target(), MAX_DEPTH)
-    }
-
-    fn changed_by(&self, function: u64, depth: usize) -> Option<u16> {
-        if let Some(known) = self.changes.borrow().get(&function) {
-            return *known;
-        }
-        // While it is looked at: a function that calls itself.
-        self.changes.borrow_mut().insert(function, Some(VOLATILE));
-        let found = self.look_for_changes(function, depth);
-        self.changes.borrow_mut().insert(function, found);
-        found
-    }
-
-    fn look_for_changes(&self, start: u64, depth: usize) -> Option<u16> {
-        if self.names.is_endless(start) {
-            return None;
-        }
-        let Some(depth) = depth.checked_sub(1) else {
-            return Some(VOLATILE);
-        };
-        let range = self.range_at(start).filter(|range| range.start == start);
-        let function = range.and_then(|range| Function::decode(self.session.memory(), &[range]));
-        let Some(function) = function else {
-            return Some(VOLATILE);
-        };
-        if function.is_endless() {
-            return None;
-        }
-        let mut factory = InstructionInfoFactory::new();
-        let mut changed = 0;
-        for instruction in function.instructions() {
-            let target = instruction.near_branch_target();
-            changed |= match instruction.flow_control() {
-                FlowControl::Call => self.changed_by(target, depth).unwrap_or(0),
-                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
-                    if !function.contains(target) =>
-                {
-                    self.changed_by(target, depth).unwrap_or(0)
-                }
-                FlowControl::IndirectCall | FlowControl::IndirectBranch => VOLATILE,
-                _ => Effects::of(instruction, &mut factory, None, 0).registers & VOLATILE,
-            };
-        }
-        Some(changed)
-    }
-
-    /// The function at `start` if all it leaves for is the allocator: the functions on the way there.
-    fn jumps(&self, start: u64, depth: usize) -> Option<(Vec<u64>, Entry)> {
-        let function = self.function_at(start)?;
-        let (_, callee) = self.way_out(&function)?;
-        if let Some(entry) = callee.entry {
-            return Some((vec![start], entry));
-        }
-        let (mut rest, entry) = self.jumps(callee.address, depth.checked_sub(1)?)?;
-        rest.insert(0, start);
-        Some((rest, entry))
-    }
-
-    /// The only jump by which a function is left: its index, and where it leads.
-    fn way_out(&self, function: &Function) -> Option<(usize, Callee)> {
-        let mut out = None;
-        for (index, instruction) in function.instructions().iter().enumerate() {
-            let leaves = match instruction.flow_control() {
-                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
-                    !function.contains(instruction.near_branch_target())
-                }
-                FlowControl::IndirectBranch => function.leads_out(index),
-                _ => false,
-            };
-            if leaves {
-                if out.is_some() {
-                    return None;
-                }
-                out = Some((index, self.names.of_branch(instruction)?));
-            }
-        }
-        out
     }
 
     /// The pointer that the caller gave, by its code.
@@ -330,8 +254,8 @@ impl<'s> Stack<'s> {
                 };
                 facts.set(RSP, Some(below));
                 for start in functions.iter().rev() {
-                    let function = self.function_at(*start)?;
-                    let (index, _) = self.way_out(&function)?;
+                    let function = self.functions.function_at(*start)?;
+                    let (index, _) = self.functions.way_out(&function)?;
                     sites.push(Site {
                         function,
                         index,
@@ -340,27 +264,50 @@ impl<'s> Stack<'s> {
                 }
             }
         }
-        let mut goal = Expression::Register(RDI);
+        let found = self.follow(sites, entered.caller, Expression::Register(RDI), live)?;
+        Some(Value {
+            certain: found.certain && entered.certain,
+            ..found
+        })
+    }
+
+    /// The value of an expression at the first of some places, each in a function that the next one's called or left for; then in
+    /// the frames from `frame` outwards.
+    fn follow(
+        &self,
+        sites: Vec<Site>,
+        frame: usize,
+        goal: Expression,
+        live_stack: u64,
+    ) -> Option<Value> {
+        let mut goal = goal;
         let mut stores = Arc::<Stores>::default();
-        let certain = true;
-        let mut next_frame = entered.caller;
         let mut sites = sites.into_iter();
-        let mut is_known = true;
+        let mut next_frame = frame;
+        let mut start = None;
         for _ in 0..=MAX_DEPTH * 2 {
             let site = match sites.next() {
                 Some(site) => site,
-                None if is_known => {
-                    let site = self.site(next_frame)?;
-                    // The next one outwards must have called this function, not one that jumped here.
-                    let outer = next_frame.checked_add(1)?;
-                    is_known = self.is_by_rules(outer)
-                        && self
-                            .callee(outer)
-                            .is_some_and(|callee| callee.address == site.function.start);
-                    next_frame = outer;
+                None => {
+                    // The next frame must have called this function, not one that jumped here.
+                    let is_called = match start {
+                        None => true,
+                        Some(start) => {
+                            self.is_by_rules(next_frame)
+                                && self
+                                    .callee(next_frame)
+                                    .is_some_and(|callee| callee.address == start)
+                        }
+                    };
+                    let site = self.site(next_frame).filter(|_| is_called)?;
+                    next_frame = next_frame.checked_add(1)?;
                     site
                 }
-                None => return None,
+            };
+            // Sites that were given follow from each other.
+            start = match sites.len() {
+                0 => Some(site.function.start),
+                _ => None,
             };
             let place = Place {
                 index: site.index,
@@ -368,15 +315,14 @@ impl<'s> Stack<'s> {
                 stores,
                 goal: Some(goal),
             };
-            let found = self.walk(&site.function, place, live);
+            let found = self.walk(&site.function, place, live_stack);
             if !found.values.is_empty() {
-                let worked = found.value()?;
                 // Some ways came to the start, where the value is the caller's business.
-                if !found.entries.is_empty() {
-                    return None;
-                }
-                let certain = certain && !worked.unsure;
-                return Some(Value { worked, certain });
+                let worked = found.value().filter(|_| found.entries.is_empty())?;
+                return Some(Value {
+                    worked,
+                    certain: !worked.unsure,
+                });
             }
             let first = found.entries.first().filter(|_| !found.lost)?;
             if found.entries.iter().any(|entry| entry.goal != first.goal) {
@@ -419,8 +365,8 @@ impl<'s> Stack<'s> {
                 }
             }
             start = site.function.start;
-            let changed = |call: &Instruction| self.changed(call);
-            let around = self.around(self.frames.get(index)?.sp.get(), &changed);
+            let changed = |call: &Instruction| self.functions.changed(call);
+            let around = self.around(self.frames.get(index)?.sp.get(), true, &changed);
             let place = Place {
                 index: site.index,
                 facts: site.facts,
@@ -435,7 +381,7 @@ impl<'s> Stack<'s> {
         let (_, fact, certain) = carried
             .into_iter()
             .find(|(register, ..)| *register == RDI)?;
-        let name = self.names.starting_at(start);
+        let name = self.functions.names.starting_at(start);
         let is_entry = name.as_deref().and_then(Entry::of_name).is_some();
         let worked = Worked {
             value: fact.value,
@@ -461,51 +407,29 @@ impl<'s> Stack<'s> {
     fn died(&self, index: usize) -> Option<Site> {
         let function = self.function(index)?;
         let frame = self.frames.get(index)?;
-        let mut facts = Facts::default();
-        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
-            let value = frame.registers.get(dwarf);
-            facts.set(
-                register,
-                value.map(|value| Fact {
-                    value,
-                    origin: Origin::Register {
-                        register,
-                        frame: index,
-                    },
-                }),
-            );
-        }
         Some(Site {
             index: function.at(frame.pc.get())?,
-            facts,
+            facts: Facts::at_death(frame, index),
             function,
         })
     }
 
-    /// The registers that unwinding gives for the time of a frame's call.
+    /// The registers at the time of a frame's call.
     fn unwound(&self, index: usize) -> Option<Facts> {
-        let frame = self.frames.get(index)?;
-        let mut facts = Facts::default();
-        let fact = |register, value| Fact {
-            value,
-            origin: Origin::Register {
-                register,
-                frame: index,
-            },
-        };
-        for register in SAVED {
-            let dwarf = DWARF_NUMBERS.get(usize::from(register)).copied()?;
-            let value = frame.registers.get(dwarf);
-            facts.set(register, value.map(|value| fact(register, value)));
-        }
-        facts.set(RSP, Some(fact(RSP, frame.sp.get())));
-        Some(facts)
+        Some(Facts::unwound(self.frames.get(index)?, index))
     }
 
-    /// The function of a frame by its call-frame information alone.
-    fn part(&self, index: usize) -> Option<Function> {
+    /// The call that a frame is in, in the part of its function that call-frame information covers.
+    fn plain_site(&self, index: usize) -> Option<Site> {
         let (start, end) = self.frames.get(index)?.function?;
-        Function::decode(self.session.memory(), &[start.get()..end.get()])
+        let part = start.get()..end.get();
+        let function = Function::decode(self.session.memory(), &[part])?;
+        let back = self.frames.get(index)?.pc.get();
+        Some(Site {
+            index: function.call_before(back)?,
+            facts: self.unwound(index)?,
+            function,
+        })
     }
 
     /// The function of a frame, with parts that lie apart.
@@ -518,62 +442,14 @@ impl<'s> Stack<'s> {
         let called = outer.and_then(|outer| self.callee(outer));
         // The call leads to another part of it, which has jumps into this one.
         if let Some(called) = called.filter(|called| !part.contains(&called.address))
-            && let Some(main) = self.range_at(called.address)
+            && let Some(main) = self.functions.range_at(called.address)
             && main.start == called.address
-            && let Some(main_code) = Function::decode(self.session.memory(), &[main.clone()])
+            && let Some(main_code) =
+                Function::decode(self.session.memory(), std::slice::from_ref(&main))
             && leaves_into(&main_code, &part)
         {
-            return self.whole(vec![main, part]);
+            return self.functions.whole(vec![main, part]);
         }
-        self.whole(vec![part])
+        self.functions.whole(vec![part])
     }
-
-    /// The function that begins at an address.
-    fn function_at(&self, start: u64) -> Option<Function> {
-        let range = self.range_at(start).filter(|range| range.start == start)?;
-        self.whole(vec![range])
-    }
-
-    fn range_at(&self, at: u64) -> Option<Range<u64>> {
-        let (start, end) = self.session.unwinder().function_at(Address::new(at))?;
-        Some(start.get()..end.get())
-    }
-
-    /// Decodes a function, with the parts that it jumps to and that jump back into its middle.
-    fn whole(&self, mut parts: Vec<Range<u64>>) -> Option<Function> {
-        let memory = self.session.memory();
-        let mut function = Function::decode(memory, &parts)?;
-        while parts.len() < MAX_PARTS {
-            let out = function.instructions().iter().filter(|instruction| {
-                instruction.flow_control() == FlowControl::ConditionalBranch
-                    || instruction.flow_control() == FlowControl::UnconditionalBranch
-            });
-            let another = out
-                .map(|instruction| instruction.near_branch_target())
-                .filter(|target| !function.contains(*target))
-                .find_map(|target| {
-                    let range = self.range_at(target)?;
-                    let other = Function::decode(memory, std::slice::from_ref(&range))?;
-                    let comes_back = parts.iter().any(|part| {
-                        let inside = part.start.saturating_add(1)..part.end;
-                        leaves_into(&other, &inside)
-                    });
-                    comes_back.then_some(range)
-                });
-            let Some(another) = another else { break };
-            parts.push(another);
-            function = Function::decode(memory, &parts)?;
-        }
-        Some(function)
-    }
-}
-
-/// Whether a function jumps to a place in a range.
-fn leaves_into(function: &Function, range: &Range<u64>) -> bool {
-    function.instructions().iter().any(|instruction| {
-        matches!(
-            instruction.flow_control(),
-            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-        ) && range.contains(&instruction.near_branch_target())
-    })
 }

@@ -16,7 +16,7 @@ use iced_x86::{Instruction, InstructionInfoFactory};
 use super::code::{Function, is_call};
 use super::definition;
 use super::expression::{Expression, Stores, Words, Worked};
-use super::facts::{ARGUMENTS, Effects, Fact, Facts, VOLATILE};
+use super::facts::{self, ARGUMENTS, Effects, Fact, Facts, VOLATILE};
 
 /// Steps of all ways through one function.
 const MAX_STEPS: usize = 40_000;
@@ -135,13 +135,13 @@ pub(super) fn back(function: &Function, from: Place, around: &Surroundings<'_>) 
                     break;
                 }
                 match step(function, &place, way, around, &mut factory) {
-                    Step::To(next) => open.push(next),
+                    Step::To(next) => open.push(*next),
                     Step::Impossible => {}
                     Step::Lost => found.lost = true,
                 }
             }
             match step(function, &place, first, around, &mut factory) {
-                Step::To(next) => place = next,
+                Step::To(next) => place = *next,
                 Step::Impossible => break,
                 Step::Lost => {
                     found.lost = true;
@@ -174,7 +174,7 @@ fn reached(place: &mut Place, around: &Surroundings<'_>) -> Goal {
 }
 
 enum Step {
-    To(Place),
+    To(Box<Place>),
     /// Control cannot have come this way.
     Impossible,
     Lost,
@@ -203,63 +203,67 @@ fn step(
     else {
         return Step::Impossible;
     };
+    let made = |register: u8| match place.facts.get(register) {
+        // What is known behind the instruction, though not before it.
+        Some(fact) => Some(Expression::Number(fact.value, Some(fact.origin))),
+        None => definition::of(instruction, register, &place.stores, around.thread_pointer),
+    };
+    let changed = |register: u8| effects.writes(register);
+    let before = |register: u8| changed(register).then(|| made(register)).flatten();
     let goal = match &place.goal {
         None => None,
         Some(goal) => {
-            // What is known behind the instruction, though not before it.
-            let mut lost = false;
-            let touched: Vec<u8> = (0..16)
-                .filter(|register| effects.writes(*register) && goal.names(*register))
-                .collect();
-            let made: Vec<(u8, Option<Expression>)> = touched
-                .iter()
-                .map(|&register| {
-                    let known = place.facts.get(register);
-                    let made = match known {
-                        Some(fact) => Some(Expression::Number(fact.value, Some(fact.origin))),
-                        None => definition::of(
-                            instruction,
-                            register,
-                            &place.stores,
-                            around.thread_pointer,
-                        ),
-                    };
-                    lost |= made.is_none();
-                    (register, made)
-                })
-                .collect();
-            if lost {
-                return Step::Lost;
-            }
-            let of = |register: u8| {
-                let found = made.iter().find(|(number, _)| *number == register);
-                found.and_then(|(_, made)| made.clone())
-            };
-            match goal.with(&of) {
+            let lost = (0..16).any(|one| changed(one) && goal.names(one) && before(one).is_none());
+            match goal.with(&before).filter(|_| !lost) {
                 Some(goal) => Some(goal),
                 None => return Step::Lost,
             }
         }
     };
+    let stores = place.stores.before(&changed, &before);
+    let stores = match facts::loaded_word(instruction, &place.facts, words) {
+        Some(at) if place.goal.is_none() && words.is_live(at) => {
+            let mut stores = Stores::clone(&stores);
+            stores.loaded.insert(at);
+            Arc::new(stores)
+        }
+        _ => stores,
+    };
     let stores = match effects.calls || !effects.stored.is_empty() {
-        false => Arc::clone(&place.stores),
+        false => stores,
         true => {
-            let mut stores = Stores::clone(&place.stores);
+            let mut stores = Stores::clone(&stores);
             stores.called |= effects.calls;
             for (at, bytes) in &effects.stored {
                 // A push writes where the stack pointer is behind it; what else is written is addressed by registers that stay.
-                let at = at.as_ref().and_then(|at| at.work_out(&place.facts, words));
-                stores.add(at.map(|at| at.value), *bytes);
+                let at = at.as_ref().and_then(|at| {
+                    let behind = |register: u8| {
+                        let fact = place.facts.get(register)?;
+                        Some(Expression::Number(fact.value, None))
+                    };
+                    at.with(&behind)
+                });
+                match (&place.goal, at) {
+                    // Of registers alone, the words of the stack are all that is asked for.
+                    (None, Some(Expression::Number(at, _))) if !words.is_live(at) => {}
+                    (None, Some(at @ Expression::Number(..))) => stores.add(Some(at), *bytes),
+                    (None, _) => stores.anywhere = true,
+                    (Some(_), at) => {
+                        let known = |at: &Expression| matches!(at, Expression::Number(..));
+                        let is_push = instruction.is_stack_instruction();
+                        stores.add(at.filter(|at| known(at) || !is_push), *bytes);
+                    }
+                }
             }
             Arc::new(stores)
         }
     };
-    Step::To(Place {
+    Step::To(Box::new(Place {
         index: way,
         facts,
         stores,
         goal,
-    })
+    }))
 }
 
 /// What the registers of the arguments held at the start of a function that was walked back through from `from`.
