@@ -15,6 +15,8 @@ use crate::session::Session;
 
 /// Functions that are followed, from one to the next.
 pub(super) const MAX_DEPTH: usize = 4;
+/// Jumps by which a function is left that are looked at.
+const MAX_WAYS: usize = 16;
 /// Parts of a function that lie apart.
 const MAX_PARTS: usize = 4;
 
@@ -103,23 +105,27 @@ impl<'s> Functions<'s> {
 
     /// The only jump by which a function is left: its index, and where it leads.
     pub fn way_out(&self, function: &Function) -> Option<(usize, Callee)> {
-        let mut out = None;
-        for (index, instruction) in function.instructions().iter().enumerate() {
-            let leaves = match instruction.flow_control() {
-                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
-                    !function.contains(instruction.near_branch_target())
-                }
-                FlowControl::IndirectBranch => function.leads_out(index),
-                _ => false,
-            };
-            if leaves {
-                if out.is_some() {
-                    return None;
-                }
-                out = Some((index, self.names.of_branch(instruction)?));
-            }
-        }
-        out
+        let mut ways = (0..)
+            .zip(function.instructions())
+            .filter(|(index, instruction)| leaves(function, *index, instruction));
+        let (index, jump) = ways.next().filter(|_| ways.next().is_none())?;
+        Some((index, self.names.of_branch(jump)?))
+    }
+
+    /// The jumps by which a function is left for places that are known: their indexes, and where they lead.
+    pub fn ways_out(&self, function: &Function) -> Vec<(usize, u64)> {
+        (0..)
+            .zip(function.instructions())
+            .filter(|(index, instruction)| leaves(function, *index, instruction))
+            .filter_map(|(index, jump)| {
+                let callee = match jump.flow_control() {
+                    FlowControl::ConditionalBranch => self.names.at(jump.near_branch_target()),
+                    _ => self.names.of_branch(jump),
+                };
+                Some((index, callee?.address))
+            })
+            .take(MAX_WAYS)
+            .collect()
     }
 
     /// The function that begins at an address.
@@ -160,6 +166,17 @@ impl<'s> Functions<'s> {
             function = Function::decode(memory, &parts)?;
         }
         Some(function)
+    }
+}
+
+/// Whether the instruction at an index is a jump out of its function.
+fn leaves(function: &Function, index: usize, instruction: &Instruction) -> bool {
+    match instruction.flow_control() {
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+            !function.contains(instruction.near_branch_target())
+        }
+        FlowControl::IndirectBranch => function.leads_out(index),
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The frames around a call of the allocator, with their code.
 
+mod received;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::entry::Callee;
 use super::expression::{Expression, Stores, Words, Worked};
 use super::facts::{Fact, Facts, RDI, RSP};
 use super::functions::{Functions, MAX_DEPTH, leaves_into};
-use super::trace::{Found, Place, Surroundings, back, entry_facts};
+use super::trace::{Found, Place, Surroundings, back};
 use crate::session::Session;
 
 /// Frames from the innermost one that may be the allocator's.
@@ -246,13 +248,7 @@ impl<'s> Stack<'s> {
             Way::Unknown => return None,
             Way::Call => {}
             Way::Jumps(functions) => {
-                let mut facts = self.unwound(entered.caller)?;
-                let top = facts.get(RSP)?;
-                let below = Fact {
-                    value: top.value.checked_sub(8)?,
-                    ..top
-                };
-                facts.set(RSP, Some(below));
+                let facts = self.at_jump(entered.caller)?;
                 for start in functions.iter().rev() {
                     let function = self.functions.function_at(*start)?;
                     let (index, _) = self.functions.way_out(&function)?;
@@ -338,58 +334,16 @@ impl<'s> Stack<'s> {
         None
     }
 
-    /// The pointer that the allocator was entered with, by its own code from where it died, and whether its outermost frame is
-    /// that of the function which was called.
-    pub fn received(&self, entered: &Entered) -> Option<(Value, bool)> {
-        let outermost = entered.caller.checked_sub(1)?;
-        let first = self.from.max(entered.caller.saturating_sub(MAX_INNER));
-        let mut carried: Vec<(u8, Fact, bool)> = Vec::new();
-        let mut start = 0;
-        for index in first..=outermost {
-            let Some(mut site) = (match index == self.from {
-                true => self.died(index),
-                false => self.site(index),
-            }) else {
-                carried.clear();
-                continue;
-            };
-            let mut sure = true;
-            if index != first
-                && self
-                    .callee(index)
-                    .is_some_and(|callee| callee.address == start)
-            {
-                for (register, fact, known) in &carried {
-                    site.facts.set(*register, Some(*fact));
-                    sure &= known;
-                }
-            }
-            start = site.function.start;
-            let changed = |call: &Instruction| self.functions.changed(call);
-            let around = self.around(self.frames.get(index)?.sp.get(), true, &changed);
-            let place = Place {
-                index: site.index,
-                facts: site.facts,
-                stores: Default::default(),
-                goal: None,
-            };
-            carried = entry_facts(&site.function, place, &around);
-            for (_, _, known) in &mut carried {
-                *known &= sure;
-            }
-        }
-        let (_, fact, certain) = carried
-            .into_iter()
-            .find(|(register, ..)| *register == RDI)?;
-        let name = self.functions.names.starting_at(start);
-        let is_entry = name.as_deref().and_then(Entry::of_name).is_some();
-        let worked = Worked {
-            value: fact.value,
-            loaded_from: None,
-            origin: Some(fact.origin),
-            unsure: !certain,
+    /// The registers at a jump that leaves a function which a frame called: its own frame is gone.
+    fn at_jump(&self, caller: usize) -> Option<Facts> {
+        let mut facts = self.unwound(caller)?;
+        let top = facts.get(RSP)?;
+        let below = Fact {
+            value: top.value.checked_sub(8)?,
+            ..top
         };
-        Some((Value { worked, certain }, is_entry))
+        facts.set(RSP, Some(below));
+        Some(facts)
     }
 
     /// The call that a frame is in.
