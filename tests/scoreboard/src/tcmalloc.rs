@@ -318,7 +318,8 @@ impl<'a> Plants<'a> {
         );
         // Zeros over the flags of a span on a list leave what freeing it twice leaves, once malloc has taken it.
         plant.map(|mut plant| {
-            if offset == 40 && !small && listed {
+            let zeros = matches!(&plant.writes[..], [(_, new)] if new.starts_with(&[0; 4]));
+            if offset == 40 && !small && listed && zeros {
                 plant.truth.kinds.push(FindingKind::DoubleFree);
             }
             plant
