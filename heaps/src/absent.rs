@@ -1,7 +1,7 @@
 //! Absent is a third answer: what an allocator's words say of memory that the core does not hold is neither in order nor damaged.
 
 use crate::allocators::Limit;
-use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::anomaly::{Anomaly, AnomalyKind, Stray};
 use crate::map::{HeapMap, Owner, Shape};
 use crate::target::{Address, Fault, MemoryExt, TargetMemory};
 
@@ -16,9 +16,14 @@ const PROTECTION_SHIFT: u32 = 12;
 /// Takes out of the anomalies what rests on absent memory, and says what that was.
 ///
 /// A word that leads there proves nothing, and where there is one, counts and sums lack what lies there.
-pub fn set_apart(memory: &dyn TargetMemory, anomalies: &mut Vec<Anomaly>, limits: &mut Vec<Limit>) {
+pub fn set_apart(
+    map: &HeapMap,
+    memory: &dyn TargetMemory,
+    anomalies: &mut Vec<Anomaly>,
+    limits: &mut Vec<Limit>,
+) {
     let mut places: Vec<Address> = Vec::new();
-    anomalies.retain(|anomaly| match leads_to(memory, &anomaly.kind) {
+    anomalies.retain(|anomaly| match leads_to(map, memory, &anomaly.kind) {
         Some(place) => {
             places.push(place);
             false
@@ -80,8 +85,11 @@ fn is_sum(anomaly: &Anomaly) -> bool {
 }
 
 /// The absent memory that the word leads to which an anomaly is about.
-fn leads_to(memory: &dyn TargetMemory, kind: &AnomalyKind) -> Option<Address> {
+fn leads_to(map: &HeapMap, memory: &dyn TargetMemory, kind: &AnomalyKind) -> Option<Address> {
     match kind {
+        AnomalyKind::BadEntry { edge, stray, .. } if is_known_apart(map, *stray) => {
+            memory.read_u64(edge.word()).err().map(Fault::address)
+        }
         AnomalyKind::BadEntry { edge, found, .. } => {
             absent(memory, found.get()).or_else(|| word_leads_to(memory, edge.word()))
         }
@@ -90,6 +98,19 @@ fn leads_to(memory: &dyn TargetMemory, kind: &AnomalyKind) -> Option<Address> {
         }
         _ => None,
     }
+}
+
+/// Whether what an entry leads to is told by an allocator that describes blocks elsewhere than beside them: a word that leads into the
+/// middle of a block, or into one of another class, does so whatever the block held.
+fn is_known_apart(map: &HeapMap, stray: Stray) -> bool {
+    let (Stray::Misaligned { block, .. }
+    | Stray::OtherClass { block, .. }
+    | Stray::FreeSpan { block, .. }) = stray
+    else {
+        return false;
+    };
+    let extent = map.extent(block.id.extent);
+    extent.is_some_and(|extent| !matches!(extent.shape, Shape::Chunks { .. }))
 }
 
 /// The same of the word at `at`, in each of the forms in which allocators keep pointers.

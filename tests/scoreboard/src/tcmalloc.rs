@@ -316,11 +316,14 @@ impl<'a> Plants<'a> {
             vec![(span, span + 48), memory],
             evidence,
         );
-        // Zeros over the flags of a span on a list leave what freeing it twice leaves, once malloc has taken it.
         plant.map(|mut plant| {
             let zeros = matches!(&plant.writes[..], [(_, new)] if new.starts_with(&[0; 4]));
-            if offset == 40 && !small && listed && zeros {
-                plant.truth.kinds.push(FindingKind::DoubleFree);
+            match offset {
+                // A damaged link at which malloc stopped taking blocks off leaves the same.
+                32 if small => plant.truth.kinds.push(FindingKind::UseAfterFreeWrite),
+                // A span freed twice, once malloc has taken it, is on its list with such flags.
+                40 if !small && listed && zeros => plant.truth.kinds.push(FindingKind::DoubleFree),
+                _ => {}
             }
             plant
         })

@@ -110,6 +110,6 @@ fn a_thread_that_is_parked_in_a_window_gives_no_alarm() {
             assert!(tally.alarms.is_empty(), "{name}: {tally:?}");
         })
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(pairs, 18, "{name}");
+        assert_eq!(pairs, 21, "{name}");
     }
 }

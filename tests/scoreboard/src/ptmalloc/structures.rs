@@ -153,14 +153,17 @@ fn in_fastbin(
     addresses: Vec<(u64, u64)>,
 ) -> Option<Plant> {
     let at = arena + ground.layout.fastbins? + 8 * rng.u64(..10);
-    stray(ground, rng, at, "a fastbin", &addresses, |_, new| {
+    let mut plant = stray(ground, rng, at, "a fastbin", &addresses, |_, new| {
         // Nobody counts them: an empty one is only empty.
         if new == 0 {
             Evidence::Open
         } else {
             Evidence::Present
         }
-    })
+    })?;
+    // A damaged link that malloc followed leaves the same.
+    plant.truth.kinds.push(FindingKind::UseAfterFreeWrite);
+    Some(plant)
 }
 
 /// In the description of a heap of an arena beside the main one.
