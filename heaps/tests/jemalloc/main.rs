@@ -11,6 +11,7 @@ use heaps::walk::{Walked, walk};
 use scene::{
     ACTIVE, CODE, DIRTY_HEAP, DIRTY_LIST, EDATA, ELEMENT, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene,
 };
+use synth::Absence;
 
 /// Finds the only heap, walks it, and lets `look` look at both.
 fn with_heap<R>(target: Target<'_>, look: impl FnOnce(&dyn Heap, Walked) -> R) -> R {
@@ -165,6 +166,10 @@ fn an_inner_pointer_and_one_of_another_class() {
         panic!("{:?}", only(&scene));
     };
     assert!(matches!(stray, Stray::OtherClass { offset: 0, .. }));
+    // What the block held says nothing of it.
+    let absent = LARGE..LARGE + 0x4000;
+    scene.process.memory.hide(absent, Absence::NotDumped);
+    assert!(matches!(only(&scene).0, AnomalyKind::BadEntry { found, .. } if found == at(LARGE)));
 }
 
 #[test]
