@@ -49,12 +49,13 @@ pub fn set_apart(
     });
 }
 
-/// Blocks in use that lie in memory that is not in the core. A whole mapping that was never touched is left out by the kernel too, but not one
-/// in which an allocator cuts pages into blocks and hands them out.
+/// Blocks in use that lie in memory that is not in the core. The kernel leaves out a whole mapping that nobody ever touched, blocks that were
+/// handed out in it included: only where a part of the mapping is there, or should be, heap was lost for sure.
 pub fn blocks(memory: &dyn TargetMemory, map: &HeapMap) -> Option<Limit> {
     let extents = map.extents();
     let mut lost = 0u64;
     let mut first = None;
+    let mut is_lost = false;
     for region in memory.regions() {
         if !region.writable || region.present_bytes >= region.bytes() {
             continue;
@@ -67,6 +68,7 @@ pub fn blocks(memory: &dyn TargetMemory, map: &HeapMap) -> Option<Limit> {
             let at = extent.start.max(absent);
             if is_cut && extent.owner == Owner::InUse && memory.window(at).is_err() {
                 lost = lost.saturating_add(extent.bytes);
+                is_lost |= region.dumped_bytes > 0;
                 first = first.or(Some(extent.start));
             }
         }
@@ -75,7 +77,7 @@ pub fn blocks(memory: &dyn TargetMemory, map: &HeapMap) -> Option<Limit> {
         what: format!("{lost} bytes of blocks, the first at {first}"),
         why: "the memory is not in the core: what the blocks and the lists through them hold is not known"
             .into(),
-        incomplete: true,
+        incomplete: is_lost,
     })
 }
 

@@ -27,7 +27,7 @@ use heaps::target::{Address, MemoryExt, Target};
 
 use self::death::Death;
 use self::place::Place;
-use super::finding::{Confidence, Evidence, Finding, FindingKind, Severity};
+use super::finding::{Confidence, Evidence, Finding, FindingKind, OverwriterClass, Severity};
 use super::{Subject, Verdict, fingerprint, wording};
 use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};
@@ -38,6 +38,8 @@ const HEADER_BYTES: u64 = 16;
 const SIZE_BYTES: u64 = 8;
 /// Words of a signal's frame in which the program counter is looked for.
 const MAX_SAVED_WORDS: u64 = 128;
+/// Pieces of evidence of a call inside a call, its consequences included.
+const MAX_CONSEQUENCES: usize = 6;
 /// Most bytes of the message that are shown as evidence.
 const MAX_DUMP_BYTES: u32 = 32;
 
@@ -66,7 +68,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let death = death::of(target, analysis, crash);
     let reentered = reentered(target, analysis, crash, death.as_ref());
     let is_told = reentered.is_some();
-    if let Some(finding) = reentered {
+    if let Some(mut finding) = reentered {
+        take_in_consequences(verdict, &mut finding);
         add(verdict, finding);
     }
     let Some(death) = death.filter(|_| !is_told) else {
@@ -95,6 +98,28 @@ fn add(verdict: &mut Verdict, finding: Finding) {
     verdict
         .findings
         .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
+}
+
+/// What two calls at once leave behind in a heap is one error's: its findings become evidence. Text was written by somebody else.
+fn take_in_consequences(verdict: &mut Verdict, reentered: &mut Finding) {
+    if reentered.confidence < Confidence::Likely {
+        return; // nobody died of it
+    }
+    verdict.findings.retain(|finding| {
+        let written = finding.overwriter.as_ref().map(|written| written.class);
+        let is_text = matches!(
+            written,
+            Some(OverwriterClass::Ascii | OverwriterClass::Utf16)
+        );
+        if finding.heap != reentered.heap || !is_alarm(finding) || is_text {
+            return true;
+        }
+        let room = MAX_CONSEQUENCES.saturating_sub(reentered.evidence.len()).min(1);
+        reentered
+            .evidence
+            .extend(finding.evidence.iter().take(room).cloned());
+        false
+    });
 }
 
 impl Scene<'_> {

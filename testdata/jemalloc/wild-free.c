@@ -22,7 +22,7 @@ int main(void)
     struct { char *next, *name; char rest[40]; } *object = do_malloc(sizeof *object);
     strcpy((char *)object, "written over by too long a text");
     char *volatile p = object->name;
-    expect("invalid-free-entry", p, NULL, 0, NULL, NULL);
+    expect("invalid-free-entry", p, NULL, 0, NULL, "needs=code");
 #else
     char *volatile p = large + 8192;
     struct line line = {{0}, 0};
