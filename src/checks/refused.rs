@@ -114,7 +114,9 @@ fn take_in_consequences(verdict: &mut Verdict, reentered: &mut Finding) {
         if finding.heap != reentered.heap || !is_alarm(finding) || is_text {
             return true;
         }
-        let room = MAX_CONSEQUENCES.saturating_sub(reentered.evidence.len()).min(1);
+        let room = MAX_CONSEQUENCES
+            .saturating_sub(reentered.evidence.len())
+            .min(1);
         reentered
             .evidence
             .extend(finding.evidence.iter().take(room).cloned());
