@@ -26,14 +26,18 @@ struct Segment {
 }
 
 impl Segment {
-    /// Whether it holds a heap or a stack for sure: variables of a module are smaller.
+    /// Whether it holds a heap for sure: variables of a module are smaller, and stacks are where stacks are.
     fn is_heap(&self) -> bool {
-        self.bytes >= 128 << 10
+        let is_stack = self.bytes == THREAD_STACK_BYTES || self.start >> 36 == 0x7ff;
+        self.bytes >= 128 << 10 && !is_stack
     }
 }
 
 /// Bytes from the start of a program header to its `p_filesz` (elf.h, `Elf64_Phdr`).
 const FILE_SIZE: u64 = 32;
+
+/// Bytes of a thread's stack, unless the program says otherwise.
+const THREAD_STACK_BYTES: u64 = 8 << 20;
 
 /// All of them.
 fn writable_segments(core: &File) -> Vec<Segment> {
