@@ -222,6 +222,8 @@ def main():
                 statuses[done.returncode] = statuses.get(done.returncode, 0) + 1
             except subprocess.TimeoutExpired:
                 run = None
+            except KeyboardInterrupt:
+                break  # what was done so far counts
             seconds = time.monotonic() - before
             row = tally[kind]
             row["mutants"] += 1
