@@ -3,6 +3,7 @@
 pub mod census;
 pub mod strangers;
 
+use heaps::absent;
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
@@ -147,7 +148,8 @@ pub fn analyse<'t>(
                 analysis.limits.extend(limits);
                 for heap in heaps {
                     progress.phase("walking the heap", None);
-                    let walked = walk::walk(heap.as_ref(), target.memory);
+                    let mut walked = walk::walk(heap.as_ref(), target.memory);
+                    absent::stacks(target, &mut walked.anomalies, &mut walked.limits);
                     analysis.limits.extend(walked.limits);
                     analysis.heaps.push(HeapAnalysis {
                         identity: heap.identity(),

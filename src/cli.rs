@@ -88,6 +88,10 @@ struct CheckArguments {
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     tmpdir: Option<PathBuf>,
 
+    /// Unpack at most this much of a core (K, M, G, T: binary multiples) [default: until the folder's file system is almost full]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Files")]
+    max_unpacked: Option<u64>,
+
     /// Take this allocator instead of detecting it
     #[arg(long, value_name = "NAME", help_heading = "Analysis")]
     allocator: Option<String>,
@@ -216,6 +220,8 @@ pub struct Options {
     pub include_bytes: usize,
     /// Where a core is unpacked.
     pub temporary_dir: PathBuf,
+    /// Most bytes of a packed core that are unpacked.
+    pub max_unpacked: Option<u64>,
     /// Leave out what may not leave the house.
     pub redact: bool,
     /// Attributes for the report.
@@ -304,6 +310,7 @@ fn options(check: CheckArguments) -> Result<Options, String> {
         color: check.color,
         include_bytes: usize::try_from(check.include_bytes).unwrap_or(usize::MAX),
         temporary_dir: check.tmpdir.unwrap_or_else(temporary_dir),
+        max_unpacked: check.max_unpacked,
         redact: check.redact,
         attributes,
     })
@@ -314,6 +321,25 @@ fn temporary_dir() -> PathBuf {
     std::env::var_os("TMPDIR")
         .filter(|dir| !dir.is_empty())
         .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+/// A number of bytes, perhaps with a unit.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("not a number of bytes, or one with K, M, G or T".into()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "not a number of bytes, or one with K, M, G or T")?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "too large".into())
 }
 
 /// `name=value` of `--kv`.
@@ -406,7 +432,8 @@ mod tests {
     fn options_arrive() {
         let options = options_of(
             "core --sysroot a --sysroot b --debug-dir d --no-default-paths --locate symbols --allocator tcmalloc \
-             --threads 3 --fail-on never --format json --output out --color always --include-bytes 64 --kv a=b --kv c=d=e --tmpdir t",
+             --threads 3 --fail-on never --format json --output out --color always --include-bytes 64 --kv a=b --kv c=d=e --tmpdir t \
+             --max-unpacked 3G",
         );
         assert_eq!(
             options.search.sysroots,
@@ -423,6 +450,7 @@ mod tests {
         assert_eq!(options.color, ColorChoice::Always);
         assert_eq!(options.include_bytes, 64);
         assert_eq!(options.temporary_dir, PathBuf::from("t"));
+        assert_eq!(options.max_unpacked, Some(3 << 30));
         let attributes: Vec<_> = options.attributes.into_iter().collect();
         assert_eq!(
             attributes,
@@ -453,6 +481,9 @@ mod tests {
             "core --include-bytes -1",
             "core --redact --include-bytes 8",
             "core --format xml",
+            "core --max-unpacked 3X",
+            "core --max-unpacked 99999999T",
+            "core --max-unpacked G",
             "schema core",
             "check",
         ] {

@@ -62,7 +62,8 @@ const PAGE_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 20;
 /// How a core is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// Most bytes that a compressed core may unpack to; what lies beyond counts as cut off. `None`: no limit.
+    /// Most bytes that a compressed core may unpack to; what lies beyond counts as cut off. `None`: until the
+    /// file system of the folder for temporary files is almost full.
     pub max_unpacked_bytes: Option<u64>,
     /// Where a core that is compressed or comes through a pipe is unpacked, in a file without a name.
     pub temporary_dir: PathBuf,

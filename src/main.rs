@@ -79,7 +79,7 @@ fn analyse(options: &Options, progress: &dyn Progress) -> Result<Report, Error> 
         jobs: options.jobs,
         open: OpenOptions {
             temporary_dir: options.temporary_dir.clone(),
-            ..OpenOptions::default()
+            max_unpacked_bytes: options.max_unpacked,
         },
     })?;
     if options.minidump {

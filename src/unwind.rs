@@ -52,9 +52,9 @@ pub const MAX_FRAMES_OF_ALL: u64 = 16_000_000;
 /// Innermost frames kept of a thread beside the first.
 pub const KEPT_OF_OTHERS: usize = 512;
 /// Frames kept of all threads together, but for what each has as its least.
-pub const KEPT_OF_ALL: usize = 1 << 17;
+pub const KEPT_OF_ALL: usize = 1 << 16;
 /// Innermost frames kept of a thread, however many threads there are.
-pub const KEPT_AT_LEAST: usize = 128;
+pub const KEPT_AT_LEAST: usize = 64;
 
 /// Why a stack has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

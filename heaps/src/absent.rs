@@ -3,7 +3,7 @@
 use crate::allocators::Limit;
 use crate::anomaly::{Anomaly, AnomalyKind, Stray};
 use crate::map::{HeapMap, Owner, Shape};
-use crate::target::{Address, Fault, MemoryExt, TargetMemory};
+use crate::target::{Address, Fault, MemoryExt, Target, TargetMemory};
 
 /// Low bits that an allocator may keep beside a pointer: those of a page, or of a descriptor's alignment.
 const FLAG_BITS: u64 = 0xfff;
@@ -47,6 +47,27 @@ pub fn set_apart(
         ),
         incomplete: true,
     });
+}
+
+/// Takes the counts out of the anomalies if a thread's stack is not in the core: what it was doing with the heap is not known.
+pub fn stacks(target: Target<'_>, anomalies: &mut Vec<Anomaly>, limits: &mut Vec<Limit>) {
+    let mut threads = target.threads.list().iter();
+    let Some(thread) = threads.find(|thread| absent(target.memory, thread.sp.get()).is_some())
+    else {
+        return;
+    };
+    let before = anomalies.len();
+    anomalies.retain(|anomaly| !anomaly.is_count());
+    if anomalies.len() < before {
+        limits.push(Limit {
+            what: format!("{} counts of the allocator", before.saturating_sub(anomalies.len())),
+            why: format!(
+                "the stack of thread {} is not in the core: it may have been in the middle of a change",
+                thread.tid
+            ),
+            incomplete: true,
+        });
+    }
 }
 
 /// Blocks in use that lie in memory that is not in the core. The kernel leaves out a whole mapping that nobody ever touched, blocks that were

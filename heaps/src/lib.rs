@@ -25,7 +25,7 @@
     )
 )]
 
-mod absent;
+pub mod absent;
 pub mod allocators;
 pub mod anomaly;
 pub mod layout;

@@ -31,6 +31,9 @@ pub(super) struct Segment {
     pub flags: u32,
 }
 
+/// Most program headers that are read: the table may be a hole of a sparse file.
+const MAX_HEADERS: u64 = 1 << 22;
+
 /// A `PT_NOTE` segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoteSegment {
@@ -70,6 +73,7 @@ pub(super) fn not_elf(path: &Path, start: &[u8]) -> CoreError {
     let what = match sample {
         [b'M', b'D', b'M', b'P', ..] => "a minidump",
         [b'B', b'Z', b'h', ..] => "packed with bzip2",
+        _ if sample.iter().all(|byte| *byte == 0) => "zeros",
         _ if sample.iter().all(is_text) => "a text file",
         _ => "data",
     };
@@ -102,6 +106,12 @@ pub(super) fn parse(data: &[u8], path: &Path) -> Result<Headers, CoreError> {
     let at = header.e_phoff.get(endian);
     let count = count_of_headers(data, header, endian, &mut diagnostics)
         .ok_or_else(|| cut("program headers", at.saturating_add(PROGRAM_HEADER_BYTES)))?;
+    if count > MAX_HEADERS {
+        diagnostics.push(format!(
+            "of {count} program headers of the core the first {MAX_HEADERS} are read"
+        ));
+    }
+    let count = count.min(MAX_HEADERS);
     if count == 0 {
         return Err(CoreError::BadHeader {
             path: path.to_owned(),

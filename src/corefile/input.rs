@@ -2,7 +2,8 @@
 //!
 //! systemd keeps cores as `.zst` (also `.lz4`, `.xz`) and `coredumpctl dump | heapcheck -` pipes them, so both are
 //! unpacked here, told by their magic number. Untouched heap is zeros: pages of zeros become holes, so that a core of
-//! 100 GB with 5 GB of contents needs 5 GB of disk. A packed file that ends early is a core that ends early.
+//! 100 GB with 5 GB of contents needs 5 GB of disk. A packed file that ends early is a core that ends early, and so is one
+//! whose contents would fill the disk.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -19,6 +20,11 @@ const HOLE_BYTES: usize = 4096;
 const BUFFER_BYTES: usize = 256 * HOLE_BYTES;
 /// Most memory that an xz decoder may ask for, in KiB: its dictionary size is a number in the file.
 const XZ_MEMORY_KIB: u32 = 1 << 20;
+
+/// Most bytes of a file system that are left free: of a smaller one, one part in [`SHARE_LEFT_FREE`].
+const LEFT_FREE_BYTES: u64 = 1 << 30;
+/// See [`LEFT_FREE_BYTES`].
+const SHARE_LEFT_FREE: u64 = 20;
 
 /// The bytes of a core.
 pub(super) struct Input {
@@ -137,24 +143,31 @@ fn unpack(
     };
     let file = tempfile::tempfile_in(&options.temporary_dir).map_err(temporary)?;
     let mut reader = packing.reader(Cursor::new(start).chain(packed));
-    let limit = options.max_unpacked_bytes.unwrap_or(u64::MAX);
-    let copied = copy_sparse(&mut reader, &file, limit).map_err(temporary)?;
+    let magic = magic_of(&mut reader, path)?;
+    let bounds = Bounds {
+        bytes: options.max_unpacked_bytes.unwrap_or(u64::MAX),
+        written: room_in(&file).map_err(temporary)?,
+    };
+    let copied =
+        copy_sparse(&mut Cursor::new(magic).chain(reader), &file, &bounds).map_err(temporary)?;
     let mut diagnostics = Vec::new();
     match copied.stopped {
-        Some(source) if copied.bytes == 0 => {
-            return Err(CoreError::Unpack {
-                path: path.to_owned(),
-                source,
-            });
-        }
         Some(source) => diagnostics.push(format!(
             "the packed core could be read only up to byte {}: {source}",
             copied.bytes
         )),
-        None if copied.over_limit => diagnostics.push(format!(
-            "unpacking stopped at the limit of {limit} bytes; the rest counts as cut off"
-        )),
-        None => {}
+        None => match copied.over {
+            Some(Bound::Bytes) => diagnostics.push(format!(
+                "unpacking stopped at the limit of {} bytes (--max-unpacked); the rest counts as cut off",
+                bounds.bytes
+            )),
+            Some(Bound::Written) => diagnostics.push(format!(
+                "unpacking stopped after {} bytes, so that {} does not fill up; the rest counts as cut off: name another --tmpdir",
+                copied.bytes,
+                options.temporary_dir.display()
+            )),
+            None => {}
+        },
     }
     let mapping = Mapping::of(&file).map_err(temporary)?;
     Ok(Input {
@@ -163,23 +176,79 @@ fn unpack(
     })
 }
 
+/// The first bytes of what is packed, if it is an ELF file: nothing else is worth a file of its own.
+fn magic_of(reader: &mut impl Read, path: &Path) -> Result<[u8; 4], CoreError> {
+    let mut magic = [0; object::elf::ELFMAG.len()];
+    let count = read_full(reader, &mut magic).map_err(|(_, source)| CoreError::Unpack {
+        path: path.to_owned(),
+        source,
+    })?;
+    if magic == object::elf::ELFMAG {
+        return Ok(magic);
+    }
+    let mut sample = magic.get(..count).unwrap_or(&[]).to_vec();
+    let mut more = [0; 512];
+    let count = match read_full(reader, &mut more) {
+        Ok(count) | Err((count, _)) => count,
+    };
+    sample.extend_from_slice(more.get(..count).unwrap_or(&[]));
+    Err(super::headers::not_elf(path, &sample))
+}
+
+/// Bytes that may be written to the file's file system.
+fn room_in(file: &File) -> io::Result<u64> {
+    let system = rustix::fs::fstatvfs(file)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+    let kept = LEFT_FREE_BYTES.min(bytes(system.f_blocks) / SHARE_LEFT_FREE);
+    Ok(bytes(system.f_bavail).saturating_sub(kept))
+}
+
+/// How much a copy may be.
+pub(super) struct Bounds {
+    /// Bytes of the copy, holes included.
+    pub bytes: u64,
+    /// Bytes on the disk, up to a buffer more.
+    pub written: u64,
+}
+
+impl Bounds {
+    /// None at all.
+    #[cfg(test)]
+    pub const NONE: Bounds = Bounds {
+        bytes: u64::MAX,
+        written: u64::MAX,
+    };
+}
+
+/// Which of [`Bounds`] ended a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    Bytes,
+    Written,
+}
+
 /// How a copy ended.
 pub(super) struct Copied {
     pub bytes: u64,
-    over_limit: bool,
+    pub over: Option<Bound>,
     stopped: Option<io::Error>,
 }
 
-/// Copies at most `limit` bytes, leaving holes for pages of zeros. An error of the reader ends the copy and stands in the
+/// Copies what the bounds allow, leaving holes for pages of zeros. An error of the reader ends the copy and stands in the
 /// answer; an error of the writer is an error.
-pub(super) fn copy_sparse(reader: &mut impl Read, file: &File, limit: u64) -> io::Result<Copied> {
+pub(super) fn copy_sparse(
+    reader: &mut impl Read,
+    file: &File,
+    bounds: &Bounds,
+) -> io::Result<Copied> {
     let mut copied = Copied {
         bytes: 0,
-        over_limit: false,
+        over: None,
         stopped: None,
     };
+    let mut written = 0u64;
     let mut buffer = vec![0u8; BUFFER_BYTES];
-    while copied.stopped.is_none() && !copied.over_limit {
+    while copied.stopped.is_none() && copied.over.is_none() {
         let count = match read_full(reader, &mut buffer) {
             Ok(count) => count,
             Err((count, error)) => {
@@ -190,19 +259,24 @@ pub(super) fn copy_sparse(reader: &mut impl Read, file: &File, limit: u64) -> io
         if count == 0 {
             break;
         }
-        let room = limit.saturating_sub(copied.bytes);
+        if written >= bounds.written {
+            copied.over = Some(Bound::Written);
+            break;
+        }
+        let room = bounds.bytes.saturating_sub(copied.bytes);
         let kept = usize::try_from(room).map_or(count, |room| room.min(count));
-        copied.over_limit = kept < count;
+        copied.over = (kept < count).then_some(Bound::Bytes);
         let bytes = buffer.get(..kept).unwrap_or(&[]);
-        write_sparse(file, bytes, copied.bytes)?;
+        written = written.saturating_add(write_sparse(file, bytes, copied.bytes)?);
         copied.bytes += kept as u64;
     }
     file.set_len(copied.bytes)?;
     Ok(copied)
 }
 
-/// Writes the pages of `bytes` that are not all zero, in runs.
-fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<()> {
+/// Writes the pages of `bytes` that are not all zero, in runs, and counts their bytes.
+fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<u64> {
+    let mut written = 0u64;
     let is_hole = |page: &[u8]| page.iter().all(|byte| *byte == 0);
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -219,10 +293,11 @@ fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<()> {
             .sum();
         let (run, after) = after.split_at_checked(filled).unwrap_or((after, &[]));
         file.write_all_at(run, at + holes as u64)?;
+        written = written.saturating_add(run.len() as u64);
         at += (holes + filled) as u64;
         rest = after;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Reads until `buffer` is full or the stream ends. An error comes with the bytes read before it.

@@ -20,6 +20,11 @@ use super::headers::{Headers, NoteSegment};
 use super::process::{MappedFile, Process, SignalInfo, forked};
 use crate::arch::{ArchInfo, SystemCall, ThreadPointer};
 
+/// Most threads that are read: Linux has no more in a process on most machines (`vm.max_map_count`: two mappings each).
+const MAX_THREADS: usize = 1 << 16;
+/// Most bytes of notes that are read: what so many threads have.
+const MAX_NOTE_BYTES: u64 = 1 << 30;
+
 /// What the notes say.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -40,6 +45,8 @@ pub(super) struct Notes {
     signals: Vec<(usize, SignalInfo)>,
     /// Status notes that are too short to be a thread's.
     short_threads: usize,
+    /// Status notes beyond [`MAX_THREADS`].
+    further_threads: usize,
     /// Notes were lost: threads, files and signals may be missing.
     pub is_damaged: bool,
     pub diagnostics: Vec<String>,
@@ -98,8 +105,21 @@ impl<'d> Words<'d> {
 /// Reads all notes of a core.
 pub(super) fn parse(data: &[u8], headers: &Headers) -> Notes {
     let mut notes = Notes::default();
+    let mut room = MAX_NOTE_BYTES;
     for segment in &headers.notes {
-        notes.read_segment(data, segment, headers);
+        let read = NoteSegment {
+            bytes: segment.bytes.min(room),
+            ..*segment
+        };
+        if read.bytes < segment.bytes {
+            notes.is_damaged = true;
+            notes.diagnostics.push(format!(
+                "{} bytes of notes are beyond the {MAX_NOTE_BYTES} that are read",
+                segment.bytes.saturating_sub(read.bytes)
+            ));
+        }
+        notes.read_segment(data, &read, headers);
+        room = room.saturating_sub(read.bytes);
     }
     notes.finish();
     notes
@@ -195,6 +215,10 @@ impl Notes {
             self.short_threads = self.short_threads.saturating_add(1);
             return;
         };
+        if self.threads.len() >= MAX_THREADS {
+            self.further_threads = self.further_threads.saturating_add(1);
+            return;
+        }
         let mut registers = RegisterSet::empty();
         for register in arch.registers {
             if let Some(value) = word(register.word) {
@@ -318,6 +342,10 @@ impl Notes {
         for (count, what) in [
             (dropped, "name a thread that another one has named"),
             (self.short_threads, "are too short to be a thread's"),
+            (
+                self.further_threads,
+                "are beyond the 65,536 threads that are read",
+            ),
         ] {
             if count > 0 {
                 self.is_damaged = true;

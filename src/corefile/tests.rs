@@ -377,6 +377,12 @@ fn a_packed_core_is_unpacked_and_a_cut_one_as_far_as_it_goes() {
     let core = CoreFile::open_with(&path, &limited).unwrap();
     assert!(core.truncated() && core.file_bytes() == 0x1800);
 
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&[0; 1 << 20]).unwrap();
+    std::fs::write(&path, packer.finish().unwrap()).unwrap();
+    let error = CoreFile::open_with(&path, &options).unwrap_err();
+    assert!(matches!(error, CoreError::NotElf { .. }), "{error}");
+
     std::fs::write(&path, &packed[..12]).unwrap();
     let error = CoreFile::open_with(&path, &options).unwrap_err();
     assert!(matches!(error, CoreError::Unpack { .. }), "{error}");
@@ -391,9 +397,18 @@ fn pages_of_zeros_become_holes() {
         .load(0x80_0000, RW, &[1; 0x1000])
         .bytes();
     let file = tempfile::tempfile_in(dir.path()).unwrap();
-    let copied = input::copy_sparse(&mut whole.as_slice(), &file, u64::MAX).unwrap();
+    let copied = input::copy_sparse(&mut whole.as_slice(), &file, &input::Bounds::NONE).unwrap();
     assert_eq!(copied.bytes, whole.len() as u64);
     let metadata = file.metadata().unwrap();
     assert!(metadata.blocks() * 512 < 1 << 20, "{}", metadata.blocks());
     assert_eq!(Mapping::of(&file).unwrap().bytes(), whole);
+
+    let bounds = input::Bounds {
+        written: 0x1000,
+        ..input::Bounds::NONE
+    };
+    let full = [1u8; 4 << 20];
+    let copied = input::copy_sparse(&mut full.as_slice(), &file, &bounds).unwrap();
+    assert_eq!(copied.over, Some(input::Bound::Written));
+    assert!(copied.bytes < full.len() as u64 / 2, "{}", copied.bytes);
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::layout::Layout;
 use super::sizes::PAGE;
-use crate::target::{Address, MemoryExt, TargetMemory};
+use crate::target::{Address, Fault, MemoryExt, TargetMemory};
 
 /// Arenas that can exist.
 pub const MAX_ARENAS: u64 = 4095;
@@ -74,12 +74,17 @@ impl Arenas {
     /// Reads the array at `slots`.
     pub fn read(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> Self {
         let mut out = Self::default();
+        let mut is_absent = false;
         for index in 0..MAX_ARENAS {
             let Some(at) = slots.checked_add(index * 8) else {
                 break;
             };
-            let Ok(found) = memory.read_pointer(at) else {
-                break;
+            let found = match memory.read_pointer(at) {
+                Ok(found) => found,
+                Err(fault) => {
+                    is_absent = !matches!(fault, Fault::Unmapped(_));
+                    break;
+                }
             };
             if found.is_null() {
                 continue;
@@ -91,6 +96,10 @@ impl Arenas {
             } else if out.broken.len() < MAX_BROKEN {
                 out.mend(memory, layout, (index, at, found));
             }
+        }
+        if is_absent {
+            // The variables before it may have been taken for its start.
+            out.broken.clear();
         }
         if !out.rows.is_empty() {
             out.add_unnamed(memory, layout, slots);
