@@ -6,7 +6,7 @@
 //! are as they were was not reached from there, and one that the data behind it goes on from was reached from behind.
 
 use heaps::anomaly::AnomalyKind;
-use heaps::map::Block;
+use heaps::map::{Block, BlockState};
 use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
@@ -18,6 +18,11 @@ pub struct Header;
 
 /// Bytes behind a block that are looked at.
 const MAX_RUN: usize = 1 << 16;
+
+/// Bytes that free writes at the start of a block: both links of a bin, or a tcache's link and key.
+const LINKS: usize = 16;
+/// Blocks of which a bin has two more links.
+const LARGE: usize = 1000;
 
 /// What the bytes around a damaged header show.
 struct Scene {
@@ -326,7 +331,7 @@ impl Scene {
             let nul = written == 1 && word.first() == Some(&0) && last != 0;
             (written, nul, front.len())
         };
-        let begins_in_front = back >= front.len() || back >= run;
+        let begins_in_front = back >= written_from(subject, front.len(), before) || back >= run;
         // Of one value, most lies behind: whoever fills an object begins where that begins.
         let is_one_value = is_filled || words > 0;
         let other = match (runs_on, expected) {
@@ -389,6 +394,21 @@ fn repeated_words_back(tail: &[u8; 16], front: &[u8]) -> usize {
     words.iter().rev().take_while(|word| *word == last).count()
 }
 
+/// Bytes of a block's `front` that still can show what the program wrote: free put its links over the first ones.
+fn written_from(subject: Subject<'_>, front: usize, before: Option<Block>) -> usize {
+    let is_free = |block: &Block| subject.heap.map.state(block.id) != BlockState::InUse;
+    match before.filter(is_free) {
+        Some(block) if block.bytes == front as u64 => shown(front),
+        _ => front,
+    }
+}
+
+/// Bytes that the links of a free block leave as they were.
+fn shown(bytes: usize) -> usize {
+    let links = if bytes < LARGE { LINKS } else { 2 * LINKS };
+    bytes.saturating_sub(links)
+}
+
 /// The last bytes of the block that ends at `at`, as far as they are in the core.
 fn bytes_before(subject: Subject<'_>, at: Address, before: Option<Block>) -> Vec<u8> {
     let Some(before) = before.filter(|before| before.address < at) else {
@@ -417,7 +437,7 @@ fn bytes_from(subject: Subject<'_>, at: Address) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::Other;
+    use super::{Other, shown};
 
     /// What a word that was 0x151 shows, in front of a block that begins with `data`.
     fn other(word: u64, data: u64) -> Option<Other> {
@@ -439,5 +459,12 @@ mod tests {
         assert_eq!(other(filled, 7), None);
         // A bit in its middle.
         assert_eq!(other(0x551, 7), Some(Other::Inside));
+    }
+
+    #[test]
+    fn links_hide_what_a_freed_block_began_with() {
+        assert_eq!(shown(56), 40);
+        assert_eq!(shown(1032), 1000);
+        assert_eq!(shown(8), 0);
     }
 }

@@ -303,3 +303,30 @@ fn a_made_up_size_with_a_zero_byte_covers_no_listed_chunk() {
     };
     assert_eq!((found.address.get(), found.bytes), (block, 0x438));
 }
+
+/// A size that is right leads to a header that was filled from in front: no data of its block, whose pointer the program has kept.
+#[test]
+fn a_fill_that_begins_with_a_header_is_no_data_of_the_block_before() {
+    let mut bench = Bench::new(V2_36, 1);
+    let block = bench.used(0x1010);
+    let filled = bench.used(0x70);
+    for _ in 0..16 {
+        bench.used(0x30);
+    }
+    let mut bench = bench.finish();
+    bench.write(POINTER, block);
+    bench.process.memory.write(block + 0x1000 - 8, &[0; 8]);
+    bench.process.memory.write(filled - 8, &[b'C'; 0x63]);
+    let walked = walked(&bench);
+    let [
+        AnomalyKind::Header {
+            block: found,
+            expected,
+            ..
+        },
+    ] = definite(&walked)[..]
+    else {
+        panic!("{:?}", walked.anomalies);
+    };
+    assert_eq!((found.address.get(), *expected), (filled, Some(0x71)));
+}

@@ -159,20 +159,33 @@ impl Walker<'_, '_> {
     }
 
     /// Whether an impossible header is one that was written over, rather than data to which a wrong size led: a list
-    /// holds the chunk, only its low bytes are wrong, or text runs on into it.
+    /// holds the chunk, only its low bytes are wrong, text runs on into it, or a fill begins with it.
     fn is_written(&mut self, at: Address, header: u64) -> bool {
         if self.is_filled(at, header) {
             return false;
         }
         let room = self.run.limit.get() - at.get();
         let anchored = anchors::at(self.run.anchors, at).is_some();
-        if (1..=room).contains(&header) || anchored || self.is_linked(at) {
+        if (1..=room).contains(&header)
+            || anchored
+            || self.is_linked(at)
+            || self.starts_fill(at, header)
+        {
             return true;
         }
         let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         let [.., a, b, c] = self.word(at).unwrap_or(0).to_le_bytes();
         let [first, ..] = header.to_le_bytes();
         [a, b, c, first].into_iter().all(text)
+    }
+
+    /// Whether one value fills a header and the first words of its block, and nothing in front of it: a write that began there.
+    fn starts_fill(&mut self, at: Address, header: u64) -> bool {
+        const WORDS: u64 = 5;
+        let mut behind = (2..2 + WORDS).map(|index| at.saturating_add(8 * index));
+        header != 0
+            && self.word(at) != Some(header)
+            && behind.all(|at| self.word(at) == Some(header))
     }
 
     /// Whether the words on both sides of a header are the same as it: data.
