@@ -208,7 +208,12 @@ pub fn given(
         None => return None,
     };
     // The call itself may have written the word, into the block that it was to free.
-    if freed.heap.map.block_at(given.value).is_some_and(|(block, _)| block.id == freed.block.id) {
+    if freed
+        .heap
+        .map
+        .block_at(given.value)
+        .is_some_and(|(block, _)| block.id == freed.block.id)
+    {
         return None;
     }
     let found = Use {
