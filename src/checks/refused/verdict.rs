@@ -39,6 +39,16 @@ pub fn of(scene: Scene<'_>, pointer: Option<&Pointer>, others: &[Finding]) -> Op
     Some(finding)
 }
 
+/// How the process died of the allocator's word, which had stood in a free block before the program wrote over it.
+pub fn died_of(scene: Scene<'_>, pointer: &Pointer) -> String {
+    format!(
+        "; {} with {}, the allocator's word that had stood there: {}",
+        called(scene),
+        pointer.value,
+        refusal(scene)
+    )
+}
+
 /// The pointer is a word that the allocator itself had written into a free block.
 fn of_freed_object(scene: Scene<'_>, pointer: &Pointer) -> Option<Finding> {
     let deed = format!("{} with it: {}", called(scene), refusal(scene));
