@@ -38,6 +38,22 @@ struct Use<'a> {
     confidence: Confidence,
 }
 
+/// A pointer that was given to `free`.
+pub struct Given<'a> {
+    /// The pointer.
+    pub value: Address,
+    /// The word in memory that it was loaded from, where that is known.
+    pub loaded_from: Option<Address>,
+    /// It leads to no block and no variable: nothing else tells what it is.
+    pub is_lost: bool,
+    /// How sure it is that the call was given this pointer.
+    pub confidence: Confidence,
+    /// What came of it, in words.
+    pub deed: &'a str,
+    /// Index of the frame that gave it.
+    pub frame: usize,
+}
+
 /// Adds the use of a free block that the process died of, if it died of one.
 pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
     if !crash.is_by_memory || is_in_allocator(target, analysis, crash) {
@@ -53,7 +69,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let Some(found) = found else {
         return;
     };
-    let told = finding(target, crash, &found);
+    let deed = words::deed(&found, access(crash));
+    let told = finding(target, &found, &deed, words::frame(&found));
     // A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
     let block = found.freed.block.address;
     let is_known = |known: &&mut Finding| {
@@ -161,8 +178,56 @@ fn access(crash: &Crash) -> Option<Access> {
     instruction.operands.first().map(|operand| operand.access)
 }
 
-/// The finding of a use.
-fn finding(target: Target<'_>, crash: &Crash, found: &Use<'_>) -> Finding {
+/// The use of a free block whose word was given to `free`: the pointer, the word that it was loaded from, the frame that gave it
+/// and what came of it. Without that word, the value itself must name one free block that holds it, and nothing else may be there.
+pub fn given(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    given: &Given<'_>,
+) -> Option<Finding> {
+    let origin = Origin {
+        role: Role::Address,
+        register: None,
+        value: given.value.get(),
+        loads: Vec::new(),
+        given: None,
+        frame: crash.frame,
+        function: None,
+        instruction: Address::default(),
+    };
+    let (freed, confidence) = match given.loaded_from {
+        Some(from) => (
+            residue::decode(target, analysis, given.value.get(), from)?,
+            given.confidence,
+        ),
+        None if given.is_lost => (
+            lost::find(target, analysis, crash, &origin)?.freed,
+            Confidence::Likely,
+        ),
+        None => return None,
+    };
+    // The call itself may have written the word, into the block that it was to free.
+    if freed
+        .heap
+        .map
+        .block_at(given.value)
+        .is_some_and(|(block, _)| block.id == freed.block.id)
+    {
+        return None;
+    }
+    let found = Use {
+        freed,
+        origin: None,
+        load: None,
+        pointer: freed.block.address,
+        confidence,
+    };
+    Some(finding(target, &found, given.deed, given.frame))
+}
+
+/// The finding of a use: what the frame did with the word.
+fn finding(target: Target<'_>, found: &Use<'_>, deed: &str, frame: usize) -> Finding {
     let freed = found.freed;
     let anomaly = Anomaly::new(AnomalyKind::Metadata {
         of: freed.block.address,
@@ -178,7 +243,7 @@ fn finding(target: Target<'_>, crash: &Crash, found: &Use<'_>) -> Finding {
         heap: freed.heap,
         anomaly: &anomaly,
     };
-    let message = words::message(found, access(crash));
+    let message = words::message(found, deed);
     // What was merged into something larger is told by the pointer that the program has.
     let is_whole = freed
         .standing
@@ -200,7 +265,7 @@ fn finding(target: Target<'_>, crash: &Crash, found: &Use<'_>) -> Finding {
         })
         .into_iter()
         .collect();
-    finding.next_steps = words::next_steps(found);
+    finding.next_steps = words::next_steps(found, frame);
     wording::values_first(target, &mut finding.evidence);
     finding
 }

@@ -57,15 +57,25 @@ impl Check for FreeEntry {
                 ];
                 Some(finding)
             }
-            Stray::OtherClass { block, offset } => {
+            Stray::OtherClass { block, offset } if *offset != 0 => {
+                let message = format!(
+                    "{found}, {offset} bytes into the block {} of {} bytes, was put into a list of {} bytes: an inner pointer was freed, with a wrong size",
+                    block.address, block.bytes, edge.list.class_bytes
+                );
+                let mut finding = about(FindingKind::MisalignedFreeEntry, Some(*block), message);
+                finding.confidence = finding.confidence.min(Confidence::Likely);
+                finding.next_steps = vec![
+                    format!("look for a delete of what new[] gave, of an object by a base without a virtual destructor, or of a pointer that was advanced by {offset}"),
+                    "malloc will hand out this inner pointer: later damage nearby may be a consequence".to_owned(),
+                ];
+                Some(finding)
+            }
+            Stray::OtherClass { block, .. } => {
                 let message = format!(
                     "{found} is a block of {} bytes, but was put into a list of {} bytes: freed with a wrong size",
                     block.bytes, edge.list.class_bytes
                 );
                 let mut finding = about(FindingKind::InvalidFreeEntry, Some(*block), message);
-                if *offset != 0 {
-                    finding.confidence = finding.confidence.min(Confidence::Likely);
-                }
                 finding.next_steps = vec![
                     "look for a sized delete (or an allocator's deallocate) whose static type is not the object's".to_owned(),
                     "compile with -fno-sized-deallocation to see whether it goes away".to_owned(),

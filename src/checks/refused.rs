@@ -88,6 +88,17 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         }
         return;
     }
+    let written = pointer.as_ref().and_then(|pointer| {
+        let found = explained::by_former_word(scene, pointer, &mut verdict.findings)?;
+        Some((found, verdict::died_of(scene, pointer)))
+    });
+    if let Some((found, how)) = written {
+        found.message.push_str(&how);
+        found
+            .evidence
+            .extend(death.said.map(|(_, words)| words_as_evidence(words)));
+        return;
+    }
     if let Some(finding) = verdict::of(scene, pointer.as_ref(), &verdict.findings) {
         add(verdict, finding);
     }

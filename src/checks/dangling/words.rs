@@ -10,10 +10,9 @@ use crate::crash::Access;
 use crate::crash::origin::Role;
 
 /// What happened, in one sentence.
-pub fn message(found: &Use<'_>, access: Option<Access>) -> String {
+pub fn message(found: &Use<'_>, deed: &str) -> String {
     let (freed, pointer) = (found.freed, found.pointer);
     let is_array = found.load.is_none() && freed.at.get() == found.value();
-    let deed = deed(found, access);
     let place = place(found);
     if is_array {
         return format!("{place} was used after it was freed: {deed}");
@@ -64,16 +63,16 @@ impl Use<'_> {
     fn value(&self) -> u64 {
         self.origin.map_or(self.freed.word, |origin| origin.value)
     }
+}
 
-    /// The frame that read the block.
-    fn frame(&self) -> usize {
-        let origin = self.origin.map_or(0, |origin| origin.frame);
-        self.load.map_or(origin, |load| load.frame)
-    }
+/// Index of the frame that read the block.
+pub fn frame(found: &Use<'_>) -> usize {
+    let origin = found.origin.map_or(0, |origin| origin.frame);
+    found.load.map_or(origin, |load| load.frame)
 }
 
 /// What the program did with it.
-fn deed(found: &Use<'_>, access: Option<Access>) -> String {
+pub fn deed(found: &Use<'_>, access: Option<Access>) -> String {
     let Some(origin) = found.origin else {
         return "a jump through it went nowhere".to_owned();
     };
@@ -135,8 +134,8 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
 }
 
 /// What a person can do.
-pub fn next_steps(found: &Use<'_>) -> Vec<String> {
-    let (frame, pointer) = (found.frame(), found.pointer);
+pub fn next_steps(found: &Use<'_>, frame: usize) -> Vec<String> {
+    let pointer = found.pointer;
     vec![
         format!(
             "look at frame {frame} of the crashing thread: its pointer to {pointer} outlived the object; find who frees it"

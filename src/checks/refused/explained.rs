@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use heaps::allocators::Residue;
 use heaps::map::{Block, BlockState};
 use heaps::target::Address;
 
@@ -25,6 +26,35 @@ pub fn by<'f>(
         .filter_map(|(index, finding)| Some((rank(scene, pointer, finding)?, index)))
         .min_by_key(|found| *found)?;
     findings.get_mut(best.1)
+}
+
+/// The finding of a free block that was written to, if the pointer is the allocator's word that must have stood in it before: the
+/// program took the word for a member of its object, set the member anew, and freed what had been in it.
+pub fn by_former_word<'f>(
+    scene: Scene<'_>,
+    pointer: &Pointer,
+    findings: &'f mut [Finding],
+) -> Option<&'f mut Finding> {
+    if !matches!(pointer.place, Place::NonCanonical | Place::Unmapped) {
+        return None;
+    }
+    let was_there = |finding: &Finding| {
+        let block = finding.block?.block;
+        let heap = scene.analysis.heaps.get(finding.heap?)?;
+        let list = heap
+            .heap
+            .standing(&heap.map, block)
+            .map(|standing| standing.list);
+        let word = |offset| {
+            heap.heap
+                .residue(&heap.map, block, (offset, 8), pointer.value.get(), list)
+        };
+        let tells = [0, 8].into_iter().filter_map(word).any(Residue::tells);
+        (is_alarm(finding) && finding.kind == FindingKind::UseAfterFreeWrite && tells).then_some(())
+    };
+    findings
+        .iter_mut()
+        .find(|finding| was_there(finding).is_some())
 }
 
 /// How well it explains the death; less is better. `None`: not at all.

@@ -3,8 +3,9 @@
 use heaps::map::{Block, BlockState};
 use heaps::target::{Address, MemoryExt};
 
-use super::{HEADER_BYTES, Pointer, Scene};
-use crate::checks::finding::{Finding, FindingKind};
+use super::{HEADER_BYTES, Place, Pointer, Scene};
+use crate::checks::dangling::{self, Given};
+use crate::checks::finding::{Confidence, Finding, FindingKind};
 use crate::checks::link_damage::overwriter_of;
 use crate::checks::wording;
 
@@ -25,6 +26,22 @@ pub fn residue(scene: Scene<'_>, pointer: &Pointer) -> Option<String> {
             block.address, block.bytes
         )
     })
+}
+
+/// The use of a free block that the pointer was read from, or can only have been read from.
+pub fn dangling(scene: Scene<'_>, pointer: &Pointer, deed: &str) -> Option<Finding> {
+    let given = Given {
+        value: pointer.value,
+        loaded_from: pointer.loaded_from,
+        is_lost: matches!(pointer.place, Place::NonCanonical | Place::Unmapped),
+        confidence: match pointer.is_certain {
+            true => Confidence::Certain,
+            false => Confidence::Likely,
+        },
+        deed,
+        frame: scene.death.caller.unwrap_or(scene.crash.frame),
+    };
+    dangling::given(scene.target, scene.analysis, scene.crash, &given)
 }
 
 /// The block whose link the allocator had followed when it died of a fault: a register has the block, and the word in it is the
@@ -54,7 +71,7 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
         "the block {} of {} bytes was written over while it was free: {} followed {value:#x}, which stands at {word}, and died of it",
         block.address, block.bytes, scene.death.allocator
     );
-    let place = super::Place::Block {
+    let place = Place::Block {
         heap: scene.death.heap?,
         block,
         state,

@@ -15,6 +15,9 @@ pub fn of(scene: Scene<'_>, pointer: Option<&Pointer>, others: &[Finding]) -> Op
     let is_known = others
         .iter()
         .any(|finding| is_alarm(finding) && finding.heap == scene.death.heap);
+    if let Some(finding) = pointer.and_then(|pointer| of_freed_object(scene, pointer)) {
+        return Some(finding);
+    }
     let told = pointer.and_then(|pointer| told(scene, pointer));
     let mut finding = match (pointer, told) {
         (Some(pointer), Some(told)) => of_pointer(scene, pointer, told),
@@ -33,6 +36,26 @@ pub fn of(scene: Scene<'_>, pointer: Option<&Pointer>, others: &[Finding]) -> Op
     }
     finding.next_steps.insert(0, look_at_caller(scene));
     finding.next_steps.truncate(3);
+    Some(finding)
+}
+
+/// How the process died of the allocator's word, which had stood in a free block before the program wrote over it.
+pub fn died_of(scene: Scene<'_>, pointer: &Pointer) -> String {
+    format!(
+        "; {} with {}, the allocator's word that had stood there: {}",
+        called(scene),
+        pointer.value,
+        refusal(scene)
+    )
+}
+
+/// The pointer is a word that the allocator itself had written into a free block.
+fn of_freed_object(scene: Scene<'_>, pointer: &Pointer) -> Option<Finding> {
+    let deed = format!("{} with it: {}", called(scene), refusal(scene));
+    let mut finding = followed::dangling(scene, pointer, &deed)?;
+    if let Some((_, words)) = scene.death.said {
+        finding.evidence.push(words_as_evidence(words));
+    }
     Some(finding)
 }
 
