@@ -146,7 +146,7 @@ fn describe(
         let mut heaps = analysis.heaps.iter();
         heaps.find_map(|heap| heap.heap.signature(value))
     };
-    if value < SMALL || value > u64::MAX - SMALL {
+    if !(SMALL..=u64::MAX - SMALL).contains(&value) {
         return (What::Number, value.cast_signed().to_string(), None);
     }
     if let Some((what, meaning, view)) = in_heap(analysis, at) {

@@ -52,8 +52,7 @@ impl Inflated {
         let all_to = self.to.fetch_add(to, Ordering::Relaxed).saturating_add(to);
         let limit = all_from
             .saturating_mul(MAX_FACTOR_IN_ALL)
-            .max(FREELY_INFLATED_IN_ALL)
-            .min(MAX_INFLATED_BYTES);
+            .clamp(FREELY_INFLATED_IN_ALL, MAX_INFLATED_BYTES);
         let permitted = all_to <= limit;
         if !permitted {
             self.to.fetch_sub(to, Ordering::Relaxed);
