@@ -29,12 +29,16 @@ impl Segment {
     /// Whether it holds a heap for sure: variables of a module are smaller, and stacks are where stacks are.
     fn is_heap(&self) -> bool {
         let is_stack = self.bytes == THREAD_STACK_BYTES || self.start >> 36 == 0x7ff;
-        self.bytes >= 128 << 10 && !is_stack
+        self.bytes >= LARGE_BYTES && !is_stack
     }
 }
 
 /// Bytes from the start of a program header to its `p_filesz` (elf.h, `Elf64_Phdr`).
 const FILE_SIZE: u64 = 32;
+
+/// A smaller segment holds a module's variables. The kernel leaves these out only if nobody wrote to them, and they are in the module's
+/// file then: taking them out of a core makes one that no kernel writes.
+const LARGE_BYTES: u64 = 128 << 10;
 
 /// Bytes of a thread's stack, unless the program says otherwise.
 const THREAD_STACK_BYTES: u64 = 8 << 20;
@@ -61,8 +65,8 @@ fn writable_segments(core: &File) -> Vec<Segment> {
         .collect()
 }
 
-/// What is wrong in the answers about a core without one of its segments: each large one in turn, and one small one of `one_in`.
-fn without_each(fixture: &Fixture, directory: &Path, way: Way, one_in: usize) -> Vec<String> {
+/// What is wrong in the answers about a core without one of its segments: each large one in turn.
+fn without_each(fixture: &Fixture, directory: &Path, way: Way) -> Vec<String> {
     let path = directory.join(format!("{}-{}", fixture.release, fixture.name));
     fs::copy(&fixture.core, &path).unwrap();
     let core = File::options().read(true).write(true).open(&path).unwrap();
@@ -72,7 +76,7 @@ fn without_each(fixture: &Fixture, directory: &Path, way: Way, one_in: usize) ->
     };
     let mut errors = Vec::new();
     let segments = writable_segments(&core).into_iter();
-    for segment in segments.filter(|segment| segment.is_heap() || segment.index % one_in == 0) {
+    for segment in segments.filter(|segment| segment.bytes >= LARGE_BYTES) {
         let set = |bytes: u64| {
             core.write_all_at(&bytes.to_le_bytes(), segment.header + FILE_SIZE)
                 .unwrap();
@@ -96,7 +100,11 @@ fn without_each(fixture: &Fixture, directory: &Path, way: Way, one_in: usize) ->
                 continue;
             }
         };
-        let allowed: &[i32] = if segment.is_heap() { &[3] } else { &[0, 3] };
+        // jemalloc's books lie elsewhere: that blocks which nobody ever touched are not in the core tells nothing.
+        let allowed: &[i32] = match segment.is_heap() && fixture.allocator() != "jemalloc" {
+            true => &[3],
+            false => &[0, 3],
+        };
         if !allowed.contains(&outcome.status) {
             errors.push(format!("{place}: status {}", outcome.status));
         }
@@ -115,7 +123,7 @@ fn is_healthy(fixture: &Fixture) -> bool {
     !fixture.is("EXPECT") && !fixture.is("OTHER")
 }
 
-fn check(chosen: &[Fixture], ways: &[Way], one_in: usize) {
+fn check(chosen: &[Fixture], ways: &[Way]) {
     let directory = tempfile::tempdir().unwrap();
     assert!(!chosen.is_empty());
     let all: Vec<(&Fixture, Way)> = chosen
@@ -125,7 +133,7 @@ fn check(chosen: &[Fixture], ways: &[Way], one_in: usize) {
     let errors: Vec<String> = in_parallel(&all, |(fixture, way)| {
         let own = directory.path().join(way.name());
         fs::create_dir_all(&own).unwrap();
-        without_each(fixture, &own, *way, one_in)
+        without_each(fixture, &own, *way)
     })
     .into_iter()
     .flatten()
@@ -158,7 +166,7 @@ fn what_is_not_in_the_core_is_not_damaged() {
             chosen.push(fixture);
         }
     }
-    check(&chosen, &[Way::DebugInfo, Way::Bare], 5);
+    check(&chosen, &[Way::DebugInfo, Way::Bare]);
 }
 
 /// Every healthy core, with files and without.
@@ -166,5 +174,5 @@ fn what_is_not_in_the_core_is_not_damaged() {
 #[ignore = "half an hour"]
 fn what_is_not_in_any_core_is_not_damaged() {
     let chosen: Vec<Fixture> = fixtures().into_iter().filter(is_healthy).collect();
-    check(&chosen, &[Way::DebugInfo, Way::Bare], 1);
+    check(&chosen, &[Way::DebugInfo, Way::Bare]);
 }

@@ -57,9 +57,11 @@ fn a_core_that_is_cut_off_is_analysed_as_far_as_it_reaches() {
             errors.push(format!("{name}: not said to be cut off"));
         }
         for finding in items(&report["findings"]) {
-            let expected = fixture
-                .facts("EXPECT")
-                .any(|expected| expected.get("address") == finding["address"].as_str());
+            let expected = fixture.facts("EXPECT").any(|expected| {
+                // What it died of may lie in the part that is gone.
+                let place = finding["address"].as_str();
+                place.is_none() || expected.get("address") == place
+            });
             if finding["severity"] == "critical" && !expected {
                 errors.push(format!("{name}: not expected: {}", short(finding)));
             }

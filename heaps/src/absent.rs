@@ -113,7 +113,8 @@ fn leads_to(map: &HeapMap, memory: &dyn TargetMemory, kind: &AnomalyKind) -> Opt
         AnomalyKind::BadEntry { edge, stray, .. } if is_known_apart(map, *stray) => {
             memory.read_u64(edge.word()).err().map(Fault::address)
         }
-        AnomalyKind::BadEntry { edge, found, .. } => {
+        AnomalyKind::BadEntry { edge, found, .. }
+        | AnomalyKind::FollowedLink { edge, found, .. } => {
             absent(memory, found.get()).or_else(|| word_leads_to(memory, edge.word()))
         }
         AnomalyKind::Metadata { at, .. } | AnomalyKind::FreeWord { at, .. } => {
