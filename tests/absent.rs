@@ -160,7 +160,8 @@ fn is_plain(release: &str) -> bool {
 fn what_is_not_in_the_core_is_not_damaged() {
     let mut chosen: Vec<Fixture> = Vec::new();
     for fixture in fixtures().into_iter().filter(is_healthy) {
-        // One whose state is no chance: threads at work without their stacks excuse nothing, which is not told yet.
+        // At rest. Of threads at work, what excuses a state may be what was taken out: jemalloc's caches are then called damaged at times,
+        // which is not mended yet (the ignored test below shows it).
         let is_chosen = fixture.name == "healthy-stats" && is_plain(&fixture.release);
         if is_chosen && chosen.iter().all(|other| other.release != fixture.release) {
             chosen.push(fixture);

@@ -272,7 +272,6 @@ fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> 
 
 fn known_by(argument: &Argument, is_written: bool) -> Option<String> {
     match &argument.source {
-        Source::Variable { name, frame } => Some(format!("{name} of frame {frame}")),
         Source::Register { name, frame } if !is_written => Some(format!("{name} in frame {frame}")),
         _ => None,
     }

@@ -65,13 +65,6 @@ impl Entry {
 /// How the pointer is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A variable or parameter by debug information: its name, and the frame that it belongs to.
-    Variable {
-        /// Its name.
-        name: String,
-        /// Index of the frame.
-        frame: usize,
-    },
     /// The code at the call: what was moved into the first argument.
     CallSite,
     /// A register of the allocator's own frame.
@@ -96,7 +89,6 @@ impl Source {
     /// As a report has it.
     pub fn name(&self) -> &'static str {
         match self {
-            Source::Variable { .. } => "variable",
             Source::CallSite => "call-site",
             Source::Register { .. } => "register",
             Source::Stored { .. } => "stored",

@@ -137,9 +137,9 @@ pub struct AllocatorCall {
     pub frame: usize,
     /// The pointer that it was given; `null` if it is not known.
     pub pointer: Option<Hex>,
-    /// How the pointer is known: `variable`: by debug information; `call-site`: by the code of the caller; `register`,
+    /// How the pointer is known: `call-site`: by the code of the caller; `register`,
     /// `stored`: by the allocator's own code, from a register or a word that it keeps it in; `message`: it says so.
-    #[schemars(extend("examples" = ["variable", "call-site", "register", "stored", "message"]))]
+    #[schemars(extend("examples" = ["call-site", "register", "stored", "message"]))]
     pub source: Option<String>,
     /// No other pointer is possible, or two sources agree.
     pub certain: Option<bool>,
