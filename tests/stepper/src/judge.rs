@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use heapcheck::checks::finding::{Finding, Severity};
+use heapcheck::examination::examine;
 use heapcheck::modules::SearchPaths;
 use heapcheck::progress::Silent;
 use heapcheck::session::{Session, SessionOptions};
-use heapcheck::{analysis, checks};
 use heaps::allocators::Limit;
 use heaps::target::{
     Address, Frame, FrameTrust, LocateLimit, LocatedBy, RegisterSet, Target, Thread, Threads,
@@ -74,16 +74,18 @@ impl Threads for Elsewhere {
     }
 }
 
-fn said(target: Target<'_>) -> Result<Said, String> {
-    let mut analysis =
-        analysis::analyse(target, None, &Silent).map_err(|error| error.to_string())?;
-    let limits = std::mem::take(&mut analysis.limits);
+/// The number of heaps, and what is said of them.
+fn said(session: &Session, target: Target<'_>) -> Result<Said, String> {
+    let mut examination =
+        examine(session, target, None, &Silent).map_err(|error| error.to_string())?;
+    let limits = std::mem::take(&mut examination.analysis.limits);
     let incomplete = limits.into_iter().filter(|limit| limit.incomplete);
+    let heaps = examination.analysis.heaps.len();
     Ok(Said {
-        heaps: analysis.heaps.len(),
-        findings: checks::run(target, &analysis, None).findings,
+        heaps,
+        findings: examination.verdict.findings,
         // Where no heap was recognised there is nothing to be incomplete; that is counted apart.
-        incomplete: incomplete.filter(|_| !analysis.heaps.is_empty()).collect(),
+        incomplete: incomplete.filter(|_| heaps > 0).collect(),
     })
 }
 
@@ -147,15 +149,15 @@ impl Reader {
         };
         let session = session.map_err(|error| error.to_string())?;
         let judgement = match ask {
-            Ask::OnlyTrue => judgement(session.target()),
+            Ask::OnlyTrue => judgement(&session),
             Ask::Naive { changed } => {
                 let naive = match self.naive.take().filter(|_| !changed) {
                     Some(known) => known,
-                    None => naive(session.target())?,
+                    None => naive(&session)?,
                 };
                 let judgement = match naive.is_silent() {
                     true => Ok(Judgement::default()),
-                    false => judgement(session.target()),
+                    false => judgement(&session),
                 };
                 let judgement = judgement.map(|judgement| Judgement {
                     heaps: naive.heaps,
@@ -183,12 +185,14 @@ pub enum Ask {
     OnlyTrue,
 }
 
-fn naive(target: Target<'_>) -> Result<Naive, String> {
+fn naive(session: &Session) -> Result<Naive, String> {
+    let target = session.target();
     let elsewhere = Elsewhere::of(target.threads);
-    let said = said(Target {
+    let target = Target {
         threads: &elsewhere,
         ..target
-    })?;
+    };
+    let said = said(session, target)?;
     let findings = said.findings.iter();
     Ok(Naive {
         heaps: said.heaps,
@@ -199,8 +203,8 @@ fn naive(target: Target<'_>) -> Result<Naive, String> {
     })
 }
 
-fn judgement(target: Target<'_>) -> Result<Judgement, String> {
-    let said = said(target)?;
+fn judgement(session: &Session) -> Result<Judgement, String> {
+    let said = said(session, session.target())?;
     let mut judgement = Judgement {
         heaps: said.heaps,
         naive: said.findings.len() + said.incomplete.len(),
