@@ -22,8 +22,8 @@ pub mod residue;
 pub mod values;
 mod wording;
 
+use ground::target::Target;
 use heaps::anomaly::Anomaly;
-use heaps::target::Target;
 
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;

@@ -23,21 +23,15 @@
 )]
 
 pub mod analysis;
-pub mod arch;
 pub mod checks;
 pub mod cli;
 pub mod commands;
-pub mod corefile;
 pub mod crash;
-pub mod debuginfo;
 pub mod examination;
 pub mod interrupt;
-pub mod modules;
 pub mod output;
 pub mod program;
 pub mod progress;
 pub mod report;
-pub mod session;
 pub mod terminal;
 pub mod unforeseen;
-pub mod unwind;

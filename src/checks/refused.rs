@@ -22,8 +22,8 @@ mod sayings;
 mod told;
 mod verdict;
 
+use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::target::{Address, MemoryExt, Target};
 
 use self::death::Death;
 use self::place::Place;
