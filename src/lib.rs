@@ -3,7 +3,10 @@
 //! The directory is the pipeline; imports go down only (a test keeps it):
 //!
 //! ```text
-//! main, program, commands, cli > report > examination > checks > analysis > session > unwind > debuginfo > modules, corefile, arch > heaps
+//! main, program, commands, cli > report > examination > checks > analysis, crash
+//! ──────────────────────────────────────────────────────────────────────────────── crates
+//! heaps (allocator walkers)        postmortem (a core as memory, modules, threads)
+//!                        ground
 //! ```
 //!
 //! `docs/architecture.md` is the map and its reasons.

@@ -1,7 +1,6 @@
 //! What a walker may know about the dead process: memory, modules, symbols, types, threads, environment.
 //!
-//! The traits here are implemented by the root crate over a core file and by a few lines of fake
-//! memory in tests.
+//! The traits here are implemented by `postmortem` over a core file and by a few lines of fake memory in tests.
 
 mod address;
 mod environment;

@@ -3,7 +3,7 @@
 //! This crate is pure. It opens no files, knows no paths, prints nothing and reads no environment;
 //! everything it may know comes in through [`ground::target::Target`], everything it learns goes out as a
 //! [`map::HeapMap`] and a list of [`anomaly::Anomaly`]. It states facts and holds no opinions: which
-//! programmer's error explains an anomaly is decided by the checks of the root crate.
+//! programmer's error explains an anomaly is decided by the checks of `heapcheck`.
 //!
 //! Floors, lowest first; `use` goes down only:
 //!
