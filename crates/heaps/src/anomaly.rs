@@ -2,7 +2,7 @@
 //! program explains an anomaly is decided by the checks.
 //!
 //! One anomaly stands for one *root*: a walker that follows a damaged list reports the word that is
-//! wrong, and counts what it cost in [`Anomaly::collateral`], instead of reporting every list and
+//! wrong, and counts what it cost in [`Anomaly::lost_blocks`], instead of reporting every list and
 //! counter that the word put out of step.
 
 use crate::map::Block;

@@ -19,7 +19,7 @@ pub enum Shape {
         /// Number of blocks.
         count: u32,
     },
-    /// Blocks of any size, each behind a header of its own ([`Chunks`]). A slot is a granule.
+    /// Blocks of any size, each behind a header of its own ([`Chunks`](super::Chunks)). A slot is a granule.
     Chunks {
         /// Which of the map's tables says where they begin.
         table: u32,
