@@ -10,4 +10,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 ./build-fixtures.sh
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 cargo test --workspace --locked --no-fail-fast
