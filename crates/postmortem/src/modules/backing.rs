@@ -29,7 +29,7 @@ pub(super) fn of_module(
         let start = first & page_mask;
         let Some(end) = first
             .checked_add(load.file_bytes)
-            .and_then(|end| end.checked_add(page_bytes - 1))
+            .and_then(|end| end.checked_add(page_bytes.wrapping_sub(1)))
         else {
             continue;
         };
@@ -40,7 +40,7 @@ pub(super) fn of_module(
             .is_some_and(|relro| relro.start < end && start < relro.end);
         let mut push = |from: u64, to: u64| {
             if from < to
-                && let Some(file_offset) = file_start.checked_add(from - start)
+                && let Some(file_offset) = file_start.checked_add(from.saturating_sub(start))
             {
                 backing.push(Backing {
                     range: Address::new(from)..Address::new(to),
