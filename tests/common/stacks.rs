@@ -59,7 +59,7 @@ pub fn key(name: &str) -> String {
 }
 
 /// The last two parts of a path.
-fn short_file(path: &str) -> String {
+pub fn short_file(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -50,7 +50,7 @@ impl Way {
 
     /// Where a fixture's debug files lie, below all fixtures; in the structural way glibc's are left out: its stripped file
     /// has to do.
-    fn debug_root(self, fixture: &Fixture) -> Option<String> {
+    pub fn debug_root(self, fixture: &Fixture) -> Option<String> {
         if fixture.files != Files::Here {
             return None;
         }
