@@ -183,7 +183,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 }
 
 /// Up to 300 words of any fixture's core, read with all files, by structure, and without any file. For many:
-/// `HEAPCHECK_HOSTILE_CORES=5000 HEAPCHECK_HOSTILE_FIRST=0 cargo test --release --test hostile many -- --nocapture`.
+/// `HEAPCHECK_HOSTILE_CORES=5000 HEAPCHECK_HOSTILE_FIRST=0 cargo test --release --features fixtures --test hostile many -- --nocapture`.
 #[test]
 fn many_damaged_cores_end_in_a_document_in_time() {
     const LONG: Duration = Duration::from_secs(10);
