@@ -20,7 +20,7 @@ fi
 [ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
 # Clippy is the compiler here: what it looks at is what the tests run, and nothing is built for it alone.
 export RUSTC_WORKSPACE_WRAPPER=clippy-driver
-features=(--features "heapcheck/fixtures scoreboard/fixtures stepper/fixtures")
+features=(--features "heapcheck/fixtures postmortem/fixtures scoreboard/fixtures stepper/fixtures")
 
 # Builds all targets, and documents all crates; a warning is an error.
 compile() {
@@ -39,7 +39,7 @@ cargo fmt --all --check
 if [ "${1:-}" = quick ]; then
     compile
     export HEAPCHECK_EVERY=${HEAPCHECK_EVERY:-8}
-    cargo test -q --locked --no-fail-fast -p heapcheck -p heaps --features heapcheck/fixtures
+    cargo test -q --locked --no-fail-fast --features "heapcheck/fixtures postmortem/fixtures"
     exit
 fi
 

@@ -5,10 +5,10 @@ use std::hint::black_box;
 
 use benches::Case;
 use criterion::{Criterion, criterion_group, criterion_main};
+use ground::target::Address;
 use heapcheck::progress::Silent;
-use heapcheck::session::Session;
 use heapcheck::{analysis, checks};
-use heaps::target::Address;
+use postmortem::session::Session;
 
 const HEAPS: [(&str, &str); 3] = [
     ("tcmalloc", "2.10/healthy-threads-01"),

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use heapcheck::corefile::OpenOptions;
-use heapcheck::modules::SearchPaths;
-use heapcheck::session::{Session, SessionError, SessionOptions};
-use heaps::target::{LocateLimit, LocatedBy};
+use ground::target::{LocateLimit, LocatedBy};
+use postmortem::corefile::OpenOptions;
+use postmortem::modules::SearchPaths;
+use postmortem::session::{Session, SessionError, SessionOptions};
 
 /// A core of `tests/cores` with its program.
 pub struct Case {

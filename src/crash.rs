@@ -19,14 +19,14 @@ pub mod own;
 #[cfg(test)]
 mod tests;
 
-use heaps::target::{Address, FrameTrust, MemoryExt, Thread};
+use ground::target::{Address, FrameTrust, MemoryExt, Thread};
 
 pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords, Speaker};
 
-use crate::corefile::{SIGBUS, SIGSEGV, SignalInfo};
-use crate::session::Session;
+use postmortem::corefile::{SIGBUS, SIGSEGV, SignalInfo};
+use postmortem::session::Session;
 
 /// How the process died.
 #[derive(Clone, Debug)]

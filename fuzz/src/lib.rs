@@ -1,22 +1,21 @@
 //! What the targets share: cores of `tests/cores`, changed as the fuzzer says, and read whole.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use heapcheck::corefile::OpenOptions;
-use heapcheck::debuginfo::FileBytes;
-use heapcheck::debuginfo::dwarf::DwarfFile;
-use heapcheck::debuginfo::image::ElfImage;
-use heapcheck::debuginfo::symbols::SymbolIndex;
-use heapcheck::modules::SearchPaths;
+use ground::target::Address;
+use heapcheck::cli::{self, Invocation};
 use heapcheck::progress::Silent;
-use heapcheck::report::build::{self, BuildOptions};
-use heapcheck::session::{Session, SessionOptions};
-use heapcheck::{analysis, checks, crash};
-use heaps::target::{Address, LocateLimit, LocatedBy};
+use heapcheck::report::Screen;
+use postmortem::debuginfo::FileBytes;
+use postmortem::debuginfo::dwarf::DwarfFile;
+use postmortem::debuginfo::image::ElfImage;
+use postmortem::debuginfo::symbols::SymbolIndex;
+use postmortem::session::{Session, SessionOptions};
 
 /// Bytes of a file or core that hold its headers and notes.
 pub const HEAD_BYTES: usize = 16 << 10;
@@ -240,46 +239,39 @@ pub fn read_file(bytes: &[u8]) {
     let _ = DwarfFile::load(&file);
 }
 
-/// Reads a core to its report: the stacks alone, or everything.
+/// Reads a core to its report, as the program does: the stacks alone, or everything.
 fn read(core: &Path, binary: Option<&Path>, debug: Option<&Path>, only_stacks: bool) {
-    let options = SessionOptions {
-        files: [Some(core), binary].into_iter().flatten().map(Path::to_owned).collect(),
-        search: SearchPaths {
-            defaults: false,
-            debug_dirs: debug.map(Path::to_owned).into_iter().collect(),
-            ..SearchPaths::default()
-        },
-        limit: LocateLimit(LocatedBy::DebugInfo),
-        jobs: Some(1),
-        open: OpenOptions::default(),
+    let command = if only_stacks { "stacks" } else { "check" };
+    let options = ["heapcheck", command, "--no-default-paths", "--format", "json"];
+    let mut arguments: Vec<OsString> = options.map(Into::into).to_vec();
+    if let Some(debug) = debug {
+        arguments.extend(["--debug-dir".into(), debug.into()]);
+    }
+    arguments.extend([Some(core), binary].into_iter().flatten().map(Into::into));
+    let Ok(Invocation::Read(command)) = cli::parse(arguments) else {
+        panic!("the command line is as it was");
     };
-    let Ok(session) = Session::open(&options) else {
+    let Ok(session) = Session::open(&SessionOptions {
+        files: command.core().files(),
+        search: command.search().paths(),
+        limit: command.search().limit(),
+        jobs: Some(1),
+        open: command.core().open_options(),
+    }) else {
         return;
     };
-    let options = BuildOptions {
-        attributes: Default::default(),
-        include_bytes: 0,
-        redact: false,
-    };
     for module in session.modules().modules() {
-        let bytes = module.range.end.get().wrapping_sub(module.range.start.get());
+        let (start, end) = (module.range.start.get(), module.range.end.get());
         for part in 0..8 {
-            let at = module.range.start.get().wrapping_add(bytes / 8 * part);
+            let at = start.wrapping_add(end.wrapping_sub(start) / 8 * part);
             let _ = session.debug_info().source_at(module.id, Address::new(at));
             let _ = session.debug_info().function_at(module.id, Address::new(at));
         }
     }
-    if only_stacks {
-        let _ = build::stack_report(&session, &options);
-        return;
+    let format = command.output().format();
+    if let Ok(document) = command.run(&session, &Silent) {
+        let _ = format.render(&document, Screen::default());
     }
-    let Ok(mut analysis) = analysis::analyse(session.target(), None, &Silent) else {
-        return;
-    };
-    analysis::strangers::survey(&session, &mut analysis, false);
-    let crash = crash::read(&session);
-    let verdict = checks::run(session.target(), &analysis, crash.as_ref());
-    let _ = build::heap_report(&session, &analysis, &verdict, crash.as_ref(), &options);
 }
 
 /// One case for all of a target's inputs.

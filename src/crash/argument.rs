@@ -25,15 +25,15 @@ mod stack;
 mod tests;
 mod trace;
 
-use heaps::target::{Address, InstructionSet};
+use ground::target::{Address, InstructionSet};
 
 use self::expression::Worked;
 use self::facts::Origin;
 use self::stack::{Entered, Stack, Value};
 use super::instruction::{self, DWARF_NUMBERS};
 use super::last_words::LastWords;
-use crate::arch::X86_64;
-use crate::session::Session;
+use ground::arch::X86_64;
+use postmortem::session::Session;
 
 /// An access this close to the stack pointer is the stack's.
 const STACK_REACH: u64 = 64 << 10;

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use heapcheck::debuginfo::{SourceFrame, SourceFrames};
-use heaps::target::Address;
+use ground::target::Address;
+use postmortem::debuginfo::{SourceFrame, SourceFrames};
 
 use crate::Case;
 use crate::common::fixture;

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 
 use common::way::Way;
 use common::{Files, Fixture, fixtures, fixtures_dir, small};
-use heapcheck::corefile::OpenOptions;
-use heapcheck::modules::SearchPaths;
-use heapcheck::session::{Session, SessionOptions};
-use heaps::target::{LocateLimit, LocatedBy};
+use ground::target::{LocateLimit, LocatedBy};
+use postmortem::corefile::OpenOptions;
+use postmortem::modules::SearchPaths;
+use postmortem::session::{Session, SessionOptions};
 
 /// A core with its program, and where the other files are.
 struct Case {

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use addr2line::Context;
 use gimli::{DwarfSections, EndianSlice, LittleEndian, SectionId};
-use heapcheck::debuginfo::demangle::demangle;
-use heapcheck::session::Session;
-use heaps::target::{Address, Module};
+use ground::target::{Address, Module};
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+use postmortem::debuginfo::demangle::demangle;
+use postmortem::session::Session;
 
 use crate::cases;
 use crate::common::in_parallel;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
 use goblin::elf::sym::STT_GNU_IFUNC;
-use heapcheck::corefile::{CoreFile, Mapping};
-use heapcheck::debuginfo::FileBytes;
-use heapcheck::debuginfo::symbols::SymbolIndex;
-use heapcheck::session::Session;
-use heaps::target::{Address, MemoryExt as _, Module};
+use ground::target::{Address, MemoryExt as _, Module};
+use postmortem::corefile::{CoreFile, Mapping};
+use postmortem::debuginfo::FileBytes;
+use postmortem::debuginfo::symbols::SymbolIndex;
+use postmortem::session::Session;
 
 use crate::common::in_parallel;
 use crate::{Case, cases};

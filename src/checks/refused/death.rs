@@ -3,10 +3,10 @@
 //! A thread that stands in `free` because somebody killed the process from outside, or because another thread died, did not die
 //! of it.
 
-use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::target::{
+use ground::target::{
     Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, ModuleId, Target,
 };
+use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use super::sayings::{self, Saying};
 use super::{call, musl};

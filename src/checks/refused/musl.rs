@@ -4,7 +4,7 @@
 //! the group's description behind a pointer, and stops at `hlt` if a check fails (mallocng/free.c, meta.h; musl 1.2). musl has no
 //! call-frame information, so that its frames are not known.
 
-use heaps::target::{Address, Target};
+use ground::target::{Address, Target};
 
 use crate::crash::Crash;
 

@@ -3,7 +3,7 @@
 //! An instruction is undone: what it wrote is not known before it, unless it says so itself. `mov rbx, rdi` with rbx known gives
 //! rdi; `add rbx, 8` gives rbx less 8; `mov [rsp+8], rdi` gives rdi if that word was not written since.
 
-use heaps::target::{Address, Frame};
+use ground::target::{Address, Frame};
 use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };

@@ -1,13 +1,13 @@
 //! x86-64, decoded by iced.
 
-use heaps::target::{Address, MemoryExt, RegisterSet, TargetMemory};
+use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, MemorySize, OpAccess, OpKind,
     Register, SpecializedFormatter, SpecializedFormatterTraitOptions, UsedMemory,
 };
 
 use super::{Access, Instruction, Operand, RegisterValue};
-use crate::arch::ArchInfo;
+use ground::arch::ArchInfo;
 
 /// Lower-case names, `0x` numbers, blanks after commas.
 struct Style;

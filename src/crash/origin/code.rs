@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, OpKind, Register,
 };
 
-use crate::arch::X86_64;
 use crate::crash::instruction::dwarf;
+use ground::arch::X86_64;
 
 /// Most bytes of a function that are decoded.
 const MAX_FUNCTION: u64 = 1 << 16;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use heaps::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
+use ground::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Load;

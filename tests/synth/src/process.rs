@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use heaps::target::{
+use ground::target::{
     Address, Environment, Frame, FrameTrust, InstructionSet, LocateLimit, LocatedBy, Module,
     ModuleId, ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target,
     Thread, Threads, TypeCatalog, Variable, is_fault,
