@@ -25,7 +25,8 @@ pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords, Speaker};
 
-use postmortem::corefile::{SIGBUS, SIGSEGV, SignalInfo};
+use ground::target::signals::{SIGBUS, SIGSEGV};
+use postmortem::corefile::SignalInfo;
 use postmortem::session::Session;
 
 /// How the process died.

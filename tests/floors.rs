@@ -24,7 +24,7 @@ const ROOT: &[&[&str]] = &[
 ];
 
 /// Rooms of `ground`.
-const GROUND: &[&[&str]] = &[&["target"], &["arch", "layout", "parallel", "scan"]];
+const GROUND: &[&[&str]] = &[&["target", "arch"], &["layout", "parallel", "scan"]];
 
 /// Rooms of `postmortem`.
 const POSTMORTEM: &[&[&str]] = &[

@@ -3,8 +3,6 @@
 mod arm64;
 mod x86;
 
-pub(super) use x86::DWARF_NUMBERS;
-
 use ground::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
 
 use ground::arch::ArchInfo;

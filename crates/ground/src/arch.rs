@@ -4,12 +4,19 @@
 //! number, never by string in a loop; names are for reports only.
 
 mod aarch64;
-mod x86_64;
-
-use crate::target::InstructionSet;
+pub mod x86_64;
 
 pub use aarch64::AARCH64;
 pub use x86_64::X86_64;
+
+/// What code is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// x86-64.
+    X86_64,
+    /// aarch64.
+    Aarch64,
+}
 
 /// Everything that differs between architectures.
 #[derive(Debug)]

@@ -5,13 +5,16 @@
 mod address;
 mod environment;
 mod memory;
+pub mod signals;
 mod threads;
 mod types;
 
+pub use crate::arch::InstructionSet;
 pub use address::Address;
 pub use environment::{Environment, text_at};
 pub use memory::{Abi, Cursor, Fault, MemoryExt, Region, RegionKind, Source, TargetMemory, Window};
-pub use threads::{Frame, FrameTrust, InstructionSet, RegisterSet, Thread, Threads, is_fault};
+pub use signals::is_fault;
+pub use threads::{Frame, FrameTrust, RegisterSet, Thread, Threads};
 pub use types::{
     Field, LocateLimit, LocatedBy, Module, ModuleId, ModuleSegment, StructLayout, Symbol,
     SymbolKind, SymbolTable, TypeCatalog, Variable,

@@ -17,6 +17,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use code::is_linker;
+use ground::arch::x86_64::calls::{FUTEX, KILL, RT_SIGPROCMASK, TGKILL, WAITS};
+use ground::arch::x86_64::registers::{RCX, RDI, RDX, RSI};
+use ground::target::signals::SIGABRT;
 use ground::target::{
     Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, Target, is_fault,
 };
@@ -155,9 +158,6 @@ impl<'t> Presences<'t> {
 
     /// See [`raised`](Self::raised), of the first thread.
     fn look_for_own_signal(&self) -> bool {
-        const RDX: u16 = 1;
-        const RCX: u16 = 2;
-        const RSI: u16 = 4;
         let Some(state) = self.target.threads.list().first() else {
             return false;
         };
@@ -248,21 +248,6 @@ impl<'t> Presences<'t> {
     /// not call it: it waits in a system call that no allocator makes, it died by a signal that it sent itself, or of
     /// an instruction of the program's.
     fn rests_elsewhere(&self, thread: usize) -> bool {
-        /// x86-64: read, poll, select, pause, accept, recvfrom, recvmsg, wait4, rt_sigtimedwait, rt_sigsuspend,
-        /// epoll_wait, waitid, pselect6, ppoll, epoll_pwait, accept4, recvmmsg, epoll_pwait2.
-        const WAITS: [u64; 18] = [
-            0, 7, 23, 34, 43, 45, 47, 61, 128, 130, 232, 247, 270, 271, 281, 288, 299, 441,
-        ];
-        const FUTEX: u64 = 202;
-        const KILL: u64 = 62;
-        const TGKILL: u64 = 234;
-        /// Up to glibc 2.33, raise blocks all signals meanwhile: SIGABRT comes when they are let through again.
-        const RT_SIGPROCMASK: u64 = 14;
-        const SIGABRT: i32 = 6;
-        const RDX: u16 = 1;
-        const RCX: u16 = 2;
-        const RSI: u16 = 4;
-        const RDI: u16 = 5;
         let Some(state) = self.target.threads.list().get(thread) else {
             return false;
         };
@@ -275,6 +260,7 @@ impl<'t> Presences<'t> {
         let in_call = register(RCX) == Some(state.pc.get());
         let rests = match state.system_call.filter(|_| in_call) {
             Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
+            // Up to glibc 2.33, raise blocks all signals meanwhile: SIGABRT comes when they are let through again.
             Some(RT_SIGPROCMASK) => state.signal == SIGABRT,
             Some(KILL) => state.signal != 0 && sent(RSI) == Some(state.signal),
             Some(TGKILL) => {
@@ -290,7 +276,6 @@ impl<'t> Presences<'t> {
 
     /// Whether the thread is in one of these system calls, and not on top of anything that a signal had interrupted.
     pub fn rests_in(&self, thread: usize, calls: &[u64]) -> bool {
-        const RCX: u16 = 2;
         let Some(state) = self.target.threads.list().get(thread) else {
             return false;
         };

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use error::CoreError;
 pub use input::is_packed;
 pub use mapping::{FileView, Mapping};
-pub use process::{MappedFile, Process, SIGBUS, SIGSEGV, SignalInfo};
+pub use process::{MappedFile, Process, SignalInfo};
 pub use space::{AddressSpace, Backing};
 
 use ground::target::{Abi, Thread};

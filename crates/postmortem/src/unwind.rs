@@ -28,8 +28,7 @@ mod walk;
 use std::sync::{Arc, OnceLock};
 
 use ground::target::{
-    Address, Fault, Frame, FrameTrust, InstructionSet, MemoryExt, Module, TargetMemory, Thread,
-    Threads, is_fault,
+    Address, Fault, Frame, FrameTrust, MemoryExt, Module, TargetMemory, Thread, Threads, is_fault,
 };
 
 use crate::corefile::{AddressSpace, SignalInfo};
@@ -353,11 +352,7 @@ impl Threads for Unwinder {
         self.forked
     }
 
-    fn instruction_set(&self) -> InstructionSet {
-        self.arch.instruction_set
-    }
-
-    fn register_name(&self, number: u16) -> &'static str {
-        self.arch.register_name(number).unwrap_or("a register")
+    fn arch(&self) -> &'static ArchInfo {
+        self.arch
     }
 }

@@ -10,7 +10,7 @@ use iced_x86::{
 
 use super::code::is_call;
 use super::expression::{Expression, Stores, Words};
-use crate::crash::instruction::DWARF_NUMBERS;
+use ground::arch::x86_64::registers::BY_PROCESSOR;
 
 /// Registers that a called function may change, a bit each by the processor's numbers: rax, rcx, rdx, rsi, rdi, r8 to r11.
 pub(super) const VOLATILE: u16 = 0b1111_1100_0111;
@@ -64,7 +64,7 @@ impl Facts {
     /// All registers of a frame, by its index: of the innermost, or of one that a signal interrupted.
     pub fn at_death(frame: &Frame, index: usize) -> Self {
         let mut facts = Self::default();
-        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
+        for (register, dwarf) in (0..).zip(BY_PROCESSOR) {
             let value = frame.registers.get(dwarf);
             facts.set(
                 register,

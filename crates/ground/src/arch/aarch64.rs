@@ -4,11 +4,9 @@
 //! A call leaves its return address in x30, so that the frame of a function that calls nothing has none on its stack; what a
 //! function saves is mostly a pair of x29 and x30, anywhere in its frame, and x29 points at it.
 
-use crate::target::InstructionSet;
-
 use super::{
-    ArchInfo, Call, CallRules, PrPsInfoLayout, PrStatusLayout, Register, SignalFrameLayout,
-    SystemCall, ThreadPointer,
+    ArchInfo, Call, CallRules, InstructionSet, PrPsInfoLayout, PrStatusLayout, Register,
+    SignalFrameLayout, SystemCall, ThreadPointer,
 };
 
 const fn register(name: &'static str, number: u16) -> Register {

@@ -9,11 +9,81 @@
 //!       4 rbp   9 r8   14 rdi  19 rsp       24 es
 //! ```
 
-use crate::target::InstructionSet;
+use syscalls::x86_64::Sysno;
 
 use super::{
-    ArchInfo, Call, CallRules, PrPsInfoLayout, PrStatusLayout, Register, SignalFrameLayout,
-    SystemCall, ThreadPointer,
+    ArchInfo, Call, CallRules, InstructionSet, PrPsInfoLayout, PrStatusLayout, Register,
+    SignalFrameLayout, SystemCall, ThreadPointer,
+};
+
+/// DWARF numbers of the registers.
+#[allow(missing_docs)]
+pub mod registers {
+    pub const RAX: u16 = 0;
+    pub const RDX: u16 = 1;
+    pub const RCX: u16 = 2;
+    pub const RBX: u16 = 3;
+    pub const RSI: u16 = 4;
+    pub const RDI: u16 = 5;
+    pub const RBP: u16 = 6;
+    pub const RSP: u16 = 7;
+    pub const R8: u16 = 8;
+    pub const R9: u16 = 9;
+    pub const R10: u16 = 10;
+    pub const R11: u16 = 11;
+    pub const R12: u16 = 12;
+    pub const R13: u16 = 13;
+    pub const R14: u16 = 14;
+    pub const R15: u16 = 15;
+    pub const RIP: u16 = 16;
+
+    /// The general registers in the order of the processor's own numbers.
+    pub const BY_PROCESSOR: [u16; 16] = [
+        RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
+    ];
+
+    /// What a called function may change.
+    pub const VOLATILE: [u16; 9] = [RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11];
+}
+
+/// Numbers of the system calls that tell what a thread is at.
+pub mod calls {
+    use super::Sysno;
+
+    /// Waits for, or wakes, whoever shares a word of memory.
+    pub const FUTEX: u64 = Sysno::futex as u64;
+    /// Sends a signal to a process.
+    pub const KILL: u64 = Sysno::kill as u64;
+    /// Sends a signal to a thread.
+    pub const TGKILL: u64 = Sysno::tgkill as u64;
+    /// Blocks signals, or lets them through.
+    pub const RT_SIGPROCMASK: u64 = Sysno::rt_sigprocmask as u64;
+
+    /// Calls that wait for something outside, and that no allocator makes.
+    pub const WAITS: [u64; 18] = [
+        Sysno::read as u64,
+        Sysno::poll as u64,
+        Sysno::select as u64,
+        Sysno::pause as u64,
+        Sysno::accept as u64,
+        Sysno::recvfrom as u64,
+        Sysno::recvmsg as u64,
+        Sysno::wait4 as u64,
+        Sysno::rt_sigtimedwait as u64,
+        Sysno::rt_sigsuspend as u64,
+        Sysno::epoll_wait as u64,
+        Sysno::waitid as u64,
+        Sysno::pselect6 as u64,
+        Sysno::ppoll as u64,
+        Sysno::epoll_pwait as u64,
+        Sysno::accept4 as u64,
+        Sysno::recvmmsg as u64,
+        Sysno::epoll_pwait2 as u64,
+    ];
+}
+
+use registers::{
+    R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RIP, RSI, RSP,
 };
 
 const fn register(name: &'static str, dwarf: u16, word: u16) -> Register {
@@ -29,30 +99,30 @@ pub const X86_64: ArchInfo = ArchInfo {
     little_endian: true,
     default_page_bytes: 4096,
     registers: &[
-        register("rax", 0, 10),
-        register("rdx", 1, 12),
-        register("rcx", 2, 11),
-        register("rbx", 3, 5),
-        register("rsi", 4, 13),
-        register("rdi", 5, 14),
-        register("rbp", 6, 4),
-        register("rsp", 7, 19),
-        register("r8", 8, 9),
-        register("r9", 9, 8),
-        register("r10", 10, 7),
-        register("r11", 11, 6),
-        register("r12", 12, 3),
-        register("r13", 13, 2),
-        register("r14", 14, 1),
-        register("r15", 15, 0),
-        register("rip", 16, 16),
+        register("rax", RAX, 10),
+        register("rdx", RDX, 12),
+        register("rcx", RCX, 11),
+        register("rbx", RBX, 5),
+        register("rsi", RSI, 13),
+        register("rdi", RDI, 14),
+        register("rbp", RBP, 4),
+        register("rsp", RSP, 19),
+        register("r8", R8, 9),
+        register("r9", R9, 8),
+        register("r10", R10, 7),
+        register("r11", R11, 6),
+        register("r12", R12, 3),
+        register("r13", R13, 2),
+        register("r14", R14, 1),
+        register("r15", R15, 0),
+        register("rip", RIP, 16),
     ],
-    pc: 16,
-    sp: 7,
-    fp: 6,
+    pc: RIP,
+    sp: RSP,
+    fp: RBP,
     link: None,
-    return_address: 16,
-    callee_saved: &[3, 6, 12, 13, 14, 15],
+    return_address: RIP,
+    callee_saved: &[RBX, RBP, R12, R13, R14, R15],
     calls: CallRules {
         bytes: 8,
         before: call_before,
@@ -81,7 +151,9 @@ pub const X86_64: ArchInfo = ArchInfo {
         // mov $15, %rax (rt_sigreturn); syscall
         trampoline: &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
         registers: 40,
-        order: &[8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16],
+        order: &[
+            R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP,
+        ],
         siginfo: 304,
         trap: Some(40 + 20 * 8),
         fault_address: Some(40 + 22 * 8),
@@ -105,7 +177,7 @@ pub const X86_64: ArchInfo = ArchInfo {
     system_call: SystemCall::Word(15), // orig_rax
     system_call_name: |number| {
         let number = usize::try_from(number).ok()?;
-        syscalls::x86_64::Sysno::new(number).map(|call| call.name())
+        Sysno::new(number).map(|call| call.name())
     },
     page_fault_trap: Some(14),
 };

@@ -16,8 +16,34 @@ pub struct Abi {
     pub pointer_bytes: u8,
     /// Whether the lowest byte comes first.
     pub little_endian: bool,
-    /// Bytes of a page (`AT_PAGESZ`).
+    /// Bytes of a page (`AT_PAGESZ`): a power of two.
     pub page_bytes: u64,
+}
+
+impl Abi {
+    /// Where the page begins that holds an address.
+    pub const fn page_of(&self, at: Address) -> Address {
+        Address::new(at.get() & !self.page_bytes.wrapping_sub(1))
+    }
+
+    /// Where the first page begins at or behind an address; the last address of all where none does.
+    pub const fn page_from(&self, at: Address) -> Address {
+        match at.checked_add(self.page_bytes.wrapping_sub(1)) {
+            Some(end) => self.page_of(end),
+            None => Address::new(u64::MAX),
+        }
+    }
+
+    /// Addresses from the first to the last, a page apart.
+    pub fn pages(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + use<> {
+        let step = usize::try_from(self.page_bytes.max(1)).unwrap_or(usize::MAX);
+        (first..=last).step_by(step)
+    }
+
+    /// Whether so many bytes are whole pages, and at least one.
+    pub const fn is_pages(&self, bytes: u64) -> bool {
+        bytes != 0 && bytes & self.page_bytes.wrapping_sub(1) == 0
+    }
 }
 
 /// Why a byte cannot be read. Each is a different answer to the user's question.

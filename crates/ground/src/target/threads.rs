@@ -1,6 +1,8 @@
 //! Threads of the dead process: registers and unwound frames.
 
+use super::signals::is_fault;
 use super::{Address, ModuleId};
+use crate::arch::{ArchInfo, InstructionSet, X86_64};
 
 /// General registers by DWARF number, each known or not.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,20 +128,6 @@ pub struct Thread {
     pub system_call: Option<u64>,
 }
 
-/// What a thread's code is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstructionSet {
-    /// x86-64.
-    X86_64,
-    /// aarch64.
-    Aarch64,
-}
-
-/// Whether instructions raise this signal: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
-pub const fn is_fault(signal: i32) -> bool {
-    matches!(signal, 4 | 7 | 8 | 11)
-}
-
 /// Threads, the crashing one first where the core tells.
 pub trait Threads: Sync {
     /// All threads.
@@ -172,13 +160,18 @@ pub trait Threads: Sync {
         None
     }
 
+    /// The architecture that they run on: register numbers, system calls, the layout of signal frames.
+    fn arch(&self) -> &'static ArchInfo {
+        &X86_64
+    }
+
     /// What their code is written in.
     fn instruction_set(&self) -> InstructionSet {
-        InstructionSet::X86_64
+        self.arch().instruction_set
     }
 
     /// Name of the register with this DWARF number, as `rax`.
-    fn register_name(&self, _number: u16) -> &'static str {
-        "a register"
+    fn register_name(&self, number: u16) -> &'static str {
+        self.arch().register_name(number).unwrap_or("a register")
     }
 }

@@ -12,18 +12,18 @@
 //! shows errors is that frees are written down: a pointer freed twice stands in two places, an inner pointer stands in a
 //! cache as it was given, a bit that is flipped twice no longer agrees with the slab's count.
 
-mod alone;
 mod arenas;
 mod bins;
 mod books;
+mod busy;
 mod caches;
 mod damage;
 mod extents;
 mod fatal;
 mod fillings;
-mod keeper;
 mod layout;
 mod locate;
+mod lost_roots;
 mod options;
 mod recognise;
 mod residue;

@@ -14,10 +14,11 @@
 
 mod anchors;
 mod arenas;
+mod busy;
 mod by_size;
 mod carve;
 mod damage;
-mod hands;
+mod in_flight;
 mod layout;
 mod lists;
 mod locate;
@@ -25,7 +26,6 @@ mod mapped;
 mod parameters;
 mod pointed;
 mod residue;
-mod rest;
 mod statistics;
 mod structure;
 mod tcaches;
@@ -45,7 +45,7 @@ use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
 use ground::target::{Address, Frame, InstructionSet, LocatedBy, MemoryExt, Module, Target};
-use hands::Hands;
+use in_flight::Hands;
 use lists::ChunkList;
 use locate::Located;
 use mapped::Mapped;
@@ -144,7 +144,7 @@ impl<'t> PtmallocHeap<'t> {
         let mapped = mapped::find(target, &located, &arenas);
         let own = arenas.rows.iter();
         let own = own.map(|arena| arena.at..arena.at.saturating_add(located.arena.bytes));
-        let presences = Presences::new(target, module, rest::code(target, module, &located))
+        let presences = Presences::new(target, module, busy::code(target, module, &located))
             .with_own_memory(own.collect());
         let mut heap = Self {
             target,

@@ -13,10 +13,10 @@
 //! reference counts beside chains, page heap statistics beside the page map.
 
 mod books;
+mod busy;
 mod caches;
 mod damage;
-mod hands;
-mod keeper;
+mod in_flight;
 mod layout;
 mod locate;
 mod pagemap;

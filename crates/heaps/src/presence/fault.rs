@@ -3,6 +3,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Mnemonic, OpKind, Register};
 
+use ground::arch::x86_64::registers::BY_PROCESSOR;
 use ground::target::{Address, InstructionSet, MemoryExt, RegisterSet, Target, Thread};
 
 /// Most bytes of an instruction.
@@ -55,22 +56,7 @@ fn value_of(
     let number = match register {
         Register::FS => return thread_pointer.map(Address::get),
         Register::CS | Register::DS | Register::ES | Register::SS => return Some(0),
-        Register::RAX => 0,
-        Register::RDX => 1,
-        Register::RCX => 2,
-        Register::RBX => 3,
-        Register::RSI => 4,
-        Register::RDI => 5,
-        Register::RBP => 6,
-        Register::RSP => 7,
-        Register::R8 => 8,
-        Register::R9 => 9,
-        Register::R10 => 10,
-        Register::R11 => 11,
-        Register::R12 => 12,
-        Register::R13 => 13,
-        Register::R14 => 14,
-        Register::R15 => 15,
+        _ if register.is_gpr64() => *BY_PROCESSOR.get(register.number())?,
         _ => return None,
     };
     registers.get(number)

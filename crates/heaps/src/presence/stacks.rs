@@ -3,10 +3,20 @@
 use std::ops::Range;
 
 use super::Presences;
+use ground::arch::X86_64;
+use ground::arch::x86_64::registers::{RIP, RSP};
 use ground::target::{Address, Cursor, InstructionSet, MemoryExt};
 
 /// Registers of a context, in the kernel's order, the program counter last.
-pub(super) type Context = [u64; 17];
+pub(super) type Context = [u64; X86_64.signal_frame.order.len()];
+
+/// The place of a register, by its DWARF number, in a context.
+fn slot(number: u16) -> usize {
+    let mut order = X86_64.signal_frame.order.iter();
+    order
+        .position(|other| *other == number)
+        .unwrap_or(usize::MAX)
+}
 
 impl Presences<'_> {
     /// Whether the thread's calls may have an address at hand: a word of the last ones' frames is it.
@@ -52,11 +62,9 @@ impl Presences<'_> {
     ///
     /// (Linux, `struct sigcontext_64`, x86-64.)
     pub(super) fn signal_contexts(&self, thread: usize) -> impl Iterator<Item = &Context> {
-        /// Of a context's registers.
-        const RIP: usize = 16;
         let contexts = self.contexts(thread).iter();
         let is_inside = |pc: &u64| self.module.has_code_at(Address::new(*pc));
-        contexts.filter(move |context| context.get(RIP).is_some_and(is_inside))
+        contexts.filter(move |context| context.get(slot(RIP)).is_some_and(is_inside))
     }
 
     /// All contexts on a thread's stacks.
@@ -93,7 +101,7 @@ impl Presences<'_> {
                 && self.is_code(pc)
                 && let Some(first) = at.checked_sub(16 * 8)
             {
-                let mut registers = [0; 17];
+                let mut registers: Context = [0; X86_64.signal_frame.order.len()];
                 for (index, register) in (0u64..).zip(&mut registers) {
                     *register = word(first.saturating_add(index * 8));
                 }
@@ -111,8 +119,6 @@ impl Presences<'_> {
     }
 
     fn find_stacks(&self, thread: usize) -> Vec<Range<Address>> {
-        /// Of a context's registers.
-        const RSP: usize = 15;
         let Some(state) = self.target.threads.list().get(thread) else {
             return Vec::new();
         };
@@ -122,7 +128,7 @@ impl Presences<'_> {
             next += 1;
             let mut contexts = Vec::new();
             self.contexts_in(&words, &mut contexts);
-            for sp in contexts.iter().filter_map(|context| context.get(RSP)) {
+            for sp in contexts.iter().filter_map(|context| context.get(slot(RSP))) {
                 let sp = Address::new(*sp);
                 let is_known = stacks.iter().any(|stack| stack.contains(&sp));
                 if !is_known && stacks.len() < Self::MAX_STACKS {

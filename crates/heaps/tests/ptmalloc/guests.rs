@@ -1,6 +1,6 @@
 //! Caches where thread-local memory lies above the thread pointer, and where no thread pointer is in the core.
 
-use ground::target::InstructionSet;
+use ground::arch::AARCH64;
 use heaps::allocators::Detail;
 
 use crate::bench::{Bench, TLS, TLS_DISTANCE, V2_31, V2_36, V2_43};
@@ -16,10 +16,7 @@ fn of_aarch64(mut bench: Bench) -> Bench {
         bench.write(pointer - TLS_DISTANCE, 0);
         bench.write(pointer + TLS_DISTANCE, cache);
     }
-    bench
-        .process
-        .threads
-        .set_instruction_set(InstructionSet::Aarch64);
+    bench.process.threads.set_arch(&AARCH64);
     bench
 }
 

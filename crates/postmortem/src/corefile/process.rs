@@ -1,6 +1,9 @@
 //! What the notes say about the process and its end.
 
 use ground::target::Address;
+use ground::target::signals::{
+    SIGABRT, SIGBUS, SIGCONT, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGTTOU,
+};
 
 /// What `NT_PRPSINFO` says. Every part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,18 +94,6 @@ const SIGNALS: [&str; 31] = [
     "SIGPWR",
     "SIGSYS",
 ];
-
-const SIGILL: i32 = 4;
-const SIGTRAP: i32 = 5;
-const SIGABRT: i32 = 6;
-/// Memory was there, and could not be had.
-pub const SIGBUS: i32 = 7;
-const SIGFPE: i32 = 8;
-/// Memory was not there.
-pub const SIGSEGV: i32 = 11;
-const SIGCONT: i32 = 18;
-const SIGTTOU: i32 = 22;
-const SIGSYS: i32 = 31;
 
 /// Codes of signals that the kernel sends for a fault (include/uapi/asm-generic/siginfo.h), from 1.
 const fn codes(signal: i32) -> &'static [&'static str] {

@@ -13,8 +13,6 @@ use crate::list;
 use crate::map::HeapMap;
 use ground::target::{Address, Cursor};
 
-/// DWARF number of the stack pointer.
-const STACK_POINTER: u16 = 7;
 /// Words of the stack that are searched for the pointer.
 const STACK_WORDS: u64 = 64;
 
@@ -26,7 +24,9 @@ impl JemallocHeap<'_> {
             return None;
         }
         let values: Vec<(u16, u64)> = (thread.registers.iter())
-            .filter(|(register, value)| *register != STACK_POINTER && *value != thread.sp.get())
+            .filter(|(register, value)| {
+                *register != self.target.threads.arch().sp && *value != thread.sp.get()
+            })
             .collect();
         // A page alone is looked up, and other registers may lead to that page, too. free keeps its argument twice.
         let times = |value: u64| values.iter().filter(|(_, other)| *other == value).count();

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::alone::{self, leaves};
 use super::arenas::{self, Arenas};
 use super::extents::{Extents, MAX_ADDRESS, Row, Source};
 use super::layout::{Generation, Layout};
+use super::lost_roots::{self, leaves};
 use super::sizes::{self, Quantum, Sizes, Table};
 use super::tree::{Geometry, Tree};
 use crate::allocators::LocatedPart;
@@ -210,7 +210,7 @@ fn find_arenas(
         table?;
         let at = named(finder.target, finder.module, "arenas");
         let (layout, slots) =
-            alone::find_arenas(memory, finder.module, &layouts, at.map(|(at, _)| at))?;
+            lost_roots::find_arenas(memory, finder.module, &layouts, at.map(|(at, _)| at))?;
         return Some((layout, slots, at.map_or(LocatedBy::Structure, |(_, by)| by)));
     };
     let named = named(finder.target, finder.module, "arenas").filter(|(named, _)| {
@@ -236,8 +236,9 @@ fn find_root(
     };
     let Some(offset) = layout.arena.map else {
         return named("extents_rtree").or_else(|| {
-            let root = find_root_by_leaves(finder, layout, arenas)
-                .or_else(|| alone::find_root(memory, finder.module, (layout, sizes, arenas)))?;
+            let root = find_root_by_leaves(finder, layout, arenas).or_else(|| {
+                lost_roots::find_root(memory, finder.module, (layout, sizes, arenas))
+            })?;
             Some((root.checked_sub(layout.root)?, root, LocatedBy::Structure))
         });
     };

@@ -281,7 +281,7 @@ impl Reader<'_, '_> {
         let sane = top.is_aligned(ALIGNMENT)
             && header & FLAGS == 1
             && size >= 16
-            && end.is_aligned(4096)
+            && end.is_aligned(self.target.memory.abi().page_bytes)
             && last.is_some();
         sane.then_some(size)
     }
@@ -458,7 +458,7 @@ impl Reader<'_, '_> {
         let word = |offset: u64| self.word(heap.saturating_add(offset)).unwrap_or(0);
         let [previous, bytes, writable] = [8, 16, 24].map(word);
         let max = self.out.heap_max;
-        let sizes = [bytes, writable].map(|bytes| bytes >= 4096 && bytes.is_multiple_of(4096));
+        let sizes = [bytes, writable].map(|bytes| self.target.memory.abi().is_pages(bytes));
         let older = previous == own.get() || self.word(Address::new(previous)) == self.word(own);
         heap.is_aligned(max) && sizes == [true; 2] && bytes <= writable && writable <= max && older
     }

@@ -17,7 +17,7 @@ use super::anchors::Anchor;
 use super::by_size::BySize;
 use super::layout::{ALIGNMENT, CHUNKS, FLAGS, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE};
 use crate::map::Chunks;
-use ground::target::{Address, Cursor, TargetMemory};
+use ground::target::{Abi, Address, Cursor, TargetMemory};
 
 /// What one piece of a run is.
 #[derive(Debug)]
@@ -158,6 +158,7 @@ struct Walker<'a, 'm> {
     until: Address,
     last: Option<Passed>,
     cursor: Cursor<'m>,
+    abi: Abi,
     bad: u64,
     /// Probes that looking for a footing may still cost.
     budget: u64,
@@ -255,6 +256,7 @@ impl<'a, 'm> Walker<'a, 'm> {
             until,
             last: None,
             cursor: Cursor::new(memory),
+            abi: memory.abi(),
             bad: 8 | IS_MMAPPED | foreign,
             budget: (run.limit.offset_from(run.start).unwrap_or(0) / 4).saturating_add(1 << 20),
             piece: None,
@@ -411,9 +413,9 @@ impl<'a, 'm> Walker<'a, 'm> {
     /// Steps over memory that is not in the core.
     fn skip_missing(&mut self, at: Address) -> Address {
         self.end_piece(at);
-        let mut next = Address::new((at.get() | 4095).saturating_add(1));
+        let mut next = self.abi.page_from(at.saturating_add(1));
         while next < self.run.limit && self.word(next).is_none() {
-            next = next.saturating_add(4096);
+            next = next.saturating_add(self.abi.page_bytes);
         }
         let next = self.footing(next).unwrap_or(self.run.limit);
         self.out.missing += next.offset_from(at).unwrap_or(0);

@@ -10,6 +10,7 @@ mod counts;
 mod end_marks;
 mod followed;
 mod headers;
+mod joined_lists;
 mod lost;
 mod parameters;
 mod perturbed;
@@ -17,7 +18,6 @@ mod singles;
 mod state;
 mod swallowed;
 mod threads;
-mod together;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};

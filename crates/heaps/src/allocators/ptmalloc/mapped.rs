@@ -8,7 +8,7 @@ use super::arenas::Arenas;
 use super::layout::{FLAGS, HEADER, IS_MMAPPED};
 use super::locate::Located;
 use crate::allocators::{Limit, sum};
-use ground::target::{Address, Cursor, MemoryExt, RegionKind, Target};
+use ground::target::{Abi, Address, Cursor, MemoryExt, RegionKind, Target};
 
 /// A chunk with a mapping of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,7 @@ pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Vec<Mappe
     }
     let newest = located.arena.fastbins.is_none();
     let trailer = if newest { HEADER } else { 0 };
+    let abi = target.memory.abi();
     let mut cursor = Cursor::new(target.memory);
     for area in target.memory.regions() {
         if area.kind != RegionKind::Anonymous || !area.writable || area.present_bytes == 0 {
@@ -90,16 +91,16 @@ pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Vec<Mappe
         let mut page = area.range.start;
         while page < end {
             if let Some(region) = arenas.region_of(page) {
-                page = Address::new((region.end.get().max(page.get() + 1) + 4095) & !4095);
+                page = abi.page_from(region.end.max(page.saturating_add(1)));
                 continue;
             }
-            page = match mapped_at(&mut cursor, page, trailer, newest) {
+            page = match mapped_at(&mut cursor, abi, page, trailer, newest) {
                 Some(mapped) if page.saturating_add(mapped.total) <= area.range.end => {
                     let next = page.saturating_add(mapped.total);
                     found.push(mapped);
                     next
                 }
-                _ => page.saturating_add(4096),
+                _ => page.saturating_add(abi.page_bytes),
             };
         }
     }
@@ -107,14 +108,19 @@ pub fn find(target: Target<'_>, located: &Located, arenas: &Arenas) -> Vec<Mappe
     found
 }
 
-fn mapped_at(cursor: &mut Cursor<'_>, page: Address, trailer: u64, newest: bool) -> Option<Mapped> {
+fn mapped_at(
+    cursor: &mut Cursor<'_>,
+    abi: Abi,
+    page: Address,
+    trailer: u64,
+    newest: bool,
+) -> Option<Mapped> {
     let mut word = |offset: u64| cursor.read_u64(page.checked_add(offset)?).ok();
     let (offset, header) = (word(0)?, word(8)?);
     let total = (header & !FLAGS).checked_add(trailer)?;
     let plausible = header & FLAGS == IS_MMAPPED
         && (offset == 0 || newest && offset == 1)
-        && total >= 4096
-        && total % 4096 == 0;
+        && abi.is_pages(total);
     if !plausible {
         return None;
     }
@@ -126,7 +132,7 @@ fn mapped_at(cursor: &mut Cursor<'_>, page: Address, trailer: u64, newest: bool)
     });
     let (moved, wrong) = match moved {
         Some(moved) => (moved, None),
-        None => match damaged::moved(page, total, &mut word, header_of) {
+        None => match damaged::moved(abi, page, total, &mut word, header_of) {
             Some((moved, wrong)) => (moved, Some(wrong)),
             None => (0, None),
         },

@@ -116,7 +116,7 @@ fn is_possible(memory: &dyn TargetMemory, at: Address, layout: &ParametersLayout
         Some(
             (1..=MAX_ARENAS).contains(&arenas)
                 && most_arenas <= MAX_ARENAS
-                && (huge == 0 || huge.is_power_of_two() && huge >= 4096)
+                && (huge == 0 || huge.is_power_of_two() && huge >= memory.abi().page_bytes)
                 && fixed_threshold <= 1
                 && mapped
                 && page.is_none_or(|page| page.is_some_and(u32::is_power_of_two))

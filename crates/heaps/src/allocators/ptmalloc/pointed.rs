@@ -74,7 +74,7 @@ impl Pointed {
         let mut at = Address::new(piece.start.get().saturating_add(7) & !7);
         while at < piece.end {
             let Ok(window) = target.memory.window(at) else {
-                at = Address::new((at.get() | 4095).saturating_add(1));
+                at = target.memory.abi().page_from(at.saturating_add(1));
                 continue;
             };
             let most = usize::try_from(piece.end.get() - at.get()).unwrap_or(usize::MAX);

@@ -79,7 +79,7 @@ fn settle_tail(memory: &dyn TargetMemory, arena: Address, layout: ArenaLayout) -
     }
     let word = |offset| memory.read_u64(arena.saturating_add(offset)).unwrap_or(0);
     let bytes = word(old.system_mem);
-    let is_old = bytes >= 4096 && bytes % 4096 == 0 && word(old.max_system_mem) >= bytes;
+    let is_old = memory.abi().is_pages(bytes) && word(old.max_system_mem) >= bytes;
     if is_old { old } else { middle }
 }
 
@@ -224,7 +224,8 @@ fn find_by_bins(
             let size = memory.read_u64(top.checked_add(8)?).ok()?;
             let plausible = top.is_aligned(ALIGNMENT)
                 && size & 7 == 1
-                && top.get().wrapping_add(size & !FLAGS).is_multiple_of(4096)
+                && Address::new(top.get().wrapping_add(size & !FLAGS))
+                    .is_aligned(memory.abi().page_bytes)
                 && good_bins(memory, arena, &layout) >= GOOD_BINS / 2
                 && has_fastbins(memory, arena, &layout);
             plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))

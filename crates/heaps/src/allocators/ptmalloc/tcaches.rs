@@ -281,12 +281,14 @@ fn is_cache(
     let Some(size) = structure::chunk_size(memory, chunk) else {
         return false;
     };
+    let abi = memory.abi();
     let mapped = || {
-        chunk.is_aligned(4096)
+        chunk.is_aligned(abi.page_bytes)
             && memory
                 .read_u64(chunk.saturating_add(8))
                 .is_ok_and(|header| {
-                    header & FLAGS == IS_MMAPPED && (size % 4096 == 0 || (size + 16) % 4096 == 0)
+                    header & FLAGS == IS_MMAPPED
+                        && (abi.is_pages(size) || abi.is_pages(size.saturating_add(16)))
                 })
     };
     if !layout.chunks.contains(&size) && !mapped() {

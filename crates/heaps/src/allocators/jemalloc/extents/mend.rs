@@ -10,8 +10,8 @@
 //! all pages agree                            the address in the descriptor is wrong
 //! ```
 
-mod nameless;
-mod say;
+mod unnamed_extents;
+mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,6 @@ use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
 use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK, PREV_INUSE};
 use ground::target::{MemoryExt, RegionKind};
 
-const PAGE: u64 = 4096;
 /// Headers that looking for a missing region may cost.
 const MAX_PROBES: u64 = 1 << 24;
 /// Bytes behind a damaged header that are searched for the next one.
@@ -28,7 +27,7 @@ impl Reader<'_, '_> {
             return;
         };
         // What was found of it ends where its top chunk begins.
-        let start = Address::new(newest.start.get() & !(PAGE - 1));
+        let start = self.target.memory.abi().page_of(newest.start);
         let end = start.saturating_add(missing);
         if main.top < end
             && end
@@ -45,6 +44,7 @@ impl Reader<'_, '_> {
     /// Bytes that the main arena took from the system and that lie in no region which is known from end to end.
     fn missing_bytes(&self, main: &Arena) -> Option<u64> {
         let base = self.recorded_base();
+        let abi = self.target.memory.abi();
         let known = self
             .out
             .regions
@@ -54,9 +54,9 @@ impl Reader<'_, '_> {
         for region in known {
             let start = match base {
                 Some(base) if aligned(base) == region.start => base.get(),
-                _ => region.start.get() & !(PAGE - 1),
+                _ => abi.page_of(region.start).get(),
             };
-            let end = region.end.get().checked_add(PAGE - 1)? & !(PAGE - 1);
+            let end = abi.page_from(region.end).get();
             bytes = bytes.checked_add(end.checked_sub(start)?)?;
         }
         main.system_mem.checked_sub(bytes)
@@ -133,9 +133,10 @@ impl Reader<'_, '_> {
             let region = self.out.regions.get(*index);
             region.is_some_and(|region| region.arena == 0)
         });
+        let abi = self.target.memory.abi();
         let starts = own.filter_map(|index| {
             let region = self.out.regions.get(index)?;
-            let start = Address::new(region.start.get() & !(PAGE - 1)).checked_sub(missing)?;
+            let start = abi.page_of(region.start).checked_sub(missing)?;
             (region.start > start && self.joins(start, region.start, budget))
                 .then_some((index, start))
         });
@@ -181,17 +182,19 @@ impl Reader<'_, '_> {
     /// Places where chunks may begin that no region has: pages of anonymous memory with room for so many bytes.
     fn starts_of(&self, bytes: u64) -> Vec<Address> {
         let max = self.out.heap_max;
+        let abi = self.target.memory.abi();
         let mut taken: Vec<(Address, Address)> = self
             .out
             .regions
             .iter()
             .map(|region| {
-                let unit = if region.arena == 0 { PAGE } else { max };
+                let unit = if region.arena == 0 {
+                    abi.page_bytes
+                } else {
+                    max
+                };
                 let start = Address::new(region.start.get() & !(unit - 1));
-                (
-                    start,
-                    Address::new(region.end.get().saturating_add(PAGE - 1) & !(PAGE - 1)),
-                )
+                (start, abi.page_from(region.end))
             })
             .collect();
         taken.sort_unstable();
@@ -217,7 +220,7 @@ impl Reader<'_, '_> {
                     Some((_, end)) => at = *end,
                     None => {
                         starts.push(at);
-                        at = at.saturating_add(PAGE);
+                        at = at.saturating_add(abi.page_bytes);
                     }
                 }
             }

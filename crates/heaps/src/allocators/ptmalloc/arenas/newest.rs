@@ -94,9 +94,10 @@ impl Reader<'_, '_> {
         let by_top = arena
             .top_size
             .and_then(|size| arena.top.checked_add(size)?.offset_from(heap));
-        let impossible =
-            recorded < 4096 || !recorded.is_multiple_of(4096) || recorded > self.out.heap_max;
-        let known = by_top.or(by_arena.filter(|bytes| impossible && bytes.is_multiple_of(4096)));
+        let abi = self.target.memory.abi();
+        let impossible = !abi.is_pages(recorded) || recorded > self.out.heap_max;
+        let known =
+            by_top.or(by_arena.filter(|bytes| impossible && bytes.is_multiple_of(abi.page_bytes)));
         let bytes = known.filter(|bytes| {
             *bytes <= self.out.heap_max
                 && *bytes != recorded

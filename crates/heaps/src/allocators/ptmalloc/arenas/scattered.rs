@@ -95,7 +95,7 @@ impl Reader<'_, '_> {
                     });
                 }
                 let next = stop.map_or(at.saturating_add(ALIGNMENT), |(stop, _)| stop);
-                let page = Address::new(next.get().saturating_add(4095) & !4095);
+                let page = self.target.memory.abi().page_from(next);
                 // At the end of the address space a page ends where it began.
                 at = match old {
                     Some(old) if next <= old => page.min(old).max(next),

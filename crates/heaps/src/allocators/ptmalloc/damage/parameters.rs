@@ -93,8 +93,8 @@ impl Inquiry<'_, '_> {
     fn covers_another(&mut self) -> bool {
         /// Pages that are looked at.
         const MAX_PAGES: usize = 1 << 20;
-        const PAGE: u64 = 4096;
         let heap = self.heap;
+        let abi = heap.target.memory.abi();
         let mut cursor = Cursor::new(heap.target.memory);
         let mut word = |at: Address| cursor.read_u64(at).ok();
         let trailer = match heap.located.arena.fastbins {
@@ -102,7 +102,7 @@ impl Inquiry<'_, '_> {
             None => HEADER,
         };
         let pages = heap.mapped.iter().flat_map(|mapped| {
-            let pages = (1..mapped.total / PAGE).map(|page| page * PAGE);
+            let pages = abi.pages(abi.page_bytes, mapped.total.saturating_sub(abi.page_bytes));
             pages.map(move |offset| (mapped, offset))
         });
         let inner = pages.take(MAX_PAGES).find(|(mapped, offset)| {

@@ -7,24 +7,26 @@ use super::super::arenas::Arenas;
 use super::super::layout::{HEADER, IS_MMAPPED};
 use super::super::locate::Located;
 use super::{Mapped, Wrong, recorded};
-use ground::target::{Address, MemoryExt, RegionKind, Target};
+use ground::target::{Abi, Address, MemoryExt, RegionKind, Target};
 
 /// Where `memalign` moved the header of a chunk of which one word is wrong. `word` reads the mapping, `header_of` says
 /// what the size must be.
 ///
 /// The block is aligned then, and nobody wrote what lies before it.
 pub fn moved(
+    abi: Abi,
     page: Address,
     total: u64,
     word: &mut impl FnMut(u64) -> Option<u64>,
     header_of: impl Fn(u64) -> Option<u64>,
 ) -> Option<(u64, Wrong)> {
-    const PAGE: u64 = 4096;
     /// Zeros before a number that is its own distance, for that to be no data.
     const MIN_ZEROS: u64 = 200;
     const MAX_OFFSET: u64 = super::MAX_OFFSET;
     let by_alignment = [48, 112, 240, 496, 1008, 2032];
-    let by_pages = (PAGE..=MAX_OFFSET).step_by(4096).map(|end| end - HEADER);
+    let by_pages = abi
+        .pages(abi.page_bytes, MAX_OFFSET)
+        .map(|end| end.saturating_sub(HEADER));
     let places = by_alignment.into_iter().chain(by_pages);
     for moved in places.take_while(|moved| moved + HEADER < total) {
         let (offset, header) = (word(moved)?, word(moved + 8)?);
@@ -60,8 +62,12 @@ pub fn missing_one(
     let newest = located.arena.fastbins.is_none();
     let missing = bytes.checked_sub(known)?;
     // 2.43 counts some bytes too many for chunks that mremap moved.
-    let total = if newest { missing & !4095 } else { missing };
-    if count != found.len() as u64 + 1 || total == 0 || total % 4096 != 0 {
+    let abi = target.memory.abi();
+    let total = match newest {
+        true => abi.page_of(Address::new(missing)).get(),
+        false => missing,
+    };
+    if count != found.len() as u64 + 1 || !abi.is_pages(total) {
         return None;
     }
     let word = |at: Address, offset| target.memory.read_u64(at.saturating_add(offset)).ok();
@@ -73,7 +79,7 @@ pub fn missing_one(
         .collect();
     let by_size = gaps
         .iter()
-        .flat_map(|gap| pages(gap, total))
+        .flat_map(|gap| pages(abi, gap, total))
         .filter(|page| word(*page, 8) == Some(size))
         .map(|page| (page, Wrong::offset(page, 0)));
     let starts_chunk = |page: &Address| {
@@ -116,23 +122,22 @@ pub fn missing_one(
 }
 
 /// The pages at which so many bytes of a gap can begin.
-fn pages(gap: &Range<Address>, bytes: u64) -> impl Iterator<Item = Address> {
+fn pages(abi: Abi, gap: &Range<Address>, bytes: u64) -> impl Iterator<Item = Address> + use<> {
     let first = gap.start.get();
     let last = gap.end.get().saturating_sub(bytes);
-    (first..=last).step_by(4096).map(Address::new)
+    abi.pages(first, last).map(Address::new)
 }
 
 /// Pages of writable anonymous memory that belong to no chunk, arena or stack.
 fn gaps(target: Target<'_>, arenas: &Arenas, found: &[Mapped]) -> Vec<Range<Address>> {
-    let page = |at: Address| Address::new(at.get() & !4095);
-    let page_after = |at: Address| Address::new(at.get().saturating_add(4095) & !4095);
+    let abi = target.memory.abi();
     let chunks = found
         .iter()
         .map(|mapped| mapped.base..mapped.base.saturating_add(mapped.total));
     let runs = arenas
         .regions
         .iter()
-        .map(|run| page(run.start)..page_after(run.end));
+        .map(|run| abi.page_of(run.start)..abi.page_from(run.end));
     let mut claimed: Vec<Range<Address>> = chunks.chain(runs).collect();
     claimed.sort_by_key(|range| range.start);
     let threads = target.threads.list();

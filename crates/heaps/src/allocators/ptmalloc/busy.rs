@@ -7,6 +7,7 @@ use super::PtmallocHeap;
 use super::locate::Located;
 use crate::anomaly::Transient;
 use crate::presence::{Code, Presence};
+use ground::target::signals::SIGABRT;
 use ground::target::{Address, Frame, FrameTrust, Module, Target};
 
 /// Where the allocator's code is: glibc keeps all of it between its static helpers, which stand
@@ -153,7 +154,6 @@ impl PtmallocHeap<'_> {
 
     /// Whether the crashing thread died of `abort`'s signal.
     fn aborts(&self) -> bool {
-        const SIGABRT: i32 = 6;
         let first = self.target.threads.list().first();
         first.is_some_and(|thread| thread.signal == SIGABRT)
     }

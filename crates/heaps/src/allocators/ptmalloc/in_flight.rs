@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::PtmallocHeap;
 use super::layout::HEADER;
 use crate::presence::Presence;
+use ground::arch::x86_64::calls::FUTEX;
 use ground::target::Address;
 
 /// All that threads inside malloc have in hand.
@@ -37,8 +38,6 @@ impl PtmallocHeap<'_> {
     }
 
     fn look_at_hands(&self) -> Hands {
-        /// Who waits for a lock has changed nothing yet (x86-64).
-        const FUTEX: u64 = 202;
         let mut hands = Hands::default();
         let mut anyone = false;
         for thread in 0..self.presences.count() {
@@ -51,6 +50,7 @@ impl PtmallocHeap<'_> {
                 None => hands.unknown = true,
             }
             let state = self.target.threads.list().get(thread);
+            // Who waits for a lock has changed nothing yet.
             anyone |= state.is_some_and(|state| state.system_call != Some(FUTEX));
         }
         // A lock is held, and by none of those that are known to be inside.
