@@ -274,7 +274,7 @@ impl<'t> Presences<'t> {
         // The processor leaves the return address there.
         let in_call = register(RCX) == Some(state.pc.get());
         let rests = match state.system_call.filter(|_| in_call) {
-            Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
+            Some(FUTEX) => register(RDI).is_some_and(|word| !self.may_be_own(Address::new(word))),
             Some(RT_SIGPROCMASK) => state.signal == SIGABRT,
             Some(KILL) => state.signal != 0 && sent(RSI) == Some(state.signal),
             Some(TGKILL) => {
@@ -302,9 +302,10 @@ impl<'t> Presences<'t> {
             && self.contexts(thread).is_empty()
     }
 
-    /// Whether a word is the allocator's, as far as was told; if nothing was told, it may be.
-    fn is_own(&self, at: Address) -> bool {
+    /// Whether a word is the allocator's, as far as was told; if nothing was told, or the word is not in the core, it may be.
+    fn may_be_own(&self, at: Address) -> bool {
         self.module.range.contains(&at)
+            || self.target.memory.read_u32(at).is_err()
             || match &self.own {
                 Some(own) => own.iter().any(|range| range.contains(&at)),
                 None => true,
