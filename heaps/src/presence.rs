@@ -169,7 +169,7 @@ impl<'t> Presences<'t> {
                 == u64::try_from(state.signal)
                     .ok()
                     .filter(|signal| *signal > 0)
-            && self.signal_contexts(0).next().is_none()
+            && self.was_not_interrupted_inside(0)
     }
 
     /// Whether the thread is inside the allocator.
@@ -285,7 +285,7 @@ impl<'t> Presences<'t> {
             Some(call) => WAITS.contains(&call),
             None => self.faulted(thread) && self.is_program_code(state.pc),
         };
-        rests && self.contexts(thread).is_empty()
+        rests && self.was_never_interrupted(thread)
     }
 
     /// Whether the thread is in one of these system calls, and not on top of anything that a signal had interrupted.
@@ -299,7 +299,7 @@ impl<'t> Presences<'t> {
         self.target.threads.instruction_set() == InstructionSet::X86_64
             && in_call
             && state.system_call.is_some_and(|call| calls.contains(&call))
-            && self.contexts(thread).is_empty()
+            && self.was_never_interrupted(thread)
     }
 
     /// Whether a word is the allocator's, as far as was told; if nothing was told, or the word is not in the core, it may be.

@@ -207,6 +207,20 @@ pub trait MemoryExt: TargetMemory {
         }
     }
 
+    /// Whether all of a range can be read.
+    fn holds(&self, range: &Range<Address>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            match self.window(at) {
+                Ok(window) if !window.bytes.is_empty() => {
+                    at = at.saturating_add(window.bytes.len() as u64);
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The mapping that contains `at`.
     fn region_at(&self, at: Address) -> Option<&Region> {
         let regions = self.regions();
