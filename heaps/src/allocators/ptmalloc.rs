@@ -486,7 +486,8 @@ impl PtmallocHeap<'_> {
 fn unreached_limit(lists: u64) -> Option<Limit> {
     (lists > 0).then(|| Limit {
         what: format!("memory to which {lists} lists of glibc's heap lead"),
-        why: "what names it was written over: its blocks were not read".into(),
+        why: "what names it was written over, or is not in the core: its blocks were not read"
+            .into(),
         incomplete: true,
     })
 }

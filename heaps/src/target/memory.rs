@@ -207,6 +207,15 @@ pub trait MemoryExt: TargetMemory {
         }
     }
 
+    /// Whether the process had memory at `at`, to which it could write, that the core does not hold.
+    fn is_absent(&self, at: Address) -> bool {
+        self.region_at(at).is_some_and(|region| region.writable)
+            && matches!(
+                self.window(at),
+                Err(Fault::NotDumped(_) | Fault::Truncated(_))
+            )
+    }
+
     /// Whether all of a range can be read.
     fn holds(&self, range: &Range<Address>) -> bool {
         let mut at = range.start;
