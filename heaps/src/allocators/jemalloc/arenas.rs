@@ -278,7 +278,8 @@ impl Arenas {
         (at < self.blocks.get(index)?.end).then_some(index)
     }
 
-    /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index.
+    /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index. One that is not in the core may
+    /// be any.
     pub fn strangers(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> u64 {
         let is_stranger = |index: u64| {
             let word = slots
@@ -286,6 +287,7 @@ impl Arenas {
                 .and_then(|at| memory.read_pointer(at).ok())
                 .unwrap_or_default();
             !word.is_null()
+                && !memory.is_absent(word)
                 && arena_at(memory, layout, word)
                     .is_none_or(|arena| u64::from(arena.index) != index)
         };
