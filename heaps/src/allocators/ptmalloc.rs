@@ -453,6 +453,8 @@ impl Heap for PtmallocHeap<'_> {
                 incomplete: true,
             });
         }
+        let absent = self.arenas.absent.filter(|_| missing == 0);
+        limits.extend(absent.map(absent_limit));
         limits.extend(self.odd_limit());
         limits.extend(unreached_limit(report.unreached));
         limits.extend(self.unproved_limit(&report.anomalies));
@@ -479,6 +481,16 @@ impl PtmallocHeap<'_> {
             why: "whether a thread was at work in malloc is not told for certain on this architecture".into(),
             incomplete: true,
         })
+    }
+}
+
+/// What is said if a word that leads to memory of the arenas leads to nothing that is in the core.
+fn absent_limit(at: Address) -> Limit {
+    Limit {
+        what: format!("memory of glibc's arenas at {at}"),
+        why: "it is not in the core: its chunks, and memory to which it leads, were not read"
+            .into(),
+        incomplete: true,
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Arenas {
     /// Not all memory of the arenas was found, because a word that leads to it was written over, or leads into memory that is not
     /// in the core.
     pub is_incomplete: bool,
+    /// The first place that such a word leads to which is not in the core.
+    pub absent: Option<Address>,
 }
 
 /// Where the first chunk at or behind a place can begin.
@@ -183,7 +185,10 @@ impl Reader<'_, '_> {
 
     /// Notes that a structure which leads to memory of the arenas is not in the core.
     fn note_absent(&mut self, at: Address) {
-        self.out.is_incomplete |= self.target.memory.is_absent(at);
+        if self.target.memory.is_absent(at) {
+            self.out.is_incomplete = true;
+            self.out.absent.get_or_insert(at);
+        }
     }
 
     fn read_arenas(&mut self) {
