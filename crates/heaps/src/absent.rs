@@ -10,6 +10,8 @@ const FLAG_BITS: u64 = 0xfff;
 const LOW_BITS: u64 = 0x7f;
 /// Bits of a program's address on the machines that are known.
 const ADDRESS_BITS: u32 = 48;
+/// Bytes of the links that an allocator leaves in a block.
+const MAX_LINKS: u64 = 16;
 /// glibc's links are mixed with their own address, shifted by a page.
 const PROTECTION_SHIFT: u32 = 12;
 
@@ -120,6 +122,10 @@ fn leads_to(map: &HeapMap, memory: &dyn TargetMemory, kind: &AnomalyKind) -> Opt
         AnomalyKind::Metadata { at, .. } | AnomalyKind::FreeWord { at, .. } => {
             word_leads_to(memory, *at)
         }
+        // An old link that the allocator left in the block.
+        AnomalyKind::Filling { at, bytes, .. } if *bytes <= MAX_LINKS => {
+            word_leads_to(memory, Address::new(at.get() & !7))
+        }
         _ => None,
     }
 }
@@ -151,13 +157,8 @@ fn word_leads_to(memory: &dyn TargetMemory, at: Address) -> Option<Address> {
         .find_map(|value| absent(memory, value))
 }
 
-/// The address `value`, if the process had writable memory there that the core does not hold.
+/// The address `value`, if the process had memory there that the core does not hold.
 fn absent(memory: &dyn TargetMemory, value: u64) -> Option<Address> {
     let at = Address::new(value);
-    let region = memory.region_at(at)?;
-    let is_absent = matches!(
-        memory.window(at),
-        Err(Fault::NotDumped(_) | Fault::Truncated(_))
-    );
-    (region.writable && is_absent).then_some(at)
+    memory.is_absent(at).then_some(at)
 }

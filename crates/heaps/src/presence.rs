@@ -169,7 +169,7 @@ impl<'t> Presences<'t> {
                 == u64::try_from(state.signal)
                     .ok()
                     .filter(|signal| *signal > 0)
-            && self.signal_contexts(0).next().is_none()
+            && self.was_not_interrupted_inside(0)
     }
 
     /// Whether the thread is inside the allocator.
@@ -259,7 +259,7 @@ impl<'t> Presences<'t> {
         // The processor leaves the return address there.
         let in_call = register(RCX) == Some(state.pc.get());
         let rests = match state.system_call.filter(|_| in_call) {
-            Some(FUTEX) => register(RDI).is_some_and(|word| !self.is_own(Address::new(word))),
+            Some(FUTEX) => register(RDI).is_some_and(|word| !self.may_be_own(Address::new(word))),
             // Up to glibc 2.33, raise blocks all signals meanwhile: SIGABRT comes when they are let through again.
             Some(RT_SIGPROCMASK) => state.signal == SIGABRT,
             Some(KILL) => state.signal != 0 && sent(RSI) == Some(state.signal),
@@ -271,7 +271,7 @@ impl<'t> Presences<'t> {
             Some(call) => WAITS.contains(&call),
             None => self.faulted(thread) && self.is_program_code(state.pc),
         };
-        rests && self.contexts(thread).is_empty()
+        rests && self.was_never_interrupted(thread)
     }
 
     /// Whether the thread is in one of these system calls, and not on top of anything that a signal had interrupted.
@@ -284,12 +284,13 @@ impl<'t> Presences<'t> {
         self.target.threads.instruction_set() == InstructionSet::X86_64
             && in_call
             && state.system_call.is_some_and(|call| calls.contains(&call))
-            && self.contexts(thread).is_empty()
+            && self.was_never_interrupted(thread)
     }
 
-    /// Whether a word is the allocator's, as far as was told; if nothing was told, it may be.
-    fn is_own(&self, at: Address) -> bool {
+    /// Whether a word is the allocator's, as far as was told; if nothing was told, or the word is not in the core, it may be.
+    fn may_be_own(&self, at: Address) -> bool {
         self.module.range.contains(&at)
+            || self.target.memory.read_u32(at).is_err()
             || match &self.own {
                 Some(own) => own.iter().any(|range| range.contains(&at)),
                 None => true,

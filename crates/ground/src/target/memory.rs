@@ -233,6 +233,29 @@ pub trait MemoryExt: TargetMemory {
         }
     }
 
+    /// Whether the process had memory at `at`, to which it could write, that the core does not hold.
+    fn is_absent(&self, at: Address) -> bool {
+        self.region_at(at).is_some_and(|region| region.writable)
+            && matches!(
+                self.window(at),
+                Err(Fault::NotDumped(_) | Fault::Truncated(_))
+            )
+    }
+
+    /// Whether all of a range can be read.
+    fn holds(&self, range: &Range<Address>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            match self.window(at) {
+                Ok(window) if !window.bytes.is_empty() => {
+                    at = at.saturating_add(window.bytes.len() as u64);
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The mapping that contains `at`.
     fn region_at(&self, at: Address) -> Option<&Region> {
         let regions = self.regions();

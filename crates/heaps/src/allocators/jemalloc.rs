@@ -92,11 +92,14 @@ impl<'t> JemallocHeap<'t> {
         } else {
             Code::Module
         };
+        let presences = Presences::new(target, module, code);
         let mut heap = Self {
             target,
             module,
-            presences: Presences::new(target, module, code)
-                .with_own_memory(located.arenas.blocks().to_vec()),
+            presences: match located.arenas.is_cut {
+                true => presences,
+                false => presences.with_own_memory(located.arenas.blocks().to_vec()),
+            },
             version: recognise::version(target, module),
             pad: large_pad(&located),
             located,
@@ -412,6 +415,13 @@ impl JemallocHeap<'_> {
                       free, and what those threads were doing cannot be told"
                     .into(),
                 incomplete: false,
+            });
+        }
+        if self.located.arenas.is_cut {
+            limits.push(Limit {
+                what: "arenas that may be named in a part of `arenas`, and their heaps".into(),
+                why: "that part is not in the core".into(),
+                incomplete: true,
             });
         }
         if self.located.tree.missing > 0 {

@@ -453,6 +453,8 @@ impl Heap for PtmallocHeap<'_> {
                 incomplete: true,
             });
         }
+        let absent = self.arenas.absent.filter(|_| missing == 0);
+        limits.extend(absent.map(absent_limit));
         limits.extend(self.odd_limit());
         limits.extend(unreached_limit(report.unreached));
         limits.extend(self.unproved_limit(&report.anomalies));
@@ -482,11 +484,22 @@ impl PtmallocHeap<'_> {
     }
 }
 
+/// What is said if a word that leads to memory of the arenas leads to nothing that is in the core.
+fn absent_limit(at: Address) -> Limit {
+    Limit {
+        what: format!("memory of glibc's arenas at {at}"),
+        why: "it is not in the core: its chunks, and memory to which it leads, were not read"
+            .into(),
+        incomplete: true,
+    }
+}
+
 /// What is said if lists lead into memory that was not found.
 fn unreached_limit(lists: u64) -> Option<Limit> {
     (lists > 0).then(|| Limit {
         what: format!("memory to which {lists} lists of glibc's heap lead"),
-        why: "what names it was written over: its blocks were not read".into(),
+        why: "what names it was written over, or is not in the core: its blocks were not read"
+            .into(),
         incomplete: true,
     })
 }

@@ -67,6 +67,22 @@ impl Presences<'_> {
         contexts.filter(move |context| context.get(slot(RIP)).is_some_and(is_inside))
     }
 
+    /// Whether no signal has interrupted the thread, as far as its stacks say: they are all in the core.
+    pub(super) fn was_never_interrupted(&self, thread: usize) -> bool {
+        self.contexts(thread).is_empty() && self.has_whole_stacks(thread)
+    }
+
+    /// Whether none has interrupted it inside the allocator.
+    pub(super) fn was_not_interrupted_inside(&self, thread: usize) -> bool {
+        self.signal_contexts(thread).next().is_none() && self.has_whole_stacks(thread)
+    }
+
+    fn has_whole_stacks(&self, thread: usize) -> bool {
+        let memory = self.target.memory;
+        let mut stacks = self.stacks(thread).iter();
+        stacks.all(|words| memory.holds(words))
+    }
+
     /// All contexts on a thread's stacks.
     pub(super) fn contexts(&self, thread: usize) -> &[Context] {
         let known = self.contexts.get(thread);

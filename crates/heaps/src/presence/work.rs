@@ -36,7 +36,7 @@ impl Presences<'_> {
                     .first()
                     .is_some_and(|frame| self.is_called_code(frame.pc)))
             && !frames.iter().take(Self::MAX_FRAMES).any(interrupted)
-            && self.signal_contexts(thread).next().is_none()
+            && self.was_not_interrupted_inside(thread)
     }
 
     /// Whether the thread is in a system call: the processor leaves the return address in `rcx`.

@@ -9,8 +9,9 @@
 //! a unit when an address in it is first asked for; answers are kept by address, since threads mostly stop at the same
 //! places. All of it is shared between threads.
 //!
-//! addr2line is not used: it lays out the path of every file of a unit at once and adds addresses of the file unchecked, so
-//! that a small damaged file can take all memory or stop the program.
+//! addr2line is not used, but as a second reader in `tests/readers`: its answers are ours for all functions there. Version 0.27.1
+//! overflows the stack on 300,000 inlined calls one in the other, which nothing can catch, and takes 3.8 GB for 60,000 files of one unit, since it
+//! lays out all their paths at once. Both files are tests there.
 
 mod functions;
 mod ranges;

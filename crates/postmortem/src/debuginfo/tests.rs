@@ -196,6 +196,10 @@ fn check_variables(types: &Types<'_>, file: &FileBytes) {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn every_dialect_of_gcc_gives_the_same_layouts() {
     for options in [
         &["-gdwarf-4"][..],
@@ -241,6 +245,10 @@ int main(int count, char**) { return space::Outer().method(count); }
 "#;
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn inlined_calls_are_told_with_their_lines() {
     for options in [
         &["-gdwarf-4", "-O2"][..],
@@ -285,6 +293,10 @@ fn inlined_calls_are_told_with_their_lines() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn symbols_packed_in_a_stripped_image_are_found() {
     let dir = std::env::temp_dir().join(format!("heapcheck-packed-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -318,6 +330,10 @@ fn symbols_packed_in_a_stripped_image_are_found() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn split_debug_information_is_said_to_be_missing() {
     let file = compile(&["-gdwarf-5", "-gsplit-dwarf"]);
     let dwarf = ModuleDwarf {
@@ -343,6 +359,10 @@ fn flipped_lines(file: &FileBytes, code: std::ops::Range<u64>) -> Option<()> {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn flipped_bytes_never_panic() {
     flip(PROGRAM, &["-gdwarf-5", "-fdebug-types-section"]);
     flip(INLINED, &["-gdwarf-5", "-O2"]);

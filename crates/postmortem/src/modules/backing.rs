@@ -27,9 +27,16 @@ pub(super) fn of_module(
     for load in head.loads().filter(|load| load.file_bytes > 0) {
         let first = load.address.wrapping_add(bias);
         let start = first & page_mask;
+        // The loader clears what is behind the file's bytes in their last page: it was written.
+        let is_cleared = load.is_writable() && load.memory_bytes > load.file_bytes;
+        let rounding = if is_cleared {
+            0
+        } else {
+            page_bytes.wrapping_sub(1)
+        };
         let Some(end) = first
             .checked_add(load.file_bytes)
-            .and_then(|end| end.checked_add(page_bytes.wrapping_sub(1)))
+            .and_then(|end| end.checked_add(rounding))
         else {
             continue;
         };

@@ -64,6 +64,8 @@ pub struct Arenas {
     pub rows: Vec<Arena>,
     /// Words of `arenas`, and of arenas, that lead nowhere.
     pub broken: Vec<BrokenWord>,
+    /// A part of `arenas` is not in the core: there may be more arenas, with memory of their own.
+    pub is_cut: bool,
     /// Blocks of all bases, by address.
     blocks: Vec<Range<Address>>,
     /// The arenas that these belong to, by index.
@@ -74,7 +76,6 @@ impl Arenas {
     /// Reads the array at `slots`.
     pub fn read(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> Self {
         let mut out = Self::default();
-        let mut is_absent = false;
         for index in 0..MAX_ARENAS {
             let Some(at) = slots.checked_add(index * 8) else {
                 break;
@@ -82,7 +83,7 @@ impl Arenas {
             let found = match memory.read_pointer(at) {
                 Ok(found) => found,
                 Err(fault) => {
-                    is_absent = !matches!(fault, Fault::Unmapped(_));
+                    out.is_cut = !matches!(fault, Fault::Unmapped(_));
                     break;
                 }
             };
@@ -97,12 +98,12 @@ impl Arenas {
                 out.mend(memory, layout, (index, at, found));
             }
         }
-        if is_absent {
-            // The variables before it may have been taken for its start.
-            out.broken.clear();
-        }
         if !out.rows.is_empty() {
             out.add_unnamed(memory, layout, slots);
+        }
+        if out.is_cut {
+            // The variables before it may have been taken for its start.
+            out.broken.clear();
         }
         for arena in out.rows.clone() {
             out.check_map(memory, layout, arena);
@@ -135,8 +136,16 @@ impl Arenas {
                 continue;
             };
             let slot = slots.saturating_add(u64::from(arena.index) * 8);
-            let is_null = memory.read_pointer(slot) == Ok(Address::default());
             let is_new = self.rows.iter().all(|row| row.index != arena.index);
+            let is_null = match memory.read_pointer(slot) {
+                Ok(found) => found.is_null(),
+                // `arenas` would lead to it.
+                Err(_) if is_new => {
+                    self.add(memory, layout, arena);
+                    continue;
+                }
+                Err(_) => continue,
+            };
             if is_null && is_new && self.broken.len() < MAX_BROKEN {
                 self.broken.push(BrokenWord {
                     of: arena.at,
@@ -269,7 +278,8 @@ impl Arenas {
         (at < self.blocks.get(index)?.end).then_some(index)
     }
 
-    /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index.
+    /// Words of an array of arenas at `slots` that are neither null nor an arena at its own index. One that is not in the core may
+    /// be any.
     pub fn strangers(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> u64 {
         let is_stranger = |index: u64| {
             let word = slots
@@ -277,6 +287,7 @@ impl Arenas {
                 .and_then(|at| memory.read_pointer(at).ok())
                 .unwrap_or_default();
             !word.is_null()
+                && !memory.is_absent(word)
                 && arena_at(memory, layout, word)
                     .is_none_or(|arena| u64::from(arena.index) != index)
         };

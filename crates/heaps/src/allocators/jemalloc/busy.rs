@@ -79,8 +79,8 @@ impl JemallocHeap<'_> {
         }
     }
 
-    /// Whether an entry says nothing because of what else is damaged: a node of the page map leads nowhere, the page's
-    /// element names what is no descriptor any more, or the descriptor was written over.
+    /// Whether an entry says nothing because of what else is damaged or absent: a node of the page map leads nowhere, the page's
+    /// element names what is no descriptor any more, or the descriptor was written over; or its arena may be one that is not known.
     pub(super) fn is_lost(&self, at: Address) -> bool {
         let located = &self.located;
         let page = at.get() >> Tree::PAGE_SHIFT;
@@ -93,7 +93,9 @@ impl JemallocHeap<'_> {
         }
         let mut cursor = Cursor::new(self.target.memory);
         match located.tree.element_at(page) {
-            None => !located.tree.strays.is_empty(),
+            None => {
+                !located.tree.strays.is_empty() || located.tree.missing > 0 || located.arenas.is_cut
+            }
             Some(_) => !located.tree.extent_of_page(&mut cursor, page).is_null(),
         }
     }

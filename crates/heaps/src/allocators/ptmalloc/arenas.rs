@@ -94,8 +94,11 @@ pub struct Arenas {
     pub oddities: Vec<Oddity>,
     /// `mp_.sbrk_base`.
     pub base: Option<Address>,
-    /// Not all memory of the arenas was found, because a word that leads to it was written over.
+    /// Not all memory of the arenas was found, because a word that leads to it was written over, or leads into memory that is not
+    /// in the core.
     pub is_incomplete: bool,
+    /// The first place that such a word leads to which is not in the core.
+    pub absent: Option<Address>,
 }
 
 /// Where the first chunk at or behind a place can begin.
@@ -180,6 +183,14 @@ impl Reader<'_, '_> {
         self.target.memory.read_u64(at).ok()
     }
 
+    /// Notes that a structure which leads to memory of the arenas is not in the core.
+    fn note_absent(&mut self, at: Address) {
+        if self.target.memory.is_absent(at) {
+            self.out.is_incomplete = true;
+            self.out.absent.get_or_insert(at);
+        }
+    }
+
     fn read_arenas(&mut self) {
         let main = self.located.main;
         let layout = self.located.arena;
@@ -207,6 +218,7 @@ impl Reader<'_, '_> {
         loop {
             let link = from.saturating_add(next);
             let arena = Address::new(self.word(link).unwrap_or(0));
+            self.note_absent(arena);
             let is_arena = structure::heap_info_bytes(arena.get())
                 .and_then(|info| self.word(arena.checked_sub(info)?))
                 == Some(arena.get());
@@ -295,6 +307,7 @@ impl Reader<'_, '_> {
             if arena.is_virgin(&self.located.arena) {
                 continue;
             }
+            self.note_absent(arena.top);
             if !arena.is_main {
                 self.find_heaps(index, &arena);
             }
@@ -303,6 +316,7 @@ impl Reader<'_, '_> {
             return;
         };
         if !main.is_virgin(&self.located.arena) {
+            self.note_absent(self.out.base.unwrap_or_default());
             if self.is_contiguous(&main) {
                 self.find_main(&main);
             } else {
@@ -409,6 +423,7 @@ impl Reader<'_, '_> {
             heap = own; // top was written over
         }
         for count in 0..MAX_HEAPS {
+            self.note_absent(heap);
             if self.word(heap) != Some(arena.at.get()) {
                 self.out.oddities.push(Oddity {
                     of: heap,

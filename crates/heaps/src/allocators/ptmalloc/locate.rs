@@ -7,6 +7,9 @@ use crate::allocators::LocatedPart;
 use ground::scan;
 use ground::target::{Address, LocatedBy, MemoryExt, Module, Target};
 
+/// What the name of glibc's second malloc begins with: `libc_malloc_debug.so.0`, which calls libc's unless it is told to check.
+const SECOND: &str = "libc_malloc_debug";
+
 /// Where the state of one copy of glibc's malloc is.
 #[derive(Clone, Debug)]
 pub struct Located {
@@ -14,6 +17,8 @@ pub struct Located {
     pub main: Address,
     /// Its layout.
     pub arena: ArenaLayout,
+    /// It is one beside libc's own: what is in nobody's memory is libc's.
+    pub is_second: bool,
     /// Whether anybody ever called this malloc.
     pub shape: Shape,
     /// `mp_`, if it was found.
@@ -64,6 +69,7 @@ pub fn locate(target: Target<'_>, module: &Module) -> Option<Located> {
     Some(Located {
         main,
         arena: layout,
+        is_second: module.name.starts_with(SECOND),
         shape,
         parameters,
         releases,

@@ -56,6 +56,7 @@ impl Wrong {
     }
 }
 
+const PAGE: u64 = 4096;
 /// Bytes behind the base in which `memalign` may have put the header.
 const MAX_OFFSET: u64 = 1 << 16;
 
@@ -150,20 +151,37 @@ impl PtmallocHeap<'_> {
     /// What is said if not all that `mp_` counts were found.
     pub(super) fn mapped_limit(&self) -> Option<Limit> {
         let (count, bytes) = recorded(self.target, &self.located)?;
-        let found = self.mapped.len() as u64;
-        let total = sum(self.mapped.iter().map(|mapped| mapped.total));
+        // Where one must lie may be known although it is not there.
+        let is_there = |mapped: &&Mapped| !self.target.memory.is_absent(mapped.base);
+        let there = || self.mapped.iter().filter(is_there);
+        let found = there().count() as u64;
+        let total = sum(there().map(|mapped| mapped.total));
         // 2.43 counts 16 bytes too many for each chunk that mremap moved.
         let drift = bytes.wrapping_sub(total);
         let drifts = self.located.arena.fastbins.is_none() && drift % 16 == 0 && drift < 1 << 20;
         if found == count && (drift == 0 || drifts) {
             return None;
         }
+        // A header was written to each of them: the kernel left none of their mappings out.
+        let missing = bytes.saturating_sub(total) & !(PAGE - 1);
+        let is_absent = found < count && (PAGE..=self.absent_bytes()).contains(&missing);
+        let why = match is_absent {
+            true => "the others may lie in mappings that are not in the core",
+            false => "only those were found whose header stands at the start of a page",
+        };
         Some(Limit {
             what: format!(
                 "{found} of {count} chunks with mappings of their own ({total} of {bytes} bytes)"
             ),
-            why: "only those were found whose header stands at the start of a page".into(),
-            incomplete: false,
+            why: why.into(),
+            incomplete: is_absent,
         })
+    }
+
+    /// Bytes of anonymous memory that are not in the core.
+    fn absent_bytes(&self) -> u64 {
+        let areas = self.target.memory.regions().iter();
+        let writable = areas.filter(|area| area.kind == RegionKind::Anonymous && area.writable);
+        sum(writable.map(|area| area.bytes().saturating_sub(area.present_bytes)))
     }
 }

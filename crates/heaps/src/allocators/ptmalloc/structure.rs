@@ -116,7 +116,7 @@ pub fn ring(
     Some(arenas)
 }
 
-/// Bin headers that point at themselves, or at chunks that point back.
+/// Bin headers that point at themselves, or at chunks that point back or are not in the core.
 pub fn good_bins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout) -> usize {
     let good = |number: &u64| -> Option<bool> {
         let bin = arena.checked_add(layout.bin(*number))?;
@@ -125,10 +125,8 @@ pub fn good_bins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout
         if forward == bin && back == bin {
             return Some(true);
         }
-        Some(
-            memory.read_pointer(forward.checked_add(24)?) == Ok(bin)
-                && memory.read_pointer(back.checked_add(16)?) == Ok(bin),
-        )
+        let points_back = |at: Address| memory.read_pointer(at) == Ok(bin) || memory.is_absent(at);
+        Some(points_back(forward.checked_add(24)?) && points_back(back.checked_add(16)?))
     };
     (1..=BINS)
         .filter(|number| good(number) == Some(true))
@@ -142,7 +140,9 @@ fn has_fastbins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout)
     };
     (0..ArenaLayout::FASTBINS).all(|bin| {
         let head = memory.read_pointer(arena.saturating_add(fastbins + 8 * bin));
-        head.is_ok_and(|head| head.is_null() || chunk_size(memory, head).is_some())
+        head.is_ok_and(|head| {
+            head.is_null() || chunk_size(memory, head).is_some() || memory.is_absent(head)
+        })
     })
 }
 
@@ -221,11 +221,13 @@ fn find_by_bins(
         .find_map(|layout| {
             let arena = Address::new(first_bin.checked_sub(layout.bins)?);
             let top = memory.read_pointer(arena.checked_add(layout.top)?).ok()?;
-            let size = memory.read_u64(top.checked_add(8)?).ok()?;
+            let header = top.checked_add(8)?;
+            let is_top = memory.read_u64(header).is_ok_and(|size| {
+                let end = top.get().wrapping_add(size & !FLAGS);
+                size & 7 == 1 && Address::new(end).is_aligned(memory.abi().page_bytes)
+            });
             let plausible = top.is_aligned(ALIGNMENT)
-                && size & 7 == 1
-                && Address::new(top.get().wrapping_add(size & !FLAGS))
-                    .is_aligned(memory.abi().page_bytes)
+                && (is_top || memory.is_absent(header))
                 && good_bins(memory, arena, &layout) >= GOOD_BINS / 2
                 && has_fastbins(memory, arena, &layout);
             plausible.then(|| (arena, settle_tail(memory, arena, layout), Shape::Live))

@@ -94,7 +94,8 @@ impl Tcaches {
                     continue;
                 }
                 let has = |arenas: &Arenas| arenas.region_of(word).is_some();
-                if !has(arenas) && foreign.iter().any(|other| has(other)) {
+                let is_foreign = located.is_second || foreign.iter().any(|other| has(other));
+                if !has(arenas) && is_foreign {
                     continue;
                 }
                 let layout = *known.entry(word).or_insert_with(|| {

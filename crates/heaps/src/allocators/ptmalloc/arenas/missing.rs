@@ -137,8 +137,8 @@ impl Reader<'_, '_> {
         let starts = own.filter_map(|index| {
             let region = self.out.regions.get(index)?;
             let start = abi.page_of(region.start).checked_sub(missing)?;
-            (region.start > start && self.joins(start, region.start, budget))
-                .then_some((index, start))
+            let is_free = region.start > start && self.is_nobodys(start, region.start);
+            (is_free && self.joins(start, region.start, budget)).then_some((index, start))
         });
         let starts: Vec<(usize, Address)> = starts.collect();
         let &[(index, start)] = starts.as_slice() else {
@@ -148,6 +148,12 @@ impl Reader<'_, '_> {
             region.start = start;
         }
         true
+    }
+
+    /// Whether a range that is not empty lies in no region that was found.
+    fn is_nobodys(&self, start: Address, end: Address) -> bool {
+        let mut regions = self.out.regions.iter();
+        start < end && regions.all(|region| region.end <= start || end <= region.start)
     }
 
     /// Whether chunks lead from one place to another over one damaged header.
