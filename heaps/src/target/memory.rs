@@ -256,6 +256,26 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// How many bytes from `at` on hold zero, of `most` at most and as far as one window goes, in whole pieces of 128 bytes: what
+    /// looks for something in memory that was never written steps over it.
+    pub fn zeros(&mut self, at: Address, most: u64) -> u64 {
+        const PIECE: usize = 128;
+        if self.bytes_within(at).is_none() {
+            match self.memory.window(at) {
+                Ok(window) => self.window = window,
+                Err(_) => return 0,
+            }
+        }
+        let offset = at.offset_from(self.window.start).unwrap_or(0);
+        let bytes = usize::try_from(offset).ok();
+        let bytes = bytes.and_then(|offset| self.window.bytes.get(offset..));
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let bytes = bytes.map(|bytes| bytes.get(..most).unwrap_or(bytes));
+        let (pieces, _) = bytes.unwrap_or_default().as_chunks::<PIECE>();
+        let is_zero = |piece: &&[u8; PIECE]| piece.iter().fold(0, |all, byte| all | byte) == 0;
+        (pieces.iter().take_while(is_zero).count() * PIECE) as u64
+    }
+
     /// Where the word at `at` lies, not loaded yet: several such places can be found before the first is waited for. `None`
     /// if the word is absent or straddles two windows.
     #[inline]
