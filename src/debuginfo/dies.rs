@@ -356,9 +356,7 @@ struct Node<'a> {
 
 impl<'a> Scopes<'a> {
     fn read(dwarf: &Dwarf<'a>, unit: &Unit<'a>) -> Self {
-        let mut scopes = Self {
-            nodes: Vec::new(),
-        };
+        let mut scopes = Self { nodes: Vec::new() };
         // A damaged end of a unit costs the names there.
         let _ = scan::scan(dwarf, unit, None, &mut scopes);
         scopes

@@ -297,7 +297,9 @@ impl<'u> Found<'u> {
         match item.specification? {
             AttributeValue::UnitRef(declaration) => {
                 let by_offset = |(offset, _): &(usize, Scope)| *offset;
-                let found = self.declared.binary_search_by_key(&declaration.0, by_offset);
+                let found = self
+                    .declared
+                    .binary_search_by_key(&declaration.0, by_offset);
                 self.declared.get(found.ok()?).map(|(_, scope)| *scope)
             }
             _ => None,

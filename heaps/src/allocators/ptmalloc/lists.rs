@@ -2,6 +2,7 @@
 //! all is as it should be.
 
 mod arcs;
+mod cuts;
 mod pass;
 
 pub use pass::{Lane, Seen, in_turn};
