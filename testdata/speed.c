@@ -5,6 +5,7 @@
  * small N     N blocks of 16 to 500 bytes, a third of them free.
  * fastbin N   N blocks of one size on one list without caches, freed in random order.
  * arenas N    N arenas of threads that have ended.
+ * threads N   N threads that wait, each with 200 blocks of which some are free; "own N" with an arena for each of them.
  *
  * Aborts. For glibc; GLIBC_TUNABLES=glibc.malloc.tcache_count=0 leaves the caches out. */
 #include <malloc.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static pthread_barrier_t together;
 static char **blocks;
@@ -33,6 +35,23 @@ static void *one_block(void *unused)
         strcpy(block, "a block of an arena of its own");
     __asm__ volatile("" : : "r"(block) : "memory");
     pthread_barrier_wait(&together);
+    return unused;
+}
+
+static void *wait_for_ever(void *unused)
+{
+    char *mine[200];
+    for (size_t i = 0; i < 200; i++) {
+        mine[i] = malloc(16 + i * 37 % 400);
+        if (mine[i] == NULL)
+            abort();
+        memset(mine[i], 1, 16);
+    }
+    for (size_t i = 0; i < 200; i += 3)
+        free(mine[i]);
+    pthread_barrier_wait(&together);
+    for (;;)
+        pause();
     return unused;
 }
 
@@ -76,20 +95,24 @@ int main(int count, char **arguments)
         shuffle(number);
         for (size_t i = 0; i < number; i++)
             free(blocks[i]);
-    } else if (strcmp(what, "arenas") == 0) {
-        mallopt(M_ARENA_MAX, (int)number + 1);
+    } else if (strcmp(what, "arenas") == 0 || strcmp(what, "threads") == 0 || strcmp(what, "own") == 0) {
+        int ends = *what == 'a';
+        if (*what != 't')
+            mallopt(M_ARENA_MAX, (int)number + 1);
         pthread_t *threads = calloc(number, sizeof *threads);
         pthread_attr_t small;
         pthread_attr_init(&small);
         pthread_attr_setstacksize(&small, 64 << 10);
-        pthread_barrier_init(&together, NULL, (unsigned)number);
+        pthread_barrier_init(&together, NULL, (unsigned)number + !ends);
         for (size_t i = 0; i < number; i++)
-            if (pthread_create(&threads[i], &small, one_block, NULL) != 0)
+            if (pthread_create(&threads[i], &small, ends ? one_block : wait_for_ever, NULL) != 0)
                 return 1;
-        for (size_t i = 0; i < number; i++)
+        if (!ends)
+            pthread_barrier_wait(&together);
+        for (size_t i = 0; ends && i < number; i++)
             pthread_join(threads[i], NULL);
     } else {
-        fprintf(stderr, "usage: speed holes|mapped|small|fastbin|arenas NUMBER\n");
+        fprintf(stderr, "usage: speed holes|mapped|small|fastbin|arenas|threads|own NUMBER\n");
         return 2;
     }
     abort();

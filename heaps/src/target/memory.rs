@@ -240,6 +240,11 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// What it reads.
+    pub fn memory(&self) -> &'m dyn TargetMemory {
+        self.memory
+    }
+
     /// The 64-bit word at `at`, in the target's byte order.
     ///
     /// # Errors
@@ -254,6 +259,38 @@ impl<'m> Cursor<'m> {
             Some(word) => Ok(word),
             None => self.memory.read_u64(at), // straddles two windows
         }
+    }
+
+    /// `N` bytes at `at`.
+    ///
+    /// # Errors
+    /// The first byte that is absent.
+    #[inline]
+    pub fn read_bytes<const N: usize>(&mut self, at: Address) -> Result<[u8; N], Fault> {
+        if let Some(bytes) = self.within_window(at) {
+            return Ok(*bytes);
+        }
+        self.window = self.memory.window(at)?;
+        match self.within_window(at) {
+            Some(bytes) => Ok(*bytes),
+            None => self.memory.read_bytes(at),
+        }
+    }
+
+    /// The 64-bit word at `at`, where those in front of it are asked for next.
+    ///
+    /// # Errors
+    /// The first byte that is absent.
+    #[inline]
+    pub fn read_u64_backwards(&mut self, at: Address) -> Result<u64, Fault> {
+        const PIECE: u64 = 4096;
+        if self.bytes_within(at).is_none()
+            && let Some(before) = at.checked_sub(PIECE)
+            && let Ok(window) = self.memory.window(before)
+        {
+            self.window = window;
+        }
+        self.read_u64(at)
     }
 
     /// How many bytes from `at` on hold zero, of `most` at most and as far as one window goes, in whole pieces of 128 bytes: what
@@ -298,9 +335,14 @@ impl<'m> Cursor<'m> {
     }
 
     #[inline]
-    fn bytes_within(&self, at: Address) -> Option<&'m [u8; 8]> {
+    fn within_window<const N: usize>(&self, at: Address) -> Option<&'m [u8; N]> {
         let offset = usize::try_from(at.get().checked_sub(self.window.start.get())?).ok()?;
-        self.window.bytes.get(offset..)?.first_chunk::<8>()
+        self.window.bytes.get(offset..)?.first_chunk::<N>()
+    }
+
+    #[inline]
+    fn bytes_within(&self, at: Address) -> Option<&'m [u8; 8]> {
+        self.within_window(at)
     }
 
     #[inline]
