@@ -7,7 +7,6 @@
 //!
 //! Cost: 48 bytes a symbol, 16 more in the order by name, 24 in the order by address.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::OnceLock;
 
 use ground::target::SymbolKind;
@@ -399,9 +398,7 @@ fn code_end(image: &ElfImage<'_>, section: SectionIndex) -> u64 {
 }
 
 fn hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(name.as_bytes());
-    hasher.finish()
+    super::names::hash(0, name.as_bytes())
 }
 
 #[cfg(test)]

@@ -77,15 +77,18 @@ fn compile_text(text: &str, options: &[&str]) -> FileBytes {
     file
 }
 
-fn with_types<T>(file: &FileBytes, ask: impl FnOnce(&Types<'_>) -> T) -> Option<T> {
+/// Asks twice: with names that are looked for one by one, and when all units have been read.
+fn with_types<T>(file: &FileBytes, ask: impl Fn(&Types<'_>) -> T) -> Option<T> {
     let dwarf = ModuleDwarf {
         main: DwarfFile::load(file).ok()??,
         supplementary: None,
     };
-    let mut dwarf = dwarf.borrow();
+    let dwarf = dwarf.borrow();
     let units = Units::read(&dwarf);
-    let index = Index::build(&mut dwarf, &units);
+    let index = Index::default();
     let types = Types::new(&dwarf, &units, &index);
+    ask(&types);
+    index.whole(&dies::Dies::new(&dwarf, &units));
     Some(ask(&types))
 }
 

@@ -275,9 +275,21 @@ impl<'a, 'm> Walker<'a, 'm> {
             if self.follow(at, None, CERTAIN) {
                 return Some(at);
             }
-            at = at.saturating_add(ALIGNMENT);
+            at = at.saturating_add(self.places_passed(at, end) * ALIGNMENT);
         }
         None
+    }
+
+    /// How many places may be passed from one that is no chunk on, none of them behind `end`: where a header would be zero is no
+    /// chunk either.
+    #[inline]
+    fn places_passed(&mut self, at: Address, end: Address) -> u64 {
+        let header = at.saturating_add(8);
+        if self.word(header) != Some(0) {
+            return 1;
+        }
+        let room = end.offset_from(header).unwrap_or(0);
+        (self.cursor.zeros(header, room) / ALIGNMENT).max(1)
     }
 
     #[inline]
