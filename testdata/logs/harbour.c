@@ -24,7 +24,7 @@ static void overload(void) { char *s = hire_ship(24); load_hold(s, 24); lamps++;
 static void check_keel(volatile char *ship) { if (ship[-1] == 'k') lamps++; lamps++; }
 static void below_keel(void) { char *s = hire_ship(40); check_keel(s); lamps++; free(s); }
 
-static void scuttle(char *ship) { pier = ship; free(ship); lamps++; }
+static void scuttle(char *ship) { pier = ship + 1; free(ship); lamps += 2; }
 static void scuttle_twice(void) { char *s = hire_ship(64); scuttle(s); scuttle(s); lamps++; }
 
 static void sell_berth(char *berth) { pier = berth; free(berth + 16); lamps++; }

@@ -183,7 +183,7 @@ fn blame(record: &Record, rules: &Frames, most: usize) -> Blame {
         if common && let Some(where_) = found.file.as_ref().or(found.module.as_ref()) {
             own[0] = format!("{} in {where_}", own[0]);
         }
-        let strength = if own.len() > 1 || found.whole { Strength::Full } else { Strength::Short };
+        let strength = if own.len() > 1 || (found.whole && !common) { Strength::Full } else { Strength::Short };
         return Blame { parts: own, strength, is_nothing: false };
     }
     let weak = |parts: Vec<String>| Blame { parts, strength: Strength::Weak, is_nothing: false };
@@ -217,7 +217,7 @@ fn race(record: &Record, rules: &Frames) -> Blame {
     {
         parts.extend(sort(block, rules, 1).own);
     }
-    if parts.iter().all(|part| part == LAMBDA) {
+    if record.subject.is_none() && parts.iter().all(|part| part == LAMBDA) {
         // Threads of functions without names: who made them.
         let maker = record.stack(Role::Creation).map(|stack| sort(stack, rules, 2).own);
         parts.extend(maker.unwrap_or_default());

@@ -107,6 +107,11 @@ fn ends_in_line(word: &str) -> bool {
 /// Sets the function unless the text says that it is not known.
 pub(super) fn set_function(frame: &mut Frame, function: &str) {
     let function = function.trim();
+    // llvm-symbolizer gives a file symbol's name to functions that are local to the file.
+    if [".c", ".cc", ".cpp", ".cxx", ".C", ".s", ".S"].iter().any(|end| function.ends_with(end)) {
+        frame.file.get_or_insert_with(|| function.to_owned());
+        return;
+    }
     if !matches!(function, "" | "<null>" | "??" | "???" | "[unknown]" | "<unknown>" | "<not available>") {
         frame.function = Some(function.to_owned());
     }

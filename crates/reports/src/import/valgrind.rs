@@ -106,12 +106,13 @@ impl Told {
             .unwrap_or("");
         match self.kind.as_str() {
             "InvalidRead" | "InvalidWrite" | "InvalidJump" => match place {
+                p if p.contains("is not stack'd") => Kind::Crash,
                 p if p.contains("free'd") => Kind::UseAfterFree,
                 p if p.contains(" bytes after a block") || p.contains(" bytes after an ") => Kind::HeapOverrun,
                 p if p.contains(" bytes before a block") || p.contains(" bytes before an ") => Kind::HeapUnderrun,
                 p if p.contains("alloc'd") => Kind::HeapOverrun, // begins inside a block and ends behind it
                 p if p.contains("'s stack") => Kind::StackOverrun,
-                p if p.contains("is not stack'd") || self.kind == "InvalidJump" => Kind::Crash,
+                _ if self.kind == "InvalidJump" => Kind::Crash,
                 _ => Kind::Other,
             },
             "InvalidFree" => match place {

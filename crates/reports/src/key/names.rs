@@ -89,7 +89,7 @@ fn scan(text: &str) -> Vec<String> {
                 at += 2 + rest[2..].bytes().take_while(u8::is_ascii_digit).count();
             }
             b' ' => {
-                if rest.starts_with(" [clone") || rest.starts_with(" const") {
+                if rest.starts_with(" [clone") {
                     break;
                 }
                 // What stands before was the type of the result.
