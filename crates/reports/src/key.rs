@@ -99,6 +99,8 @@ struct Sorted {
     /// True if more of the program's own is outside of `own`, or the stack is whole.
     whole: bool,
     unnamed: Vec<String>,
+    /// True if a function of the program's own that has no name is inside of the first that has one.
+    hidden: bool,
     libraries: Vec<String>,
     /// Addresses without a module, by their places in a page: what address randomisation leaves as it is.
     pages: Vec<String>,
@@ -122,6 +124,8 @@ fn sort(stack: &Stack, rules: &Frames, most: usize) -> Sorted {
                 let text = name.text();
                 let is_main = text == "main";
                 sorted.whole |= is_main;
+                // A stripped library may stand between; a stripped program has its own functions hidden.
+                sorted.hidden |= sorted.own.is_empty() && sorted.module.is_some() && sorted.module == frame.module && !sorted.unnamed.is_empty();
                 if sorted.own.len() < most && !sorted.own.contains(&text) {
                     sorted.own.push(text);
                     if sorted.own.len() == 1 {
@@ -131,6 +135,7 @@ fn sort(stack: &Stack, rules: &Frames, most: usize) -> Sorted {
                 sorted.module = sorted.module.take().or_else(|| frame.module.clone());
             }
             Class::Unnamed => {
+                sorted.hidden |= sorted.own.is_empty() && frame.module.is_none();
                 sorted.module = sorted.module.take().or_else(|| frame.module.clone());
                 if sorted.unnamed.len() < most {
                     sorted.unnamed.extend(place(frame));
@@ -150,7 +155,7 @@ fn sort(stack: &Stack, rules: &Frames, most: usize) -> Sorted {
                     && frame.module.is_none()
                     && sorted.pages.len() < 2 * most
                 {
-                    sorted.pages.push(format!("…{:03x}", address & 0xfff));
+                    sorted.pages.push(page_offset(address));
                 }
             }
         }
@@ -162,10 +167,18 @@ fn sort(stack: &Stack, rules: &Frames, most: usize) -> Sorted {
 fn place(frame: &Frame) -> Option<String> {
     match (&frame.module, &frame.module_offset, &frame.file) {
         (Some(module), Some(offset), _) => Some(format!("{module}+{offset}")),
-        (_, _, Some(file)) => Some(text::base_name(file).to_owned()),
+        (_, _, Some(file)) => {
+            let page = frame.address.as_deref().and_then(text::hexadecimal_value).filter(|_| frame.line.is_none());
+            Some(format!("{}{}", text::base_name(file), page.map(page_offset).unwrap_or_default()))
+        }
         (Some(module), None, None) => Some(module.clone()),
         _ => None,
     }
+}
+
+/// The place of an address in its page, which address randomisation leaves as it is.
+fn page_offset(address: u64) -> String {
+    format!("…{:03x}", address & 0xfff)
 }
 
 /// A file's name without folders and ending.
@@ -176,7 +189,7 @@ fn stem(file: &str) -> &str {
 
 fn blame(record: &Record, rules: &Frames, most: usize) -> Blame {
     let sorted: Vec<Sorted> = responsible(record).into_iter().map(|stack| sort(stack, rules, most)).collect();
-    if let Some(found) = sorted.iter().find(|sorted| !sorted.own.is_empty()) {
+    if let Some(found) = sorted.iter().find(|sorted| !sorted.own.is_empty() && !sorted.hidden) {
         let mut own = found.own.clone();
         // One function that every program has says little: the file or module goes with it.
         let common = own.len() == 1 && (own[0] == "main" || own[0] == LAMBDA);

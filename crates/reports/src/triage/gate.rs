@@ -53,7 +53,7 @@ pub fn gate(both: Gather, failures: u64, file: &TriageFile, one_time_counts: boo
             answer.gone += u64::from(old == group.errors);
             continue;
         }
-        if !matches!(group.state, State::Open | State::Ticket) || group.kind == Kind::LiveMemory.name() || group.state == State::Ticket {
+        if group.state != State::Open || group.kind == Kind::LiveMemory.name() {
             continue;
         }
         group.attributes.remove(BASELINE);
