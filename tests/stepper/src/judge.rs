@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use heapcheck::checks::finding::{Finding, Severity};
+use heapcheck::examination::examine;
 use heapcheck::modules::SearchPaths;
 use heapcheck::progress::Silent;
 use heapcheck::session::{Session, SessionOptions};
-use heapcheck::{analysis, checks};
+use heaps::allocators::Limit;
 use heaps::target::{
     Address, Frame, FrameTrust, LocateLimit, LocatedBy, RegisterSet, Target, Thread, Threads,
 };
@@ -16,14 +17,22 @@ use heaps::target::{
 pub struct Judgement {
     /// Heaps that were recognised.
     pub heaps: usize,
-    /// Findings that are more than notes, most severe first, one line each.
+    /// Findings that are more than notes, most severe first, and limits because of which the analysis is called incomplete, a line each.
     pub alarms: Vec<String>,
     /// One of them is critical.
     pub critical: bool,
     /// States that were taken for passing ones.
     pub notes: usize,
-    /// Findings of a reader who believes that no thread is inside the allocator.
+    /// Findings of a reader who believes that no thread is inside the allocator, and what he could not analyse.
     pub naive: usize,
+}
+
+/// What was said of a heap.
+struct Said {
+    heaps: usize,
+    findings: Vec<Finding>,
+    /// What makes the analysis incomplete: nothing is missing from the process.
+    incomplete: Vec<Limit>,
 }
 
 /// Threads that are certainly somewhere else.
@@ -65,10 +74,19 @@ impl Threads for Elsewhere {
     }
 }
 
-fn findings(target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
-    let analysis = analysis::analyse(target, None, &Silent).map_err(|error| error.to_string())?;
-    let findings = checks::run(target, &analysis, None).findings;
-    Ok((analysis.heaps.len(), findings))
+/// The number of heaps, and what is said of them.
+fn said(session: &Session, target: Target<'_>) -> Result<Said, String> {
+    let mut examination =
+        examine(session, target, None, &Silent).map_err(|error| error.to_string())?;
+    let limits = std::mem::take(&mut examination.analysis.limits);
+    let incomplete = limits.into_iter().filter(|limit| limit.incomplete);
+    let heaps = examination.analysis.heaps.len();
+    Ok(Said {
+        heaps,
+        findings: examination.verdict.findings,
+        // Where no heap was recognised there is nothing to be incomplete; that is counted apart.
+        incomplete: incomplete.filter(|_| heaps > 0).collect(),
+    })
 }
 
 /// Reads the images of one process, one after the other.
@@ -87,6 +105,14 @@ pub struct Naive {
     pub heaps: usize,
     /// Kinds and places of the findings.
     pub said: Vec<(&'static str, Address)>,
+    /// What could not be analysed.
+    pub limits: usize,
+}
+
+impl Naive {
+    fn is_silent(&self) -> bool {
+        self.said.is_empty() && self.limits == 0
+    }
 }
 
 impl Reader {
@@ -123,19 +149,19 @@ impl Reader {
         };
         let session = session.map_err(|error| error.to_string())?;
         let judgement = match ask {
-            Ask::OnlyTrue => judgement(session.target()),
+            Ask::OnlyTrue => judgement(&session),
             Ask::Naive { changed } => {
                 let naive = match self.naive.take().filter(|_| !changed) {
                     Some(known) => known,
-                    None => naive(session.target())?,
+                    None => naive(&session)?,
                 };
-                let judgement = match naive.said.is_empty() {
+                let judgement = match naive.is_silent() {
                     true => Ok(Judgement::default()),
-                    false => judgement(session.target()),
+                    false => judgement(&session),
                 };
                 let judgement = judgement.map(|judgement| Judgement {
                     heaps: naive.heaps,
-                    naive: naive.said.len(),
+                    naive: naive.said.len() + naive.limits,
                     ..judgement
                 });
                 self.naive = Some(naive);
@@ -159,29 +185,32 @@ pub enum Ask {
     OnlyTrue,
 }
 
-fn naive(target: Target<'_>) -> Result<Naive, String> {
+fn naive(session: &Session) -> Result<Naive, String> {
+    let target = session.target();
     let elsewhere = Elsewhere::of(target.threads);
-    let (heaps, findings) = findings(Target {
+    let target = Target {
         threads: &elsewhere,
         ..target
-    })?;
+    };
+    let said = said(session, target)?;
+    let findings = said.findings.iter();
     Ok(Naive {
-        heaps,
+        heaps: said.heaps,
+        limits: said.incomplete.len(),
         said: findings
-            .iter()
             .map(|finding| (finding.kind.code(), finding.at.unwrap_or_default()))
             .collect(),
     })
 }
 
-fn judgement(target: Target<'_>) -> Result<Judgement, String> {
-    let (heaps, findings) = findings(target)?;
+fn judgement(session: &Session) -> Result<Judgement, String> {
+    let said = said(session, session.target())?;
     let mut judgement = Judgement {
-        heaps,
-        naive: findings.len(),
+        heaps: said.heaps,
+        naive: said.findings.len() + said.incomplete.len(),
         ..Judgement::default()
     };
-    for finding in findings {
+    for finding in said.findings {
         match finding.severity() {
             Severity::Note => judgement.notes += 1,
             severity => {
@@ -191,6 +220,10 @@ fn judgement(target: Target<'_>) -> Result<Judgement, String> {
                 judgement.alarms.push(text);
             }
         }
+    }
+    for limit in said.incomplete {
+        let text = format!("not analysed: {}: {}", limit.what, limit.why);
+        judgement.alarms.push(text);
     }
     Ok(judgement)
 }
