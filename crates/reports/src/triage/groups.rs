@@ -168,16 +168,25 @@ impl Gather {
 
     /// Takes one record.
     pub fn add(&mut self, item: &Item<'_>) {
+        self.add_as(item, None);
+    }
+
+    /// Takes one record that gets a label.
+    pub fn add_labelled(&mut self, item: &Item<'_>, label: &str) {
+        self.add_as(item, Some(label));
+    }
+
+    fn add_as(&mut self, item: &Item<'_>, label: Option<&str>) {
         self.errors += 1;
         if let Some(&frames) = self.split.get(&*item.key) {
             let (key, text) = alias::split(item, frames);
-            self.take(&key, &text, item);
+            self.take(&key, &text, item, label);
         } else {
-            self.take(&item.key, &item.key_text, item);
+            self.take(&item.key, &item.key_text, item, label);
         }
     }
 
-    fn take(&mut self, key: &str, text: &str, item: &Item<'_>) {
+    fn take(&mut self, key: &str, text: &str, item: &Item<'_>, label: Option<&str>) {
         if !self.groups.contains_key(key) {
             let partial = Partial {
                 text: text.to_owned(),
@@ -203,6 +212,9 @@ impl Gather {
         }
         if let Some(time) = item.time_text() {
             group.seen(time);
+        }
+        if let Some(label) = label {
+            *group.attributes.entry(label.to_owned()).or_default().entry("yes".to_owned()).or_default() += 1;
         }
         for (name, value) in &item.attributes {
             group.attribute(name, value);
