@@ -28,7 +28,7 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
-use crate::commands::{CoreCommand, check, schema, stacks};
+use crate::commands::{CoreCommand, ReportsCommand, check, import, schema, stacks, triage};
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
@@ -58,6 +58,10 @@ enum Subcommands {
     Check(Box<check::Args>),
     /// Print the stacks of all threads
     Stacks(Box<stacks::Args>),
+    /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
+    Import(Box<import::Args>),
+    /// Group many reports by bug, compare them, decide about them
+    Triage(Box<triage::Args>),
     /// Print the JSON schema of the report
     Schema(schema::Args),
 }
@@ -67,6 +71,8 @@ enum Subcommands {
 pub enum Invocation {
     /// Read a core and say something of it.
     Read(Box<dyn CoreCommand>),
+    /// Read reports of many processes.
+    Reports(Box<dyn ReportsCommand>),
     /// Print a JSON schema.
     Schema(schema::Args),
     /// Print this: help, or the version.
@@ -78,6 +84,8 @@ impl Subcommands {
         match self {
             Self::Check(check) => Invocation::Read(check.command()),
             Self::Stacks(stacks) => Invocation::Read(stacks),
+            Self::Import(import) => Invocation::Reports(import),
+            Self::Triage(triage) => Invocation::Reports(triage),
             Self::Schema(schema) => Invocation::Schema(schema),
         }
     }
