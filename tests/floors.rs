@@ -22,7 +22,7 @@ const HEAPS: &[&[&str]] = &[
     &["list", "map", "anomaly", "presence"],
     &["allocators"],
     &["absent"],
-    &["walk", "unclaimed"],
+    &["walk", "unclaimed", "graph"],
 ];
 
 fn root() -> &'static Path {

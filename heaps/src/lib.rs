@@ -10,7 +10,7 @@
 //! 1. [`target`], [`layout`], [`parallel`], [`scan`]: what a walker may know about the process, and its tools;
 //! 2. [`map`], [`list`], [`anomaly`], [`presence`]: what it learns;
 //! 3. [`allocators`]: one folder per allocator; they never import each other;
-//! 4. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for.
+//! 4. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for; [`graph`]: who points where.
 
 #![cfg_attr(
     not(test),
@@ -28,6 +28,7 @@
 pub mod absent;
 pub mod allocators;
 pub mod anomaly;
+pub mod graph;
 pub mod layout;
 pub mod list;
 pub mod map;
