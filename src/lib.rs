@@ -29,6 +29,7 @@ pub mod cli;
 pub mod corefile;
 pub mod crash;
 pub mod debuginfo;
+pub mod graph;
 pub mod interrupt;
 pub mod modules;
 pub mod output;

@@ -11,6 +11,7 @@ const ROOT: &[&[&str]] = &[
     &["unwind"],
     &["session"],
     &["analysis", "crash"],
+    &["graph"],
     &["checks"],
     &["report"],
     &["main", "cli", "output", "terminal", "interrupt"],
