@@ -101,7 +101,12 @@ impl Elf {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for arguments in [&["--help"][..], &["-h"], &["check", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["check", "--help"],
+        &["stacks", "--help"],
+    ] {
         let outcome = heapcheck(arguments);
         assert_eq!(outcome.status, 0);
         assert!(outcome.text().contains("--debug-dir"), "{}", outcome.text());
@@ -312,6 +317,45 @@ fn the_threshold_and_attributes_come_from_the_command_line() {
     let report = outcome.json().unwrap();
     assert_eq!(report["attributes"]["version"], "1.2");
     assert_eq!(report["attributes"]["host"], "a=b");
+}
+
+#[test]
+fn stacks_have_a_name_of_their_own() {
+    let [core, binary] = demo().map(|path| path.to_str().unwrap().to_owned());
+    for format in ["text", "json"] {
+        let expected = heapcheck(["--minidump", "--format", format, &core, &binary]);
+        assert_eq!(expected.status, 0, "{}", expected.stderr);
+        for arguments in [
+            &["stacks", "--format", format, &core, &binary][..],
+            &["stacks", &binary, "-c", &core, "--format", format],
+            &["check", "--minidump", "--format", format, &core, &binary],
+        ] {
+            let outcome = heapcheck(arguments);
+            assert_eq!(outcome.status, 0, "{arguments:?}: {}", outcome.stderr);
+            assert_eq!(outcome.text(), expected.text(), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn each_command_has_its_schema() {
+    let whole = heapcheck(["schema"]);
+    assert_eq!(whole.status, 0);
+    for command in ["check", "stacks"] {
+        assert_eq!(heapcheck(["schema", command]).text(), whole.text());
+    }
+    let outcome = heapcheck(["schema", "nonsense"]);
+    assert_eq!(outcome.status, 2);
+    assert!(outcome.stderr.contains("nonsense"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_address_is_no_file() {
+    let [core, binary] = demo().map(|path| path.to_str().unwrap().to_owned());
+    refused(&[&core, &binary, "0x10"], &["0x10"]);
+    refused(&[&core, "0x10"], &["ADDRESS", "./0x10"]);
+    refused(&["0xcore"], &["ADDRESS", "./0x"]);
+    refused(&["./0xcore"], &["./0xcore", "no such file"]);
 }
 
 #[test]

@@ -8,12 +8,36 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 
 use super::escape::is_active;
 use super::schema::Document;
+use super::{Format, Screen};
+
+/// Documents for pipelines.
+pub struct Json;
+
+impl Format for Json {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn about(&self) -> &'static str {
+        "For pipelines"
+    }
+
+    fn writes_errors(&self) -> bool {
+        true
+    }
+
+    fn render(&self, document: &Document, _: Screen) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        write(document, &mut bytes)?;
+        Ok(bytes)
+    }
+}
 
 /// Writes a document.
 ///
 /// # Errors
 /// If `out` cannot be written.
-pub fn write(document: &Document, out: &mut dyn io::Write) -> io::Result<()> {
+fn write(document: &Document, out: &mut dyn io::Write) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Terminal::default());
     document.serialize(&mut serializer)?;
     out.write_all(b"\n")

@@ -105,7 +105,7 @@ pub fn hex_digits(bytes: &[u8]) -> String {
     })
 }
 
-/// What heapcheck prints with `--format json`: one of two documents, told apart by `status`.
+/// What heapcheck makes. With `--format json` it is one of two documents, told apart by `status`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(title = "heapcheck report")]
@@ -114,6 +114,19 @@ pub enum Document {
     Report(Box<Report>),
     /// It was not.
     Error(ErrorDocument),
+    /// The JSON schema of these documents.
+    #[schemars(skip)]
+    Schema(serde_json::Value),
+}
+
+/// The command that a report answers; a view shows what it asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Command {
+    /// Is the heap damaged?
+    #[default]
+    Check,
+    /// Where was every thread?
+    Stacks,
 }
 
 /// `status` of a report.
@@ -168,6 +181,9 @@ pub struct ErrorMessage {
 /// Everything that heapcheck says about one core.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Report {
+    /// What was asked.
+    #[serde(skip)]
+    pub command: Command,
     /// Version of the schema.
     pub schema_version: u32,
     /// `OK`.

@@ -1,6 +1,6 @@
-//! The exit status, from a report and the threshold alone.
+//! The exit status, from a document and the threshold alone.
 
-use super::schema::{Report, Severity};
+use super::schema::{Document, Report, Severity};
 
 /// Analysed completely, nothing at or above the threshold.
 pub const CLEAN: u8 = 0;
@@ -11,8 +11,17 @@ pub const NOT_ANALYSED: u8 = 2;
 /// Nothing at or above the threshold, but not wholly analysed.
 pub const INCOMPLETE: u8 = 3;
 
+/// The exit status for a document. `threshold` is the lowest severity that counts as found; `None`: none does.
+pub fn of(document: &Document, threshold: Option<Severity>) -> u8 {
+    match document {
+        Document::Report(report) => exit_status(report, threshold),
+        Document::Error(_) => NOT_ANALYSED,
+        Document::Schema(_) => CLEAN,
+    }
+}
+
 /// The exit status for a report. `threshold` is the lowest severity that counts as found; `None`: none does.
-pub fn exit_status(report: &Report, threshold: Option<Severity>) -> u8 {
+fn exit_status(report: &Report, threshold: Option<Severity>) -> u8 {
     let summary = report.summary;
     let found = match threshold {
         None => 0,

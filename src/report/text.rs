@@ -16,21 +16,50 @@ mod page;
 mod recursion;
 mod stacks;
 
-use super::schema::{Level, Report};
+use std::io;
+
+use super::escape::Escaped;
+use super::schema::{Command, Document, Level, Report};
+use super::{Format, Screen};
 use page::{Page, Role};
 
-/// How text is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TextOptions {
-    /// With colours.
-    pub color: bool,
-    /// Columns of the terminal; `None`: there is none.
-    pub width: Option<usize>,
+/// Documents for people.
+pub struct Text;
+
+impl Format for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn about(&self) -> &'static str {
+        "For people"
+    }
+
+    fn writes_errors(&self) -> bool {
+        false
+    }
+
+    fn render(&self, document: &Document, screen: Screen) -> io::Result<Vec<u8>> {
+        let text = match document {
+            Document::Report(report) => match report.command {
+                Command::Check => check(report, screen),
+                Command::Stacks => minidump(report, screen),
+            },
+            Document::Error(error) => error_line(&error.error.message),
+            Document::Schema(schema) => format!("{schema:#}\n"),
+        };
+        Ok(text.into_bytes())
+    }
+}
+
+/// The line on standard error for what could not be done.
+pub fn error_line(message: &str) -> String {
+    format!("heapcheck: {}\n", Escaped(&message))
 }
 
 /// The report of a heap check.
-pub fn report(report: &Report, options: TextOptions) -> String {
-    let mut page = Page::new(options);
+fn check(report: &Report, screen: Screen) -> String {
+    let mut page = Page::new(screen);
     answers::write(report, &mut page);
     findings::write(report, &mut page);
     stacks::write_crashing(report, &mut page);
@@ -41,8 +70,8 @@ pub fn report(report: &Report, options: TextOptions) -> String {
 }
 
 /// The stacks of all threads, in the shape of a minidump's dump.
-pub fn minidump(report: &Report, options: TextOptions) -> String {
-    let mut page = Page::new(options);
+fn minidump(report: &Report, screen: Screen) -> String {
+    let mut page = Page::new(screen);
     stacks::write_all(report, &mut page);
     page.into_text()
 }

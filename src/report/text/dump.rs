@@ -71,12 +71,12 @@ fn row(address: u64, cells: &[Option<u8>], mark: (u64, u64), page: &Page) -> Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::TextOptions;
+    use super::super::Screen;
     use super::*;
 
     fn check(start: u64, bytes: &[u8], mark: (u64, u64), expected: &[&str]) {
         assert_eq!(
-            rows(start, bytes, mark, &Page::new(TextOptions::default())),
+            rows(start, bytes, mark, &Page::new(Screen::default())),
             expected
         );
     }

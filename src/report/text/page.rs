@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::TextOptions;
+use super::Screen;
 use crate::report::escape::escaped;
 
 /// Sentences are broken at this column where there is no terminal; names and dumps never are.
@@ -60,7 +60,7 @@ pub struct Page {
 
 impl Page {
     /// An empty page.
-    pub fn new(options: TextOptions) -> Self {
+    pub fn new(options: Screen) -> Self {
         Self {
             text: String::new(),
             color: options.color,
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn colour_is_all_or_nothing() {
-        let page = |color| Page::new(TextOptions { color, width: None });
+        let page = |color| Page::new(Screen { color, width: None });
         assert_eq!(page(false).paint(Role::Critical, "x"), "x");
         assert!(page(true).paint(Role::Critical, "x").contains('\x1b'));
         assert_eq!(page(true).paint(Role::Plain, "x"), "x");
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_page_is_as_wide_as_its_terminal() {
         let lines = |width| {
-            let mut page = Page::new(TextOptions {
+            let mut page = Page::new(Screen {
                 color: false,
                 width,
             });

@@ -6,17 +6,17 @@ use crate::report::schema::{Allocator, Limit};
 
 #[test]
 fn a_report_answers_first_and_proves_then() {
-    let text = report(&sample::overrun(), TextOptions::default());
+    let text = check(&sample::overrun(), Screen::default());
     let expected = include_str!("expected-report.txt");
     assert_eq!(text, expected, "\n{text}");
 }
 
 #[test]
 fn colour_adds_nothing_but_colour() {
-    let plain = report(&sample::overrun(), TextOptions::default());
-    let colored = report(
+    let plain = check(&sample::overrun(), Screen::default());
+    let colored = check(
         &sample::overrun(),
-        TextOptions {
+        Screen {
             color: true,
             width: None,
         },
@@ -35,7 +35,7 @@ fn colour_adds_nothing_but_colour() {
 
 #[test]
 fn the_thread_dump_has_the_shape_of_a_minidump() {
-    let text = minidump(&sample::overrun(), TextOptions::default());
+    let text = minidump(&sample::overrun(), Screen::default());
     let expected = "\
 PID: 7958
 Thread 7958 \"evil\\x1b[2Jname\" (crashed)
@@ -51,7 +51,7 @@ Thread 7959
 #[test]
 fn silence_is_not_taken_for_health() {
     let heap_line = |report: &Report| {
-        let text = super::report(report, TextOptions::default());
+        let text = super::check(report, Screen::default());
         text.lines()
             .find(|line| line.trim_start().starts_with("heap "))
             .unwrap()
@@ -82,7 +82,7 @@ fn silence_is_not_taken_for_health() {
 
 #[test]
 fn lines_fit_a_screen() {
-    let text = report(&sample::overrun(), TextOptions::default());
+    let text = check(&sample::overrun(), Screen::default());
     for line in text.lines() {
         assert!(line.chars().count() <= 120, "{line}");
         assert_eq!(line, line.trim_end());

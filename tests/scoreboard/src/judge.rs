@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use heapcheck::checks::finding::{Finding, Severity};
+use heapcheck::examination::examine;
 use heapcheck::progress::Silent;
-use heapcheck::{analysis, checks};
+use heapcheck::session::Session;
 use heaps::target::Target;
 
 use crate::overlay::Overlay;
@@ -58,12 +59,12 @@ impl Outcome {
 /// Longer is slow.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// Everything that heapcheck says of a target but notes. With `notes`, those too.
-pub fn findings(target: Target<'_>, notes: bool) -> Vec<Finding> {
-    let Ok(analysis) = analysis::analyse(target, None, &Silent) else {
+/// Everything that heapcheck says of a session's target, perhaps changed, but notes. With `notes`, those too.
+pub fn findings(session: &Session, target: Target<'_>, notes: bool) -> Vec<Finding> {
+    let Ok(examination) = examine(session, target, None, &Silent) else {
         return Vec::new();
     };
-    let mut findings = checks::run(target, &analysis, None).findings;
+    let mut findings = examination.verdict.findings;
     findings.retain(|finding| notes || finding.severity() != Severity::Note);
     findings
 }
@@ -85,7 +86,8 @@ fn say(finding: &Finding) -> String {
 }
 
 /// Plants, analyses, compares. `None` if the core does not hold the memory.
-pub fn judge(target: Target<'_>, plant: &Plant) -> Option<Outcome> {
+pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
+    let target = session.target();
     let mut overlay = Overlay::new(target.memory);
     for (at, bytes) in &plant.writes {
         if !overlay.write(*at, bytes) {
@@ -97,7 +99,7 @@ pub fn judge(target: Target<'_>, plant: &Plant) -> Option<Outcome> {
         ..target
     };
     let start = Instant::now();
-    let said = catch_unwind(AssertUnwindSafe(|| findings(damaged, true)));
+    let said = catch_unwind(AssertUnwindSafe(|| findings(session, damaged, true)));
     let took = start.elapsed();
     let truth = &plant.truth;
     let Ok(all) = said else {

@@ -98,7 +98,7 @@ pub fn run(
     })
     .map_err(|error| say(&error.to_string()))?;
     let target = session.target();
-    if let Some(finding) = judge::findings(target, false).first() {
+    if let Some(finding) = judge::findings(&session, target, false).first() {
         return Err(say(&format!("is not healthy: {}", finding.message)));
     }
     let analysis =
@@ -128,7 +128,7 @@ pub fn run(
             seed: *seed,
             sort: *sort,
             plant: plant.clone(),
-            outcome: judge::judge(target, plant)?,
+            outcome: judge::judge(&session, plant)?,
         })
     });
     Ok(Trials {

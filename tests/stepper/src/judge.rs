@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use heapcheck::checks::finding::{Finding, Severity};
+use heapcheck::examination::examine;
 use heapcheck::modules::SearchPaths;
 use heapcheck::progress::Silent;
 use heapcheck::session::{Session, SessionOptions};
-use heapcheck::{analysis, checks};
 use heaps::target::{
     Address, Frame, FrameTrust, LocateLimit, LocatedBy, RegisterSet, Target, Thread, Threads,
 };
@@ -65,10 +65,11 @@ impl Threads for Elsewhere {
     }
 }
 
-fn findings(target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
-    let analysis = analysis::analyse(target, None, &Silent).map_err(|error| error.to_string())?;
-    let findings = checks::run(target, &analysis, None).findings;
-    Ok((analysis.heaps.len(), findings))
+/// The number of heaps, and what is said of them.
+fn findings(session: &Session, target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
+    let examination = examine(session, target, None, &Silent).map_err(|error| error.to_string())?;
+    let heaps = examination.analysis.heaps.len();
+    Ok((heaps, examination.verdict.findings))
 }
 
 /// Reads the images of one process, one after the other.
@@ -123,15 +124,15 @@ impl Reader {
         };
         let session = session.map_err(|error| error.to_string())?;
         let judgement = match ask {
-            Ask::OnlyTrue => judgement(session.target()),
+            Ask::OnlyTrue => judgement(&session),
             Ask::Naive { changed } => {
                 let naive = match self.naive.take().filter(|_| !changed) {
                     Some(known) => known,
-                    None => naive(session.target())?,
+                    None => naive(&session)?,
                 };
                 let judgement = match naive.said.is_empty() {
                     true => Ok(Judgement::default()),
-                    false => judgement(session.target()),
+                    false => judgement(&session),
                 };
                 let judgement = judgement.map(|judgement| Judgement {
                     heaps: naive.heaps,
@@ -159,12 +160,14 @@ pub enum Ask {
     OnlyTrue,
 }
 
-fn naive(target: Target<'_>) -> Result<Naive, String> {
+fn naive(session: &Session) -> Result<Naive, String> {
+    let target = session.target();
     let elsewhere = Elsewhere::of(target.threads);
-    let (heaps, findings) = findings(Target {
+    let target = Target {
         threads: &elsewhere,
         ..target
-    })?;
+    };
+    let (heaps, findings) = findings(session, target)?;
     Ok(Naive {
         heaps,
         said: findings
@@ -174,8 +177,8 @@ fn naive(target: Target<'_>) -> Result<Naive, String> {
     })
 }
 
-fn judgement(target: Target<'_>) -> Result<Judgement, String> {
-    let (heaps, findings) = findings(target)?;
+fn judgement(session: &Session) -> Result<Judgement, String> {
+    let (heaps, findings) = findings(session, session.target())?;
     let mut judgement = Judgement {
         heaps,
         naive: findings.len(),

@@ -11,20 +11,20 @@ use std::collections::BTreeMap;
 use heaps::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
-    Allocator, BuildIdMismatch, Core, Diagnostic, Level, Limit, Memory, Report, SCHEMA_VERSION,
-    Summary, SystemInfo, UnsupportedAllocator, hex_digits,
+    Allocator, BuildIdMismatch, Command, Core, Diagnostic, Level, Limit, Memory, Report,
+    SCHEMA_VERSION, Summary, SystemInfo, UnsupportedAllocator, hex_digits,
 };
 use super::{redact, signals};
 use crate::analysis::Analysis;
-use crate::checks::Verdict;
 use crate::checks::finding::{Finding, Severity};
 use crate::crash::Crash;
 use crate::debuginfo::DebugInfo;
+use crate::examination::Examination;
 use crate::session::Session;
 
 /// What the command line asks of a report.
 #[derive(Clone, Debug, Default)]
-pub struct BuildOptions {
+pub struct ReportOptions {
     /// `--kv name=value`.
     pub attributes: BTreeMap<String, String>,
     /// `--include-bytes`: most bytes of a block's contents to show.
@@ -58,13 +58,13 @@ impl Context<'_> {
 }
 
 /// The report of a heap check.
-pub fn heap_report(
-    session: &Session,
-    analysis: &Analysis<'_>,
-    verdict: &Verdict,
-    crash: Option<&Crash>,
-    options: &BuildOptions,
-) -> Report {
+pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportOptions) -> Report {
+    let Examination {
+        analysis,
+        crash,
+        verdict,
+    } = examination;
+    let crash = crash.as_ref();
     let context = Context {
         target: session.target(),
         names: session.debug_info(),
@@ -72,7 +72,7 @@ pub fn heap_report(
         crash,
         include_bytes: options.include_bytes,
     };
-    let mut report = stacks(session, &context, crash, options);
+    let mut report = process(session, &context, crash, options);
     if let Some(crash) = crash {
         report.crash_info.values = crash::values(session, analysis, crash);
     }
@@ -184,9 +184,9 @@ fn strangers(analysis: &Analysis<'_>, context: &Context<'_>) -> Vec<UnsupportedA
         .collect()
 }
 
-/// The report of `--minidump`: stacks only. The limits of the session that are about the heap do not count here: the
+/// The report of `stacks`, which is `--minidump`, too. The limits of the session that are about the heap do not count here: the
 /// status tells whether a stack is incomplete.
-pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
+pub fn stacks(session: &Session, options: &ReportOptions) -> Report {
     let crash = crate::crash::read(session);
     let context = Context {
         target: session.target(),
@@ -195,7 +195,8 @@ pub fn stack_report(session: &Session, options: &BuildOptions) -> Report {
         crash: crash.as_ref(),
         include_bytes: 0,
     };
-    let mut report = stacks(session, &context, crash.as_ref(), options);
+    let mut report = process(session, &context, crash.as_ref(), options);
+    report.command = Command::Stacks;
     for limit in &mut report.limits {
         limit.incomplete = false;
     }
@@ -225,11 +226,11 @@ fn finish(report: &mut Report, session: &Session) {
 }
 
 /// Everything but the heap.
-fn stacks(
+fn process(
     session: &Session,
     context: &Context<'_>,
     crash: Option<&Crash>,
-    options: &BuildOptions,
+    options: &ReportOptions,
 ) -> Report {
     let core = session.core_info();
     let refused = session.modules().refused();

@@ -1,0 +1,45 @@
+//! The commands: one file each, with what it takes from the command line and the document that it makes.
+//!
+//! A new command is a file here, a variant of `cli::Subcommands`, and its part of [`schema`](crate::report::schema).
+
+pub mod check;
+pub mod schema;
+pub mod stacks;
+
+use std::fmt;
+
+use crate::cli::{CoreArgs, OutputArgs, SearchArgs};
+use crate::progress::Progress;
+use crate::report::schema::{Document, Severity};
+use crate::session::Session;
+
+/// Why a command gives no document.
+pub type Error = Box<dyn std::error::Error>;
+
+/// A command that reads a core: its arguments, and the document that it makes of a session.
+pub trait CoreCommand: fmt::Debug {
+    /// The core, and how it is opened.
+    fn core(&self) -> &CoreArgs;
+
+    /// Where files are looked for.
+    fn search(&self) -> &SearchArgs;
+
+    /// How the document is written.
+    fn output(&self) -> &OutputArgs;
+
+    /// Whether addresses may stand behind the files.
+    fn takes_addresses(&self) -> bool {
+        false
+    }
+
+    /// The lowest severity of a finding that gives exit status 1; `None`: none does.
+    fn fail_on(&self) -> Option<Severity> {
+        None
+    }
+
+    /// Makes the document.
+    ///
+    /// # Errors
+    /// If what was asked for cannot be had of this core.
+    fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error>;
+}

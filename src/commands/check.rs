@@ -1,0 +1,84 @@
+//! `check CORE [BINARY]`: is the heap damaged, what, who did it, who still points there, does it explain the crash.
+
+use super::{CoreCommand, Error, stacks};
+use crate::analysis::strangers;
+use crate::cli::{CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
+use crate::examination;
+use crate::progress::Progress;
+use crate::report::compose;
+use crate::report::schema::{Document, Severity};
+use crate::session::Session;
+
+/// What `check` takes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    search: SearchArgs,
+    #[command(flatten)]
+    heap: HeapArgs,
+    #[command(flatten)]
+    core: CoreArgs,
+
+    /// Print the stacks of all threads instead of checking the heap
+    #[arg(long)]
+    minidump: bool,
+
+    /// The lowest severity that gives exit status 1
+    #[arg(
+        long,
+        value_name = "SEVERITY",
+        value_enum,
+        default_value = "critical",
+        help_heading = "Analysis"
+    )]
+    fail_on: FailOn,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Args {
+    /// `check`, or `stacks` where `--minidump` asks for it.
+    pub fn command(self) -> Box<dyn CoreCommand> {
+        if self.minidump {
+            Box::new(stacks::Args::new(self.search, self.core, self.output))
+        } else {
+            Box::new(self)
+        }
+    }
+}
+
+impl CoreCommand for Args {
+    fn core(&self) -> &CoreArgs {
+        &self.core
+    }
+
+    fn search(&self) -> &SearchArgs {
+        &self.search
+    }
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn fail_on(&self) -> Option<Severity> {
+        self.fail_on.severity()
+    }
+
+    fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error> {
+        run(session, self, progress)
+    }
+}
+
+/// Checks the heap.
+///
+/// # Errors
+/// If the allocator that was asked for cannot be had.
+pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Document, Error> {
+    let only = args.heap.allocator.as_deref();
+    let mut examination = examination::examine(session, session.target(), only, progress)?;
+    strangers::survey(session, &mut examination.analysis, only.is_some());
+    progress.phase("writing the report", None);
+    let report = compose::check(session, &examination, &args.output.report_options());
+    Ok(Document::Report(Box::new(report)))
+}
