@@ -3,6 +3,8 @@
 //! A new command is a file here, a variant of `cli::Subcommands`, and its part of [`schema`](crate::report::schema).
 
 pub mod check;
+pub mod leaks;
+pub mod refs;
 pub mod schema;
 pub mod stacks;
 
