@@ -13,6 +13,7 @@
 //! stands beside it ([`resolve`]).
 
 pub mod dominators;
+pub mod encodings;
 pub mod lookup;
 pub mod mark;
 pub mod paths;

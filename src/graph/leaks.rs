@@ -8,10 +8,11 @@ mod signature;
 use std::collections::BTreeMap;
 
 use heaps::allocators::Tally;
+use heaps::graph::encodings;
 use heaps::graph::lookup::Node;
 use heaps::graph::mark::{self, Marks};
 use heaps::graph::subgraph::{self, Found, Role};
-use heaps::target::Address;
+use heaps::target::{Address, MemoryExt};
 
 use super::Ground;
 use super::holders::Holder;
@@ -19,6 +20,8 @@ use crate::session::Limit;
 
 /// Groups that a report shows; the sums count all.
 pub const MAX_GROUPS: usize = 1000;
+/// A number in the upper 16 bits.
+const TAGGED: &str = "tag in the upper 16 bits";
 /// Blocks that are named of a group.
 const MAX_EXAMPLES: usize = 2;
 /// Groups whose former holders are looked for.
@@ -64,6 +67,8 @@ pub struct LeakedBlock {
 pub struct Group {
     /// What they are.
     pub class: Class,
+    /// How the pointers to them are stored, if in another form.
+    pub encoding: Option<&'static str>,
     /// Several lost blocks lead to them: they hang on none alone.
     pub is_shared: bool,
     /// The blocks, without what hangs on them.
@@ -120,6 +125,7 @@ pub struct Leaks {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     class: Class,
+    encoding: Option<&'static str>,
     is_shared: bool,
     stack: Vec<Address>,
     heap: usize,
@@ -139,8 +145,14 @@ struct Gatherer<'g, 'a> {
 /// Finds what leaks. `blocks`: whether each block is wanted, too.
 pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
     let universe = &ground.universe;
-    let marks: Marks = mark::mark(universe);
-    let survey = subgraph::survey(universe, &marks);
+    let mut marks: Marks = mark::mark(universe);
+    let mut survey = subgraph::survey(universe, &marks);
+    let tagged = encodings::tagged(universe, &marks, &survey.lost);
+    if !tagged.is_empty() {
+        marks = mark::extend(universe, marks, &tagged);
+        survey = subgraph::survey(universe, &marks);
+    }
+    set_apart_own_objects(ground, &mut survey);
     let mut leaks = Leaks {
         reachable: survey.strong,
         possible: survey.weak_tally,
@@ -157,7 +169,8 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
     };
     let mut all: Vec<LeakedBlock> = Vec::new();
     for found in &survey.weak {
-        let group = gatherer.add(Class::Possible, found, None);
+        let encoding = tagged.binary_search(&found.node).is_ok().then_some(TAGGED);
+        let group = gatherer.add((Class::Possible, encoding), found, None);
         all.push(leaked(found, Class::Possible, group));
     }
     let whole = survey.lost_tally.blocks == survey.lost.len() as u64;
@@ -184,7 +197,7 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
             tally.add(1, found.bytes);
             let group = match (class, role) {
                 (Class::Indirect, Role::Held(_)) => None,
-                _ => gatherer.add(class, found, Some(*role)),
+                _ => gatherer.add((class, None), found, Some(*role)),
             };
             all.push(leaked(found, class, group));
         }
@@ -196,7 +209,7 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
         let tally = if is_certain { &mut leaks.definite } else { &mut leaks.possible };
         tally.add(survey.lost_tally.blocks, survey.lost_tally.bytes);
         for found in &survey.lost {
-            let group = gatherer.add(class, found, None);
+            let group = gatherer.add((class, None), found, None);
             all.push(leaked(found, class, group));
         }
     }
@@ -223,6 +236,39 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
     leaks
 }
 
+/// What an allocator's own library allocated for itself, told by a first word that points into that library (a virtual table): no leak of
+/// the program's. gperftools drops its first `MallocExtension` when it registers a better one.
+fn set_apart_own_objects(ground: &Ground<'_>, survey: &mut subgraph::Survey) {
+    const MAX_BYTES: u64 = 256;
+    let target = ground.session.target();
+    let is_own = |found: &Found| {
+        let node = ground.universe.lookup.heap(found.node);
+        let heap = node.and_then(|heap| ground.analysis.heaps.get(heap as usize));
+        let module = heap.and_then(|heap| ground.session.modules().module(heap.identity.module));
+        let library = module.filter(|module| !module.is_executable && !module.name.starts_with("libc."));
+        library.is_some_and(|module| {
+            let word = target.memory.read_u64(found.at).map(Address::new);
+            found.bytes <= MAX_BYTES && word.is_ok_and(|word| module.range.contains(&word))
+        })
+    };
+    let mut own = Tally::default();
+    for (list, tally) in [
+        (&mut survey.lost, &mut survey.lost_tally),
+        (&mut survey.weak, &mut survey.weak_tally),
+    ] {
+        list.retain(|found| {
+            let is_own = is_own(found);
+            if is_own {
+                own.add(1, found.bytes);
+                tally.blocks = tally.blocks.saturating_sub(1);
+                tally.bytes = tally.bytes.saturating_sub(found.bytes);
+            }
+            !is_own
+        });
+    }
+    survey.strong.add(own.blocks, own.bytes);
+}
+
 fn leaked(found: &Found, class: Class, group: Option<usize>) -> LeakedBlock {
     LeakedBlock {
         address: found.at,
@@ -246,7 +292,12 @@ fn name_groups_of_held(all: &mut [LeakedBlock], survey: &subgraph::Survey, roles
 
 impl Gatherer<'_, '_> {
     /// Adds a block to its group; says which that is.
-    fn add(&mut self, class: Class, found: &Found, role: Option<Role>) -> Option<usize> {
+    fn add(
+        &mut self,
+        (class, encoding): (Class, Option<&'static str>),
+        found: &Found,
+        role: Option<Role>,
+    ) -> Option<usize> {
         const MAX_KEPT: usize = 1 << 16;
         let lookup = &self.ground.universe.lookup;
         let heap = lookup.heap(found.node)? as usize;
@@ -260,6 +311,7 @@ impl Gatherer<'_, '_> {
         };
         let key = Key {
             class,
+            encoding,
             is_shared,
             stack: stack.unwrap_or_default(),
             heap,
@@ -272,6 +324,7 @@ impl Gatherer<'_, '_> {
             *met += 1;
             let group = Group {
                 class,
+                encoding,
                 is_shared,
                 own: Tally::default(),
                 held: Tally::default(),

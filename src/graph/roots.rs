@@ -243,7 +243,7 @@ impl Finder<'_> {
         let threads = self.session.threads().list();
         let mut live: Vec<(Range<Address>, Address, usize)> = Vec::new();
         for (index, thread) in threads.iter().enumerate() {
-            let own = self.pthread(thread);
+            let own = self.pthread(index, thread);
             if let Some(range) = &own {
                 self.root(range.clone(), RootKind::Tls, Strength::Strong, index);
                 self.taken.push(range.clone());
@@ -274,7 +274,7 @@ impl Finder<'_> {
     }
 
     /// Static thread-local storage and `struct pthread`.
-    fn pthread(&self, thread: &Thread) -> Option<Range<Address>> {
+    fn pthread(&self, index: usize, thread: &Thread) -> Option<Range<Address>> {
         let tp = thread.thread_pointer.filter(|tp| !tp.is_null())?;
         let piece = self.piece(tp)?;
         if self.modules.contains(tp) {
@@ -284,7 +284,11 @@ impl Finder<'_> {
             InstructionSet::X86_64 => (self.tls, PTHREAD),
             InstructionSet::Aarch64 => (PTHREAD, self.tls),
         };
-        let start = Address::new(tp.get().saturating_sub(below)).max(piece.start);
+        // The outermost frame begins where the thread-local storage ends.
+        let frames = self.session.threads().frames(index).iter();
+        let inside = frames.map(|frame| frame.sp).filter(|sp| piece.contains(sp) && *sp <= tp);
+        let outermost = inside.max().unwrap_or(piece.start);
+        let start = Address::new(tp.get().saturating_sub(below)).max(outermost);
         let end = tp.saturating_add(above).min(piece.end);
         let bytes = piece.end.offset_from(piece.start)?;
         // The first thread's has a mapping of its own, which the dynamic linker shares.

@@ -43,6 +43,34 @@ impl Marks {
     }
 }
 
+/// Adds blocks that are reached weakly after all, and what they lead to.
+pub fn extend(universe: &Universe<'_>, marks: Marks, nodes: &[Node]) -> Marks {
+    let mut marker = Marker {
+        universe,
+        filter: Filter::new(universe.lookup.span()),
+        strong: marks.strong,
+        weak: marks.weak,
+        scanned: Bits::new(universe.lookup.bits()),
+        stack: Vec::new(),
+        most: MAX_STACK,
+        overflowed: false,
+    };
+    let mut resolver = Resolver::new(universe);
+    for node in nodes {
+        let edge = Edge {
+            node: *node,
+            offset: 0,
+            strength: Strength::Weak,
+        };
+        marker.take(Strength::Weak, edge);
+        marker.drain(&mut resolver, Strength::Weak);
+    }
+    Marks {
+        strong: marker.strong,
+        weak: marker.weak,
+    }
+}
+
 /// Entries of the stack: 32 MiB.
 const MAX_STACK: usize = 1 << 22;
 /// Blocks whose first words are on their way at a time.

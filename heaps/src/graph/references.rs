@@ -120,7 +120,7 @@ pub fn find(universe: &Universe<'_>, targets: &[Target], keep: usize) -> Vec<Hol
 }
 
 /// Everything that can hold a word, in pieces.
-fn pieces(universe: &Universe<'_>) -> Vec<(Range<Address>, bool)> {
+pub(super) fn pieces(universe: &Universe<'_>) -> Vec<(Range<Address>, bool)> {
     let regions = universe.memory.regions().iter();
     let writable = regions.filter(|region| region.writable && region.readable);
     let mut ranges: Vec<Range<Address>> = writable
@@ -240,6 +240,10 @@ impl<'a> Wanted<'a> {
                 continue;
             };
             let place = place(self.universe);
+            // The address behind a block that an allocator keeps is that of the next one.
+            if !place.is_source() && value - target.start.get() >= target.bytes.max(1) {
+                continue;
+            }
             let strength = strength.max(self.universe.strength(place));
             into.add(
                 Reference {

@@ -11,18 +11,24 @@ use crate::target::{Address, Fault, TargetMemory};
 pub struct Filter {
     lowest: u64,
     span: u64,
+    mask: u64,
 }
 
 impl Filter {
     /// Values from `lowest` on, `span` of them.
     pub fn new((lowest, span): (u64, u64)) -> Self {
-        Self { lowest, span }
+        Self::masked((lowest, span), u64::MAX)
+    }
+
+    /// The same for values of which only the bits of `mask` count.
+    pub fn masked((lowest, span): (u64, u64), mask: u64) -> Self {
+        Self { lowest, span, mask }
     }
 
     /// Whether a value passes.
     #[inline]
     pub fn admits(self, value: u64) -> bool {
-        value.wrapping_sub(self.lowest) < self.span
+        (value & self.mask).wrapping_sub(self.lowest) < self.span
     }
 }
 

@@ -176,6 +176,7 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
         allocator: allocator.into(),
         type_name: None,
         signature: group.signature.clone(),
+        encoding: group.encoding.map(Into::into),
         was_held_by: group.was_held_by.as_ref().map(reference),
         examples: group.examples.iter().map(|at| (*at).into()).collect(),
         message: message(group),
@@ -191,6 +192,9 @@ fn message(group: &Group) -> String {
         (Class::Definite, _) if one => "nothing points at the block any more",
         (Class::Definite, _) => "nothing points at the blocks any more",
         (Class::Indirect, _) => "only lost blocks point there, several of them at each",
+        (Class::Possible, _) if group.encoding.is_some() => {
+            "only words with a number in their upper 16 bits name the blocks: tagged pointers"
+        }
         (Class::Possible, _) => "nothing points there that is certainly a pointer",
     };
     match group.held.blocks {

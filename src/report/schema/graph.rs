@@ -123,6 +123,9 @@ pub struct LeakGroup {
     pub type_name: Option<String>,
     /// What the first words are: `zero`, `small`, `text`, `heap`, `heap+` (inside a block), `mapping`, a module and an offset, `other`.
     pub signature: String,
+    /// The form in which pointers to the blocks are stored, if it is another one: such blocks are possibly lost.
+    #[schemars(extend("examples" = ["tag in the upper 16 bits"]))]
+    pub encoding: Option<String>,
     /// Where the blocks were allocated, if the allocator recorded it.
     pub stack: Option<Vec<Frame>>,
     /// A word that led to the first of them once.
