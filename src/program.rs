@@ -136,11 +136,10 @@ mod tests {
         };
         let status = attempt(destination, || panic!("no such case"));
         assert_eq!(status, 2);
-        let document: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        assert_eq!(document["status"], "ERROR");
-        let message = document["error"]["message"].as_str().unwrap();
-        assert!(message.contains("no such case"), "{message}");
+        let document = std::fs::read_to_string(&path).unwrap();
+        for part in ["\"status\": \"ERROR\"", "panicked", "no such case"] {
+            assert!(document.contains(part), "{document}");
+        }
 
         std::fs::remove_file(&path).unwrap();
         let text = Destination {

@@ -105,7 +105,8 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
 
 /// Kernels leave pages that they cannot read out of a core, and readers see zeros. A word that is
 /// zero in a page of nothing but zeros proves no damage: it is a limit, not an anomaly. A hole begins where a page does; zeros
-/// that begin before it, inside a block, were written.
+/// that begin before it, inside a block, were written. A page that nobody touched yet reads the same: where a thread is at work on the
+/// word, it is about to be written for the first time (the fault that gives the page is where such a thread mostly stands).
 fn set_holes_apart(
     map: &HeapMap,
     memory: &dyn TargetMemory,
@@ -114,6 +115,7 @@ fn set_holes_apart(
 ) {
     anomalies.retain(|anomaly| {
         let word = match &anomaly.kind {
+            _ if anomaly.transient.is_some() => return true,
             AnomalyKind::BadEntry { edge, found, .. } if found.is_null() => edge.word(),
             AnomalyKind::Metadata { at, .. }
             | AnomalyKind::Header { at, .. }

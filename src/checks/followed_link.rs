@@ -1,12 +1,13 @@
 //! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
 //! has been handed out since.
 
-use heaps::anomaly::{AnomalyKind, Edge, Repair};
+use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
 use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of};
+use super::place::Place;
 use super::{Check, Subject, wording};
 
 /// See the module.
@@ -14,7 +15,11 @@ pub struct FollowedLink;
 
 impl Check for FollowedLink {
     fn kinds(&self) -> &'static [FindingKind] {
-        &[FindingKind::UseAfterFreeWrite, FindingKind::HeapOverrun]
+        &[
+            FindingKind::UseAfterFreeWrite,
+            FindingKind::HeapOverrun,
+            FindingKind::InvalidFreeEntry,
+        ]
     }
 
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
@@ -24,11 +29,17 @@ impl Check for FollowedLink {
             word,
             block,
             repair,
-            ..
+            stray,
         } = &subject.anomaly.kind
         else {
             return None;
         };
+        if let (Stray::OutsideHeap, None, None) = (stray, edge.from, block)
+            && let place @ Place::Stack { .. } =
+                Place::outside(subject.target, *found).of_earlier_call()
+        {
+            return freed_on_stack(subject, edge, *found, &place);
+        }
         let at = block.map_or(edge.word(), |block| block.address);
         let before = block
             .zip(*word)
@@ -77,6 +88,34 @@ impl Check for FollowedLink {
         ];
         Some(finding)
     }
+}
+
+/// A head that is an address on a stack: the allocator stored it there as it stores what is freed. What stands in it by now is
+/// no link, since functions have used the stack since.
+fn freed_on_stack(
+    subject: Subject<'_>,
+    edge: &Edge,
+    found: Address,
+    place: &Place,
+) -> Option<Finding> {
+    let (is, next) = place.words(subject.target)?;
+    let message = format!(
+        "free was called with {found}, {is}; or the first word of a free block of {} bytes was overwritten by that address, and malloc \
+         has handed the block out since",
+        edge.list.class_bytes
+    );
+    let mut finding =
+        wording::finding(subject, FindingKind::InvalidFreeEntry, found, None, message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    let expected = format!("null or a block of {} bytes", edge.list.class_bytes);
+    let stored = wording::stored(subject, edge, found);
+    finding.evidence = vec![wording::edge_evidence(edge, expected, stored)];
+    finding.locations = vec![wording::location(edge)];
+    finding.next_steps = vec![
+        next.to_owned(),
+        "look for a sized delete (-fsized-deallocation), which checks nothing, of an object that is a variable".to_owned(),
+    ];
+    Some(finding)
 }
 
 /// The block in front, if text goes on from it over the link of the one that was handed out.

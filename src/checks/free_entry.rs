@@ -5,6 +5,7 @@
 use heaps::anomaly::{AnomalyKind, Stray};
 
 use super::finding::{Confidence, Finding, FindingKind};
+use super::place::Place;
 use super::{Check, Subject, wording};
 
 /// See the module.
@@ -83,13 +84,15 @@ impl Check for FreeEntry {
                 Some(finding)
             }
             Stray::OutsideHeap => {
-                let message =
-                    format!("free was called with {found}, which is no memory of the heap");
+                let place = Place::outside(subject.target, found).of_earlier_call();
+                let (is, next) = place.words(subject.target).unwrap_or((
+                    "which is no memory of the heap".to_owned(),
+                    "find out what lies there and who frees it",
+                ));
+                let message = format!("free was called with {found}, {is}");
                 let mut finding = about(FindingKind::InvalidFreeEntry, None, message);
                 finding.confidence = finding.confidence.min(Confidence::Likely);
-                finding.next_steps = vec![format!(
-                    "find out what lies at {found} (stack, global, another allocator's block) and who frees it"
-                )];
+                finding.next_steps = vec![next.to_owned()];
                 Some(finding)
             }
             _ => None,

@@ -17,7 +17,6 @@ mod explained;
 mod followed;
 mod kept;
 mod musl;
-mod place;
 mod sayings;
 mod told;
 mod verdict;
@@ -26,8 +25,8 @@ use heaps::anomaly::{Anomaly, AnomalyKind};
 use heaps::target::{Address, MemoryExt, Target};
 
 use self::death::Death;
-use self::place::Place;
 use super::finding::{Confidence, Evidence, Finding, FindingKind, OverwriterClass, Severity};
+use super::place::Place;
 use super::{Subject, Verdict, fingerprint, wording};
 use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};

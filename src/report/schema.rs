@@ -107,7 +107,7 @@ pub fn hex_digits(bytes: &[u8]) -> String {
     })
 }
 
-/// What heapcheck makes. With `--format json` it is one of two documents, told apart by `status`.
+/// What heapcheck prints with `--format json`: one of two documents, told apart by `status`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(title = "heapcheck report")]

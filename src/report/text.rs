@@ -57,7 +57,7 @@ impl Format for Text {
 
 /// The line on standard error for what could not be done.
 pub fn error_line(message: &str) -> String {
-    format!("heapcheck: {}\n", Escaped(&message))
+    format!("heapcheck: {}\n", Escaped(message))
 }
 
 /// The report of a heap check.

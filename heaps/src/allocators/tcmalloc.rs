@@ -94,6 +94,11 @@ impl Links for PlainLinks {
     fn decode(&self, _node: Address, word: u64) -> Address {
         Address::new(word)
     }
+
+    /// A delete that is told the size looks at nothing: a stack variable or a global goes into the list of that size.
+    fn frees_foreign(&self) -> bool {
+        true
+    }
 }
 
 impl<'t> TcmallocHeap<'t> {

@@ -316,7 +316,9 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
         };
         let next = self.links.decode(at, word);
         if next.is_null() {
-            return path.walked + 1 == path.list.recorded;
+            // A zero outside the heap may be there by chance: it ends a list only if the allocator itself stored where it is.
+            let is_stored = stray != Stray::OutsideHeap || path.walked == 0;
+            return is_stored && path.walked + 1 == path.list.recorded;
         }
         let (map, memory) = (self.graph.map, self.graph.memory);
         match self.links.admit(map, memory, self.graph.class, next) {

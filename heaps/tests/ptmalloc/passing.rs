@@ -156,6 +156,30 @@ fn a_top_chunk_without_its_header_is_excused_by_the_lock() {
     }
 }
 
+/// Memory that nobody wrote to yet is zero, as is what a kernel left out of the core.
+#[test]
+fn a_top_chunk_in_an_untouched_page_is_excused_by_the_lock_and_else_a_hole() {
+    const PAGE: u64 = 0x1000;
+    for release in [V2_31, V2_36, V2_43] {
+        let mut bench = Bench::new(release, 2);
+        let end = bench.used(0x30) + 0x20;
+        bench.used((end & !(PAGE - 1)) + 2 * PAGE - end);
+        let mut bench = bench.finish();
+        let top = bench.word(ARENA + release.bins - 16);
+        assert_eq!(top % PAGE, 0);
+        bench.write(top, 0); // the block before reaches into it
+        bench.write(top + 8, 0);
+        for (lock, passing, holes) in [(1, 1, 0), (0, 0, 1)] {
+            bench.process.memory.write_u32(ARENA, lock);
+            let walked = walked(&bench);
+            assert_eq!(definite(&walked), Vec::<&AnomalyKind>::new());
+            assert_eq!(walked.anomalies.len(), passing, "lock {lock}");
+            let incomplete = walked.limits.iter().filter(|limit| limit.incomplete);
+            assert_eq!(incomplete.count(), holes, "lock {lock}");
+        }
+    }
+}
+
 #[test]
 fn a_cache_whose_thread_is_putting_a_block_in_counts_one_less() {
     let mut bench = furnished(V2_36);

@@ -7,7 +7,7 @@ use heaps::allocators::Residue;
 use heaps::map::{Block, BlockState};
 use heaps::target::Address;
 
-use super::place::Place;
+use super::super::place::Place;
 use super::sayings::{About, Saying};
 use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
 use crate::checks::finding::{Finding, FindingKind};

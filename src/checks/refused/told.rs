@@ -1,9 +1,9 @@
 //! What the place of a pointer makes of it: the kind of mistake, in words.
 
 use heaps::map::{Block, BlockState, Owner};
-use heaps::target::{Address, MemoryExt, ModuleId};
+use heaps::target::{Address, MemoryExt};
 
-use super::place::{Part, Place};
+use super::super::place::Place;
 use super::sayings::{About, Saying, Seen};
 use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene};
 use crate::checks::double_free;
@@ -53,26 +53,11 @@ pub fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
             next: double_free::next_steps(0),
         },
         Place::Own { .. } => foreign("which is the allocator's own memory".to_owned(), "find out who made this pointer"),
-        Place::Stack { thread, is_crashing, frame, is_below } => foreign(
-            stack_words(*thread, *is_crashing, *frame, *is_below),
-            "memory of a function's own (arrays, alloca, variable-length arrays) goes by itself: do not free it",
-        ),
-        Place::Arguments { number } => foreign(
-            match number {
-                Some(number) => format!("which is the program's argument argv[{number}]"),
-                None => "which is among the strings of the program's arguments and environment".to_owned(),
-            },
-            "copy it (strdup) where its owner frees it",
-        ),
-        Place::Module { id, part, symbol } => foreign(
-            module_words(scene, *id, *part, symbol.as_ref()),
-            "a literal or a variable with static storage is nobody's to free: copy it (strdup) where its owner frees it",
-        ),
         Place::Mapping if scene.death.heap.is_none() => return unwalked(scene, at),
-        Place::Mapping => foreign(
-            "which is mapped memory of no heap".to_owned(),
-            "find out who mapped it: what mmap gave goes back by munmap",
-        ),
+        Place::Stack { .. } | Place::Arguments { .. } | Place::Module { .. } | Place::Mapping => {
+            let (is, next) = pointer.place.words(scene.target)?;
+            foreign(is, next)
+        }
         Place::Small => foreign(
             match at.get() {
                 0..=0xffff => format!("which is no address but the number {}", at.get()),
@@ -174,48 +159,6 @@ fn no_address(at: Address) -> String {
             "which is no address but one byte, repeated".to_owned()
         }
         _ => "which is no address".to_owned(),
-    }
-}
-
-fn stack_words(
-    thread: u32,
-    is_crashing: bool,
-    frame: Option<(usize, u64)>,
-    is_below: bool,
-) -> String {
-    let whose = match is_crashing {
-        true => String::new(),
-        false => format!(" of thread {thread}"),
-    };
-    match frame {
-        Some((number, above)) => format!(
-            "which is on the stack{whose}: a variable of frame {number}, {above} bytes above its stack pointer"
-        ),
-        None if is_below => {
-            format!("which is on the stack{whose}, where functions were that have returned")
-        }
-        None => format!("which is on the stack{whose}"),
-    }
-}
-
-fn module_words(
-    scene: Scene<'_>,
-    id: ModuleId,
-    part: Part,
-    symbol: Option<&(String, u64)>,
-) -> String {
-    let module = usize::try_from(id.0)
-        .ok()
-        .and_then(|index| scene.target.modules.get(index));
-    let name = module.map_or("a module", |module| module.name.as_str());
-    match (symbol, part) {
-        (Some((symbol, 0)), _) => format!("which is the variable {symbol} of {name}"),
-        (Some((symbol, offset)), _) => {
-            format!("which is {offset} bytes into the variable {symbol} of {name}")
-        }
-        (None, Part::Code) => format!("which is code of {name}"),
-        (None, Part::Variables) => format!("which is among the variables of {name}"),
-        (None, Part::Constants) => format!("which is among the literals and constants of {name}"),
     }
 }
 

@@ -7,6 +7,7 @@ use heapcheck::examination::examine;
 use heapcheck::modules::SearchPaths;
 use heapcheck::progress::Silent;
 use heapcheck::session::{Session, SessionOptions};
+use heaps::allocators::Limit;
 use heaps::target::{
     Address, Frame, FrameTrust, LocateLimit, LocatedBy, RegisterSet, Target, Thread, Threads,
 };
@@ -16,14 +17,22 @@ use heaps::target::{
 pub struct Judgement {
     /// Heaps that were recognised.
     pub heaps: usize,
-    /// Findings that are more than notes, most severe first, one line each.
+    /// Findings that are more than notes, most severe first, and limits because of which the analysis is called incomplete, a line each.
     pub alarms: Vec<String>,
     /// One of them is critical.
     pub critical: bool,
     /// States that were taken for passing ones.
     pub notes: usize,
-    /// Findings of a reader who believes that no thread is inside the allocator.
+    /// Findings of a reader who believes that no thread is inside the allocator, and what he could not analyse.
     pub naive: usize,
+}
+
+/// What was said of a heap.
+struct Said {
+    heaps: usize,
+    findings: Vec<Finding>,
+    /// What makes the analysis incomplete: nothing is missing from the process.
+    incomplete: Vec<Limit>,
 }
 
 /// Threads that are certainly somewhere else.
@@ -66,10 +75,18 @@ impl Threads for Elsewhere {
 }
 
 /// The number of heaps, and what is said of them.
-fn findings(session: &Session, target: Target<'_>) -> Result<(usize, Vec<Finding>), String> {
-    let examination = examine(session, target, None, &Silent).map_err(|error| error.to_string())?;
+fn said(session: &Session, target: Target<'_>) -> Result<Said, String> {
+    let mut examination =
+        examine(session, target, None, &Silent).map_err(|error| error.to_string())?;
+    let limits = std::mem::take(&mut examination.analysis.limits);
+    let incomplete = limits.into_iter().filter(|limit| limit.incomplete);
     let heaps = examination.analysis.heaps.len();
-    Ok((heaps, examination.verdict.findings))
+    Ok(Said {
+        heaps,
+        findings: examination.verdict.findings,
+        // Where no heap was recognised there is nothing to be incomplete; that is counted apart.
+        incomplete: incomplete.filter(|_| heaps > 0).collect(),
+    })
 }
 
 /// Reads the images of one process, one after the other.
@@ -88,6 +105,14 @@ pub struct Naive {
     pub heaps: usize,
     /// Kinds and places of the findings.
     pub said: Vec<(&'static str, Address)>,
+    /// What could not be analysed.
+    pub limits: usize,
+}
+
+impl Naive {
+    fn is_silent(&self) -> bool {
+        self.said.is_empty() && self.limits == 0
+    }
 }
 
 impl Reader {
@@ -130,13 +155,13 @@ impl Reader {
                     Some(known) => known,
                     None => naive(&session)?,
                 };
-                let judgement = match naive.said.is_empty() {
+                let judgement = match naive.is_silent() {
                     true => Ok(Judgement::default()),
                     false => judgement(&session),
                 };
                 let judgement = judgement.map(|judgement| Judgement {
                     heaps: naive.heaps,
-                    naive: naive.said.len(),
+                    naive: naive.said.len() + naive.limits,
                     ..judgement
                 });
                 self.naive = Some(naive);
@@ -167,24 +192,25 @@ fn naive(session: &Session) -> Result<Naive, String> {
         threads: &elsewhere,
         ..target
     };
-    let (heaps, findings) = findings(session, target)?;
+    let said = said(session, target)?;
+    let findings = said.findings.iter();
     Ok(Naive {
-        heaps,
+        heaps: said.heaps,
+        limits: said.incomplete.len(),
         said: findings
-            .iter()
             .map(|finding| (finding.kind.code(), finding.at.unwrap_or_default()))
             .collect(),
     })
 }
 
 fn judgement(session: &Session) -> Result<Judgement, String> {
-    let (heaps, findings) = findings(session, session.target())?;
+    let said = said(session, session.target())?;
     let mut judgement = Judgement {
-        heaps,
-        naive: findings.len(),
+        heaps: said.heaps,
+        naive: said.findings.len() + said.incomplete.len(),
         ..Judgement::default()
     };
-    for finding in findings {
+    for finding in said.findings {
         match finding.severity() {
             Severity::Note => judgement.notes += 1,
             severity => {
@@ -194,6 +220,10 @@ fn judgement(session: &Session) -> Result<Judgement, String> {
                 judgement.alarms.push(text);
             }
         }
+    }
+    for limit in said.incomplete {
+        let text = format!("not analysed: {}: {}", limit.what, limit.why);
+        judgement.alarms.push(text);
     }
     Ok(judgement)
 }

@@ -1,4 +1,5 @@
-//! Where a pointer leads that was given to `free`: to a block, to a variable, to no memory at all.
+//! Where a pointer leads that was given to `free`, or that an allocator took for a free block: to a block, to a variable, to no
+//! memory at all.
 
 use heaps::allocators::Detail;
 use heaps::map::{Block, BlockState};
@@ -97,7 +98,74 @@ impl Place {
         let in_heap = order
             .filter_map(|index| Some((index, analysis.heaps.get(index)?)))
             .find_map(|(index, heap)| in_heap(index, heap, at));
-        in_heap.unwrap_or_else(|| outside(target, at))
+        in_heap.unwrap_or_else(|| Self::outside(target, at))
+    }
+
+    /// Finds it for a pointer that leads into no heap.
+    pub fn outside(target: Target<'_>, at: Address) -> Self {
+        let sign = at.get() >> 47;
+        if sign != 0 && sign != (1 << 17) - 1 {
+            return Self::NonCanonical;
+        }
+        if at.get() < MIN_ADDRESS {
+            return Self::Small;
+        }
+        if let Some(place) = in_module(target, at).or_else(|| on_stack(target, at)) {
+            return place;
+        }
+        match target.memory.region_at(at) {
+            Some(_) => Self::Mapping,
+            None => Self::Unmapped,
+        }
+    }
+
+    /// The same for a pointer of an earlier call: other functions may stand on that part of the stack by now.
+    pub fn of_earlier_call(self) -> Self {
+        match self {
+            Self::Stack {
+                thread,
+                is_crashing,
+                ..
+            } => Self::Stack {
+                thread,
+                is_crashing,
+                frame: None,
+                is_below: false,
+            },
+            place => place,
+        }
+    }
+
+    /// What it is and what to do, for mapped memory that is no heap's; the words follow those of the pointer.
+    pub fn words(&self, target: Target<'_>) -> Option<(String, &'static str)> {
+        Some(match self {
+            Self::Stack {
+                thread,
+                is_crashing,
+                frame,
+                is_below,
+            } => (
+                stack_words(*thread, *is_crashing, *frame, *is_below),
+                "memory of a function's own (arrays, alloca, variable-length arrays) goes by itself: do not free it",
+            ),
+            Self::Arguments { number } => (
+                match number {
+                    Some(number) => format!("which is the program's argument argv[{number}]"),
+                    None => "which is among the strings of the program's arguments and environment"
+                        .to_owned(),
+                },
+                "copy it (strdup) where its owner frees it",
+            ),
+            Self::Module { id, part, symbol } => (
+                module_words(target, *id, *part, symbol.as_ref()),
+                "a literal or a variable with static storage is nobody's to free: copy it (strdup) where its owner frees it",
+            ),
+            Self::Mapping => (
+                "which is mapped memory of no heap".to_owned(),
+                "find out who mapped it: what mmap gave goes back by munmap",
+            ),
+            _ => return None,
+        })
     }
 }
 
@@ -135,23 +203,6 @@ pub fn tops(heap: &HeapAnalysis<'_>) -> impl Iterator<Item = Address> {
         }),
         _ => None,
     })
-}
-
-fn outside(target: Target<'_>, at: Address) -> Place {
-    let sign = at.get() >> 47;
-    if sign != 0 && sign != (1 << 17) - 1 {
-        return Place::NonCanonical;
-    }
-    if at.get() < MIN_ADDRESS {
-        return Place::Small;
-    }
-    if let Some(place) = in_module(target, at).or_else(|| on_stack(target, at)) {
-        return place;
-    }
-    match target.memory.region_at(at) {
-        Some(_) => Place::Mapping,
-        None => Place::Unmapped,
-    }
 }
 
 fn in_module(target: Target<'_>, at: Address) -> Option<Place> {
@@ -220,4 +271,46 @@ fn argument(target: Target<'_>, environment: Address, at: Address) -> Option<u64
     let found = (2..MAX_ARGUMENTS).find(|index| word(*index) == Some(at.get()))?;
     let count = (found..MAX_ARGUMENTS).find(|index| word(*index) == Some(index.wrapping_sub(2)))?;
     count.checked_sub(found)?.checked_sub(1)
+}
+
+fn stack_words(
+    thread: u32,
+    is_crashing: bool,
+    frame: Option<(usize, u64)>,
+    is_below: bool,
+) -> String {
+    let whose = match is_crashing {
+        true => String::new(),
+        false => format!(" of thread {thread}"),
+    };
+    match frame {
+        Some((number, above)) => format!(
+            "which is on the stack{whose}: a variable of frame {number}, {above} bytes above its stack pointer"
+        ),
+        None if is_below => {
+            format!("which is on the stack{whose}, where functions were that have returned")
+        }
+        None => format!("which is on the stack{whose}"),
+    }
+}
+
+fn module_words(
+    target: Target<'_>,
+    id: ModuleId,
+    part: Part,
+    symbol: Option<&(String, u64)>,
+) -> String {
+    let module = usize::try_from(id.0)
+        .ok()
+        .and_then(|index| target.modules.get(index));
+    let name = module.map_or("a module", |module| module.name.as_str());
+    match (symbol, part) {
+        (Some((symbol, 0)), _) => format!("which is the variable {symbol} of {name}"),
+        (Some((symbol, offset)), _) => {
+            format!("which is {offset} bytes into the variable {symbol} of {name}")
+        }
+        (None, Part::Code) => format!("which is code of {name}"),
+        (None, Part::Variables) => format!("which is among the variables of {name}"),
+        (None, Part::Constants) => format!("which is among the literals and constants of {name}"),
+    }
 }
