@@ -12,6 +12,7 @@ pub mod roots;
 use std::ops::Range;
 
 use heaps::graph::Universe;
+use heaps::graph::roots::Ranges;
 use heaps::target::Address;
 
 use crate::analysis::Analysis;
@@ -30,6 +31,8 @@ pub struct Ground<'a> {
     pub vectors: Vec<String>,
     /// The program's own mappings, as the universe numbers them.
     pub mappings: Vec<Range<Address>>,
+    /// What each heap keeps for itself beside its extents.
+    pub own: Vec<Ranges>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

@@ -12,7 +12,7 @@ use crate::report::schema::Document;
 use crate::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.
-const MAX_PATHS: usize = 16;
+const MAX_PATHS: usize = 8;
 
 /// What `refs` takes.
 #[derive(clap::Args, Clone, Debug)]

@@ -137,9 +137,17 @@ impl Ground<'_> {
     /// Who points at each of these addresses: all in one pass.
     pub fn references(&self, addresses: &[Address], keep: usize) -> Vec<References> {
         let targets: Vec<Target> = addresses.iter().map(|at| self.target(*at)).collect();
-        let found = references::find(&self.universe, &targets, keep);
-        let rows = addresses.iter().zip(&targets).zip(found);
-        rows.map(|((to, target), holders)| {
+        // Several addresses may mean one block, which is looked for once.
+        let key = |target: &Target| (target.start, target.bytes);
+        let mut once = targets.clone();
+        once.sort_by_key(key);
+        once.dedup_by_key(|target| key(target));
+        let found = references::find(&self.universe, &once, keep);
+        let none = references::Holders::default();
+        let rows = addresses.iter().zip(&targets);
+        rows.map(|(to, target)| {
+            let place = once.binary_search_by_key(&key(target), key);
+            let holders = place.ok().and_then(|place| found.get(place)).unwrap_or(&none);
             let from = holders.list.iter().chain(&holders.silent);
             References {
                 to: *to,
@@ -302,12 +310,12 @@ impl Ground<'_> {
     /// Memory that is no source.
     fn name_silent(&self, holder: &mut Holder, at: Address) {
         let is_own = self.universe.lookup.is_own(at.get());
-        let mut heaps = self.analysis.heaps.iter();
-        let owner = heaps.find(|heap| {
+        let mut heaps = self.analysis.heaps.iter().zip(&self.own);
+        let owner = heaps.find(|(heap, own)| {
             let inside = is_own && heap.map.place(at).is_some();
-            inside || heap.heap.own_memory().iter().any(|range| range.contains(&at))
+            inside || own.contains(at)
         });
-        if let Some(heap) = owner {
+        if let Some((heap, _)) = owner {
             holder.note = Some(format!("{}'s own memory", heap.identity.name));
             return;
         }

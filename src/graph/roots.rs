@@ -67,9 +67,10 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         silent: Vec::new(),
         taken: Vec::new(),
     };
-    for heap in &analysis.heaps {
-        finder.silent.extend(heap.heap.own_memory());
-    }
+    let heaps = analysis.heaps.iter();
+    let own: Vec<Ranges> = heaps.map(|heap| Ranges::new(heap.heap.own_memory())).collect();
+    let all = own.iter().flat_map(Ranges::list);
+    finder.silent.extend(all.cloned());
     finder.modules();
     session.unwinder().unwind_all();
     finder.threads();
@@ -102,6 +103,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         ),
         vectors,
         mappings,
+        own,
         missing: missing(session),
     }
 }
@@ -158,13 +160,25 @@ fn static_tls(session: &Session) -> u64 {
 
 /// What a leak search cannot know because the core does not hold it.
 fn missing(session: &Session) -> Option<Limit> {
-    let regions = session.target().memory.regions().iter();
-    let absent = regions.filter(|region| {
+    /// Absent mappings that are no more are taken for ones that were never touched: alternate stacks of signals, guards.
+    const UNTOUCHED: u64 = 1 << 20;
+    let memory = session.memory();
+    let regions = memory.regions().iter().filter(|region| {
         region.writable && region.readable && region.kind == RegionKind::Anonymous
     });
-    let bytes = absent.fold(0u64, |sum, region| {
-        sum.saturating_add(region.bytes().saturating_sub(region.present_bytes))
-    });
+    let (mut bytes, mut untouched) = (0u64, 0u64);
+    for region in regions {
+        // The kernel leaves out a mapping that nobody wrote to, and one that must not be dumped: they look alike.
+        let absent = region.bytes().saturating_sub(region.present_bytes);
+        let sum = match region.dumped_bytes == 0 && memory.writes_are_dumped() {
+            true => &mut untouched,
+            false => &mut bytes,
+        };
+        *sum = sum.saturating_add(absent);
+    }
+    if untouched > UNTOUCHED {
+        bytes = bytes.saturating_add(untouched);
+    }
     (bytes > 0).then(|| Limit {
         what: format!("{bytes} bytes of writable memory as a place of pointers"),
         why: "the core does not hold them: what seems lost may be held from there, so nothing counts as definitely lost".into(),

@@ -8,7 +8,7 @@ use super::references::{self, Place, Reference, Target};
 use super::roots::Strength;
 
 /// Passes that are made for a chain.
-const MAX_DEPTH: usize = 48;
+const MAX_DEPTH: usize = 24;
 /// Holders of one step that are followed.
 const MAX_FRONT: usize = 4096;
 /// Holders of one block that are followed.

@@ -1,7 +1,7 @@
 //! What a word means in its place: which block it reaches, and how surely.
 //!
 //! Inner pointers reach. Three kinds of words are weak wherever they lie: a pointer just past the end of a block, which nothing
-//! else claims; a pointer to a block's start that is the end of the block before it by what stands beside it (`vector::end`); and below 4 GiB, where any
+//! else claims; a pointer to a block's start that is the end of the block before it by what stands beside it; and below 4 GiB, where any
 //! 32-bit number looks like a pointer, a value that is neither near a block's start nor aligned.
 
 use super::Universe;
@@ -72,22 +72,33 @@ impl<'u, 'm> Resolver<'u, 'm> {
         })
     }
 
-    /// Whether a pointer to the start of a block is rather the end of the one before it: two of the words beside it belong to
-    /// that block, too. An array of pointers to neighbours has one.
+    /// Whether a pointer to the start of a block is rather the end of the one before it, by the words beside it:
+    ///
+    /// ```text
+    /// begin  end    capacity      vector: `begin` is the start, the others are ends
+    /// cur    first  last          deque's iterator: `first` is the start, `last` the end
+    /// buf    (cap)  ptr    end    what is left of a Rust vector
+    /// ```
     fn is_end_pointer(&mut self, place: Address, value: u64, node: Node) -> bool {
-        const BESIDE: [i64; 5] = [-24, -16, -8, 8, 16];
-        let Some(before) = self.universe.lookup.neighbour_before(node, value) else {
+        let Some(start) = self.universe.lookup.neighbour_before(node, value) else {
             return false;
         };
-        let (mut inside, mut same) = (0, 0);
-        for distance in BESIDE {
+        let mut word = |distance: i64| {
             let at = place.get().wrapping_add_signed(distance);
-            let Ok(word) = self.near.read_u64(Address::new(at)) else {
-                continue;
-            };
-            inside += u32::from((before..value).contains(&word));
-            same += u32::from(word == value);
+            self.near.read_u64(Address::new(at)).ok()
+        };
+        let inside = |word: Option<u64>| word.is_some_and(|word| (start..value).contains(&word));
+        let Some(last) = word(-8) else {
+            return false;
+        };
+        if !(start..=value).contains(&last) {
+            return false;
         }
-        inside >= 1 && inside + same >= 2
+        let second = word(-16);
+        let is_capacity = second == Some(start);
+        let is_end = last == start && word(8) == Some(value);
+        let is_last = last == start && inside(second);
+        let is_rest = inside(Some(last)) && last > start && word(-24) == Some(start);
+        is_capacity || is_end || is_last || is_rest
     }
 }
