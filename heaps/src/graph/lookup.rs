@@ -67,6 +67,8 @@ struct ChunkTable<'m> {
     before: Vec<u32>,
 }
 
+/// Granules of the smallest chunk that has a block.
+const MIN_GRANULES: u32 = 2;
 /// Granules of 4 KiB.
 const PIECE: u32 = 256;
 
@@ -470,8 +472,12 @@ impl<'m> Lookup<'m> {
                 let mut next = table.chunks.is_start(0).then_some(0);
                 next = next.or_else(|| table.chunks.after(0));
                 while let Some(slot) = next {
-                    look(slot);
                     next = table.chunks.after(slot);
+                    let end = next.unwrap_or(table.chunks.granules());
+                    // What is smaller is a fencepost: it has no block.
+                    if end.saturating_sub(slot) >= MIN_GRANULES {
+                        look(slot);
+                    }
                 }
             }
         }
