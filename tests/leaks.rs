@@ -5,9 +5,23 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::ops::Range;
 
 use common::way::Way;
 use common::{Fact, Fixture, fixtures, heapcheck, in_parallel, items, text};
+use heapcheck::analysis;
+use heapcheck::corefile::OpenOptions;
+use heapcheck::graph::roots;
+use heapcheck::modules::SearchPaths;
+use heapcheck::progress::Silent;
+use heapcheck::session::{Session, SessionOptions};
+use heaps::graph::Universe;
+use heaps::graph::lookup::Lookup;
+use heaps::graph::{mark, subgraph};
+use heaps::map::HeapMap;
+use heaps::target::{
+    Abi, Address, Fault, LocateLimit, LocatedBy, MemoryExt, Region, Source, TargetMemory, Window,
+};
 use serde_json::Value;
 
 fn programs() -> Vec<Fixture> {
@@ -185,5 +199,91 @@ fn one_thread_and_many_say_the_same_and_the_threshold_moves_the_status() {
             assert_eq!(output("leaks", &["--at-least", "1M"]).status, 0);
             assert_eq!(output("leaks", &["--at-least", "10K"]).status, 1);
         }
+    }
+}
+
+/// The memory of a core, with the address of a lost block in every word that can hold nothing: of allocators' own memory, of
+/// free blocks, of dead stack, between blocks.
+struct Planted<'m> {
+    inner: &'m dyn TargetMemory,
+    regions: Vec<(Range<Address>, Vec<u8>)>,
+    planted: u64,
+}
+
+impl<'m> Planted<'m> {
+    fn new(universe: &'m Universe<'m>, value: Address) -> Self {
+        let inner = universe.memory;
+        let mut planted = 0;
+        let mut regions = Vec::new();
+        for region in inner.regions().iter().filter(|region| region.writable) {
+            let bytes = usize::try_from(region.present_bytes).unwrap();
+            let mut copy = vec![0; bytes];
+            if inner.read_into(region.range.start, &mut copy).is_err() {
+                continue;
+            }
+            for (index, word) in (0u64..).zip(copy.as_chunks_mut::<8>().0) {
+                let at = region.range.start.saturating_add(index * 8);
+                if !universe.place(at).is_source() {
+                    *word = value.get().to_le_bytes();
+                    planted += 1;
+                }
+            }
+            let end = region.range.start.saturating_add(region.present_bytes);
+            regions.push((region.range.start..end, copy));
+        }
+        Self { inner, regions, planted }
+    }
+}
+
+impl TargetMemory for Planted<'_> {
+    fn abi(&self) -> Abi {
+        self.inner.abi()
+    }
+
+    fn window(&self, at: Address) -> Result<Window<'_>, Fault> {
+        match self.regions.iter().find(|(range, _)| range.contains(&at)) {
+            Some((range, bytes)) => Ok(Window {
+                start: at,
+                bytes: &bytes[usize::try_from(at.get() - range.start.get()).unwrap()..],
+                source: Source::Core,
+            }),
+            None => self.inner.window(at),
+        }
+    }
+
+    fn regions(&self) -> &[Region] {
+        self.inner.regions()
+    }
+}
+
+#[test]
+fn a_lost_block_stays_lost_wherever_an_allocator_names_it() {
+    for fixture in programs().iter().filter(|fixture| fixture.name == "leaks-O2") {
+        let session = Session::open(&SessionOptions {
+            files: vec![fixture.core.clone(), fixture.binary.clone()],
+            search: SearchPaths { defaults: true, ..SearchPaths::default() },
+            limit: LocateLimit(LocatedBy::Symbols),
+            jobs: None,
+            open: OpenOptions { temporary_dir: std::env::temp_dir(), max_unpacked_bytes: None },
+        })
+        .unwrap();
+        let analysis = analysis::analyse(session.target(), None, &Silent).unwrap();
+        let ground = roots::ground(&session, &analysis);
+        let marks = mark::mark(&ground.universe);
+        let lost = subgraph::survey(&ground.universe, &marks);
+        let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
+        let victim = lost.lost[lost.lost.len() / 2];
+        let memory = Planted::new(&ground.universe, victim.at);
+        assert!(memory.planted > 1000, "{} words", memory.planted);
+        let planted = Universe::new(
+            &memory,
+            Lookup::new(&maps, &ground.mappings),
+            ground.universe.roots.clone(),
+            ground.universe.registers.clone(),
+            ground.universe.silent.clone(),
+        );
+        let again = subgraph::survey(&planted, &mark::mark(&planted));
+        assert_eq!(again.lost, lost.lost, "{}", fixture.release);
+        assert_eq!(again.weak, lost.weak, "{}", fixture.release);
     }
 }

@@ -15,7 +15,9 @@ use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
-use heaps::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
+use heaps::target::{
+    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
+};
 
 use super::Ground;
 use crate::analysis::Analysis;
@@ -30,6 +32,8 @@ const RED_ZONE: u64 = 128;
 const PTHREAD: u64 = 0x1000;
 /// Mappings above a stack pointer that overflowed into what lies below its stack.
 const MAX_GUARD: u64 = 16 << 20;
+/// Bytes around the first thread's thread-local storage that the dynamic linker uses.
+const AROUND: u64 = 0x10000;
 /// A mapping with a thread pointer in it that is no larger belongs to the thread altogether.
 const MAX_TLS_MAPPING: u64 = 1 << 20;
 
@@ -294,9 +298,11 @@ impl Finder<'_> {
         if self.modules.contains(tp) {
             return None;
         }
+        // The first thread's has a mapping of its own, which the dynamic linker shares: nothing else tells where that ends.
+        let around = if piece.contains(&thread.sp) { 0 } else { AROUND };
         let (below, above) = match self.session.threads().instruction_set() {
-            InstructionSet::X86_64 => (self.tls, PTHREAD),
-            InstructionSet::Aarch64 => (PTHREAD, self.tls),
+            InstructionSet::X86_64 => (self.tls + around, PTHREAD + around),
+            InstructionSet::Aarch64 => (PTHREAD + around, self.tls + around),
         };
         // The outermost frame begins where the thread-local storage ends.
         let frames = self.session.threads().frames(index).iter();
@@ -305,7 +311,6 @@ impl Finder<'_> {
         let start = Address::new(tp.get().saturating_sub(below)).max(outermost);
         let end = tp.saturating_add(above).min(piece.end);
         let bytes = piece.end.offset_from(piece.start)?;
-        // The first thread's has a mapping of its own, which the dynamic linker shares.
         let is_small = bytes <= MAX_TLS_MAPPING && !piece.contains(&thread.sp);
         let is_claimed = self.claimed.contains(tp);
         Some(if is_small && !is_claimed { piece } else { start..end })
@@ -374,10 +379,11 @@ impl Finder<'_> {
                 continue;
             }
             for part in known.without(region.range.clone()) {
-                let start = part.start.get().checked_next_multiple_of(self.page);
-                let start = Address::new(start.unwrap_or(u64::MAX));
-                let end = Address::new(part.end.get() / self.page * self.page);
-                if start >= end {
+                let Range { start, end } = part;
+                // What is less than a page beside a heap belongs to that heap.
+                let bytes = end.offset_from(start).unwrap_or(0);
+                let before = start.checked_sub(1).is_some_and(|at| self.claimed.contains(at));
+                if bytes < self.page && (before || self.claimed.contains(end)) {
                     continue;
                 }
                 if region.executable {
