@@ -13,7 +13,7 @@ use std::fmt;
 use crate::cli::{CoreArgs, OutputArgs, SearchArgs};
 use crate::progress::Progress;
 use crate::report::schema::{Document, Severity};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Why a command gives no document.
 pub type Error = Box<dyn std::error::Error>;

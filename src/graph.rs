@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
-use heaps::target::Address;
+use ground::target::Address;
 
 use crate::analysis::Analysis;
-use crate::session::{Limit, Session};
+use postmortem::session::{Limit, Session};
 
 /// The graph of one process, ready to be asked.
 pub struct Ground<'a> {

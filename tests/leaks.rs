@@ -10,16 +10,16 @@ use std::ops::Range;
 use common::way::Way;
 use common::{Fact, Fixture, fixtures, heapcheck, in_parallel, items, text};
 use heapcheck::analysis;
-use heapcheck::corefile::OpenOptions;
+use postmortem::corefile::OpenOptions;
 use heapcheck::graph::roots;
-use heapcheck::modules::SearchPaths;
+use postmortem::modules::SearchPaths;
 use heapcheck::progress::Silent;
-use heapcheck::session::{Session, SessionOptions};
+use postmortem::session::{Session, SessionOptions};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::{mark, subgraph};
 use heaps::map::HeapMap;
-use heaps::target::{
+use ground::target::{
     Abi, Address, Fault, LocateLimit, LocatedBy, MemoryExt, Region, Source, TargetMemory, Window,
 };
 use serde_json::Value;

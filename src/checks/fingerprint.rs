@@ -5,15 +5,15 @@
 //! callbacks). No address, no thread, no list, nothing of the crash stack, nothing of the bytes
 //! that were written. A rebuild moves the offsets, so that it changes the value; recipe 2 ([`v2`]) goes by names.
 
+use ground::target::{Address, InstructionSet, MemoryExt, ModuleId, Target};
 use heaps::map::{Block, BlockState, HeapMap};
-use heaps::target::{Address, InstructionSet, MemoryExt, ModuleId, Target};
 use sha2::{Digest, Sha256};
 
 use super::Subject;
 use super::finding::{Finding, FindingKind};
 use crate::crash::Crash;
 use crate::crash::own::{is_runtime, plain_name};
-use crate::debuginfo::DebugInfo;
+use postmortem::debuginfo::DebugInfo;
 
 /// Words of a block that are looked at.
 const MAX_WORDS: u64 = 64;

@@ -7,7 +7,7 @@ use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// What `leaks` takes.
 #[derive(clap::Args, Clone, Debug)]

@@ -1,6 +1,6 @@
 //! `refs CORE [BINARY] ADDRESS...`: who points there, and by which way from a root.
 
-use heaps::target::Address;
+use ground::target::Address;
 
 use super::{CoreCommand, Error};
 use crate::analysis;
@@ -9,7 +9,7 @@ use crate::graph::{holders, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.
 const MAX_PATHS: usize = 8;

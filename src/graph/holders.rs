@@ -9,7 +9,7 @@ use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Reference, Target};
 use heaps::graph::roots::{RootKind, Strength};
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, Frame, SymbolTable, Thread};
+use ground::target::{Address, Frame, SymbolTable, Thread};
 
 use super::{Ground, roots};
 
@@ -320,7 +320,7 @@ impl Ground<'_> {
             return;
         }
         let memory = self.session.memory();
-        let region = heaps::target::MemoryExt::region_at(memory, at);
+        let region = ground::target::MemoryExt::region_at(memory, at);
         let threads = self.session.threads().list().iter();
         let mut on_it = threads.filter(|thread| {
             region.is_some_and(|region| region.range.contains(&thread.sp)) && thread.sp > at

@@ -12,11 +12,11 @@ use heaps::graph::encodings;
 use heaps::graph::lookup::Node;
 use heaps::graph::mark::{self, Marks};
 use heaps::graph::subgraph::{self, Found, Role};
-use heaps::target::{Address, MemoryExt};
+use ground::target::{Address, MemoryExt};
 
 use super::Ground;
 use super::holders::Holder;
-use crate::session::Limit;
+use postmortem::session::Limit;
 
 /// Groups that a report shows; the sums count all.
 pub const MAX_GROUPS: usize = 1000;

@@ -15,13 +15,13 @@ use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
-use heaps::target::{
+use ground::target::{
     Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
 };
 
 use super::Ground;
 use crate::analysis::Analysis;
-use crate::session::{Limit, Session};
+use postmortem::session::{Limit, Session};
 
 /// Number of the first register that is not a general one.
 pub const FIRST_VECTOR: u16 = 1000;
@@ -405,7 +405,7 @@ impl Finder<'_> {
         const REACH: u64 = 0x2000;
         let memory = self.session.target().memory;
         let from = Address::new(range.end.get().saturating_sub(REACH)).max(range.start);
-        let mut words = heaps::scan::words_in(memory, from..range.end, |at, word| word == at.get());
+        let mut words = ground::scan::words_in(memory, from..range.end, |at, word| word == at.get());
         words.any(|(at, word)| {
             let own = at.checked_add(16).and_then(|at| memory.read_u64(at).ok());
             own == Some(word) && !living.contains(&at)

@@ -9,7 +9,7 @@ mod threads;
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, MemoryExt, Module, ModuleId, Target};
+use ground::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
     Allocator, BuildIdMismatch, Command, Core, Diagnostic, Level, Limit, Memory, Report,
@@ -19,9 +19,9 @@ use super::{redact, signals};
 use crate::analysis::Analysis;
 use crate::checks::finding::{Finding, Severity};
 use crate::crash::Crash;
-use crate::debuginfo::DebugInfo;
 use crate::examination::Examination;
-use crate::session::Session;
+use postmortem::debuginfo::DebugInfo;
+use postmortem::session::Session;
 
 /// What the command line asks of a report.
 #[derive(Clone, Debug, Default)]

@@ -47,8 +47,8 @@ impl fmt::Display for Hex {
     }
 }
 
-impl From<heaps::target::Address> for Hex {
-    fn from(address: heaps::target::Address) -> Self {
+impl From<ground::target::Address> for Hex {
+    fn from(address: ground::target::Address) -> Self {
         Self(address.get())
     }
 }

@@ -2,7 +2,7 @@
 //! still holds it; the rest is the proof.
 //!
 //! Lines fit the terminal's width, 120 columns where there is none. A terminal changes colour and width, nothing else.
-//! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in [`page::Page`] or at the
+//! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in `page::Page` or at the
 //! place where it is put into a line.
 
 mod answers;

@@ -5,9 +5,9 @@
 //! aarch64  tp +0 ──> dtv
 //! ```
 
-use heaps::target::{Address, InstructionSet, MemoryExt, Thread};
+use ground::target::{Address, InstructionSet, MemoryExt, Thread};
 
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Modules with thread-local variables that are looked at.
 const MAX_MODULES: u64 = 256;

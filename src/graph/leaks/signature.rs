@@ -1,6 +1,6 @@
 //! What the first words of a block are, in words that another run of the program gives as well.
 
-use heaps::target::{Address, MemoryExt};
+use ground::target::{Address, MemoryExt};
 
 use crate::graph::Ground;
 

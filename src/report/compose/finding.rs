@@ -1,6 +1,6 @@
 //! Findings, with the bytes that prove them.
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 
 use super::Context;
 use super::graph;
@@ -195,7 +195,7 @@ fn contents(memory: &dyn TargetMemory, at: Address, bytes: u64, most: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use heaps::target::{Abi, Fault, Region, Source, Window};
+    use ground::target::{Abi, Fault, Region, Source, Window};
 
     use super::*;
 

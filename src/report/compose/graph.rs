@@ -1,7 +1,7 @@
 //! Who points where, and what nobody points at.
 
 use heaps::allocators::Tally;
-use heaps::target::Address;
+use ground::target::Address;
 
 use super::threads::recorded_frames;
 use super::{Context, ReportOptions, allocators, class, finish, process};
@@ -228,7 +228,7 @@ fn identity(group: &Group, program: &str, allocator: &str, frames: Option<&[sche
 
 /// Who points at the blocks of all findings, and at their culprits: one pass, and none where there is no finding.
 pub(super) fn of_findings(
-    session: &crate::session::Session,
+    session: &postmortem::session::Session,
     analysis: &crate::analysis::Analysis<'_>,
     findings: &[Finding],
 ) -> Vec<(References, References)> {
