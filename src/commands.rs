@@ -4,6 +4,8 @@
 
 pub mod check;
 pub mod import;
+pub mod leaks;
+pub mod refs;
 pub mod schema;
 pub mod stacks;
 pub mod triage;
