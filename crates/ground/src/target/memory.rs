@@ -159,7 +159,7 @@ pub trait MemoryExt: TargetMemory {
             if let (Some(to), Some(from)) = (rest.get_mut(..count), window.bytes.get(..count)) {
                 to.copy_from_slice(from);
             }
-            done += count;
+            done = done.saturating_add(count);
         }
         Ok(())
     }

@@ -269,7 +269,7 @@ pub(super) fn copy_sparse(
         copied.over = (kept < count).then_some(Bound::Bytes);
         let bytes = buffer.get(..kept).unwrap_or(&[]);
         written = written.saturating_add(write_sparse(file, bytes, copied.bytes)?);
-        copied.bytes += kept as u64;
+        copied.bytes = copied.bytes.saturating_add(kept as u64);
     }
     file.set_len(copied.bytes)?;
     Ok(copied)
@@ -294,9 +294,10 @@ fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<u64> {
             .map(<[u8]>::len)
             .sum();
         let (run, after) = after.split_at_checked(filled).unwrap_or((after, &[]));
-        file.write_all_at(run, at + holes as u64)?;
+        at = at.saturating_add(holes as u64);
+        file.write_all_at(run, at)?;
         written = written.saturating_add(run.len() as u64);
-        at += (holes + filled) as u64;
+        at = at.saturating_add(filled as u64);
         rest = after;
     }
     Ok(written)
@@ -308,7 +309,7 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize,
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
             Ok(0) => break,
-            Ok(count) => done += count,
+            Ok(count) => done = done.saturating_add(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err((done, error)),
         }

@@ -104,7 +104,7 @@ impl Units {
                     self.signatures.entry(type_signature.0).or_insert(place);
                 }
             }
-            UnitType::Skeleton(_) => self.split += 1,
+            UnitType::Skeleton(_) => self.split = self.split.saturating_add(1),
             _ => {}
         }
     }

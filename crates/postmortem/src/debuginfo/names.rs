@@ -60,7 +60,7 @@ pub(super) fn parts(name: &str) -> Vec<&str> {
     let mut colon = false;
     for (at, byte) in name.bytes().enumerate() {
         match byte {
-            b'<' | b'(' => depth += 1,
+            b'<' | b'(' => depth = depth.saturating_add(1),
             b'>' | b')' => depth = depth.saturating_sub(1),
             b':' if depth == 0 && colon => {
                 parts.push(name.get(from..at.saturating_sub(1)).unwrap_or(""));

@@ -271,7 +271,7 @@ impl SymbolIndex {
             if found.is_some_and(|row| row.start != entry.start) || entry.furthest <= at {
                 break;
             }
-            let covering = rows(entry).filter(|row| at - row.start < row.size);
+            let covering = rows(entry).filter(|row| at.saturating_sub(row.start) < row.size);
             found = match (covering, found) {
                 (Some(row), Some(best)) if !self.better_name(row, best) => Some(best),
                 (Some(row), _) => Some(row),
