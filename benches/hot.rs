@@ -1,7 +1,7 @@
 //! The hot loops: opening a core, walking a heap of each allocator, checking it, unwinding, and looking sources up.
 //! `cargo bench -p benches`; big heaps are measured by `testdata/measure.sh`.
 
-#![allow(missing_docs)] // the functions that criterion makes have none
+#![allow(missing_docs)] // of what criterion_group! makes
 
 use std::hint::black_box;
 

@@ -28,7 +28,9 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
-use crate::commands::{CoreCommand, check, schema, stacks};
+use crate::commands::{
+    CoreCommand, ReportsCommand, check, import, leaks, refs, schema, stacks, triage,
+};
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
@@ -58,6 +60,14 @@ enum Subcommands {
     Check(Box<check::Args>),
     /// Print the stacks of all threads
     Stacks(Box<stacks::Args>),
+    /// Find what nobody points at any more
+    Leaks(Box<leaks::Args>),
+    /// Find who points at an address
+    Refs(Box<refs::Args>),
+    /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
+    Import(Box<import::Args>),
+    /// Group many reports by bug, compare them, decide about them
+    Triage(Box<triage::Args>),
     /// Print the JSON schema of the report
     Schema(schema::Args),
 }
@@ -67,6 +77,8 @@ enum Subcommands {
 pub enum Invocation {
     /// Read a core and say something of it.
     Read(Box<dyn CoreCommand>),
+    /// Read reports of many processes.
+    Reports(Box<dyn ReportsCommand>),
     /// Print a JSON schema.
     Schema(schema::Args),
     /// Print this: help, or the version.
@@ -78,6 +90,10 @@ impl Subcommands {
         match self {
             Self::Check(check) => Invocation::Read(check.command()),
             Self::Stacks(stacks) => Invocation::Read(stacks),
+            Self::Leaks(leaks) => Invocation::Read(leaks),
+            Self::Refs(refs) => Invocation::Read(refs),
+            Self::Import(import) => Invocation::Reports(import),
+            Self::Triage(triage) => Invocation::Reports(triage),
             Self::Schema(schema) => Invocation::Schema(schema),
         }
     }
@@ -125,7 +141,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 }
 
 /// A number of bytes, perhaps with a unit.
-fn size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// If it is none.
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..).unwrap_or_default() {
         "" => 0,

@@ -31,6 +31,7 @@ pub mod cli;
 pub mod commands;
 pub mod crash;
 pub mod examination;
+pub mod graph;
 pub mod interrupt;
 pub mod output;
 pub mod program;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &[&[&str]] = &[
     &["progress"],
     &["analysis", "crash"],
+    &["graph"],
     &["checks"],
     &["examination"],
     &["report"],
@@ -39,7 +40,7 @@ const HEAPS: &[&[&str]] = &[
     &["list", "map", "anomaly", "presence"],
     &["allocators"],
     &["absent"],
-    &["walk", "unclaimed"],
+    &["walk", "unclaimed", "graph"],
 ];
 
 fn root() -> &'static Path {

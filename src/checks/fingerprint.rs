@@ -55,8 +55,13 @@ pub fn v1(subject: Subject<'_>, kind: FindingKind, identity: Option<Block>) -> S
 
 /// The same of an allocator that is not walked.
 pub fn v1_without_block(allocator: &str, kind: FindingKind) -> String {
+    of_parts(&["v1", kind.code(), allocator, "no block"])
+}
+
+/// A hash over some names.
+pub fn of_parts(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    for part in ["v1", kind.code(), allocator, "no block"] {
+    for part in parts {
         hash.update(part.as_bytes());
         hash.update([0]);
     }

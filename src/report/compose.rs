@@ -2,6 +2,7 @@
 
 mod crash;
 mod finding;
+pub mod graph;
 mod heap;
 mod process;
 mod threads;
@@ -84,9 +85,10 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         unclaimed_bytes: analysis.memory.nobodys_bytes,
     });
     crash::add_sanitizer(&mut report.crash_info, analysis.sanitizer_report.as_ref());
+    let holders = graph::of_findings(session, analysis, &verdict.findings);
     report.findings = (1..)
-        .zip(&verdict.findings)
-        .map(|(id, found)| finding::finding(id, found, analysis, &context))
+        .zip(verdict.findings.iter().zip(&holders))
+        .map(|(id, (found, holders))| finding::finding(id, found, holders, analysis, &context))
         .collect();
     report.summary = summary(&verdict.findings, verdict.findings_dropped);
     report

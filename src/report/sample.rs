@@ -231,6 +231,8 @@ fn finding() -> Finding {
             type_name: None,
             contents: None,
             bytes: Some(Bytes(b"AAAA".to_vec())),
+            referenced_by: Vec::new(),
+            referenced_by_count: 0,
         }),
         overwriter: Some(Overwriter {
             class: "ascii".into(),
@@ -247,6 +249,7 @@ fn finding() -> Finding {
             deallocation: Vec::new(),
         }),
         referenced_by: Vec::new(),
+        referenced_by_count: 0,
         next_steps: vec![
             "find who writes text into 48-byte blocks".into(),
             "run the program under a memory checker with a breakpoint on the write".into(),

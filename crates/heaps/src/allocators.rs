@@ -7,6 +7,8 @@ mod residue;
 mod size_ranges;
 pub mod tcmalloc;
 
+use std::ops::Range;
+
 use crate::anomaly::Anomaly;
 use crate::anomaly::ListRef;
 use crate::list::{FreeList, ListWalk};
@@ -347,6 +349,10 @@ pub trait Heap: Sync {
     fn signature(&self, _word: u64) -> Option<Residue> {
         None
     }
+
+    /// Memory beside its extents that it keeps for itself: its variables, what lies between and around its blocks. No word there is
+    /// the program's. May overlap.
+    fn own_memory(&self) -> Vec<Range<Address>>;
 
     /// Whether a frame runs the allocator's code; `None` if that cannot be told.
     fn runs(&self, frame: &Frame) -> Option<bool>;

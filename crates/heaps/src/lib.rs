@@ -9,7 +9,7 @@
 //!
 //! 1. [`map`], [`list`], [`anomaly`], [`presence`]: what it learns;
 //! 2. [`allocators`]: one folder per allocator; they never import each other;
-//! 3. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for.
+//! 3. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for; [`graph`]: who points where.
 
 #![cfg_attr(
     not(test),
@@ -27,6 +27,7 @@
 pub mod absent;
 pub mod allocators;
 pub mod anomaly;
+pub mod graph;
 pub mod list;
 pub mod map;
 pub mod presence;

@@ -88,6 +88,7 @@ pub struct CoreFile {
     segments: Vec<Segment>,
     threads: Vec<Thread>,
     fp_registers: Vec<Option<Range<usize>>>,
+    extended: Vec<Option<Range<usize>>>,
     code_mask: Option<u64>,
     process: Process,
     signal: Option<SignalInfo>,
@@ -142,6 +143,7 @@ impl CoreFile {
             segments: headers.segments,
             threads: notes.threads,
             fp_registers: notes.fp_registers,
+            extended: notes.extended,
             code_mask: notes.code_mask,
             process: notes.process,
             signal: notes.signal,
@@ -180,6 +182,12 @@ impl CoreFile {
     /// The floating-point registers of the thread at this index, as `NT_FPREGSET` has them.
     pub fn fp_registers(&self, index: usize) -> Option<&[u8]> {
         let range = self.fp_registers.get(index)?.clone()?;
+        self.view.bytes().get(range)
+    }
+
+    /// The extended state of the thread at this index, as `NT_X86_XSTATE` has it: wider vector registers behind the older ones.
+    pub fn extended_state(&self, index: usize) -> Option<&[u8]> {
+        let range = self.extended.get(index)?.clone()?;
         self.view.bytes().get(range)
     }
 

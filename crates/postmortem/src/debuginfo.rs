@@ -175,6 +175,13 @@ impl DebugInfo {
         Some(demangle::demangle(name))
     }
 
+    /// The thread-local variable that covers an offset in a module's block, demangled, and the bytes from its start.
+    pub fn thread_local_at(&self, module: ModuleId, offset: u64) -> Option<(String, u64)> {
+        let (_, symbols) = self.symbols(module)?;
+        let (start, name) = symbols.thread_local_at(offset)?;
+        Some((demangle::demangle(name), offset.checked_sub(start)?))
+    }
+
     fn plt_entry(&self, module: ModuleId, lookup: Address) -> Option<FunctionName> {
         let (info, state) = self.module(module)?;
         let image = self.files(info, state).image.as_ref()?;

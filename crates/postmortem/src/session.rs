@@ -3,6 +3,7 @@
 mod environment;
 mod limits;
 mod roles;
+mod vectors;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -242,6 +243,16 @@ impl Session {
             }
         };
         Some(call.map_or(ThreadState::Running, ThreadState::InSystemCall))
+    }
+
+    /// Words of the vector registers of the thread at this index that are not zero, each with the register's name and which
+    /// of its words it is.
+    pub fn vector_words(&self, index: usize) -> Vec<(String, u64)> {
+        vectors::words(
+            self.arch().instruction_set,
+            self.core.fp_registers(index),
+            self.core.extended_state(index),
+        )
     }
 
     /// Its threads, the crashing one first.

@@ -377,6 +377,23 @@ impl Heap for JemallocHeap<'_> {
         self.residue_at(block, word, bytes)
     }
 
+    fn own_memory(&self) -> Vec<std::ops::Range<Address>> {
+        let mut own = state_ranges(self.target, self.module, &self.located);
+        let bins = u64::from(self.located.layout.thread.bin_count);
+        // Words before the bins are links and counters; a bin has three words.
+        let caches = self.caches.iter().map(|cache| cache.at);
+        own.extend(caches.map(|at| at..at.saturating_add(bins * 24)));
+        // Of the page that a large extent has to spare, parts lie before and behind its block.
+        let large = self.located.extents.rows.iter();
+        let large = large.filter(|row| self.holds_blocks(row) && self.slab_class(row).is_none());
+        own.extend(large.flat_map(|row| {
+            let end = row.start().saturating_add(row.bytes);
+            let behind = row.address.saturating_add(self.usable(row));
+            [row.start()..row.address, behind..end]
+        }));
+        own
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }

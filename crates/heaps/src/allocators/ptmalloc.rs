@@ -31,6 +31,7 @@ mod structure;
 mod tcaches;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::allocators::{
@@ -444,6 +445,10 @@ impl Heap for PtmallocHeap<'_> {
         self.known(word)
     }
 
+    fn own_memory(&self) -> Vec<Range<Address>> {
+        self.memory_of_its_own()
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }
@@ -481,6 +486,29 @@ impl Heap for PtmallocHeap<'_> {
 }
 
 impl PtmallocHeap<'_> {
+    /// Arenas, `mp_`, what stands in front of an arena's chunks, and headers of chunks with a mapping of their own.
+    fn memory_of_its_own(&self) -> Vec<Range<Address>> {
+        /// Most bytes in front of the first chunk of an arena's heap: `heap_info` and `malloc_state`.
+        const MAX_HEAD: u64 = 0x1000;
+        let range = |start: Address, bytes: u64| start..start.saturating_add(bytes);
+        let arenas = self.arenas.rows.iter();
+        let mut own: Vec<Range<Address>> = arenas
+            .map(|arena| range(arena.at, self.located.arena.bytes))
+            .collect();
+        let parameters = self.located.parameters.as_ref();
+        own.extend(parameters.map(|(at, layout)| range(*at, layout.bytes())));
+        let heads = self.arenas.regions.iter().filter_map(|region| {
+            let mask = self.arenas.heap_max.wrapping_sub(1);
+            let start = Address::new(region.start.get() & !mask);
+            let is_main = self.arenas.rows.get(region.arena)?.is_main;
+            let bytes = region.start.offset_from(start)?;
+            (!is_main && bytes <= MAX_HEAD).then(|| range(start, bytes))
+        });
+        own.extend(heads);
+        own.extend(self.mapped.iter().map(|mapped| mapped.base..mapped.block));
+        own
+    }
+
     /// What is excused without proof that a thread was inside, because its code cannot be read here.
     fn unproved_limit(&self, anomalies: &[Anomaly]) -> Option<Limit> {
         let excused = anomalies.iter().filter(|found| found.transient.is_some());

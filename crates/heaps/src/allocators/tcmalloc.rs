@@ -332,6 +332,10 @@ impl Heap for TcmallocHeap<'_> {
         (bytes == 8).then(|| self.residue_at(map, offset, word, list))?
     }
 
+    fn own_memory(&self) -> Vec<Range<Address>> {
+        state_ranges(&self.located)
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }

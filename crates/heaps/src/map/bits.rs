@@ -115,6 +115,22 @@ impl Bits {
         }
     }
 
+    /// The last set bit in `floor..=index`, of one page.
+    #[inline]
+    pub(super) fn last_within(&self, index: u64, floor: u64) -> Option<u64> {
+        let mut at = index;
+        while at >= floor {
+            let word = self.word(at)?.load(Ordering::Relaxed);
+            let below = word & (u64::MAX >> (63 - at % 64));
+            if below != 0 {
+                let found = at / 64 * 64 + 63 - u64::from(below.leading_zeros());
+                return (found >= floor).then_some(found);
+            }
+            at = (at / 64 * 64).checked_sub(1)?;
+        }
+        None
+    }
+
     /// The first set bit after `index`.
     pub fn first_after(&self, index: u64) -> Option<u64> {
         let bits = (self.pages.len() as u64).checked_mul(PAGE_BITS)?;

@@ -93,6 +93,13 @@ impl Chunks {
         u32::try_from(found).ok()
     }
 
+    /// The last chunk that begins in `floor..=granule`, where no more than a few words of bits lie between them.
+    #[inline]
+    pub(crate) fn last_in_piece(&self, granule: u32, floor: u32) -> Option<u32> {
+        let found = self.starts.last_within(granule.into(), floor.into())?;
+        u32::try_from(found).ok()
+    }
+
     /// The first chunk that begins after the granule.
     pub fn after(&self, granule: u32) -> Option<u32> {
         let found = self.starts.first_after(granule.into())?;

@@ -12,7 +12,8 @@ use std::ops::Range;
 
 use ground::target::{Address, RegisterSet, Thread};
 use object::elf::{
-    self, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, NoteType,
+    self, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, NT_X86_XSTATE,
+    NoteType,
 };
 
 use self::records::Records;
@@ -32,6 +33,8 @@ pub(super) struct Notes {
     pub threads: Vec<Thread>,
     /// Where in the core each thread's `NT_FPREGSET` is; parallel to `threads`.
     pub fp_registers: Vec<Option<Range<usize>>>,
+    /// Where each thread's extended state is (`NT_X86_XSTATE`); parallel to `threads`.
+    pub extended: Vec<Option<Range<usize>>>,
     /// The bits of a pointer to code that are address, where a note says.
     pub code_mask: Option<u64>,
     pub process: Process,
@@ -190,6 +193,12 @@ impl Notes {
                     *last = range;
                 }
             }
+            NT_X86_XSTATE if arch.elf_machine == object::elf::EM_X86_64.0 => {
+                let range = at.and_then(|at| Some(at..at.checked_add(words.bytes.len())?));
+                if let Some(last) = self.extended.last_mut() {
+                    *last = range;
+                }
+            }
             NoteType(other) if arch.code_mask_note == Some(other) => {
                 // A mask of pointers to data, a mask of pointers to code.
                 self.code_mask = words.u64(8).map(|signature| !signature);
@@ -249,6 +258,7 @@ impl Notes {
             system_call,
         });
         self.fp_registers.push(None);
+        self.extended.push(None);
     }
 
     fn read_process(&mut self, words: Words<'_>, arch: &'static ArchInfo) {
@@ -336,6 +346,8 @@ impl Notes {
             self.threads.retain(|_| kept.next() == Some(&true));
             let mut kept = is_kept.iter();
             self.fp_registers.retain(|_| kept.next() == Some(&true));
+            let mut kept = is_kept.iter();
+            self.extended.retain(|_| kept.next() == Some(&true));
             self.signals.retain_mut(|(thread, _)| {
                 let place = places.get(*thread).copied().flatten();
                 *thread = place.unwrap_or(0);
@@ -384,11 +396,13 @@ impl Notes {
             && index > 0
             && index < self.threads.len()
         {
-            let (threads, fp) = (&mut self.threads, &mut self.fp_registers);
-            if let (Some(first), Some(first_fp)) = (threads.get_mut(..=index), fp.get_mut(..=index))
-            {
+            if let Some(first) = self.threads.get_mut(..=index) {
                 first.rotate_right(1);
-                first_fp.rotate_right(1);
+            }
+            for registers in [&mut self.fp_registers, &mut self.extended] {
+                if let Some(first) = registers.get_mut(..=index) {
+                    first.rotate_right(1);
+                }
             }
         }
         if was_alive {

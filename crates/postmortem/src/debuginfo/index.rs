@@ -51,6 +51,8 @@ struct Row {
 pub struct Index {
     /// By the last part of a name: what the units define in which that stands.
     few: RwLock<BTreeMap<String, Arc<Rows>>>,
+    /// Whether a unit may define something whose name stands in another one.
+    refers_elsewhere: OnceLock<bool>,
     whole: OnceLock<Arc<Rows>>,
 }
 
@@ -69,7 +71,9 @@ impl Index {
         if let Some(known) = known {
             return known;
         }
-        let found = (count < MAX_FEW).then(|| mentions::units(dies.dwarf, dies.units, last));
+        let refers_elsewhere = || mentions::refers_elsewhere(dies.dwarf);
+        let may = count < MAX_FEW && !*self.refers_elsewhere.get_or_init(refers_elsewhere);
+        let found = may.then(|| mentions::units(dies.dwarf, dies.units, last));
         if let Some(starts) = found.flatten() {
             let rows = Arc::new(Rows::read(dies.dwarf, dies.units, &starts));
             let mut few = self.few.write().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +81,12 @@ impl Index {
             return rows;
         }
         self.whole(dies)
+    }
+
+    /// Whether all units were read.
+    #[cfg(test)]
+    pub fn is_whole(&self) -> bool {
+        self.whole.get().is_some()
     }
 
     /// What all units define.

@@ -19,10 +19,10 @@ const MAX_STRINGS: usize = 4;
 /// Most units in which a name may stand, as a part of all of them: beyond that, parsing all of them costs little more.
 const MAX_SHARE: usize = 8;
 
-/// The units in which an entry may be called `name`, in order; `None` if that cannot be told in this way, or they are too many.
+/// The units in which an entry may be called `name`, in order, if none [refers elsewhere](refers_elsewhere); `None` if that cannot be told in this way, or they are too many.
 pub(super) fn units(dwarf: &Dwarf<'_>, units: &Units, name: &str) -> Option<Vec<Place>> {
     let plain = !name.is_empty() && !name.contains(['<', '\0']);
-    if !plain || dwarf.sup().is_some() || refers_elsewhere(dwarf.debug_abbrev.reader().slice()) {
+    if !plain || dwarf.sup().is_some() {
         return None;
     }
     let mut stored = name.as_bytes().to_vec();
@@ -76,25 +76,59 @@ pub(super) fn units(dwarf: &Dwarf<'_>, units: &Units, name: &str) -> Option<Vec<
     Some(starts)
 }
 
-/// Whether an entry may complete a declaration in another unit, which then has its name: by the bytes of abbreviations, in which
-/// each attribute is followed by its form.
-fn refers_elsewhere(abbreviations: &[u8]) -> bool {
-    let other = [
-        dw::DW_FORM_ref_addr,
-        dw::DW_FORM_ref_sig8,
-        dw::DW_FORM_ref_sup4,
-        dw::DW_FORM_ref_sup8,
-        dw::DW_FORM_indirect,
-        dw::DW_FORM_GNU_ref_alt,
-    ];
-    let first = |form: gimli::DwForm| match form.0 {
-        // LEB128: seven bits a byte.
-        form @ ..0x80 => form.to_le_bytes()[0],
-        form => (form & 0x7f | 0x80).to_le_bytes()[0],
-    };
-    let attribute = dw::DW_AT_specification.0.to_le_bytes()[0];
-    memchr::memchr_iter(attribute, abbreviations).any(|at| {
-        let form = abbreviations.get(at.saturating_add(1));
-        form.is_some_and(|form| other.iter().any(|other| first(*other) == *form))
-    })
+/// Whether an entry that names something may complete a declaration in another unit, which then has its name; or where that cannot
+/// be told. Functions are not looked for by name.
+pub(super) fn refers_elsewhere(dwarf: &Dwarf<'_>) -> bool {
+    let mut rest = dwarf.debug_abbrev.reader().slice();
+    while !rest.is_empty() {
+        match declaration(&mut rest) {
+            Some(false) => {}
+            Some(true) | None => return true,
+        }
+    }
+    false
+}
+
+/// Reads one declaration of an abbreviation (DWARF 5, section 7.5.3) or the end of a table; whether it refers so.
+fn declaration(rest: &mut &[u8]) -> Option<bool> {
+    if number(rest)? == 0 {
+        return Some(false);
+    }
+    let tag = number(rest)?;
+    let (_, behind) = rest.split_first()?;
+    *rest = behind;
+    let is_function = tag == u64::from(dw::DW_TAG_subprogram.0);
+    let mut refers = false;
+    loop {
+        let (attribute, form) = (number(rest)?, number(rest)?);
+        if (attribute, form) == (0, 0) {
+            return Some(refers && !is_function);
+        }
+        if form == u64::from(dw::DW_FORM_implicit_const.0) {
+            number(rest)?;
+        }
+        let in_unit = [
+            dw::DW_FORM_ref1,
+            dw::DW_FORM_ref2,
+            dw::DW_FORM_ref4,
+            dw::DW_FORM_ref8,
+            dw::DW_FORM_ref_udata,
+        ];
+        let is_specification = attribute == u64::from(dw::DW_AT_specification.0);
+        refers |= is_specification && !in_unit.iter().any(|known| u64::from(known.0) == form);
+    }
+}
+
+/// A LEB128 number; what a signed one holds does not matter here.
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..70).step_by(7) {
+        let (byte, behind) = rest.split_first()?;
+        *rest = behind;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }

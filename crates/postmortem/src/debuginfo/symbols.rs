@@ -316,6 +316,16 @@ impl SymbolIndex {
         Some((row.symbol(), self.name(row)?))
     }
 
+    /// The thread-local variable that covers this offset in the module's block: its own offset and its stored name.
+    pub fn thread_local_at(&self, offset: u64) -> Option<(u64, &str)> {
+        let covers = |row: &&Row| {
+            let inside = offset.checked_sub(row.start);
+            row.kind == SymbolKind::ThreadLocal && inside.is_some_and(|at| at < row.size)
+        };
+        let row = self.rows.iter().filter(covers).min_by_key(|row| row.size)?;
+        Some((row.start, self.name(row)?))
+    }
+
     /// Of two names for one function, the one a person would use: exported, with
     /// fewer underscores in front, shorter.
     fn better_name(&self, one: &Row, other: &Row) -> bool {

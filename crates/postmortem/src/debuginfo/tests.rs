@@ -92,6 +92,26 @@ fn with_types<T>(file: &FileBytes, ask: impl Fn(&Types<'_>) -> T) -> Option<T> {
     Some(ask(&types))
 }
 
+#[test]
+fn a_name_is_looked_for_in_the_units_that_mention_it() {
+    let file = compile(&["-gdwarf-5"]);
+    let dwarf = ModuleDwarf {
+        main: DwarfFile::load(&file).unwrap().unwrap(),
+        supplementary: None,
+    };
+    let dwarf = dwarf.borrow();
+    let units = Units::read(&dwarf);
+    let index = Index::default();
+    let types = Types::new(&dwarf, &units, &index);
+    check_span(&types);
+    assert!(types.variable("instance").is_some());
+    assert!(types.layout("no_such_type").is_none());
+    assert!(!index.is_whole());
+    // Blanks may stand anywhere in template arguments.
+    assert!(types.layout("outer::Map< 3 >").is_some());
+    assert!(index.is_whole());
+}
+
 fn offset_and_size(field: &Field) -> (u64, u64) {
     (field.offset, field.size)
 }

@@ -202,6 +202,14 @@ pub struct ParametersLayout {
 }
 
 impl ParametersLayout {
+    /// Bytes from its start to the end of the last word that is known.
+    pub fn bytes(&self) -> u64 {
+        /// `tcache_bins`, `tcache_max_bytes`, `tcache_count`, `tcache_unsorted_limit`.
+        const TCACHE: u64 = 32;
+        let behind = self.tcache.map_or(0, |tcache| tcache + TCACHE);
+        behind.max(self.sbrk_base + 8)
+    }
+
     /// `top_pad`.
     pub const TOP_PAD: u64 = 8;
     /// `arena_test`; `arena_max` is the word behind.
