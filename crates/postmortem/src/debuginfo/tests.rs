@@ -93,6 +93,10 @@ fn with_types<T>(file: &FileBytes, ask: impl Fn(&Types<'_>) -> T) -> Option<T> {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
 fn a_name_is_looked_for_in_the_units_that_mention_it() {
     let file = compile(&["-gdwarf-5"]);
     let dwarf = ModuleDwarf {
