@@ -377,6 +377,14 @@ impl Heap for JemallocHeap<'_> {
         self.residue_at(block, word, bytes)
     }
 
+    fn is_unknown(&self, at: Address) -> bool {
+        self.is_undescribed(at)
+    }
+
+    fn is_partial(&self) -> bool {
+        self.located.tree.missing > 0 || self.located.arenas.is_cut
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }
@@ -419,8 +427,8 @@ impl JemallocHeap<'_> {
         }
         if self.located.arenas.is_cut {
             limits.push(Limit {
-                what: "arenas that may be named in a part of `arenas`, and their heaps".into(),
-                why: "that part is not in the core".into(),
+                what: "arenas, or memory that they keep for themselves".into(),
+                why: "what leads there is not in the core".into(),
                 incomplete: true,
             });
         }

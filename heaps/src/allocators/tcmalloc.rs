@@ -65,7 +65,15 @@ impl Allocator for Tcmalloc {
                 return Copy::Refused(limit);
             }
             match locate::locate(target, module) {
-                Ok(located) => Copy::Read(Box::new(TcmallocHeap::read(target, module, located))),
+                Ok(located) => {
+                    let heap = TcmallocHeap::read(target, module, located);
+                    match heap.has_spans() {
+                        true => Copy::Read(Box::new(heap)),
+                        false => Copy::Missed(Miss::Incomplete(
+                            "its caches hold blocks, and its page map names no span".into(),
+                        )),
+                    }
+                }
                 Err(miss) => Copy::Missed(miss),
             }
         })
@@ -134,6 +142,13 @@ impl<'t> TcmallocHeap<'t> {
 
     fn page_shift(&self) -> u32 {
         self.located.layout.page_heap.page_shift
+    }
+
+    /// Whether any span is known, or none need be: what is taken for the page heap may be something else, if that is not in the core.
+    fn has_spans(&self) -> bool {
+        let classes = 1..self.located.sizes.classes();
+        let holds = |class| self.free_lists(class).iter().any(|list| !list.head.is_null());
+        !self.spans.rows().is_empty() || !classes.into_iter().any(holds)
     }
 
     /// Whether a span's own words were found written over: its counts mean nothing.
@@ -325,6 +340,15 @@ impl Heap for TcmallocHeap<'_> {
         list: Option<ListRef>,
     ) -> Option<Residue> {
         (bytes == 8).then(|| self.residue_at(map, offset, word, list))?
+    }
+
+    fn is_unknown(&self, at: Address) -> bool {
+        self.spans
+            .is_unknown(self.target.memory, &self.located, at.get() >> self.page_shift())
+    }
+
+    fn is_partial(&self) -> bool {
+        self.spans.missing_leaves > 0
     }
 
     fn runs(&self, frame: &Frame) -> Option<bool> {

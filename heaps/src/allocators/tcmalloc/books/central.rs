@@ -38,6 +38,7 @@ impl TcmallocHeap<'_> {
         let layout = &self.located.layout.central;
         let memory = self.target.memory;
         let Some(Some(central)) = self.central.get(usize::from(class)) else {
+            out.open_rings.push(class);
             return;
         };
         let word = |at, what, expected: String, found: String| Word {
