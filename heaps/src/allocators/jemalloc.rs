@@ -425,6 +425,15 @@ impl JemallocHeap<'_> {
                 incomplete: false,
             });
         }
+        let absent = caches::absent_threads(self.target, &self.caches);
+        if absent > 0 {
+            limits.push(Limit {
+                what: format!("the caches of {absent} threads"),
+                why: "what these threads keep for themselves is not in the core, or not all of it"
+                    .into(),
+                incomplete: true,
+            });
+        }
         if self.located.arenas.is_cut {
             limits.push(Limit {
                 what: "arenas, or memory that they keep for themselves".into(),

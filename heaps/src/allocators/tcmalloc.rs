@@ -37,7 +37,7 @@ use crate::anomaly::{AnomalyKind, HolderKind, ListRef};
 use crate::list::{FreeList, Links, ListWalk};
 use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
-use crate::target::{Address, Frame, Module, Target};
+use crate::target::{Address, Frame, MemoryExt, Module, Target};
 use books::CentralBooks;
 use caches::{Caches, Central};
 use locate::Located;
@@ -343,8 +343,11 @@ impl Heap for TcmallocHeap<'_> {
     }
 
     fn is_unknown(&self, at: Address) -> bool {
-        self.spans
-            .is_unknown(self.target.memory, &self.located, at.get() >> self.page_shift())
+        let memory = self.target.memory;
+        // What begins there may be a span, which reaches into the next page.
+        let end = at.saturating_add(u64::from(self.located.layout.span.bytes).saturating_sub(1));
+        let page = at.get() >> self.page_shift();
+        self.spans.is_unknown(memory, &self.located, page) || memory.is_absent(end)
     }
 
     fn is_partial(&self) -> bool {

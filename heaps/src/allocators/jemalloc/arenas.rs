@@ -330,18 +330,23 @@ pub fn arena_at(memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Opti
     }
     // An arena begins in the first 2 MiB of the first block of its base, as the base does.
     let block = Address::new(at.get() & !(BLOCK_ALIGNMENT - 1));
-    let base = memory
-        .read_pointer(at.checked_add(layout.arena.base)?)
-        .ok()?;
+    let named = at.checked_add(layout.arena.base)?;
+    let base = match memory.read_pointer(named) {
+        Ok(base) => base,
+        // It begins its block, whoever names it.
+        Err(_) if memory.is_absent(named) => block.checked_add(BLOCK_HEADER)?,
+        Err(_) => return None,
+    };
     let near = base.get() & !(BLOCK_ALIGNMENT - 1) == block.get();
     if !near || !base.is_aligned(64) || base == at {
         return None;
     }
     let index = memory.read_u32(base).ok()?;
-    if let Some(offset) = layout.arena.index
-        && memory.read_u32(at.checked_add(offset)?) != Ok(index)
-    {
-        return None;
+    if let Some(offset) = layout.arena.index {
+        let own = at.checked_add(offset)?;
+        if memory.read_u32(own) != Ok(index) && !memory.is_absent(own) {
+            return None;
+        }
     }
     let blocks = blocks_of(memory, layout, base)?;
     let inside = |at| blocks.iter().any(|block| block.contains(&at));
