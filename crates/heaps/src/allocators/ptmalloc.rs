@@ -449,6 +449,15 @@ impl Heap for PtmallocHeap<'_> {
         self.memory_of_its_own()
     }
 
+    fn is_unknown(&self, at: Address) -> bool {
+        let mut walks = self.walks().iter();
+        walks.any(|walk| walk.doubtful.iter().any(|range| range.contains(&at)))
+    }
+
+    fn is_partial(&self) -> bool {
+        self.arenas.absent.is_some() || self.walks().iter().any(|walk| walk.missing > 0)
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }
