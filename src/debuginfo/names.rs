@@ -29,7 +29,8 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909];
     let fold = |word: u64, factor: u64| {
         let product = u128::from(word).wrapping_mul(factor.into());
-        (product >> 64) as u64 ^ product as u64
+        let half = |product: u128| u64::try_from(product & u128::from(u64::MAX)).unwrap_or(0);
+        half(product >> 64) ^ half(product)
     };
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
