@@ -89,7 +89,7 @@ def awkward(outdir, *arguments, environment=None):
 
 
 def big(outdir, release, gigabytes, threads=4):
-    directory = os.path.join(outdir, f"{release or 'tcmalloc'}-{gigabytes}-{threads}")
+    directory = os.path.join(outdir, f"{release or 'tcmalloc'}-{gigabytes:g}-{threads}")
     if not os.path.exists(os.path.join(directory, "core")):
         script = os.path.join(ROOT, "testdata", "generate-heap.sh")
         environment = {**os.environ, **({"RELEASE": release} if release else {})}
