@@ -28,7 +28,7 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
-use crate::commands::{CoreCommand, ReportsCommand, check, import, schema, stacks, triage};
+use crate::commands::{CoreCommand, ReportsCommand, batch, check, import, schema, stacks, triage};
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
@@ -58,6 +58,8 @@ enum Subcommands {
     Check(Box<check::Args>),
     /// Print the stacks of all threads
     Stacks(Box<stacks::Args>),
+    /// Check many cores, each in a process of its own: NDJSON, a line for each
+    Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
     Import(Box<import::Args>),
     /// Group many reports by bug, compare them, decide about them
@@ -84,6 +86,7 @@ impl Subcommands {
         match self {
             Self::Check(check) => Invocation::Read(check.command()),
             Self::Stacks(stacks) => Invocation::Read(stacks),
+            Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),
             Self::Schema(schema) => Invocation::Schema(schema),
@@ -133,7 +136,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 }
 
 /// A number of bytes, perhaps with a unit.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..).unwrap_or_default() {
         "" => 0,

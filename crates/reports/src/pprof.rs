@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::key::{Name, responsible};
+use crate::key::{Name, responsible, trimmed};
 use crate::record::{Frame, Record};
 use crate::text;
 
@@ -41,7 +41,7 @@ impl Table {
 impl Profile {
     /// Takes one record: its blocks and bytes, or one error.
     pub fn add(&mut self, record: &Record) {
-        let stack: Vec<Frame> = responsible(record).into_iter().next().map(|stack| stack.frames.clone()).unwrap_or_default();
+        let stack: Vec<Frame> = responsible(record).into_iter().next().map(|stack| trimmed(stack).to_vec()).unwrap_or_default();
         let path: Vec<u64> = stack.iter().map(|frame| self.location(frame)).collect();
         let value = self.samples.entry(path).or_default();
         value.0 = value.0.saturating_add(record.blocks.unwrap_or(1));

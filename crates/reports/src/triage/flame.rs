@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::key::{Name, responsible};
+use crate::key::{Name, responsible, trimmed};
 use crate::record::{Frame, Record};
 use crate::text;
 
@@ -45,7 +45,7 @@ fn name(frame: &Frame) -> String {
 /// Names of the responsible stack, outermost first.
 fn path(record: &Record) -> Vec<String> {
     let stack = responsible(record).into_iter().next();
-    let mut names: Vec<String> = stack.iter().flat_map(|stack| &stack.frames).map(name).take(MAX_DEPTH).collect();
+    let mut names: Vec<String> = stack.iter().flat_map(|stack| trimmed(stack)).map(name).take(MAX_DEPTH).collect();
     names.reverse();
     if names.is_empty() {
         names.push("(no stack)".to_owned());
