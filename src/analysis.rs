@@ -3,11 +3,11 @@
 pub mod census;
 pub mod strangers;
 
+use ground::target::{InstructionSet, Target};
 use heaps::absent;
 use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
-use heaps::target::{InstructionSet, Target};
 use heaps::unclaimed::{self, Unclaimed};
 use heaps::walk;
 

@@ -1,7 +1,7 @@
 //! Checks: from the walkers' facts to findings. A check sees the analysis, never an allocator's internals.
 //!
 //! One file per check, one line in [`CHECKS`]. Which programmer's error explains a damaged word is
-//! weighed in one place, [`explain`], so that exactly one check claims each anomaly.
+//! weighed by their order there, so that exactly one check claims each anomaly.
 
 mod count_mismatch;
 mod cyclic_list;
@@ -23,8 +23,8 @@ pub mod residue;
 pub mod values;
 mod wording;
 
+use ground::target::Target;
 use heaps::anomaly::Anomaly;
-use heaps::target::Target;
 
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;

@@ -28,7 +28,9 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
-use crate::commands::{CoreCommand, ReportsCommand, batch, check, import, schema, stacks, triage};
+use crate::commands::{
+    CoreCommand, ReportsCommand, batch, check, import, leaks, refs, schema, stacks, triage,
+};
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
@@ -58,6 +60,10 @@ enum Subcommands {
     Check(Box<check::Args>),
     /// Print the stacks of all threads
     Stacks(Box<stacks::Args>),
+    /// Find what nobody points at any more
+    Leaks(Box<leaks::Args>),
+    /// Find who points at an address
+    Refs(Box<refs::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -86,6 +92,8 @@ impl Subcommands {
         match self {
             Self::Check(check) => Invocation::Read(check.command()),
             Self::Stacks(stacks) => Invocation::Read(stacks),
+            Self::Leaks(leaks) => Invocation::Read(leaks),
+            Self::Refs(refs) => Invocation::Read(refs),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),
@@ -136,6 +144,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
 }
 
 /// A number of bytes, perhaps with a unit.
+///
+/// # Errors
+/// If it is none.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..).unwrap_or_default() {

@@ -5,6 +5,8 @@
 pub mod batch;
 pub mod check;
 pub mod import;
+pub mod leaks;
+pub mod refs;
 pub mod schema;
 pub mod stacks;
 pub mod triage;
@@ -14,7 +16,7 @@ use std::fmt;
 use crate::cli::{CoreArgs, OutputArgs, SearchArgs};
 use crate::progress::Progress;
 use crate::report::schema::{Document, Severity};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Why a command gives no document.
 pub type Error = Box<dyn std::error::Error>;

@@ -19,14 +19,15 @@ pub mod own;
 #[cfg(test)]
 mod tests;
 
-use heaps::target::{Address, FrameTrust, MemoryExt, Thread};
+use ground::target::{Address, FrameTrust, MemoryExt, Thread};
 
 pub use exception::Exception;
 pub use instruction::{Access, Instruction, Operand, RegisterValue};
 pub use last_words::{FoundBy, LastWords, Speaker};
 
-use crate::corefile::{SIGBUS, SIGSEGV, SignalInfo};
-use crate::session::Session;
+use ground::target::signals::{SIGBUS, SIGSEGV};
+use postmortem::corefile::SignalInfo;
+use postmortem::session::Session;
 
 /// How the process died.
 #[derive(Clone, Debug)]

@@ -1,13 +1,13 @@
 //! What is wrong with the heap of a core, from beginning to end: walk, crash, checks. Whoever wants the verdict, the program
 //! or a tool that measures it, takes it from here.
 
-use heaps::target::Target;
+use ground::target::Target;
 
 use crate::analysis::{self, Analysis, AnalysisError};
 use crate::checks::{self, Verdict};
 use crate::crash::{self, Crash};
 use crate::progress::Progress;
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// A core, examined.
 pub struct Examination<'t> {

@@ -3,7 +3,10 @@
 //! The directory is the pipeline; imports go down only (a test keeps it):
 //!
 //! ```text
-//! main, program, commands, cli > report > examination > checks > analysis > session > unwind > debuginfo > modules, corefile, arch > heaps
+//! main, program, commands, cli > report > examination > checks > analysis, crash
+//! ──────────────────────────────────────────────────────────────────────────────── crates
+//! heaps (allocator walkers)        postmortem (a core as memory, modules, threads)
+//!                        ground
 //! ```
 //!
 //! `docs/architecture.md` is the map and its reasons.
@@ -23,21 +26,16 @@
 )]
 
 pub mod analysis;
-pub mod arch;
 pub mod checks;
 pub mod cli;
 pub mod commands;
-pub mod corefile;
 pub mod crash;
-pub mod debuginfo;
 pub mod examination;
+pub mod graph;
 pub mod interrupt;
-pub mod modules;
 pub mod output;
 pub mod program;
 pub mod progress;
 pub mod report;
-pub mod session;
 pub mod terminal;
 pub mod unforeseen;
-pub mod unwind;

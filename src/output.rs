@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::corefile;
 use crate::interrupt;
+use postmortem::corefile;
 
 /// Whether a report may be written to `path`: not over a file that is being analysed, and not over any core or program. A
 /// slip (`-o core` for `-c core`) must not destroy the evidence.

@@ -8,9 +8,9 @@ use crate::commands::{CoreCommand, Error, schema};
 use crate::progress::{Progress, Silent};
 use crate::report::schema::{Document, ErrorDocument};
 use crate::report::{Format, Screen, json, status, text};
-use crate::session::{Session, SessionOptions};
 use crate::terminal::{self, TerminalProgress};
 use crate::{interrupt, output, unforeseen};
+use postmortem::session::{Session, SessionOptions};
 
 /// Where a document goes, and how it is written.
 #[derive(Clone, Copy)]

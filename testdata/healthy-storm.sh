@@ -4,7 +4,7 @@
 # fixtures/storm/RELEASE/FIXTURE-NNNN/ (core, binary, truth). Those that are there already count; FIRST=number starts elsewhere.
 # RELEASE is one that build-fixtures.sh has prepared, 2.10 if not given; FIXTURE is a name in fixtures/RELEASE without its
 # number: healthy-threads (stopped in the middle of malloc and free; the number is the seed of the delay) if not given,
-# healthy-fork-storm, healthy-altstack, ... What they show: cargo test --release --test fixtures storm -- --ignored
+# healthy-fork-storm, healthy-altstack, ... What they show: cargo test --release --features fixtures --test fixtures storm -- --ignored
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 count=${1:?how many}

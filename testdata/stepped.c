@@ -1,4 +1,4 @@
-/* A healthy program that goes through its allocator while tests/stepper steps it. It announces each operation by an int3 with the
+/* A healthy program that goes through its allocator while tools/stepper steps it. It announces each operation by an int3 with the
  * operation's name in rdi, and its end by one with null; between the two every instruction is a boundary at which its heap is read.
  * Arguments: the operations to do, in order. `threaded` starts a thread that ends at once, `thread` steps one from its first use to
  * its end; two names joined by + are done by two threads at once. */

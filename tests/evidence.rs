@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
 
-use common::{Fixture, fixtures, heapcheck, in_parallel, items, text};
+use common::{Fixture, a_sample, every, fixtures, heapcheck, in_parallel, items, text};
 use serde_json::Value;
 
 /// A run of bytes that the report says stands in the core.
@@ -144,7 +144,8 @@ fn is_true(claim: &Claim, read: &[u8]) -> bool {
 
 #[test]
 fn gdb_reads_what_every_finding_says() {
-    let results = in_parallel(&fixtures(), |fixture| {
+    let fixtures = a_sample(fixtures());
+    let results = in_parallel(&fixtures, |fixture| {
         let place = format!("{}/{}", fixture.release, fixture.name);
         let paths = [fixture.core.as_os_str(), fixture.binary.as_os_str()];
         let report = match heapcheck(
@@ -182,5 +183,8 @@ fn gdb_reads_what_every_finding_says() {
         wrong.len(),
         wrong.join("\n")
     );
-    assert!(compared > 500, "only {compared} words were compared");
+    assert!(
+        compared * every() > 500,
+        "only {compared} words were compared"
+    );
 }

@@ -6,28 +6,40 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use common::suite::{check, differences_of};
-use common::table::{by_kind, by_way, keep_readme_table};
+use common::table::{by_kind, by_way, keep_table};
 use common::way::Way;
 use common::{fixture, heapcheck, items, text};
 use serde_json::Value;
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs ./build-fixtures.sh, and --features fixtures"
+)]
 fn every_fixture_shows_what_it_must_and_nothing_else() {
     let runs = check("tcmalloc");
-    keep_readme_table("tcmalloc", &by_way("gperftools", &runs));
+    keep_table("tcmalloc", &by_way("gperftools", &runs));
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs ./build-fixtures.sh, and --features fixtures"
+)]
 fn every_fixture_of_jemalloc_shows_what_it_must_and_nothing_else() {
     let runs = check("jemalloc");
-    keep_readme_table("jemalloc", &by_way("jemalloc", &runs));
+    keep_table("jemalloc", &by_way("jemalloc", &runs));
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs ./build-fixtures.sh, and --features fixtures"
+)]
 fn every_fixture_of_glibc_shows_what_it_must_and_nothing_else() {
     let runs = check("ptmalloc");
     let table = format!("{}\n{}", by_way("glibc", &runs), by_kind(&runs));
-    keep_readme_table("ptmalloc", &table);
+    keep_table("ptmalloc", &table);
 }
 
 #[test]
@@ -47,7 +59,7 @@ fn one_thread_and_many_give_the_same_bytes() {
                 let mut arguments: Vec<OsString> = ["--threads", threads, "--format", format]
                     .map(Into::into)
                     .into();
-                arguments.extend(Way::DebugInfo.arguments(&fixture));
+                arguments.extend(Way::DebugInfo.or_bare(&fixture).arguments(&fixture));
                 heapcheck(arguments).stdout
             };
             let one = output("1");

@@ -39,7 +39,7 @@ fn a_core_that_is_cut_off_is_analysed_as_far_as_it_reaches() {
             core: path.clone(),
             ..fixture.clone()
         };
-        let outcome = run(Way::DebugInfo, &cut);
+        let outcome = run(Way::DebugInfo.or_bare(&cut), &cut);
         let _ = fs::remove_file(path);
         let name = format!("{} cut at {place}", fixture.name);
         let report = match outcome.json() {
@@ -160,7 +160,8 @@ fn a_core_with_random_damage_ends_in_a_document() {
             core: path.clone(),
             ..fixture.clone()
         };
-        let way = Way::ALL[rng.usize(..Way::ALL.len())];
+        let ways = Way::all_of(fixture);
+        let way = ways[rng.usize(..ways.len())];
         let outcome = run(way, &damaged);
         let _ = fs::remove_file(path);
         let name = format!("seed {seed} ({}, {})", fixture.name, way.name());
@@ -182,7 +183,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 }
 
 /// Up to 300 words of any fixture's core, read with all files, by structure, and without any file. For many:
-/// `HEAPCHECK_HOSTILE_CORES=5000 HEAPCHECK_HOSTILE_FIRST=0 cargo test --release --test hostile many -- --nocapture`.
+/// `HEAPCHECK_HOSTILE_CORES=5000 HEAPCHECK_HOSTILE_FIRST=0 cargo test --release --features fixtures --test hostile many -- --nocapture`.
 #[test]
 fn many_damaged_cores_end_in_a_document_in_time() {
     const LONG: Duration = Duration::from_secs(10);
@@ -231,7 +232,7 @@ fn damage_in_turn(fixture: &Fixture, copy: &Path, seeds: &[u64]) -> (Vec<String>
         for (at, word) in &writes {
             file.write_all_at(word, *at as u64).unwrap();
         }
-        for way in WAYS {
+        for way in WAYS.map(|way| way.or_bare(fixture)) {
             let start = Instant::now();
             let outcome = std::panic::catch_unwind(|| run(way, &damaged));
             let took = start.elapsed();

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heaps::target::{Address, Module, ModuleId, TargetMemory};
+use ground::target::{Address, Module, ModuleId, TargetMemory};
 
-use crate::modules::ModuleSet;
+use postmortem::modules::ModuleSet;
 
 /// The functions whose slots are asked. The last ones are those that libc_malloc_debug passes calls on to.
 const FUNCTIONS: [&str; 18] = [

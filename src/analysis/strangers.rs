@@ -8,14 +8,14 @@ mod known;
 mod musl;
 mod words;
 
+use ground::scan::holds_text;
+use ground::target::{Module, ModuleId, Target};
 use heaps::allocators::Limit;
-use heaps::scan::holds_text;
-use heaps::target::{Module, ModuleId, Target};
 
 use super::Analysis;
 use super::census::Census;
-use crate::session::Session;
 use known::{Known, Role};
+use postmortem::session::Session;
 pub use words::SanitizerReport;
 
 /// How a stranger was told.

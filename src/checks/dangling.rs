@@ -14,9 +14,9 @@
 mod lost;
 mod words;
 
+use ground::target::{Address, Target};
 use heaps::allocators::Residue;
 use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
-use heaps::target::{Address, Target};
 
 use super::finding::{Confidence, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use ground::target::Address;
 use heaps::anomaly::{AnomalyKind, Edge, HolderKind, Stray};
 use heaps::map::Block;
-use heaps::target::Address;
 
 use super::finding::{Confidence, Evidence, Finding, FindingKind};
 use super::{Check, Subject, wording};

@@ -1,8 +1,8 @@
 //! Bytes that the allocator filled with one value and that somebody else changed.
 
+use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;

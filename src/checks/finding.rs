@@ -1,8 +1,8 @@
 //! What a check says: findings, with their evidence.
 
+use ground::target::Address;
 use heaps::anomaly::ListRef;
 use heaps::map::{Block, BlockState};
-use heaps::target::Address;
 
 /// Kind of a finding; the contract's table of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,15 +5,15 @@
 //! callbacks). No address, no thread, no list, nothing of the crash stack, nothing of the bytes
 //! that were written. A rebuild moves the offsets, so that it changes the value; recipe 2 ([`v2`]) goes by names.
 
+use ground::target::{Address, InstructionSet, MemoryExt, ModuleId, Target};
 use heaps::map::{Block, BlockState, HeapMap};
-use heaps::target::{Address, InstructionSet, MemoryExt, ModuleId, Target};
 use sha2::{Digest, Sha256};
 
 use super::Subject;
 use super::finding::{Finding, FindingKind};
 use crate::crash::Crash;
 use crate::crash::own::{is_runtime, plain_name};
-use crate::debuginfo::DebugInfo;
+use postmortem::debuginfo::DebugInfo;
 
 /// Words of a block that are looked at.
 const MAX_WORDS: u64 = 64;
@@ -55,8 +55,13 @@ pub fn v1(subject: Subject<'_>, kind: FindingKind, identity: Option<Block>) -> S
 
 /// The same of an allocator that is not walked.
 pub fn v1_without_block(allocator: &str, kind: FindingKind) -> String {
+    of_parts(&["v1", kind.code(), allocator, "no block"])
+}
+
+/// A hash over some names.
+pub fn of_parts(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
-    for part in ["v1", kind.code(), allocator, "no block"] {
+    for part in parts {
         hash.update(part.as_bytes());
         hash.update([0]);
     }

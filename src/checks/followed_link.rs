@@ -1,9 +1,9 @@
 //! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
 //! has been handed out since.
 
+use ground::target::{Address, MemoryExt};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of};

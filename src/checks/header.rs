@@ -5,9 +5,9 @@
 //! repeated, a NUL in the lowest byte; else as much of the header as has changed. A header of which the lowest bytes
 //! are as they were was not reached from there, and one that the data behind it goes on from was reached from behind.
 
+use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of, written_prefix};

@@ -1,8 +1,8 @@
 //! One error that shows in several places is one finding: a write that runs over several blocks, a loop that does the
 //! same to each of them.
 
+use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
-use heaps::target::{Address, MemoryExt, Target};
 
 use super::finding::{Finding, FindingKind, Findings, OverwriterClass, Severity};
 

@@ -13,9 +13,9 @@
 mod contest;
 
 use contest::{Story, Written};
+use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt, Target};
 
 use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,

@@ -1,7 +1,7 @@
 //! Allocator state that contradicts itself in a way that no other check explains.
 
+use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
-use heaps::target::{Address, MemoryExt};
 
 use super::finding::{Confidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;

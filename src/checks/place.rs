@@ -1,9 +1,9 @@
 //! Where a pointer leads that was given to `free`, or that an allocator took for a free block: to a block, to a variable, to no
 //! memory at all.
 
+use ground::target::{Address, Frame, FrameTrust, MemoryExt, ModuleId, Target};
 use heaps::allocators::Detail;
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, Frame, FrameTrust, MemoryExt, ModuleId, Target};
 
 use crate::analysis::{Analysis, HeapAnalysis};
 

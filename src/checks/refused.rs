@@ -21,8 +21,8 @@ mod sayings;
 mod told;
 mod verdict;
 
+use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::target::{Address, MemoryExt, Target};
 
 use self::death::Death;
 use super::finding::{Confidence, Evidence, Finding, FindingKind, OverwriterClass, Severity};

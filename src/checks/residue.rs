@@ -1,8 +1,8 @@
 //! Words of free blocks: which block, who holds it, and what the allocator itself has written there.
 
+use ground::target::{Address, MemoryExt, Target};
 use heaps::allocators::{Residue, Standing};
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt, Target};
 
 use crate::analysis::{Analysis, HeapAnalysis};
 

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use ground::target::{Address, MemoryExt, RegionKind, Target};
 use heaps::allocators::Residue;
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt, RegionKind, Target};
 
 use super::finding::BlockView;
 use super::residue::{self, Read};

@@ -1,8 +1,8 @@
 //! Words and parts that all checks use.
 
+use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{Edge, HolderKind, ListRef, Transient};
 use heaps::map::Block;
-use heaps::target::{Address, MemoryExt, Target};
 
 use super::Subject;
 use super::finding::{

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::size;
-use crate::corefile::OpenOptions;
+use postmortem::corefile::OpenOptions;
 
 /// What `CORE [BINARY] [ADDRESS]...` may hold: what begins with `0x` is an address, anything else a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use heaps::target::{LocateLimit, LocatedBy};
+use ground::target::{LocateLimit, LocatedBy};
 
-use crate::modules::SearchPaths;
+use postmortem::modules::SearchPaths;
 
 /// The places of modules' files and debug files, and the best way of finding something by them.
 #[derive(Args, Clone, Debug)]

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use heaps::target::{LocateLimit, LocatedBy};
+use ground::target::{LocateLimit, LocatedBy};
 
 use super::*;
 use crate::report::schema::Severity;

@@ -59,6 +59,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Run {
     Check,
+    Leaks,
     Stacks,
 }
 
@@ -66,6 +67,7 @@ impl Run {
     fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Leaks => "leaks",
             Self::Stacks => "stacks",
         }
     }

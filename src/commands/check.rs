@@ -7,7 +7,7 @@ use crate::examination;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// What `check` takes.
 #[derive(clap::Args, Clone, Debug)]

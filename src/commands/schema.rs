@@ -18,12 +18,14 @@ pub struct Args {
 enum Of {
     Check,
     Stacks,
+    Leaks,
+    Refs,
 }
 
 /// Makes the schema.
 pub fn run(args: &Args) -> Document {
     Document::Schema(match args.command {
         // All that is said of one core is one document with a part for each command.
-        None | Some(Of::Check | Of::Stacks) => json::schema(),
+        None | Some(Of::Check | Of::Stacks | Of::Leaks | Of::Refs) => json::schema(),
     })
 }

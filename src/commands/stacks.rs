@@ -5,7 +5,7 @@ use crate::cli::{CoreArgs, OutputArgs, SearchArgs};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// What `stacks` takes.
 #[derive(clap::Args, Clone, Debug)]

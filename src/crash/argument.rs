@@ -25,15 +25,16 @@ mod stack;
 mod tests;
 mod trace;
 
-use heaps::target::{Address, InstructionSet};
+use ground::target::{Address, InstructionSet};
 
 use self::expression::Worked;
 use self::facts::Origin;
 use self::stack::{Entered, Stack, Value};
-use super::instruction::{self, DWARF_NUMBERS};
+use super::instruction;
 use super::last_words::LastWords;
-use crate::arch::X86_64;
-use crate::session::Session;
+use ground::arch::X86_64;
+use ground::arch::x86_64::registers::BY_PROCESSOR;
+use postmortem::session::Session;
 
 /// An access this close to the stack pointer is the stack's.
 const STACK_REACH: u64 = 64 << 10;
@@ -280,7 +281,7 @@ fn argument(
 fn source(origin: Origin, frame: usize) -> Option<Source> {
     match origin {
         Origin::Register { register, frame } => {
-            let dwarf = DWARF_NUMBERS.get(usize::from(register)).copied()?;
+            let dwarf = BY_PROCESSOR.get(usize::from(register)).copied()?;
             let name = X86_64.register_name(dwarf)?;
             Some(Source::Register { name, frame })
         }

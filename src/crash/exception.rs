@@ -14,10 +14,10 @@
 
 mod message;
 
-use heaps::target::{Address, MemoryExt, Target};
+use ground::target::{Address, MemoryExt, Target};
 
-use crate::debuginfo::DebugInfo;
-use crate::debuginfo::demangle::demangle;
+use postmortem::debuginfo::DebugInfo;
+use postmortem::debuginfo::demangle::demangle;
 
 /// `exception_class` of an exception thrown in C++: libstdc++'s and libc++abi's, the last byte 0 (1 marks a dependent one).
 const CLASSES: [u64; 2] = [

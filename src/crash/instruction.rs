@@ -3,11 +3,9 @@
 mod arm64;
 mod x86;
 
-pub(super) use x86::DWARF_NUMBERS;
+use ground::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
 
-use heaps::target::{Address, InstructionSet, MemoryExt, RegisterSet, TargetMemory};
-
-use crate::arch::ArchInfo;
+use ground::arch::ArchInfo;
 pub(super) use x86::dwarf;
 
 /// Most bytes of an instruction, of any machine.

@@ -3,7 +3,7 @@
 mod glibc;
 mod stack;
 
-use heaps::target::{Address, Target};
+use ground::target::{Address, Target};
 
 /// How a thing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

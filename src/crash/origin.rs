@@ -14,11 +14,11 @@ mod memory;
 mod trace;
 mod value;
 
-use heaps::target::{Address, InstructionSet, MemoryExt};
+use ground::target::{Address, InstructionSet, MemoryExt};
 use iced_x86::{FlowControl, OpKind, Register};
 
 use super::instruction::Instruction as AtFault;
-use crate::session::Session;
+use postmortem::session::Session;
 use trace::Trace;
 
 /// A word that the program loaded.
@@ -180,7 +180,7 @@ fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
 }
 
 /// The value of memory as an instruction loads it: without sign, as wide as it is.
-fn read_sized(memory: &dyn heaps::target::TargetMemory, at: Address, bytes: u64) -> Option<u64> {
+fn read_sized(memory: &dyn ground::target::TargetMemory, at: Address, bytes: u64) -> Option<u64> {
     match bytes {
         8 => memory.read_u64(at).ok(),
         4 => memory.read_u32(at).ok().map(u64::from),

@@ -1,11 +1,11 @@
 //! Instructions against what the processor's manual says of them.
 
-use heaps::target::{
+use ground::target::{
     Abi, Address, Fault, Region, RegionKind, RegisterSet, Source, TargetMemory, Window,
 };
 
 use super::instruction::{Access, Instruction, at_fault};
-use crate::arch::X86_64;
+use ground::arch::X86_64;
 
 const CODE: u64 = 0x40_1000;
 const FS_BASE: u64 = 0x7000_0000;

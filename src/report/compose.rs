@@ -2,13 +2,14 @@
 
 mod crash;
 mod finding;
+pub mod graph;
 mod heap;
 mod process;
 mod threads;
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, MemoryExt, Module, ModuleId, Target};
+use ground::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
     Allocator, BuildIdMismatch, Command, Core, Diagnostic, Level, Limit, Memory, Report,
@@ -18,9 +19,9 @@ use super::{redact, signals};
 use crate::analysis::Analysis;
 use crate::checks::finding::{Finding, Severity};
 use crate::crash::Crash;
-use crate::debuginfo::DebugInfo;
 use crate::examination::Examination;
-use crate::session::Session;
+use postmortem::debuginfo::DebugInfo;
+use postmortem::session::Session;
 
 /// What the command line asks of a report.
 #[derive(Clone, Debug, Default)]
@@ -84,9 +85,10 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         unclaimed_bytes: analysis.memory.nobodys_bytes,
     });
     crash::add_sanitizer(&mut report.crash_info, analysis.sanitizer_report.as_ref());
+    let holders = graph::of_findings(session, analysis, &verdict.findings);
     report.findings = (1..)
-        .zip(&verdict.findings)
-        .map(|(id, found)| finding::finding(id, found, analysis, &context))
+        .zip(verdict.findings.iter().zip(&holders))
+        .map(|(id, (found, holders))| finding::finding(id, found, holders, analysis, &context))
         .collect();
     report.summary = summary(&verdict.findings, verdict.findings_dropped);
     report

@@ -8,6 +8,7 @@
 //! consumer must accept new ones; sets that decide what a consumer does (severity, status) are closed enums.
 
 mod finding;
+mod graph;
 mod heap;
 mod process;
 
@@ -22,6 +23,7 @@ pub use finding::{
     Block, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
     Overwriter, Severity, Stacks,
 };
+pub use graph::{LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Sum};
 pub use heap::{
     Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
     UnsupportedAllocator,
@@ -45,8 +47,8 @@ impl fmt::Display for Hex {
     }
 }
 
-impl From<heaps::target::Address> for Hex {
-    fn from(address: heaps::target::Address) -> Self {
+impl From<ground::target::Address> for Hex {
+    fn from(address: ground::target::Address) -> Self {
         Self(address.get())
     }
 }
@@ -127,6 +129,10 @@ pub enum Command {
     Check,
     /// Where was every thread?
     Stacks,
+    /// Who points there?
+    Refs,
+    /// What does nobody point at?
+    Leaks,
 }
 
 /// `status` of a report.
@@ -218,6 +224,15 @@ pub struct Report {
     pub memory: Option<Memory>,
     /// What is wrong, most severe first.
     pub findings: Vec<Finding>,
+    /// Who points at the addresses that `refs` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub references: Option<Vec<References>>,
+    /// What `leaks` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<Leaks>,
+    /// Something beside findings is at or above the threshold of exit status 1.
+    #[serde(skip)]
+    pub is_found: bool,
     /// Findings by severity.
     pub summary: Summary,
     /// What was not checked, and why: silence is not health.

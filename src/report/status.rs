@@ -29,7 +29,7 @@ fn exit_status(report: &Report, threshold: Option<Severity>) -> u8 {
         Some(Severity::Warning) => summary.critical + summary.warning,
         Some(Severity::Note) => summary.critical + summary.warning + summary.note,
     };
-    if found > 0 {
+    if found > 0 || report.is_found && threshold.is_some() {
         FOUND
     } else if report.limits.iter().any(|limit| limit.incomplete) {
         INCOMPLETE

@@ -2,7 +2,7 @@
 //! still holds it; the rest is the proof.
 //!
 //! Lines fit the terminal's width, 120 columns where there is none. A terminal changes colour and width, nothing else.
-//! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in [`page::Page`] or at the
+//! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in `page::Page` or at the
 //! place where it is put into a line.
 
 mod answers;
@@ -10,6 +10,7 @@ mod coverage;
 mod crash;
 mod dump;
 mod findings;
+mod graph;
 mod heap;
 mod number;
 mod page;
@@ -44,6 +45,8 @@ impl Format for Text {
             Document::Report(report) => match report.command {
                 Command::Check => check(report, screen),
                 Command::Stacks => minidump(report, screen),
+                Command::Refs => graph_page(report, screen, graph::references),
+                Command::Leaks => graph_page(report, screen, graph::leaks),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),
@@ -65,6 +68,14 @@ fn check(report: &Report, screen: Screen) -> String {
     stacks::write_crashing(report, &mut page);
     crash::write(report, &mut page);
     heap::write(report, &mut page);
+    notices(report, &mut page);
+    page.into_text()
+}
+
+/// What a command says of pointers, and what was not looked at.
+fn graph_page(report: &Report, screen: Screen, write: fn(&Report, &mut Page)) -> String {
+    let mut page = Page::new(screen);
+    write(report, &mut page);
     notices(report, &mut page);
     page.into_text()
 }

@@ -7,6 +7,15 @@ needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dp
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user gdb-multiarch
     libmimalloc-dev musl-tools)
 
+# Stops, with what to do instead, if this is no Debian 12 on x86-64: the fixtures are made with its libraries.
+machine_is_debian_12() {
+    local name
+    # shellcheck source=/dev/null
+    name=$(. "${HEAPCHECK_OS_RELEASE:-/etc/os-release}" && echo "${ID:-} ${VERSION_ID:-}") 2>/dev/null || name=
+    [ "$name $(uname -m)" = "debian 12 x86_64" ] ||
+        fail "the fixtures need Debian 12 on x86-64, and this is '${name:-unknown}' on $(uname -m): cargo test alone does without; for all, run check.sh in a container, as testdata/Containerfile says"
+}
+
 install_packages() {
     local package
     local -a missing=()
@@ -21,7 +30,6 @@ install_packages() {
             DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
         } >"$FIXTURES/apt.log" 2>&1 || fail "apt-get failed: $(tail -n 3 "$FIXTURES/apt.log")"
     fi
-    [ -e /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 ] || fail "needs an x86-64 Debian 12"
     local version
     version=$(dpkg-query -W -f='${Version}' libtcmalloc-minimal4)
     [[ $version == 2.10-* ]] || fail "needs Debian 12, whose libtcmalloc-minimal4 is 2.10; here it is $version"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The programs that tests/stepper steps: fixtures/stepped/<release>, testdata/stepped.c with each release's allocator. To be sourced.
+# The programs that tools/stepper steps: fixtures/stepped/<release>, testdata/stepped.c with each release's allocator. To be sourced.
 
 stepped_releases=(2.8.1 2.10 2.16 2.18.1 glibc-2.31 glibc-2.36 glibc-2.41 glibc-2.43 jemalloc-5.2.1 jemalloc-5.3.0 jemalloc-5.3.0-trixie jemalloc-5.3.1)
 

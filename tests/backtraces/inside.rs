@@ -1,10 +1,10 @@
 //! Whether a thread is inside the allocator, and whether a signal interrupted it there: what the heap checks ask of stacks.
 
-use heapcheck::corefile::OpenOptions;
-use heapcheck::modules::SearchPaths;
-use heapcheck::session::{Session, SessionOptions};
+use ground::target::{Address, LocateLimit, LocatedBy};
 use heaps::presence::{Code, Presence, Presences};
-use heaps::target::{Address, LocateLimit, LocatedBy};
+use postmortem::corefile::OpenOptions;
+use postmortem::modules::SearchPaths;
+use postmortem::session::{Session, SessionOptions};
 
 use crate::directory;
 

@@ -13,6 +13,7 @@ mod shape;
 
 use std::path::PathBuf;
 
+use common::stacks::key;
 use common::{fixtures_dir, heapcheck};
 use serde_json::Value;
 
@@ -73,46 +74,6 @@ fn report(case: &str, arguments: &[&str]) -> (i32, Value) {
 /// The thread dump as text.
 fn minidump(case: &str) -> String {
     run(case, &[]).text().to_owned()
-}
-
-/// What is compared of a function's name: demanglers and debug information differ in return types, arguments and the
-/// spelling of closures, but not in the last part of the path.
-fn key(name: &str) -> String {
-    if name.starts_with('<') && name.ends_with('>') && !name.contains("::") {
-        return name.to_owned();
-    }
-    let mut name = name.split(" [clone").next().unwrap_or(name).to_owned();
-    if !name.ends_with("@plt") {
-        name = name.split('@').next().unwrap_or("").to_owned();
-    }
-    for suffix in [".cold", ".part.", ".constprop.", ".isra."] {
-        name = name.split(suffix).next().unwrap_or("").to_owned();
-    }
-    // Two names of one function in static programs.
-    if name == "__libc_start_main_impl" {
-        name = "__libc_start_main".to_owned();
-    }
-    let mut short = String::new();
-    let mut depth = 0u32;
-    for letter in name.chars() {
-        match letter {
-            '<' | '(' => depth += 1,
-            '>' | ')' => depth = depth.saturating_sub(1),
-            letter if depth == 0 => short.push(letter),
-            _ => {}
-        }
-    }
-    let short = short
-        .trim_end_matches(" const")
-        .trim()
-        .trim_end_matches("::");
-    let last = short.rsplit("::").next().unwrap_or(short).trim();
-    let last = last.rsplit(' ').next().unwrap_or(last);
-    match last.find('{') {
-        Some(0) => "{}".to_owned(),
-        Some(at) => last[..at].to_owned(),
-        None => last.to_owned(),
-    }
 }
 
 fn frames(report: &Value) -> &[Value] {

@@ -14,6 +14,8 @@ use serde_json::Value;
 
 pub mod compare;
 pub mod misses;
+pub mod small;
+pub mod stacks;
 pub mod suite;
 pub mod table;
 pub mod way;
@@ -130,6 +132,17 @@ impl Fact {
     }
 }
 
+/// Which files of the dead process are at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// All, where they were when it died: it died on this machine.
+    Here,
+    /// The program, and below a root of their own the libraries that the tests bring along.
+    Below(PathBuf),
+    /// None.
+    None,
+}
+
 /// A core with its program and its truth.
 #[derive(Clone, Debug)]
 pub struct Fixture {
@@ -137,6 +150,7 @@ pub struct Fixture {
     pub name: String,
     pub core: PathBuf,
     pub binary: PathBuf,
+    pub files: Files,
     pub truth: Vec<Fact>,
 }
 
@@ -151,6 +165,7 @@ impl Fixture {
             name: name.to_owned(),
             core: directory.join("core"),
             binary: directory.join("binary"),
+            files: Files::Here,
             truth: truth.lines().filter_map(Fact::parse).collect(),
         }
     }
@@ -172,13 +187,17 @@ impl Fixture {
     }
 }
 
-/// The directory of all fixtures.
+/// The directory of all fixtures that are built.
 pub fn fixtures_dir() -> PathBuf {
     root().join("fixtures")
 }
 
-/// All fixtures. No fixtures are a failure, not a success of nothing.
+/// All fixtures: with the feature `fixtures` those that `build-fixtures.sh` has built, else those in the repository. No fixtures are a
+/// failure, not a success of nothing.
 pub fn fixtures() -> Vec<Fixture> {
+    if !cfg!(feature = "fixtures") {
+        return small::fixtures();
+    }
     let directory = fixtures_dir();
     let index = std::fs::read_to_string(directory.join("index"))
         .unwrap_or_else(|_| panic!("there are no fixtures: run ./build-fixtures.sh first"));
@@ -237,7 +256,21 @@ pub fn fixture(release: &str, name: &str) -> Fixture {
     fixtures()
         .into_iter()
         .find(|fixture| fixture.release == release && fixture.name == name)
-        .unwrap_or_else(|| panic!("no fixture {release}/{name}: run ./build-fixtures.sh first"))
+        .unwrap_or_else(|| panic!("no fixture {release}/{name}"))
+}
+
+/// How many of the fixtures' readings are left out: of each `every()` one is made. `HEAPCHECK_EVERY` says; 1 if it is not set.
+pub fn every() -> usize {
+    let every = std::env::var("HEAPCHECK_EVERY").map(|text| text.parse().expect("a number"));
+    every.unwrap_or(1).max(1)
+}
+
+/// One of each `every()` items; its place in its group goes on by one from group to group, so that each way has its turn.
+pub fn a_sample<T>(items: Vec<T>) -> Vec<T> {
+    let every = every();
+    let items = items.into_iter().enumerate();
+    let chosen = items.filter(|(index, _)| index % every == index / every % every);
+    chosen.map(|(_, item)| item).collect()
 }
 
 /// `work` on every item, on as many threads as there are processors; results in the items' order.
@@ -270,9 +303,8 @@ pub fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or("")
 }
 
-/// A few cores of different kinds, for the tests that read each many times.
+/// A few cores of different kinds, for the tests that read each many times; of those in the repository, the ones among them.
 pub fn a_few() -> Vec<Fixture> {
-    let missing = missing_releases();
     let few = [
         ("2.10", "double-free-O0"),
         ("2.10", "cross-thread-O2"),
@@ -285,8 +317,17 @@ pub fn a_few() -> Vec<Fixture> {
         ("jemalloc-5.2.1", "double-free-O2"),
         ("jemalloc-5.3.0", "bitmap-smashed-O2"),
     ];
-    few.into_iter()
-        .filter(|(release, _)| !missing.iter().any(|missing| missing == release))
-        .map(|(release, name)| fixture(release, name))
-        .collect()
+    let all = fixtures();
+    let find = |(release, name): &(&str, &str)| {
+        let mut all = all.iter();
+        all.find(|fixture| fixture.release == *release && fixture.name == *name)
+            .cloned()
+    };
+    let found: Vec<Fixture> = few.iter().filter_map(find).collect();
+    let missing = missing_releases();
+    let may_be_missing = |release: &str| missing.iter().any(|missing| missing == release);
+    let least = few.iter().filter(|(release, _)| !may_be_missing(release));
+    let left_out = usize::from(!cfg!(feature = "fixtures")); // it is too large for a repository
+    assert!(found.len() + left_out >= least.count(), "{found:?}");
+    found
 }

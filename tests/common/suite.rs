@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use super::compare::{differences, heap_of};
 use super::misses::{Known, Misses};
 use super::way::{Way, run};
-use super::{Fixture, fixtures, in_parallel};
+use super::{Fixture, a_sample, fixtures, in_parallel};
 
 /// Reads each core in every way and returns what differs from the truths, a line for each, with how many readings there were.
 pub fn differences_of(fixtures: &[Fixture]) -> (usize, Vec<String>) {
     let all: Vec<(&Fixture, Way)> = fixtures
         .iter()
-        .flat_map(|fixture| Way::ALL.map(|way| (fixture, way)))
+        .flat_map(|fixture| Way::all_of(fixture).iter().map(move |way| (fixture, *way)))
         .collect();
     let found = in_parallel(&all, |(fixture, way)| {
         let outcome = run(*way, fixture);
@@ -52,6 +52,7 @@ pub fn check(allocator: &str) -> Vec<Run> {
         .filter(|fixture| fixture.allocator() == allocator)
         .flat_map(|fixture| Way::ALL.map(|way| (fixture.clone(), way)))
         .collect();
+    let all = a_sample(all);
     assert!(!all.is_empty(), "no fixtures of {allocator}");
     let runs = in_parallel(&all, |(fixture, way)| {
         let outcome = run(*way, fixture);

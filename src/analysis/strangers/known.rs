@@ -1,7 +1,7 @@
 //! Allocators that heapcheck knows by name and does not walk, and how each is told: by the name of its library, by functions
 //! that it defines, by text that is in its code. Names are those of the projects' own sources.
 
-use heaps::target::Module;
+use ground::target::Module;
 
 /// What an allocator is to a process that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

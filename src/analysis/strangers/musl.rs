@@ -8,8 +8,8 @@
 //!
 //! (musl 1.2.1 and later, src/malloc/mallocng/meta.h; where pages have one size.)
 
-use heaps::scan::words_where;
-use heaps::target::{Address, MemoryExt, Module, TargetMemory};
+use ground::scan::words_where;
+use ground::target::{Address, MemoryExt, Module, TargetMemory};
 
 const META_AREA_HEAD: u64 = 56;
 const SLOTS: u64 = 16;

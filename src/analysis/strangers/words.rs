@@ -4,9 +4,9 @@
 //! ==PID==ERROR: AddressSanitizer: heap-use-after-free on address ...
 //! ```
 
-use heaps::target::{Address, MemoryExt, RegionKind, TargetMemory};
+use ground::target::{Address, MemoryExt, RegionKind, TargetMemory};
 
-use crate::corefile::AddressSpace;
+use postmortem::corefile::AddressSpace;
 
 /// How headings go on behind `==PID==`.
 const HEADINGS: [&[u8]; 5] = [
@@ -43,7 +43,7 @@ pub fn find(memory: &AddressSpace) -> Option<SanitizerReport> {
         for heading in HEADINGS {
             let mut at = region.range.start;
             while places < MAX_PLACES
-                && let Some(found) = heaps::scan::find_text(memory, at..region.range.end, heading)
+                && let Some(found) = ground::scan::find_text(memory, at..region.range.end, heading)
             {
                 places += 1;
                 at = found.saturating_add(heading.len() as u64);

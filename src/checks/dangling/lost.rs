@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use ground::target::{Address, Cursor, Frame, FrameTrust, MemoryExt, Target};
 use heaps::allocators::Residue;
 use heaps::map::{Block, BlockId, BlockState, HeapMap, Shape};
-use heaps::target::{Address, Cursor, Frame, FrameTrust, MemoryExt, Target};
 
 use super::Use;
 use crate::analysis::Analysis;

@@ -1,7 +1,7 @@
 //! A use of a free block in words.
 
+use ground::target::{MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
-use heaps::target::{MemoryExt, Target};
 
 use super::Use;
 use crate::checks::finding::Evidence;

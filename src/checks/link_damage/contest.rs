@@ -6,8 +6,8 @@
 //!   end of their memory still are in the order in which it was cut, and nothing but links was ever written to them;
 //! - the first bytes of the link are whole: nobody who came from the block before left them out.
 
+use ground::target::{Address, MemoryExt, TargetMemory};
 use heaps::map::{Block, BlockState, HeapMap, Shape};
-use heaps::target::{Address, MemoryExt, TargetMemory};
 
 /// Which story the bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Where the call before a return address leads, through the linkage table: by its bytes alone, on x86-64.
 
-use heaps::target::{Address, InstructionSet, MemoryExt, Target};
+use ground::target::{Address, InstructionSet, MemoryExt, Target};
 
 /// `call rel32`, `call *slot(%rip)`, `jmp *slot(%rip)`, `endbr64`, the prefix of bound checks.
 const CALL: u8 = 0xe8;

@@ -3,10 +3,12 @@
 //! A thread that stands in `free` because somebody killed the process from outside, or because another thread died, did not die
 //! of it.
 
-use heaps::anomaly::{Anomaly, AnomalyKind};
-use heaps::target::{
+use ground::arch::x86_64::calls::{RT_SIGPROCMASK, TGKILL};
+use ground::arch::x86_64::registers::{RCX, RDX, RSI};
+use ground::target::{
     Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, ModuleId, Target,
 };
+use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use super::sayings::{self, Saying};
 use super::{call, musl};
@@ -159,11 +161,6 @@ fn is_of_a_word(target: Target<'_>, crash: &Crash) -> bool {
 /// Whether the thread sent the signal to itself and stands in the system call that did so, as `abort` does: another one may have
 /// sent it while this one was at work. Up to glibc 2.33 `raise` blocks signals meanwhile, and it comes when they are let through.
 fn raised(target: Target<'_>) -> bool {
-    const TGKILL: u64 = 234;
-    const RT_SIGPROCMASK: u64 = 14;
-    const RDX: u16 = 1;
-    const RCX: u16 = 2;
-    const RSI: u16 = 4;
     let Some(thread) = target.threads.list().first() else {
         return false;
     };

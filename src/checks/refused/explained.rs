@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
+use ground::target::Address;
 use heaps::allocators::Residue;
 use heaps::map::{Block, BlockState};
-use heaps::target::Address;
 
 use super::super::place::Place;
 use super::sayings::{About, Saying};

@@ -1,7 +1,7 @@
 //! What a bad value tells of where it came from: the block whose word malloc followed, the object that a pointer was loaded from.
 
+use ground::target::{Address, MemoryExt};
 use heaps::map::{Block, BlockState};
-use heaps::target::{Address, MemoryExt};
 
 use super::{HEADER_BYTES, Place, Pointer, Scene};
 use crate::checks::dangling::{self, Given};

@@ -1,8 +1,8 @@
 //! The block that glibc refused as free, where the call does not tell it: in a register of its own frames, in the form that no
 //! program has, the address of its header.
 
+use ground::target::{Address, FrameTrust, MemoryExt};
 use heaps::map::BlockState;
-use heaps::target::{Address, FrameTrust, MemoryExt};
 
 use super::sayings::{About, Seen};
 use super::{HEADER_BYTES, Scene};

@@ -4,13 +4,11 @@
 //! the group's description behind a pointer, and stops at `hlt` if a check fails (mallocng/free.c, meta.h; musl 1.2). musl has no
 //! call-frame information, so that its frames are not known.
 
-use heaps::target::{Address, Target};
+use ground::arch::x86_64::registers::{R9, RDI};
+use ground::target::{Address, Target};
 
 use crate::crash::Crash;
 
-/// DWARF numbers.
-const RDI: u16 = 5;
-const R9: u16 = 9;
 /// The operands of those checks: the header in front of the block, and the group's description.
 const CHECKS: [&str; 2] = ["rdi - 0x3", "rax + 0x10"];
 

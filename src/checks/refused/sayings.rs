@@ -6,8 +6,8 @@
 //! Texts: glibc 2.12 to 2.43, malloc/malloc.c (`malloc_printerr`, assertions), malloc/mcheck.c; gperftools 2.0 to 2.18,
 //! src/tcmalloc.cc, src/debugallocation.cc; jemalloc 5.2 to 5.3, src/safety_check.c, include/jemalloc/internal.
 
+use ground::target::Address;
 use heaps::anomaly::HolderKind;
-use heaps::target::Address;
 
 use crate::checks::finding::FindingKind::{
     self, CorruptMetadata, CountMismatch, CyclicFreeList, DoubleFree, HeapOverrun, HeapUnderrun,

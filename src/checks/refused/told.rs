@@ -1,7 +1,7 @@
 //! What the place of a pointer makes of it: the kind of mistake, in words.
 
+use ground::target::{Address, MemoryExt};
 use heaps::map::{Block, BlockState, Owner};
-use heaps::target::{Address, MemoryExt};
 
 use super::super::place::Place;
 use super::sayings::{About, Saying, Seen};

@@ -1,7 +1,7 @@
 //! The finding of a refused call that no damage in the heap explains: from the place of the pointer, else from the text.
 
+use ground::target::MemoryExt;
 use heaps::anomaly::{AnomalyKind, HolderKind};
-use heaps::target::MemoryExt;
 
 use super::sayings::{About, Saying, Seen};
 use super::told::{Told, told};

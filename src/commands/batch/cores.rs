@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::corefile;
+use postmortem::corefile;
 
 /// Places of a core that its id is made of, beside its beginning and end.
 const SAMPLES: u64 = 64;

@@ -1,10 +1,10 @@
 //! Which functions are an allocator's entries, and where calls and jumps lead.
 
-use heaps::target::{Address, MemoryExt};
+use ground::target::{Address, MemoryExt};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::Entry;
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Stubs that lead from one to the next.
 const MAX_STUBS: usize = 4;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 
 use super::facts::{Facts, Origin};
 

@@ -3,14 +3,14 @@
 //! An instruction is undone: what it wrote is not known before it, unless it says so itself. `mov rbx, rdi` with rbx known gives
 //! rdi; `add rbx, 8` gives rbx less 8; `mov [rsp+8], rdi` gives rdi if that word was not written since.
 
-use heaps::target::{Address, Frame};
+use ground::target::{Address, Frame};
 use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
 use super::code::is_call;
 use super::expression::{Expression, Stores, Words};
-use crate::crash::instruction::DWARF_NUMBERS;
+use ground::arch::x86_64::registers::BY_PROCESSOR;
 
 /// Registers that a called function may change, a bit each by the processor's numbers: rax, rcx, rdx, rsi, rdi, r8 to r11.
 pub(super) const VOLATILE: u16 = 0b1111_1100_0111;
@@ -64,7 +64,7 @@ impl Facts {
     /// All registers of a frame, by its index: of the innermost, or of one that a signal interrupted.
     pub fn at_death(frame: &Frame, index: usize) -> Self {
         let mut facts = Self::default();
-        for (register, dwarf) in (0..).zip(DWARF_NUMBERS) {
+        for (register, dwarf) in (0..).zip(BY_PROCESSOR) {
             let value = frame.registers.get(dwarf);
             facts.set(
                 register,

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use heaps::target::Address;
+use ground::target::Address;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
 
 use super::Entry;
 use super::code::Function;
 use super::entry::{Callee, Names};
 use super::facts::{Effects, VOLATILE};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Functions that are followed, from one to the next.
 pub(super) const MAX_DEPTH: usize = 4;

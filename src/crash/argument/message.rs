@@ -1,7 +1,7 @@
 //! The allocator's own message that names the pointer: gperftools writes it in a buffer on its stack, glibc up to 2.26 in the text
 //! that `__abort_msg` holds.
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 
 /// Bytes of the allocator's stack that are searched.
 const MAX_BYTES: u64 = 32 << 10;

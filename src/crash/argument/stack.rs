@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use heaps::target::{Address, Frame, FrameTrust, MemoryExt};
+use ground::target::{Address, Frame, FrameTrust, MemoryExt};
 use iced_x86::Instruction;
 
 use super::Entry;
@@ -17,7 +17,7 @@ use super::expression::{Expression, Stores, Words, Worked};
 use super::facts::{Fact, Facts, RDI, RSP};
 use super::functions::{Functions, MAX_DEPTH, leaves_into};
 use super::trace::{Found, Place, Surroundings, back};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// Frames from the innermost one that may be the allocator's.
 const MAX_FRAMES: usize = 64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heaps::target::{Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window};
+use ground::target::{Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window};
 use iced_x86::Instruction;
 
 use super::Entry;

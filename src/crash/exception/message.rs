@@ -10,7 +10,7 @@
 //! Layouts: libstdc++'s stdexcept (both string ABIs keep the old string there) and basic_string.h, libc++'s refstring.h, which
 //! is made alike; the Itanium C++ ABI's `__si_class_type_info`.
 
-use heaps::target::{Address, MemoryExt, Target};
+use ground::target::{Address, MemoryExt, Target};
 
 use super::{MAX_NAME_BYTES, text};
 

@@ -3,14 +3,14 @@
 //! An instruction works on one piece of memory at most; what it does there, and how many bytes, is in its mnemonic: `ldrb`,
 //! `stp`, `ldaddalh`.
 
-use heaps::target::{Address, RegisterSet};
+use ground::target::{Address, RegisterSet};
 use yaxpeax_arch::{Arch, Decoder, U8Reader};
 use yaxpeax_arm::armv8::a64::{
     ARMv8, Instruction as Decoded, Operand as Part, SIMDSizeCode, ShiftStyle, SizeCode,
 };
 
 use super::{Access, Instruction, Operand, RegisterValue};
-use crate::arch::ArchInfo;
+use ground::arch::ArchInfo;
 
 /// Bytes of an instruction.
 const BYTES: usize = 4;

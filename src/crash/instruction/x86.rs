@@ -1,13 +1,14 @@
 //! x86-64, decoded by iced.
 
-use heaps::target::{Address, MemoryExt, RegisterSet, TargetMemory};
+use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, MemorySize, OpAccess, OpKind,
     Register, SpecializedFormatter, SpecializedFormatterTraitOptions, UsedMemory,
 };
 
 use super::{Access, Instruction, Operand, RegisterValue};
-use crate::arch::ArchInfo;
+use ground::arch::ArchInfo;
+use ground::arch::x86_64::registers::{BY_PROCESSOR, RIP};
 
 /// Lower-case names, `0x` numbers, blanks after commas.
 struct Style;
@@ -187,20 +188,13 @@ fn name(register: Register) -> String {
     format!("{register:?}").to_ascii_lowercase()
 }
 
-/// DWARF numbers of the general registers by the processor's: the ABI counts rdx, rcx, rbx, rsi, rdi, rbp, rsp, the processor rcx,
-/// rdx, rbx, rsp, rbp, rsi, rdi.
-pub(in crate::crash) const DWARF_NUMBERS: [u16; 16] =
-    [0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15];
-
 /// The DWARF number of a general register.
 pub(in crate::crash) fn dwarf(register: Register) -> Option<u16> {
     if register == Register::RIP || register == Register::EIP {
-        return Some(16);
+        return Some(RIP);
     }
     if !register.is_gpr() {
         return None;
     }
-    DWARF_NUMBERS
-        .get(register.full_register().number())
-        .copied()
+    BY_PROCESSOR.get(register.full_register().number()).copied()
 }

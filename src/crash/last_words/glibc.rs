@@ -11,7 +11,7 @@
 //! the library's data that points at the start of a page whose first word is a size of whole pages, within one mapping,
 //! followed by text.
 
-use heaps::target::{Address, MemoryExt, Module, Target};
+use ground::target::{Address, MemoryExt, Module, Target};
 
 use super::{FoundBy, LastWords, Speaker};
 

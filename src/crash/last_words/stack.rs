@@ -7,7 +7,7 @@
 //! jemalloc    safety_check_fail(...) "Invalid deallocation detected: pages being freed (0x...) ..."   (safety_check.c)
 //! ```
 
-use heaps::target::{MemoryExt, Target};
+use ground::target::{MemoryExt, Target};
 
 use super::{FoundBy, LastWords, Speaker};
 

@@ -2,21 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, OpKind, Register,
 };
 
-use crate::arch::X86_64;
 use crate::crash::instruction::dwarf;
+use ground::arch::X86_64;
+use ground::arch::x86_64::registers;
+pub use ground::arch::x86_64::registers::RSP as STACK_POINTER;
 
 /// Most bytes of a function that are decoded.
 const MAX_FUNCTION: u64 = 1 << 16;
-/// Registers that a call may change (System V): rax, rcx, rdx, rsi, rdi, r8 to r11, by their DWARF numbers.
-const VOLATILE: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 0xf << 8;
-/// DWARF number of the stack pointer.
-pub const STACK_POINTER: u16 = 7;
+/// Registers that a call may change (System V), a bit each by their DWARF numbers.
+const VOLATILE: u32 = {
+    let mut bits = 0;
+    let mut left: &[u16] = &registers::VOLATILE;
+    while let [number, rest @ ..] = left {
+        bits |= 1 << *number;
+        left = rest;
+    }
+    bits
+};
 
 /// A function.
 pub struct Function {

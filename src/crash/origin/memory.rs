@@ -1,6 +1,6 @@
 //! Memory on the way of a value: words that were loaded, and slots of frames.
 
-use heaps::target::Address;
+use ground::target::Address;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::trace::{Cursor, MAX_DEPTH, MAX_SITES, Site, Trace, Wanted};

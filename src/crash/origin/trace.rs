@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use heaps::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
+use ground::target::{Address, Frame, FrameTrust, MemoryExt, RegisterSet, Target};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Load;
 use super::code::{self, Function, STACK_POINTER};
 use super::value::{Value, sum};
 use crate::crash::instruction::dwarf;
+use ground::arch::x86_64::registers::{RAX, RIP};
 
 /// Instructions that are gone back over in all.
 const MAX_STEPS: usize = 100_000;
@@ -17,10 +18,8 @@ const MAX_STEPS: usize = 100_000;
 pub(super) const MAX_DEPTH: usize = 24;
 /// Definitions of one value that are tried.
 pub(super) const MAX_SITES: usize = 8;
-/// DWARF number of the register in which a call returns its value.
-const RETURN_VALUE: u16 = 0;
-/// DWARF numbers that are kept track of: the general registers.
-const REGISTERS: u16 = 16;
+/// DWARF number below which registers are kept track of: the general ones.
+const REGISTERS: u16 = RIP;
 
 /// A place before an instruction, and what lies between it and where the frame stands.
 #[derive(Clone, Debug)]
@@ -245,7 +244,7 @@ impl<'t> Trace<'t> {
             return Value::default();
         };
         let register = instruction.op0_register();
-        if code::is_call(&instruction) && number == RETURN_VALUE {
+        if code::is_call(&instruction) && number == RAX {
             return Value {
                 given: self.register(cursor, Register::RDI).number,
                 ..Value::default()

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use heaps::target::{Address, MemoryExt, RegisterSet, TargetMemory};
+use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 
 use crate::analysis::Analysis;
 use crate::analysis::strangers::SanitizerReport;
-use crate::arch::ArchInfo;
 use crate::checks::values::{self, RegisterMeaning};
-use crate::corefile::SignalInfo;
 use crate::crash::argument::Call;
 use crate::crash::own::{is_runtime, plain_name};
 use crate::crash::{Access, Crash, FoundBy, Instruction};
@@ -17,7 +15,9 @@ use crate::report::schema::{
     CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender,
     Thread,
 };
-use crate::session::Session;
+use ground::arch::ArchInfo;
+use postmortem::corefile::SignalInfo;
+use postmortem::session::Session;
 
 /// The signal and what led to it.
 pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {

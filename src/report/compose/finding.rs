@@ -1,12 +1,14 @@
 //! Findings, with the bytes that prove them.
 
-use heaps::target::{Address, MemoryExt, TargetMemory};
+use ground::target::{Address, MemoryExt, TargetMemory};
 
 use super::Context;
+use super::graph;
 use super::threads::recorded_frames;
 use crate::analysis::Analysis;
 use crate::checks::finding::{self as found, Finding};
 use crate::checks::fingerprint::{self, Names};
+use crate::graph::holders::References;
 use crate::report::schema::{
     self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
     Stacks,
@@ -22,6 +24,7 @@ const MAX_DUMP_BYTES: u64 = 32;
 pub fn finding(
     id: usize,
     finding: &Finding,
+    (block_holders, culprit_holders): &(References, References),
     analysis: &Analysis<'_>,
     context: &Context<'_>,
 ) -> schema::Finding {
@@ -85,6 +88,8 @@ pub fn finding(
             type_name: None,
             contents: culprit.contents.clone(),
             bytes: contents(culprit.block.address, culprit.block.bytes),
+            referenced_by: references(culprit_holders),
+            referenced_by_count: culprit_holders.count,
         }),
         overwriter: finding.overwriter.as_ref().map(|overwriter| Overwriter {
             class: overwriter.class.name().into(),
@@ -94,7 +99,8 @@ pub fn finding(
             allocation: recorded_frames(&stacks.allocation, context),
             deallocation: recorded_frames(&stacks.deallocation, context),
         }),
-        referenced_by: Vec::new(),
+        referenced_by: references(block_holders),
+        referenced_by_count: block_holders.count,
         next_steps: finding.next_steps.clone(),
         fingerprint: Fingerprint {
             v1: finding.fingerprint.clone(),
@@ -102,6 +108,10 @@ pub fn finding(
             v2_text: by_names.text,
         },
     }
+}
+
+fn references(found: &References) -> Vec<schema::Reference> {
+    found.from.iter().map(graph::reference).collect()
 }
 
 fn severity(severity: found::Severity) -> schema::Severity {
@@ -185,7 +195,7 @@ fn contents(memory: &dyn TargetMemory, at: Address, bytes: u64, most: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use heaps::target::{Abi, Fault, Region, Source, Window};
+    use ground::target::{Abi, Fault, Region, Source, Window};
 
     use super::*;
 

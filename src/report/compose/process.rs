@@ -1,7 +1,7 @@
 //! The process and its modules.
 
 use crate::report::schema::{self, hex_digits};
-use crate::session::Session;
+use postmortem::session::Session;
 
 /// File name of the executable; empty if the core does not tell.
 pub fn program(session: &Session) -> &str {

@@ -5,14 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use heaps::target::{Address, Frame, ModuleId, Thread};
+use ground::target::{Address, Frame, ModuleId, Thread};
 use rayon::prelude::*;
 
 use super::Context;
-use crate::debuginfo::{FunctionName, SourceFrame};
 use crate::report::schema::{self, Hex, Limit, OmittedFrames};
-use crate::session::{Session, ThreadState};
-use crate::unwind::StackEnd;
+use postmortem::debuginfo::{FunctionName, SourceFrame};
+use postmortem::session::{Session, ThreadState};
 
 /// The function of a frame that the kernel made to run a signal's handler, as gdb calls it.
 const SIGNAL_FRAME: &str = "<signal handler called>";
@@ -293,20 +292,6 @@ pub fn incomplete_stacks(session: &Session) -> Vec<Limit> {
         }
     }
     limits
-}
-
-impl StackEnd {
-    /// As the report has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            StackEnd::Complete => "complete",
-            StackEnd::Unreadable(_) => "not-in-core",
-            StackEnd::NotRising => "not-rising",
-            StackEnd::Lost => "lost",
-            StackEnd::Overwritten => "overwritten",
-            StackEnd::TooLong => "too-long",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Bytes, Frame, Hex};
+use super::{Bytes, Frame, Hex, Reference};
 
 /// How much a finding matters.
 #[derive(
@@ -70,8 +70,10 @@ pub struct Finding {
     pub overwriter: Option<Overwriter>,
     /// Stacks that the allocator recorded for the block or the culprit.
     pub stacks: Option<Stacks>,
-    /// Who still points at the block. Not searched in this version: always empty.
-    pub referenced_by: Vec<serde_json::Value>,
+    /// Who still points at the block, the strongest first; at most 16, and then as many words that hold nothing any more.
+    pub referenced_by: Vec<Reference>,
+    /// Words that can hold the block, all of them.
+    pub referenced_by_count: u64,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// The same bug in another core of the same program gives the same fingerprint.
@@ -164,6 +166,10 @@ pub struct Culprit {
     pub contents: Option<String>,
     /// Its first bytes, with `--include-bytes`; else `null`.
     pub bytes: Option<Bytes>,
+    /// Who still points at it, as the finding's `referenced_by`.
+    pub referenced_by: Vec<Reference>,
+    /// Words that can hold it, all of them.
+    pub referenced_by_count: u64,
 }
 
 /// What the overwriting bytes look like.

@@ -5,6 +5,7 @@ use crate::report::schema::{
 };
 
 use super::coverage;
+use super::graph;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
@@ -13,8 +14,8 @@ use crate::report::escape::escaped;
 /// Indentation of the answers.
 const INDENT: usize = 2;
 
-/// The answers.
-pub fn write(report: &Report, page: &mut Page) {
+/// The name of the core, and of the program that died.
+pub fn title(report: &Report, page: &mut Page) {
     let core = &report.core;
     let title = format!(
         "{} {}: {} ({})",
@@ -27,6 +28,11 @@ pub fn write(report: &Report, page: &mut Page) {
     page.line(&title);
     page.gap();
     page.field(INDENT, "program", Role::Plain, &program(report));
+}
+
+/// The answers.
+pub fn write(report: &Report, page: &mut Page) {
+    title(report, page);
     if let Some(arguments) = command(report) {
         page.field(INDENT, "command", Role::Plain, arguments);
     }
@@ -55,13 +61,8 @@ pub fn write(report: &Report, page: &mut Page) {
             .map_or_else(|| "none: the address is in no block".into(), block),
     );
     page.field(INDENT, "done by", Role::Plain, &done_by(worst));
-    if worst.referenced_by.is_empty() {
-        page.field(
-            INDENT,
-            "held by",
-            Role::Faint,
-            "not searched for by this version",
-        );
+    if let Some(held_by) = graph::held_by(worst) {
+        page.field(INDENT, "held by", Role::Plain, &held_by);
     }
 }
 

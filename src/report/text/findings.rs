@@ -5,6 +5,7 @@ use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Repo
 
 use super::answers::{block, confidence, counts, culprit, severity};
 use super::dump;
+use super::graph;
 use super::number::count;
 use super::page::{Page, Role};
 use super::stacks::{module_columns, write_frame};
@@ -62,6 +63,9 @@ fn write_finding(finding: &Finding, page: &mut Page) {
     }
     if let Some(found) = &finding.culprit {
         field("culprit", &culprit(found));
+    }
+    if let Some(held_by) = graph::held_by(finding) {
+        field("held by", &held_by);
     }
     if let Some(overwriter) = &finding.overwriter {
         let text = match &overwriter.text {

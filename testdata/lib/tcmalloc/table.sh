@@ -58,6 +58,8 @@ for what in stack argument number realloc twice inner; do
     recipe refused-$what-traps tcmalloc/refused.c "-D${what^^} -DTRAPS"
 done
 recipe sampled tcmalloc/sampled.c
+recipe leaks leaks.c
+recipe leaks-no-pie leaks.c -no-pie
 recipe dangling-call dangling.c -DCALL
 recipe dangling-left dangling.c -DLEFT
 recipe healthy-dangling-nothing dangling.c -DNOTHING
@@ -102,6 +104,8 @@ tcmalloc_table() {
     done
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
+    cells 2.10 O0 leaks leaks-no-pie
+    cells 2.10 O2 leaks leaks-no-pie
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call
         cells $release O2 dangling-call dangling-left

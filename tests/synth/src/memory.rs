@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use heaps::target::{Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window};
+use ground::target::{Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window};
 
 use crate::Image;
 
@@ -209,7 +209,7 @@ impl TargetMemory for FakeMemory {
 mod tests {
     use super::{Absence, FakeMemory};
     use crate::Asm;
-    use heaps::target::{Address, Fault, MemoryExt, TargetMemory};
+    use ground::target::{Address, Fault, MemoryExt, TargetMemory};
 
     fn at(value: u64) -> Address {
         Address::new(value)

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use heaps::target::{
-    Address, Environment, Frame, FrameTrust, InstructionSet, LocateLimit, LocatedBy, Module,
-    ModuleId, ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target,
-    Thread, Threads, TypeCatalog, Variable, is_fault,
+use ground::arch::{ArchInfo, X86_64};
+use ground::target::{
+    Address, Environment, Frame, FrameTrust, LocateLimit, LocatedBy, Module, ModuleId,
+    ModuleSegment, RegisterSet, StructLayout, Symbol, SymbolKind, SymbolTable, Target, Thread,
+    Threads, TypeCatalog, Variable, is_fault,
 };
 
 use crate::FakeMemory;
@@ -121,13 +122,13 @@ pub struct FakeThreads {
     frames: Vec<Vec<Frame>>,
     sent: bool,
     forked: Option<bool>,
-    instructions: Option<InstructionSet>,
+    arch: Option<&'static ArchInfo>,
 }
 
 impl FakeThreads {
     /// The processor, where it is not an x86-64.
-    pub fn set_instruction_set(&mut self, instructions: InstructionSet) {
-        self.instructions = Some(instructions);
+    pub fn set_arch(&mut self, arch: &'static ArchInfo) {
+        self.arch = Some(arch);
     }
 
     /// Adds a thread; its frames, innermost first.
@@ -170,8 +171,8 @@ impl Threads for FakeThreads {
         self.forked
     }
 
-    fn instruction_set(&self) -> InstructionSet {
-        self.instructions.unwrap_or(InstructionSet::X86_64)
+    fn arch(&self) -> &'static ArchInfo {
+        self.arch.unwrap_or(&X86_64)
     }
 
     fn faulted(&self, index: usize) -> bool {

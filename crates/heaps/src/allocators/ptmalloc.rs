@@ -1,0 +1,570 @@
+//! glibc's malloc (ptmalloc), 2.12 to 2.43.
+//!
+//! ```text
+//! tcache (per thread)  entries[bin] ──> block ──> block ──> 0       links may be mangled (2.32 on)
+//! malloc_state         fastbinsY[bin] ──> chunk ──> chunk ──> 0
+//! (arena)              bins[i] <──> chunk <──> chunk <──> bins[i]   unsorted, small, large
+//!                      top: what is left of the newest memory
+//! ```
+//!
+//! Blocks of any size lie side by side, each behind a header that holds its size and whether the one
+//! before it is free; so the heap is walked from end to end, and everything is known twice: a free
+//! chunk by its neighbour's header and by the list that holds it. Chunks in caches and fastbins are
+//! free although their neighbours call them in use.
+
+mod anchors;
+mod arenas;
+mod busy;
+mod by_size;
+mod carve;
+mod damage;
+mod in_flight;
+mod layout;
+mod lists;
+mod locate;
+mod mapped;
+mod parameters;
+mod pointed;
+mod residue;
+mod statistics;
+mod structure;
+mod tcaches;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::allocators::{
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
+    Standing,
+};
+use crate::anomaly::{Anomaly, ListRef};
+use crate::list::{FreeList, ListWalk};
+use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::presence::Presences;
+use anchors::Anchor;
+use arenas::Arenas;
+use carve::{Odd, Piece, Run, Walk};
+use ground::target::{Address, Frame, InstructionSet, LocatedBy, MemoryExt, Module, Target};
+use in_flight::Hands;
+use lists::ChunkList;
+use locate::Located;
+use mapped::Mapped;
+use pointed::Pointed;
+use tcaches::{Tcache, Tcaches};
+
+/// glibc's malloc.
+pub struct Ptmalloc;
+
+impl Allocator for Ptmalloc {
+    fn name(&self) -> &'static str {
+        "ptmalloc"
+    }
+
+    fn detect<'t>(&self, target: Target<'t>) -> Detection<'t> {
+        let looked_for = "no module's writable memory holds glibc's main_arena (127 bin headers in a row that point \
+                          at themselves, and a list of arenas that closes)";
+        // Several copies in one process share the threads: which caches are whose is told by the memory that each copy has.
+        let copies: Vec<Found<'t>> = target
+            .modules
+            .iter()
+            .filter_map(|module| Found::look(target, module))
+            .collect();
+        Detection::in_modules(target, self.name(), looked_for, |module| {
+            let is_here = |copy: &&Found<'t>| copy.module.id == module.id;
+            let Some(found) = copies.iter().find(is_here) else {
+                return Copy::Missed(Miss::NotHere);
+            };
+            let others = copies.iter().filter(|copy| !is_here(copy));
+            let foreign: Vec<&Arenas> = others.map(|copy| &copy.arenas).collect();
+            Copy::Read(Box::new(PtmallocHeap::read(target, found, &foreign)))
+        })
+    }
+}
+
+/// A copy of glibc's malloc in a module, and the memory that it has.
+struct Found<'t> {
+    module: &'t Module,
+    located: Located,
+    arenas: Arenas,
+}
+
+impl<'t> Found<'t> {
+    fn look(target: Target<'t>, module: &'t Module) -> Option<Self> {
+        let located = locate::locate(target, module)?;
+        let arenas = Arenas::read(target, &located);
+        Some(Self {
+            module,
+            located,
+            arenas,
+        })
+    }
+}
+
+/// What a cached block's second word holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    /// Nothing of the allocator's (up to 2.28), or it could not be told.
+    None,
+    /// The address of the cache (2.29 to 2.33).
+    Cache,
+    /// One random number for the whole process (2.34 on).
+    Random(u64),
+}
+
+/// One copy of glibc's malloc in a process.
+pub(crate) struct PtmallocHeap<'t> {
+    target: Target<'t>,
+    module: &'t Module,
+    located: Located,
+    arenas: Arenas,
+    tcaches: Tcaches,
+    mapped: Vec<Mapped>,
+    safe_linking: bool,
+    key: Key,
+    presences: Presences<'t>,
+    hands: OnceLock<Hands>,
+    pointed: OnceLock<Pointed>,
+    /// The runs of chunks, walked; the pieces themselves go into the map.
+    walked: OnceLock<Walked>,
+    lists: OnceLock<Vec<ChunkList>>,
+}
+
+/// What the walk over all runs of chunks showed.
+#[derive(Default)]
+struct Walked {
+    walks: Vec<Walk>,
+    /// Caches of threads that are not in the core.
+    orphans: Vec<Tcache>,
+}
+
+impl<'t> PtmallocHeap<'t> {
+    fn read(target: Target<'t>, found: &Found<'t>, foreign: &[&Arenas]) -> Self {
+        let module = found.module;
+        let (located, arenas) = (found.located.clone(), found.arenas.clone());
+        let tcaches = Tcaches::find(target, &located, &arenas, foreign);
+        let mapped = mapped::find(target, &located, &arenas);
+        let own = arenas.rows.iter();
+        let own = own.map(|arena| arena.at..arena.at.saturating_add(located.arena.bytes));
+        let presences = Presences::new(target, module, busy::code(target, module, &located))
+            .with_own_memory(own.collect());
+        let mut heap = Self {
+            target,
+            module,
+            located,
+            arenas,
+            tcaches,
+            mapped,
+            safe_linking: false,
+            key: Key::None,
+            presences,
+            hands: OnceLock::new(),
+            pointed: OnceLock::new(),
+            walked: OnceLock::new(),
+            lists: OnceLock::new(),
+        };
+        heap.narrow_releases();
+        heap.safe_linking = heap.find_linking();
+        heap.key = heap.find_key();
+        heap
+    }
+
+    fn word(&self, at: Address) -> Option<u64> {
+        self.target.memory.read_u64(at).ok()
+    }
+
+    /// What the size of `heap_info` and the caches say of the release.
+    fn narrow_releases(&mut self) {
+        use layout::Releases;
+        let releases = &mut self.located.releases;
+        if let Some(layout) = &self.tcaches.layout {
+            *releases = releases.narrow(layout.releases);
+        }
+        let info = self
+            .arenas
+            .rows
+            .iter()
+            .find_map(|arena| structure::heap_info_bytes(arena.at.get()));
+        match info {
+            Some(0x20) => *releases = releases.narrow(Releases::new(Releases::OLDEST, 34)),
+            Some(_) => *releases = releases.narrow(Releases::new(35, 43)),
+            None => {}
+        }
+    }
+
+    /// Whether links are mangled: known by the release, else by decoding some both ways.
+    fn find_linking(&self) -> bool {
+        let releases = self.located.releases;
+        if releases.low >= 32 {
+            return true;
+        }
+        if releases.high < 32 {
+            return false;
+        }
+        const ENOUGH: usize = 64;
+        let lists = self.single_lists();
+        let (mut plain, mut mangled) = (0, 0);
+        for list in lists.iter().take(ENOUGH) {
+            let Some(block) = list.chunk(list.head).map(|chunk| chunk.saturating_add(16)) else {
+                continue;
+            };
+            let Some(word) = self.word(block) else {
+                continue;
+            };
+            let fits = |next: Address| next.is_null() || self.arenas.region_of(next).is_some();
+            plain += usize::from(fits(Address::new(word)));
+            mangled += usize::from(fits(Address::new(word ^ (block.get() >> 12))));
+        }
+        mangled > plain
+    }
+
+    /// What the keys of cached blocks are: most of them agree.
+    fn find_key(&self) -> Key {
+        if self.located.releases.high < 29 {
+            return Key::None;
+        }
+        /// Entries of a list that are asked.
+        const ENTRIES: u64 = 8;
+        let (mut own, mut all) = (0usize, 0usize);
+        let mut values: BTreeMap<u64, usize> = BTreeMap::new();
+        for list in self.single_lists() {
+            if list.kind != lists::Kind::Tcache || list.head.is_null() {
+                continue;
+            }
+            let mut entry = list.head;
+            for _ in 0..list.recorded.unwrap_or(0).min(ENTRIES) {
+                let word = entry.checked_add(8).and_then(|at| self.word(at));
+                let Some(word) = word.filter(|_| self.arenas.region_of(entry).is_some()) else {
+                    break;
+                };
+                all += 1;
+                own += usize::from(word == list.at.get());
+                *values.entry(word).or_default() += 1;
+                let link = self.word(entry).unwrap_or(0);
+                entry = self.decode(entry, link);
+            }
+        }
+        if own > 0 && own * 2 >= all {
+            return Key::Cache;
+        }
+        let named = self
+            .target
+            .limit
+            .permits(LocatedBy::Symbols)
+            .then(|| self.target.symbols.symbol(self.module.id, "tcache_key"))
+            .flatten()
+            .and_then(|symbol| self.word(symbol.address));
+        if let Some(word) = named.filter(|word| *word != 0) {
+            return Key::Random(word);
+        }
+        match values.into_iter().max_by_key(|(_, count)| *count) {
+            Some((word, count)) if count >= 2 && count * 2 > all && word != 0 => Key::Random(word),
+            _ => Key::None,
+        }
+    }
+
+    /// The key that blocks of a cache's list must hold.
+    fn expected_key(&self, list: &ChunkList) -> Option<u64> {
+        match self.key {
+            Key::None => None,
+            Key::Cache => Some(list.at.get()),
+            Key::Random(word) => Some(word),
+        }
+    }
+
+    /// Caches of the core's threads, then those of threads that are not there.
+    fn all_caches(&self) -> Vec<Tcache> {
+        let orphans = self.walked.get().map(|walked| &walked.orphans);
+        let mut caches = self.tcaches.rows.clone();
+        caches.extend(orphans.into_iter().flatten());
+        caches
+    }
+
+    /// One of [`all_caches`](Self::all_caches).
+    fn cache(&self, index: usize) -> Option<Tcache> {
+        let rows = &self.tcaches.rows;
+        match index.checked_sub(rows.len()) {
+            None => rows.get(index).copied(),
+            Some(index) => self.walked.get()?.orphans.get(index).copied(),
+        }
+    }
+
+    /// Walks all runs, hands their pieces to the map and keeps the rest.
+    fn walk_runs(&self, out: &mut MapBuilder) -> Walked {
+        let is_cache = |block: Address, size: u64| {
+            self.tcaches.rows.iter().any(|cache| cache.at == block)
+                || self.tcaches.fits(size)
+                    && self
+                        .tcaches
+                        .is_orphan(self.target.memory, &self.arenas, block)
+        };
+        let is_pointed_at = |block: Address| self.is_pointed_at(block);
+        let walk_all = |anchors: &[Anchor]| {
+            ground::parallel::map(&self.arenas.regions, |region| {
+                let arena = self.arenas.rows.get(region.arena);
+                let limit = match arena {
+                    Some(arena) if region.has_top => arena.top.min(region.end),
+                    _ => region.end,
+                };
+                carve::walk(
+                    self.target.memory,
+                    &Run {
+                        start: region.start,
+                        limit,
+                        has_top: region.has_top,
+                        is_main: arena.is_some_and(|arena| arena.is_main),
+                        is_cache: &is_cache,
+                        is_pointed_at: &is_pointed_at,
+                        anchors,
+                    },
+                )
+            })
+        };
+        let mut walks = walk_all(&[]);
+        // Where a header is doubtful, the lists are asked which chunks there certainly are; and where others took memory,
+        // whether all of it is theirs.
+        let is_odd = walks.iter().any(|walk| walk.odd_count > 0);
+        let mut gaps = walks.iter().flat_map(|walk| &walk.gaps).peekable();
+        if is_odd || gaps.peek().is_some() {
+            let anchors = self.anchors(&self.strangers(&walks));
+            let in_gap =
+                |gap: &std::ops::Range<Address>| anchors::any(&anchors, gap.clone()).is_some();
+            if is_odd || gaps.any(in_gap) {
+                walks = walk_all(&anchors);
+            }
+        }
+        let orphans = self.strangers(&walks);
+        for piece in walks
+            .iter_mut()
+            .flat_map(|walk| std::mem::take(&mut walk.pieces))
+        {
+            match piece {
+                Piece::Chunks(start, bytes, chunks) => out.add_chunks(start, bytes, chunks),
+                Piece::Own(start, bytes) => {
+                    out.add(whole(start, bytes, Shape::Metadata, Owner::InUse));
+                }
+            }
+        }
+        Walked { walks, orphans }
+    }
+
+    /// Whether the program points at a block of the heap.
+    fn is_pointed_at(&self, block: Address) -> bool {
+        let read = || Pointed::read(self.target, &self.arenas.regions);
+        self.pointed.get_or_init(read).at(block)
+    }
+
+    /// Caches that no thread of the core has.
+    fn strangers(&self, walks: &[Walk]) -> Vec<Tcache> {
+        let known = |at: &Address| self.tcaches.rows.iter().any(|cache| cache.at == *at);
+        let caches = walks.iter().flat_map(|walk| walk.caches.iter().copied());
+        caches
+            .filter(|at| !known(at))
+            .map(|at| Tcache { at, owner: None })
+            .collect()
+    }
+}
+
+fn whole(start: Address, bytes: u64, shape: Shape, owner: Owner) -> Extent {
+    Extent::new(start, bytes, shape, owner, 0)
+}
+
+impl Heap for PtmallocHeap<'_> {
+    fn identity(&self) -> HeapIdentity {
+        HeapIdentity {
+            name: "ptmalloc",
+            variant: Some("glibc"),
+            version: Some(
+                self.located
+                    .version
+                    .clone()
+                    .unwrap_or_else(|| self.located.releases.to_string()),
+            ),
+            module: self.module.id,
+            located: self.located.parts.clone(),
+        }
+    }
+
+    fn page_shift(&self) -> u32 {
+        40 // chunks begin anywhere
+    }
+
+    fn carve(&self, out: &mut MapBuilder) {
+        let walked = self.walk_runs(out);
+        for region in self.arenas.regions.iter().filter(|region| region.has_top) {
+            if let Some(arena) = self.arenas.rows.get(region.arena)
+                && let Some(bytes) = region.end.offset_from(arena.top)
+            {
+                // Its header is not part of the block, here as elsewhere.
+                let block = arena.top.saturating_add(layout::HEADER);
+                let bytes = bytes.saturating_sub(layout::HEADER);
+                out.add(whole(block, bytes, Shape::Single, Owner::Free));
+            }
+        }
+        for mapped in &self.mapped {
+            out.add(whole(
+                mapped.block,
+                mapped.usable,
+                Shape::Single,
+                Owner::InUse,
+            ));
+        }
+        let _ = self.walked.set(walked);
+    }
+
+    fn groups(&self) -> u16 {
+        0 // lists of all sizes and kinds share chunks by mistake: `settle` follows them together
+    }
+
+    fn free_lists(&self, _group: u16) -> Vec<FreeList> {
+        Vec::new()
+    }
+
+    fn follow(&self, _lists: &[FreeList], _walk: &mut ListWalk<'_>) {}
+
+    fn describe(&self, _lists: &[FreeList], _map: &HeapMap) -> GroupReport {
+        GroupReport::default()
+    }
+
+    fn standing(&self, map: &HeapMap, block: Block) -> Option<Standing> {
+        self.standing_of(map, block)
+    }
+
+    fn residue(
+        &self,
+        map: &HeapMap,
+        block: Block,
+        (offset, bytes): (u64, u64),
+        word: u64,
+        list: Option<ListRef>,
+    ) -> Option<Residue> {
+        (bytes == 8).then(|| self.residue_at(map, block, offset, word, list))?
+    }
+
+    fn signature(&self, word: u64) -> Option<Residue> {
+        self.known(word)
+    }
+
+    fn own_memory(&self) -> Vec<Range<Address>> {
+        self.memory_of_its_own()
+    }
+
+    fn runs(&self, frame: &Frame) -> Option<bool> {
+        self.presences.is_allocator_code(frame)
+    }
+
+    fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
+        let lists = self.lists();
+        let passed = self.pass(lists, map);
+        let report = damage::describe(self, map, lists, &passed);
+        let passed = report.passed.as_ref().unwrap_or(&passed);
+        let (statistics, details) = self.count(passed, &report);
+        let mut limits = Vec::new();
+        let missing: u64 = self.walks().iter().map(|walk| walk.missing).sum();
+        if missing > 0 {
+            limits.push(Limit {
+                what: format!("{missing} bytes of glibc's heap"),
+                why: "they are not in the core".into(),
+                incomplete: true,
+            });
+        }
+        let absent = self.arenas.absent.filter(|_| missing == 0);
+        limits.extend(absent.map(absent_limit));
+        limits.extend(self.odd_limit());
+        limits.extend(unreached_limit(report.unreached));
+        limits.extend(self.unproved_limit(&report.anomalies));
+        if let Some(limit) = self.mapped_limit() {
+            limits.push(limit);
+        }
+        Settled {
+            anomalies: report.anomalies,
+            statistics,
+            details,
+            limits,
+        }
+    }
+}
+
+impl PtmallocHeap<'_> {
+    /// Arenas, `mp_`, what stands in front of an arena's chunks, and headers of chunks with a mapping of their own.
+    fn memory_of_its_own(&self) -> Vec<Range<Address>> {
+        /// Most bytes in front of the first chunk of an arena's heap: `heap_info` and `malloc_state`.
+        const MAX_HEAD: u64 = 0x1000;
+        let range = |start: Address, bytes: u64| start..start.saturating_add(bytes);
+        let arenas = self.arenas.rows.iter();
+        let mut own: Vec<Range<Address>> = arenas
+            .map(|arena| range(arena.at, self.located.arena.bytes))
+            .collect();
+        let parameters = self.located.parameters.as_ref();
+        own.extend(parameters.map(|(at, layout)| range(*at, layout.bytes())));
+        let heads = self.arenas.regions.iter().filter_map(|region| {
+            let mask = self.arenas.heap_max.wrapping_sub(1);
+            let start = Address::new(region.start.get() & !mask);
+            let is_main = self.arenas.rows.get(region.arena)?.is_main;
+            let bytes = region.start.offset_from(start)?;
+            (!is_main && bytes <= MAX_HEAD).then(|| range(start, bytes))
+        });
+        own.extend(heads);
+        own.extend(self.mapped.iter().map(|mapped| mapped.base..mapped.block));
+        own
+    }
+
+    /// What is excused without proof that a thread was inside, because its code cannot be read here.
+    fn unproved_limit(&self, anomalies: &[Anomaly]) -> Option<Limit> {
+        let excused = anomalies.iter().filter(|found| found.transient.is_some());
+        let count = excused.count();
+        let is_known = self.target.threads.instruction_set() == InstructionSet::X86_64;
+        (count > 0 && !is_known).then(|| Limit {
+            what: format!("whether {count} irregularities of glibc's heap are damage"),
+            why: "whether a thread was at work in malloc is not told for certain on this architecture".into(),
+            incomplete: true,
+        })
+    }
+}
+
+/// What is said if a word that leads to memory of the arenas leads to nothing that is in the core.
+fn absent_limit(at: Address) -> Limit {
+    Limit {
+        what: format!("memory of glibc's arenas at {at}"),
+        why: "it is not in the core: its chunks, and memory to which it leads, were not read"
+            .into(),
+        incomplete: true,
+    }
+}
+
+/// What is said if lists lead into memory that was not found.
+fn unreached_limit(lists: u64) -> Option<Limit> {
+    (lists > 0).then(|| Limit {
+        what: format!("memory to which {lists} lists of glibc's heap lead"),
+        why: "what names it was written over, or is not in the core: its blocks were not read"
+            .into(),
+        incomplete: true,
+    })
+}
+
+impl PtmallocHeap<'_> {
+    fn walks(&self) -> &[Walk] {
+        self.walked.get().map_or(&[], |walked| &walked.walks)
+    }
+
+    /// What is said if the walk met more than it keeps.
+    fn odd_limit(&self) -> Option<Limit> {
+        let walks = self.walks().iter();
+        let dropped: u64 = walks
+            .map(|walk| walk.odd_count.saturating_sub(walk.odd.len() as u64))
+            .fold(0, u64::saturating_add);
+        (dropped > 0).then(|| Limit {
+            what: format!("{dropped} more headers that are out of order"),
+            why: "of each run of chunks the first few hundred are looked at".into(),
+            incomplete: true,
+        })
+    }
+
+    /// Everything odd that the walk over chunks met, with the index of its arena.
+    fn odd(&self) -> impl Iterator<Item = (usize, Odd)> + '_ {
+        self.walks()
+            .iter()
+            .zip(&self.arenas.regions)
+            .flat_map(|(walk, region)| walk.odd.iter().map(|odd| (region.arena, *odd)))
+    }
+}

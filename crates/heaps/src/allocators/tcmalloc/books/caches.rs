@@ -1,0 +1,121 @@
+//! Thread caches.
+
+use super::{Books, Word};
+use crate::allocators::tcmalloc::TcmallocHeap;
+use crate::anomaly::Transient;
+use crate::presence::Presence;
+use ground::target::MemoryExt;
+
+/// A list grows by one object per fetch to at most this, and a batch more.
+const MAX_LENGTH: u64 = 8192 + 1024;
+
+impl TcmallocHeap<'_> {
+    /// Thread caches (rules 7, 8, 9, 19).
+    pub(super) fn check_caches(&self, books: &mut Books, irregular: &dyn Fn(usize) -> bool) {
+        let memory = self.target.memory;
+        for link in &self.caches.broken_links {
+            let word = Word {
+                of: link.of,
+                at: link.at,
+                what: "link of the list of thread caches",
+                expected: "a thread cache that links back, or null at the end".into(),
+                found: link.found.to_string(),
+            };
+            // The list is changed under the page heap's lock.
+            books.damage(word, self.page_heap_locked().filter(|_| !link.impossible));
+        }
+        for index in 0..self.caches.rows.len() {
+            self.check_cache(books, index, irregular);
+        }
+        let count = self.caches.rows.len() as u64;
+        if let Some(at) = self.located.cache_count
+            && let Ok(recorded) = memory.read_u32(at)
+            && u64::from(recorded) != count
+            && self.caches.broken_links.is_empty()
+        {
+            let word = Word {
+                of: at,
+                at,
+                what: "ThreadCache::thread_heap_count_",
+                expected: format!("{count}, the caches on the list"),
+                found: recorded.to_string(),
+            };
+            books.count(word, self.somebody_inside());
+        }
+    }
+
+    fn check_cache(&self, books: &mut Books, index: usize, irregular: &dyn Fn(usize) -> bool) {
+        let memory = self.target.memory;
+        let layout = &self.located.layout.cache;
+        let Some(cache) = self.caches.rows.get(index) else {
+            return;
+        };
+        let busy = match cache.owner {
+            Some(thread) if self.presences.of(thread) == Presence::Outside => None,
+            Some(thread) => Some(Transient {
+                thread: self.presences.tid(thread),
+                proof: self.presences.proof(thread),
+            }),
+            None => self.somebody_inside(),
+        };
+        let mut bytes = 0u64;
+        let mut sound = true;
+        for class in 1..self.located.sizes.classes() {
+            let Some(list) = self.caches.list(self.target, &self.located, index, class) else {
+                continue;
+            };
+            let word = |at, what, expected: String, found: String| Word {
+                of: list.at,
+                at,
+                what,
+                expected,
+                found,
+            };
+            let object_bytes = self.located.sizes.bytes(class);
+            let recorded = layout.object_bytes.read(memory, list.at).unwrap_or(0);
+            if recorded != u64::from(object_bytes) {
+                let at = layout.object_bytes.at(list.at);
+                let expected = format!("{object_bytes}, which never changes");
+                books.damage(
+                    word(at, "FreeList.size_", expected, recorded.to_string()),
+                    None,
+                );
+            }
+            let most = layout.max_length.read(memory, list.at).unwrap_or(1);
+            if !(1..=MAX_LENGTH).contains(&most) && !irregular(class.into()) {
+                let at = layout.max_length.at(list.at);
+                let expected = format!("1 to {MAX_LENGTH}");
+                // Only such values are ever stored.
+                books.damage(
+                    word(at, "FreeList.max_length_", expected, most.to_string()),
+                    None,
+                );
+            }
+            let low = layout.low_water.read(memory, list.at).unwrap_or(0);
+            if low > u64::from(list.length) && !irregular(class.into()) {
+                let at = layout.low_water.at(list.at);
+                let expected = format!("at most {}, the length", list.length);
+                let at_work = cache.owner.is_none_or(|thread| self.is_at_work(thread));
+                books.count(
+                    word(at, "FreeList.lowater_", expected, low.to_string()),
+                    busy.clone().filter(|_| at_work),
+                );
+            }
+            sound &= !irregular(class.into());
+            bytes = bytes.saturating_add(u64::from(list.length) * u64::from(object_bytes));
+        }
+        if let Ok(recorded) = layout.size.read(memory, cache.at)
+            && recorded != bytes
+            && sound
+        {
+            let word = Word {
+                of: cache.at,
+                at: layout.size.at(cache.at),
+                what: "ThreadCache.size_",
+                expected: format!("{bytes}, the bytes of its lists"),
+                found: recorded.to_string(),
+            };
+            books.count(word, busy);
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! A word, and which block of which heap it points into: one table for the process.
+//!
+//! ```text
+//! v >> 26 ─> root ──┬─ row                    one extent covers all 64 MiB
+//!                   └─ v >> 20 ─> middle ──┬─ row
+//!                                          └─ v >> 12 ─> leaf: the first row that ends behind the page's start
+//! row ─> slot: by a multiplied reciprocal, or by the bits of where chunks begin
+//! ```
+//!
+//! Cost: a row of 56 bytes for each extent, 1 KiB for each MiB that more than one extent shares, 4 bytes for each 4 KiB of chunks.
+
+use crate::map::{BlockId, BlockState, Chunks, GRANULE, HeapMap, Owner, Shape};
+use ground::target::Address;
+
+use super::roots::Ranges;
+
+/// A thing that can be pointed at: a block, or a mapping of the program's own. Nodes sort by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// Its row in the table.
+    pub row: u32,
+    /// Its slot there.
+    pub slot: u32,
+}
+
+/// Where a word points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The block.
+    pub node: Node,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+/// What a row of the table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An allocator's own memory: no node.
+    Own,
+    /// One block.
+    Single,
+    /// Blocks of one size. `magic` is 0 where the reciprocal would not be exact.
+    Slab { stride: u32, count: u32, magic: u64 },
+    /// Chunks, by this table.
+    Chunks { table: u32 },
+    /// A mapping of the program's own.
+    Mapping,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    start: u64,
+    bytes: u64,
+    first_bit: u64,
+    kind: Kind,
+    heap: u32,
+    map_row: u32,
+    /// Its blocks can be in use at all.
+    may_live: bool,
+    /// Something in it is silent.
+    is_cut: bool,
+}
+
+/// Chunks of one run, and the last chunk that begins before each 4 KiB of it.
+struct ChunkTable<'m> {
+    chunks: &'m Chunks,
+    before: Vec<u32>,
+}
+
+/// Granules of the smallest chunk that has a block.
+const MIN_GRANULES: u32 = 2;
+/// Granules of 4 KiB.
+const PIECE: u32 = 256;
+
+const NOTHING: u32 = 0;
+const TAG: u32 = 3 << 30;
+const DIRECT: u32 = 1 << 30;
+const TABLE: u32 = 2 << 30;
+const SEARCH: u32 = 3 << 30;
+
+const ROOT_SHIFT: u32 = 26;
+const MIDDLE_SHIFT: u32 = 20;
+const PAGE_SHIFT: u32 = 12;
+const MIDDLE: usize = 1 << (ROOT_SHIFT - MIDDLE_SHIFT);
+const LEAF: usize = 1 << (MIDDLE_SHIFT - PAGE_SHIFT);
+/// Entries of the root: 256 TiB. What lies beyond is searched for.
+const MAX_ROOT: u64 = 1 << 22;
+
+/// The table.
+pub struct Lookup<'m> {
+    maps: Vec<&'m HeapMap>,
+    rows: Vec<Row>,
+    tables: Vec<ChunkTable<'m>>,
+    root: Vec<u32>,
+    first_region: u64,
+    middles: Vec<[u32; MIDDLE]>,
+    leaves: Vec<[u32; LEAF]>,
+    bits: u64,
+    lowest: u64,
+    highest: u64,
+    dropped: u64,
+}
+
+impl<'m> Lookup<'m> {
+    /// A table of all heaps' extents and of `mappings`, the program's own. Where two claim the same memory, the one that begins first has it.
+    pub fn new(maps: &[&'m HeapMap], mappings: &[std::ops::Range<Address>]) -> Self {
+        let mut rows = Vec::new();
+        for (heap, map) in (0u32..).zip(maps) {
+            rows.extend((0u32..).zip(map.extents()).map(|(map_row, extent)| Row {
+                start: extent.start.get(),
+                bytes: extent.bytes,
+                first_bit: 0,
+                kind: Kind::of(extent.shape, extent.bytes),
+                heap,
+                map_row,
+                may_live: extent.owner == Owner::InUse && extent.shape != Shape::Metadata,
+                is_cut: false,
+            }));
+        }
+        rows.extend((0u32..).zip(mappings).map(|(index, range)| Row {
+            start: range.start.get(),
+            bytes: range.end.get().saturating_sub(range.start.get()),
+            first_bit: 0,
+            kind: Kind::Mapping,
+            heap: u32::MAX,
+            map_row: index,
+            may_live: true,
+            is_cut: false,
+        }));
+        rows.retain(|row| row.bytes > 0 && row.start.checked_add(row.bytes).is_some());
+        rows.sort_by_key(|row| (row.start, std::cmp::Reverse(row.bytes), row.heap, row.map_row));
+        let all = rows.len();
+        let mut end = 0;
+        rows.retain(|row| {
+            let is_free = row.start >= end;
+            end = end.max(row.start + row.bytes);
+            is_free
+        });
+        rows.truncate((DIRECT - 1) as usize);
+        let mut lookup = Self {
+            dropped: (all - rows.len()) as u64,
+            maps: maps.to_vec(),
+            lowest: rows.first().map_or(0, |row| row.start),
+            highest: rows.last().map_or(0, |row| row.start + row.bytes),
+            rows,
+            tables: Vec::new(),
+            root: Vec::new(),
+            first_region: 0,
+            middles: Vec::new(),
+            leaves: Vec::new(),
+            bits: 0,
+        };
+        lookup.number();
+        lookup.fill();
+        lookup
+    }
+
+    /// Gives each slot its bit, and reads where chunks begin.
+    fn number(&mut self) {
+        let mut bits = 0u64;
+        for row in &mut self.rows {
+            row.first_bit = bits;
+            let count = match &mut row.kind {
+                Kind::Own => 0,
+                Kind::Single | Kind::Mapping => 1,
+                Kind::Slab { count, .. } => *count,
+                Kind::Chunks { table } => {
+                    let map = self.maps.get(row.heap as usize);
+                    let chunks =
+                        map.and_then(|map| map.chunks(map.extent(row.map_row)?));
+                    let granules = chunks.map_or(0, Chunks::granules);
+                    *table = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
+                    if let Some(chunks) = chunks {
+                        self.tables.push(ChunkTable::read(chunks));
+                    } else {
+                        row.kind = Kind::Own;
+                    }
+                    granules
+                }
+            };
+            bits = bits.saturating_add(count.into());
+        }
+        self.bits = bits;
+    }
+
+    /// Builds the root, the middles and the leaves.
+    fn fill(&mut self) {
+        let most_leaves = 65_536 + self.rows.len() / 8;
+        self.first_region = self.lowest >> ROOT_SHIFT;
+        let regions = (self.highest >> ROOT_SHIFT).saturating_sub(self.first_region) + 1;
+        self.root = vec![NOTHING; usize::try_from(regions.min(MAX_ROOT)).unwrap_or(0)];
+        for (index, row) in (0u32..).zip(&self.rows) {
+            let (start, last) = (row.start, row.start + (row.bytes - 1));
+            for region in start >> ROOT_SHIFT..=last >> ROOT_SHIFT {
+                let place = usize::try_from(region - self.first_region).ok();
+                let Some(entry) = place.and_then(|place| self.root.get_mut(place)) else {
+                    break; // searched for
+                };
+                if covers(start, last, region, ROOT_SHIFT) {
+                    *entry = DIRECT | index;
+                    continue;
+                }
+                let Some(middle) = table_of(entry, &mut self.middles, usize::MAX) else {
+                    continue;
+                };
+                let first = region << ROOT_SHIFT;
+                let piece = start.max(first)..=last.min(first + ((1 << ROOT_SHIFT) - 1));
+                for mega in piece.start() >> MIDDLE_SHIFT..=piece.end() >> MIDDLE_SHIFT {
+                    let Some(entry) = at_mut(middle, mega, MIDDLE) else {
+                        continue;
+                    };
+                    if covers(start, last, mega, MIDDLE_SHIFT) {
+                        *entry = DIRECT | index;
+                        continue;
+                    }
+                    let Some(leaf) = table_of(entry, &mut self.leaves, most_leaves) else {
+                        continue;
+                    };
+                    let first = mega << MIDDLE_SHIFT;
+                    let piece = start.max(first)..=last.min(first + ((1 << MIDDLE_SHIFT) - 1));
+                    for page in piece.start() >> PAGE_SHIFT..=piece.end() >> PAGE_SHIFT {
+                        if let Some(entry) = at_mut(leaf, page, LEAF)
+                            && *entry == NOTHING
+                        {
+                            *entry = DIRECT | index;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes which rows have something silent in them.
+    pub(super) fn note_silent(&mut self, silent: &Ranges) {
+        for row in &mut self.rows {
+            let range = Address::new(row.start)..Address::new(row.start + row.bytes);
+            row.is_cut = silent.overlap(&range);
+        }
+    }
+
+    /// Lowest address that can be pointed at, and bytes from there to the highest, the one past the end included.
+    pub fn span(&self) -> (u64, u64) {
+        (self.lowest, self.highest.saturating_sub(self.lowest).saturating_add(1))
+    }
+
+    /// Bits of a column.
+    pub fn bits(&self) -> u64 {
+        self.bits
+    }
+
+    /// Extents that were left out because another one has their memory.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn row_at(&self, value: u64) -> Option<u32> {
+        let region = value >> ROOT_SHIFT;
+        let place = usize::try_from(region.checked_sub(self.first_region)?).ok()?;
+        let Some(&entry) = self.root.get(place) else {
+            return self.search(value);
+        };
+        let entry = match entry & TAG {
+            DIRECT => return self.inside(entry & !TAG, value),
+            TABLE => *at(self.middles.get((entry & !TAG) as usize)?, value >> MIDDLE_SHIFT, MIDDLE)?,
+            SEARCH => return self.search(value),
+            _ => return None,
+        };
+        let entry = match entry & TAG {
+            DIRECT => return self.inside(entry & !TAG, value),
+            TABLE => *at(self.leaves.get((entry & !TAG) as usize)?, value >> PAGE_SHIFT, LEAF)?,
+            SEARCH => return self.search(value),
+            _ => return None,
+        };
+        if entry == NOTHING {
+            return None;
+        }
+        let mut index = entry & !TAG;
+        loop {
+            let row = self.rows.get(index as usize)?;
+            let offset = value.checked_sub(row.start)?;
+            if offset < row.bytes {
+                return Some(index);
+            }
+            index += 1;
+        }
+    }
+
+    #[inline]
+    fn inside(&self, index: u32, value: u64) -> Option<u32> {
+        let row = self.rows.get(index as usize)?;
+        (value.checked_sub(row.start)? < row.bytes).then_some(index)
+    }
+
+    fn search(&self, value: u64) -> Option<u32> {
+        let after = self.rows.partition_point(|row| row.start <= value);
+        let index = u32::try_from(after.checked_sub(1)?).ok()?;
+        self.inside(index, value)
+    }
+
+    /// The block that `value` points into, in use or not. `None` in an allocator's own memory and outside of everything.
+    #[inline]
+    pub fn find(&self, value: u64) -> Option<Hit> {
+        let index = self.row_at(value)?;
+        let row = self.rows.get(index as usize)?;
+        let inside = value - row.start;
+        let (slot, offset) = match row.kind {
+            Kind::Own => return None,
+            Kind::Single | Kind::Mapping => (0, inside),
+            Kind::Slab { stride, count, magic } => {
+                let slot = match magic {
+                    0 => inside.checked_div(stride.into())?,
+                    magic => inside * magic >> 40,
+                };
+                let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
+                (slot32, inside - slot * u64::from(stride))
+            }
+            Kind::Chunks { table } => {
+                let table = self.tables.get(table as usize)?;
+                let layout = table.chunks.layout();
+                let granule = u32::try_from(inside.checked_sub(layout.spill)? / GRANULE).ok()?;
+                let slot = table.at_or_before(granule)?;
+                let block = u64::from(slot) * GRANULE + layout.lead;
+                (slot, inside.checked_sub(block)?)
+            }
+        };
+        Some(Hit {
+            node: Node { row: index, slot },
+            offset,
+        })
+    }
+
+    /// Whether the allocator itself has the memory at `value`.
+    pub fn is_own(&self, value: u64) -> bool {
+        let row = self.row_at(value).and_then(|index| self.rows.get(index as usize));
+        row.is_some_and(|row| row.kind == Kind::Own)
+    }
+
+    /// Whether the node is in use.
+    #[inline]
+    pub fn is_live(&self, node: Node) -> bool {
+        let Some(row) = self.rows.get(node.row as usize) else {
+            return false;
+        };
+        if row.kind == Kind::Mapping {
+            return true;
+        }
+        row.may_live
+            && self.maps.get(row.heap as usize).is_some_and(|map| {
+                map.state(BlockId {
+                    extent: row.map_row,
+                    slot: node.slot,
+                }) == BlockState::InUse
+            })
+    }
+
+    /// The node's bit in a column.
+    #[inline]
+    pub fn bit(&self, node: Node) -> u64 {
+        let first = self.rows.get(node.row as usize).map_or(u64::MAX, |row| row.first_bit);
+        first.saturating_add(node.slot.into())
+    }
+
+    /// The node with this bit; one that does not exist if no chunk begins there.
+    pub fn node(&self, bit: u64) -> Option<Node> {
+        let after = self.rows.partition_point(|row| row.first_bit <= bit);
+        let index = after.checked_sub(1)?;
+        let slot = bit - self.rows.get(index)?.first_bit;
+        Some(Node {
+            row: u32::try_from(index).ok()?,
+            slot: u32::try_from(slot).ok()?,
+        })
+    }
+
+    /// First byte and size of a node.
+    #[inline]
+    pub fn extent(&self, node: Node) -> Option<(Address, u64)> {
+        let row = self.rows.get(node.row as usize)?;
+        match row.kind {
+            Kind::Own => None,
+            Kind::Single | Kind::Mapping => Some((Address::new(row.start), row.bytes)),
+            Kind::Slab { stride, .. } => {
+                let offset = u64::from(node.slot) * u64::from(stride);
+                Some((Address::new(row.start.checked_add(offset)?), stride.into()))
+            }
+            Kind::Chunks { .. } => {
+                let map = self.maps.get(row.heap as usize)?;
+                let block = map.block(self.block_id(node)?)?;
+                Some((block.address, block.bytes))
+            }
+        }
+    }
+
+    /// The block's place in its heap's map; `None` for a mapping.
+    pub fn block_id(&self, node: Node) -> Option<BlockId> {
+        let row = self.rows.get(node.row as usize)?;
+        (row.kind != Kind::Mapping).then_some(BlockId {
+            extent: row.map_row,
+            slot: node.slot,
+        })
+    }
+
+    /// Index of the heap that the block belongs to; `None` for a mapping.
+    pub fn heap(&self, node: Node) -> Option<u32> {
+        let row = self.rows.get(node.row as usize)?;
+        (row.kind != Kind::Mapping).then_some(row.heap)
+    }
+
+    /// Index of a mapping, as they were given.
+    pub fn mapping(&self, node: Node) -> Option<u32> {
+        let row = self.rows.get(node.row as usize)?;
+        (row.kind == Kind::Mapping).then_some(row.map_row)
+    }
+
+    /// Whether something in the node's row is silent: then a scan has to look.
+    #[inline]
+    pub fn is_cut(&self, node: Node) -> bool {
+        self.rows.get(node.row as usize).is_some_and(|row| row.is_cut)
+    }
+
+    /// Start of the block of one size that ends exactly at `value`, the start of `node`. `None` where blocks have headers between them.
+    #[inline]
+    pub fn neighbour_before(&self, node: Node, value: u64) -> Option<u64> {
+        let row = self.rows.get(node.row as usize)?;
+        let before = match (row.kind, node.slot.checked_sub(1)) {
+            (Kind::Slab { stride, .. }, Some(_)) => return value.checked_sub(stride.into()),
+            (Kind::Slab { .. } | Kind::Single, None) => {
+                self.rows.get((node.row as usize).checked_sub(1)?)?
+            }
+            _ => return None,
+        };
+        let ends_here = before.start.checked_add(before.bytes)? == value;
+        match before.kind {
+            Kind::Single if ends_here => Some(before.start),
+            Kind::Slab { stride, count, .. } if ends_here => {
+                let is_full = u64::from(stride).checked_mul(count.into())? == before.bytes;
+                is_full.then(|| value.checked_sub(stride.into()))?
+            }
+            _ => None,
+        }
+    }
+
+    /// Every live node of a row, with its address and size.
+    pub fn each_live(&self, row: u32, mut visit: impl FnMut(Node, Address, u64)) {
+        let Some(found) = self.rows.get(row as usize) else {
+            return;
+        };
+        if !found.may_live {
+            return;
+        }
+        let mut look = |slot| {
+            let node = Node { row, slot };
+            if self.is_live(node)
+                && let Some((at, bytes)) = self.extent(node)
+            {
+                visit(node, at, bytes);
+            }
+        };
+        match found.kind {
+            Kind::Own => {}
+            Kind::Single | Kind::Mapping => look(0),
+            Kind::Slab { count, .. } => (0..count).for_each(look),
+            Kind::Chunks { table } => {
+                let Some(table) = self.tables.get(table as usize) else {
+                    return;
+                };
+                let mut next = table.chunks.is_start(0).then_some(0);
+                next = next.or_else(|| table.chunks.after(0));
+                while let Some(slot) = next {
+                    next = table.chunks.after(slot);
+                    let end = next.unwrap_or(table.chunks.granules());
+                    // What is smaller is a fencepost: it has no block.
+                    if end.saturating_sub(slot) >= MIN_GRANULES {
+                        look(slot);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn of(shape: Shape, bytes: u64) -> Self {
+        match shape {
+            Shape::Metadata => Kind::Own,
+            Shape::Single => Kind::Single,
+            Shape::Slab { stride: 0, .. } => Kind::Own,
+            Shape::Slab { stride, count } => Kind::Slab {
+                stride,
+                count,
+                // Exact while offset and stride are below 2^20.
+                magic: if bytes <= 1 << 20 {
+                    (1 << 40) / u64::from(stride) + 1
+                } else {
+                    0
+                },
+            },
+            Shape::Chunks { .. } => Kind::Chunks { table: 0 },
+        }
+    }
+}
+
+impl<'m> ChunkTable<'m> {
+    fn read(chunks: &'m Chunks) -> Self {
+        let pieces = chunks.granules().div_ceil(PIECE);
+        let mut before = Vec::with_capacity(pieces as usize);
+        let mut last = u32::MAX;
+        let mut next = if chunks.is_start(0) { Some(0) } else { chunks.after(0) };
+        for piece in 0..pieces {
+            before.push(last);
+            let end = (piece + 1).saturating_mul(PIECE);
+            // Only the last chunk of a piece counts; the first behind it tells when to look again.
+            if next.is_some_and(|next| next < end) {
+                last = chunks.at_or_before(end - 1).unwrap_or(last);
+                next = chunks.after(end - 1);
+            }
+        }
+        Self { chunks, before }
+    }
+
+    /// The last chunk that begins at or before the granule: at most four words and one entry.
+    #[inline]
+    fn at_or_before(&self, granule: u32) -> Option<u32> {
+        let granule = granule.min(self.chunks.granules().checked_sub(1)?);
+        if let Some(found) = self.chunks.last_in_piece(granule, granule / PIECE * PIECE) {
+            return Some(found);
+        }
+        let before = *self.before.get((granule / PIECE) as usize)?;
+        (before != u32::MAX).then_some(before)
+    }
+}
+
+/// Whether start..=last covers this whole piece of `1 << shift` bytes.
+fn covers(start: u64, last: u64, piece: u64, shift: u32) -> bool {
+    let first = piece << shift;
+    start <= first && last >= first + ((1 << shift) - 1)
+}
+
+#[inline]
+fn at<const N: usize>(table: &[u32; N], index: u64, size: usize) -> Option<&u32> {
+    table.get(usize::try_from(index).ok()? % size)
+}
+
+fn at_mut<const N: usize>(table: &mut [u32; N], index: u64, size: usize) -> Option<&mut u32> {
+    table.get_mut(usize::try_from(index).ok()? % size)
+}
+
+/// The table that an entry leads to, made if there is none yet and not too many already.
+fn table_of<'a, const N: usize>(
+    entry: &mut u32,
+    tables: &'a mut Vec<[u32; N]>,
+    most: usize,
+) -> Option<&'a mut [u32; N]> {
+    if *entry == NOTHING {
+        if tables.len() >= most.min(1 << 24) {
+            *entry = SEARCH;
+            return None;
+        }
+        *entry = TABLE | u32::try_from(tables.len()).ok()?;
+        tables.push([NOTHING; N]);
+    }
+    match *entry & TAG {
+        TABLE => tables.get_mut((*entry & !TAG) as usize),
+        _ => None,
+    }
+}

@@ -1,0 +1,104 @@
+//! What a word means in its place: which block it reaches, and how surely.
+//!
+//! Inner pointers reach. Three kinds of words are weak wherever they lie: a pointer just past the end of a block, which nothing
+//! else claims; a pointer to a block's start that is the end of the block before it by what stands beside it; and below 4 GiB, where any
+//! 32-bit number looks like a pointer, a value that is neither near a block's start nor aligned.
+
+use super::Universe;
+use super::lookup::{Hit, Node};
+use super::roots::Strength;
+use ground::target::{Address, Cursor};
+
+/// What a word reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The block, in use.
+    pub node: Node,
+    /// Bytes from its start; its size for a pointer just past its end.
+    pub offset: u64,
+    /// What the word is worth, wherever it lies.
+    pub strength: Strength,
+}
+
+/// Reads words' meanings; remembers where it last looked.
+pub struct Resolver<'u, 'm> {
+    universe: &'u Universe<'m>,
+    near: Cursor<'m>,
+}
+
+impl<'u, 'm> Resolver<'u, 'm> {
+    /// One that has read nothing yet.
+    pub fn new(universe: &'u Universe<'m>) -> Self {
+        Self {
+            universe,
+            near: Cursor::new(universe.memory),
+        }
+    }
+
+    /// The live block that `value` reaches. `place`: where the word is; `None` for a register.
+    #[inline]
+    pub fn edge(&mut self, place: Option<Address>, value: u64) -> Option<Edge> {
+        let lookup = &self.universe.lookup;
+        match lookup.find(value) {
+            Some(hit) if lookup.is_live(hit.node) => Some(self.weighed(place, value, hit)),
+            _ => self.past_the_end(value),
+        }
+    }
+
+    /// The edge of a word that points into a block that was found already.
+    #[inline]
+    pub fn weighed(&mut self, place: Option<Address>, value: u64, hit: Hit) -> Edge {
+        let is_weak = match hit.offset {
+            0 => place.is_some_and(|place| self.is_end_pointer(place, value, hit.node)),
+            offset => value < 1 << 32 && offset >= 8 && !value.is_multiple_of(8),
+        };
+        Edge {
+            node: hit.node,
+            offset: hit.offset,
+            strength: if is_weak { Strength::Weak } else { Strength::Strong },
+        }
+    }
+
+    /// The live block that ends exactly at `value`, where nothing live begins.
+    pub fn past_the_end(&self, value: u64) -> Option<Edge> {
+        let lookup = &self.universe.lookup;
+        let hit = lookup.find(value.checked_sub(1)?)?;
+        let (_, bytes) = lookup.extent(hit.node)?;
+        let ends = hit.offset + 1 == bytes && lookup.mapping(hit.node).is_none();
+        (ends && lookup.is_live(hit.node)).then_some(Edge {
+            node: hit.node,
+            offset: bytes,
+            strength: Strength::Weak,
+        })
+    }
+
+    /// Whether a pointer to the start of a block is rather the end of the one before it, by the words beside it:
+    ///
+    /// ```text
+    /// begin  end    capacity      vector: `begin` is the start, the others are ends
+    /// cur    first  last          deque's iterator: `first` is the start, `last` the end
+    /// buf    (cap)  ptr    end    what is left of a Rust vector
+    /// ```
+    fn is_end_pointer(&mut self, place: Address, value: u64, node: Node) -> bool {
+        let Some(start) = self.universe.lookup.neighbour_before(node, value) else {
+            return false;
+        };
+        let mut word = |distance: i64| {
+            let at = place.get().wrapping_add_signed(distance);
+            self.near.read_u64(Address::new(at)).ok()
+        };
+        let inside = |word: Option<u64>| word.is_some_and(|word| (start..value).contains(&word));
+        let Some(last) = word(-8) else {
+            return false;
+        };
+        if !(start..=value).contains(&last) {
+            return false;
+        }
+        let second = word(-16);
+        let is_capacity = second == Some(start);
+        let is_end = last == start && word(8) == Some(value);
+        let is_last = last == start && inside(second);
+        let is_rest = inside(Some(last)) && last > start && word(-24) == Some(start);
+        is_capacity || is_end || is_last || is_rest
+    }
+}

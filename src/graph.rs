@@ -1,0 +1,38 @@
+//! The third witness: who points where, with names. The engine is [`heaps::graph`]; what is a root in this process is known here.
+//!
+//! ```text
+//! Session + Analysis ──roots──> Ground ──┬── holders   who points at a block, named as a person would
+//!                                        └── leaks     what nobody points at, in groups
+//! ```
+
+pub mod holders;
+pub mod leaks;
+pub mod roots;
+
+use std::ops::Range;
+
+use heaps::graph::Universe;
+use heaps::graph::roots::Ranges;
+use ground::target::Address;
+
+use crate::analysis::Analysis;
+use postmortem::session::{Limit, Session};
+
+/// The graph of one process, ready to be asked.
+pub struct Ground<'a> {
+    /// The opened core.
+    pub session: &'a Session,
+    /// Its heaps.
+    pub analysis: &'a Analysis<'a>,
+    /// Memory, blocks and roots.
+    pub universe: Universe<'a>,
+    /// Names of registers: of the universe's register with number `n`, where it is no general one, entry `n` less
+    /// [`roots::FIRST_VECTOR`].
+    pub vectors: Vec<String>,
+    /// The program's own mappings, as the universe numbers them.
+    pub mappings: Vec<Range<Address>>,
+    /// What each heap keeps for itself beside its extents.
+    pub own: Vec<Ranges>,
+    /// What the core does not hold of the memory in which pointers may stand.
+    pub missing: Option<Limit>,
+}

@@ -1,0 +1,251 @@
+//! Who points where, and what nobody points at.
+
+use heaps::allocators::Tally;
+use ground::target::Address;
+
+use super::threads::recorded_frames;
+use super::{Context, ReportOptions, allocators, class, finish, process};
+use crate::checks::finding::Finding;
+use crate::checks::fingerprint;
+use crate::graph::holders::{Holder, HolderBlock, MAX_SHOWN, References};
+use crate::graph::leaks::{Class, Group, Leaks};
+use crate::graph::{Ground, roots};
+use crate::report::redact;
+use crate::report::schema::{
+    self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference, Report, Sum,
+};
+
+/// The report of `refs`.
+pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {
+    let mut report = base(ground, options, Command::Refs);
+    report.references = Some(found.iter().map(of_address).collect());
+    end(report, ground, options)
+}
+
+/// The report of `leaks`.
+pub fn leaks(ground: &Ground<'_>, found: &Leaks, with_blocks: bool, options: &ReportOptions) -> Report {
+    let mut report = base(ground, options, Command::Leaks);
+    report.limits.extend(found.limits.iter().map(|limit| Limit {
+        what: limit.what.clone(),
+        why: limit.why.clone(),
+        incomplete: limit.incomplete,
+    }));
+    let context = context(ground);
+    report.leaks = Some(schema::Leaks {
+        definite: sum(found.definite),
+        indirect: sum(found.indirect),
+        possible: sum(found.possible),
+        reachable: sum(found.reachable),
+        groups: (1..)
+            .zip(&found.groups)
+            .map(|(id, group)| leak_group(id, group, &context, ground))
+            .collect(),
+        groups_dropped: found.groups_dropped,
+        mappings: found
+            .mappings
+            .iter()
+            .map(|mapping| LostMapping {
+                start: mapping.range.start.into(),
+                end: mapping.range.end.into(),
+                bytes: mapping.range.end.offset_from(mapping.range.start).unwrap_or(0),
+                class: mapping.class.name().into(),
+            })
+            .collect(),
+        blocks: with_blocks.then(|| {
+            let blocks = found.blocks.iter();
+            blocks
+                .map(|block| LeakedBlock {
+                    address: block.address.into(),
+                    size: block.bytes,
+                    class: block.class.name().into(),
+                    group: block.group.map(|group| group + 1),
+                })
+                .collect()
+        }),
+    });
+    end(report, ground, options)
+}
+
+fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
+    Context {
+        target: ground.session.target(),
+        names: ground.session.debug_info(),
+        program: process::program(ground.session),
+        crash: None,
+        include_bytes: 0,
+    }
+}
+
+/// What a report says of every core.
+fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
+    let crash = crate::crash::read(ground.session);
+    let context = context(ground);
+    let mut report = process(ground.session, &context, crash.as_ref(), options);
+    report.command = command;
+    report.allocators = allocators(ground.analysis, &context);
+    report.limits.extend(ground.analysis.limits.iter().map(|limit| Limit {
+        what: limit.what.clone(),
+        why: limit.why.clone(),
+        incomplete: limit.incomplete,
+    }));
+    if ground.universe.lookup.dropped() > 0 {
+        report.limits.push(Limit {
+            what: format!("{} runs of heap memory as targets of pointers", ground.universe.lookup.dropped()),
+            why: "another run claims the same memory".into(),
+            incomplete: false,
+        });
+    }
+    report
+}
+
+fn end(mut report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
+    finish(&mut report, ground.session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(ground.session, Some(ground.analysis), word));
+    }
+    report
+}
+
+fn sum(tally: Tally) -> Sum {
+    Sum {
+        blocks: tally.blocks,
+        bytes: tally.bytes,
+    }
+}
+
+fn of_address(found: &References) -> schema::References {
+    schema::References {
+        to: found.to.into(),
+        block: found.block.map(block),
+        count: found.count,
+        history_count: found.history_count,
+        from: found.from.iter().map(reference).collect(),
+        path: found.path.iter().map(reference).collect(),
+        path_cut: found.path_cut,
+    }
+}
+
+fn block(found: HolderBlock) -> Block {
+    Block {
+        address: found.address.into(),
+        size: found.bytes,
+        state: found.state.name().into(),
+        offset: found.offset,
+        bytes: None,
+    }
+}
+
+/// A holder as the report shows it.
+pub(super) fn reference(holder: &Holder) -> Reference {
+    let is_local = holder.kind == crate::graph::holders::HolderKind::Tls;
+    let symbol = holder.symbol.as_ref();
+    Reference {
+        kind: holder.kind.name().into(),
+        strength: holder.strength.name().into(),
+        address: holder.address.map(Into::into),
+        thread_id: holder.thread,
+        frame: holder.slot.as_ref().map(|slot| slot.frame),
+        function: holder.slot.as_ref().and_then(|slot| slot.function.clone()),
+        stack_offset: holder.slot.as_ref().map(|slot| slot.offset),
+        register: holder.register.clone(),
+        variable: symbol.filter(|_| is_local).map(|(name, _)| name.clone()),
+        symbol: symbol.map(|(name, _)| name.clone()),
+        symbol_offset: symbol.map(|(_, offset)| *offset),
+        module: holder.module.as_ref().map(|(name, _)| name.clone()),
+        module_offset: holder.module.as_ref().map(|(_, offset)| Hex(*offset)),
+        block: holder.block.map(block),
+        type_name: None,
+        member: None,
+        note: holder.note.clone(),
+        points_at_offset: holder.points_at,
+    }
+}
+
+fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'_>) -> LeakGroup {
+    let heap = ground.analysis.heaps.get(group.heap);
+    let allocator = heap.map_or("", |heap| heap.identity.name);
+    let frames = (!group.stack.is_empty()).then(|| recorded_frames(&group.stack, context));
+    LeakGroup {
+        id,
+        class: group.class.name().into(),
+        blocks: group.own.blocks,
+        bytes: group.own.bytes,
+        indirect_blocks: group.held.blocks,
+        indirect_bytes: group.held.bytes,
+        block_bytes: group.block_bytes,
+        allocator: allocator.into(),
+        type_name: None,
+        signature: group.signature.clone(),
+        encoding: group.encoding.map(Into::into),
+        was_held_by: group.was_held_by.as_ref().map(reference),
+        examples: group.examples.iter().map(|at| (*at).into()).collect(),
+        message: message(group),
+        fingerprint: identity(group, context.program, allocator, frames.as_deref()),
+        stack: frames,
+    }
+}
+
+/// One sentence about a group.
+fn message(group: &Group) -> String {
+    let one = group.own.blocks == 1;
+    let what = match (group.class, group.is_shared) {
+        (Class::Definite, _) if one => "nothing points at the block any more",
+        (Class::Definite, _) => "nothing points at the blocks any more",
+        (Class::Indirect, _) => "only lost blocks point there, several of them at each",
+        (Class::Possible, _) if group.encoding.is_some() => {
+            "only words with a number in their upper 16 bits name the blocks: tagged pointers"
+        }
+        (Class::Possible, _) => "nothing points there that is certainly a pointer",
+    };
+    match group.held.blocks {
+        0 => what.into(),
+        1 => format!("{what}; one more block is lost with it"),
+        more => format!("{what}; {more} more blocks are lost with {}", if one { "it" } else { "them" }),
+    }
+}
+
+/// Of names only: program, class, allocator, size and what the first words are, or where the block was allocated.
+fn identity(group: &Group, program: &str, allocator: &str, frames: Option<&[schema::Frame]>) -> Fingerprint {
+    let site = match frames {
+        Some(frames) => {
+            let names = frames.iter().filter_map(|frame| frame.function.as_deref());
+            names.take(3).collect::<Vec<_>>().join(" < ")
+        }
+        None => {
+            // Offsets in modules differ from build to build.
+            let words = group.signature.split(' ');
+            let names = words.map(|word| word.split_once("+0x").map_or(word, |(module, _)| module));
+            format!("{} {}", group.block_bytes, names.collect::<Vec<_>>().join(" "))
+        }
+    };
+    let text = format!("{program} | memory-leak | {allocator} | {site}");
+    Fingerprint {
+        v1: fingerprint::of_parts(&["memory-leak", allocator, &group.block_bytes.to_string(), &group.signature]),
+        v2: fingerprint::of_parts(&[&text]),
+        v2_text: text,
+    }
+}
+
+/// Who points at the blocks of all findings, and at their culprits: one pass, and none where there is no finding.
+pub(super) fn of_findings(
+    session: &postmortem::session::Session,
+    analysis: &crate::analysis::Analysis<'_>,
+    findings: &[Finding],
+) -> Vec<(References, References)> {
+    let blocks = |finding: &Finding| {
+        let block = finding.block.map(|view| view.block.address);
+        let culprit = finding.culprit.as_ref().map(|culprit| culprit.block.address);
+        [block, culprit]
+    };
+    let addresses: Vec<Address> = findings.iter().flat_map(blocks).flatten().collect();
+    if addresses.is_empty() {
+        return findings.iter().map(|_| Default::default()).collect();
+    }
+    let ground = roots::ground(session, analysis);
+    let mut found = ground.references(&addresses, MAX_SHOWN).into_iter();
+    let rows = findings.iter().map(|finding| {
+        let [block, culprit] = blocks(finding).map(|at| at.and_then(|_| found.next()).unwrap_or_default());
+        (block, culprit)
+    });
+    rows.collect()
+}

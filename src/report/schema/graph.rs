@@ -1,0 +1,165 @@
+//! Who points where, and what nobody points at.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Block, Fingerprint, Frame, Hex};
+
+/// A word that points at a block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Reference {
+    /// What kind of place it stands in; `history` is a word that explains and holds nothing.
+    #[schemars(extend("examples" = ["register", "stack", "tls", "global", "heap", "mapping", "history"]))]
+    pub kind: String,
+    /// What it is worth: `strong` or `weak`.
+    #[schemars(extend("examples" = ["strong", "weak"]))]
+    pub strength: String,
+    /// Where it is; `null` for a register.
+    pub address: Option<Hex>,
+    /// The thread that it belongs to.
+    pub thread_id: Option<u32>,
+    /// The frame that it lies in, innermost first.
+    pub frame: Option<usize>,
+    /// That frame's function.
+    pub function: Option<String>,
+    /// Bytes from that frame's stack pointer.
+    pub stack_offset: Option<i64>,
+    /// The register's name.
+    pub register: Option<String>,
+    /// The variable that it is, in the source: of a frame, or thread-local.
+    pub variable: Option<String>,
+    /// The module's variable that it is or lies in.
+    pub symbol: Option<String>,
+    /// Bytes from that variable's start.
+    pub symbol_offset: Option<u64>,
+    /// The module that it lies in.
+    pub module: Option<String>,
+    /// Bytes from the module's start; of a thread-local variable, in the module's thread-local block.
+    pub module_offset: Option<Hex>,
+    /// The block that it lies in; `offset` is the word's.
+    pub block: Option<Block>,
+    /// The type of that block. Not told by this version: always `null`.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// The member that the word is. Not told by this version: always `null`.
+    pub member: Option<String>,
+    /// What else is known of the place, in words.
+    pub note: Option<String>,
+    /// Bytes from the target's start at which it points.
+    pub points_at_offset: u64,
+}
+
+/// Who points at an address.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct References {
+    /// The address that was asked for.
+    pub to: Hex,
+    /// The block that holds it; `null` if none does: then words that hold exactly this address are meant.
+    pub block: Option<Block>,
+    /// Words that can hold it, all of them.
+    pub count: u64,
+    /// Words that hold nothing any more: in free blocks, on dead stack, in an allocator's own memory.
+    pub history_count: u64,
+    /// The first of both: strong ones, then weak ones, then history, each by address.
+    pub from: Vec<Reference>,
+    /// The shortest chain from a root, root first; empty if there is none.
+    pub path: Vec<Reference>,
+    /// The search for a chain was given up.
+    pub path_cut: bool,
+}
+
+/// A number of blocks and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Sum {
+    /// Blocks.
+    pub blocks: u64,
+    /// Their usable bytes.
+    pub bytes: u64,
+}
+
+/// What nobody points at.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Leaks {
+    /// In use and reached from nowhere, and no lost block leads to them, or they stand for a circle.
+    pub definite: Sum,
+    /// Reached from lost blocks only.
+    pub indirect: Sum,
+    /// Reached from places only that may hold a pointer by chance, or in memory that the core does not hold.
+    pub possible: Sum,
+    /// The rest.
+    pub reachable: Sum,
+    /// Blocks that are lost in one way: definite ones first, each class by bytes.
+    pub groups: Vec<LeakGroup>,
+    /// Groups that were left out.
+    pub groups_dropped: u64,
+    /// The program's own mappings that nobody points at.
+    pub mappings: Vec<LostMapping>,
+    /// Every block that is not reached for certain, with `--blocks`; else `null`.
+    pub blocks: Option<Vec<LeakedBlock>>,
+}
+
+/// Blocks of one size that look alike, or were allocated in one place.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct LeakGroup {
+    /// Its number, from 1.
+    pub id: usize,
+    /// `definite`, `possible`, or `indirect` for blocks that several lost ones share.
+    #[schemars(extend("examples" = ["definite", "indirect", "possible"]))]
+    pub class: String,
+    /// Its blocks, without what hangs on them.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blocks that hang on these alone.
+    pub indirect_blocks: u64,
+    /// Their bytes.
+    pub indirect_bytes: u64,
+    /// Usable bytes of each block.
+    pub block_bytes: u64,
+    /// The allocator.
+    pub allocator: String,
+    /// The blocks' type. Not told by this version: always `null`.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// What the first words are: `zero`, `small`, `text`, `heap`, `heap+` (inside a block), `mapping`, a module and an offset, `other`.
+    pub signature: String,
+    /// The form in which pointers to the blocks are stored, if it is another one: such blocks are possibly lost.
+    #[schemars(extend("examples" = ["tag in the upper 16 bits"]))]
+    pub encoding: Option<String>,
+    /// Where the blocks were allocated, if the allocator recorded it.
+    pub stack: Option<Vec<Frame>>,
+    /// A word that led to the first of them once.
+    pub was_held_by: Option<Reference>,
+    /// Some of the blocks, the lowest addresses.
+    pub examples: Vec<Hex>,
+    /// One sentence.
+    pub message: String,
+    /// The same leak in another core of the same program gives the same fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// A mapping that nobody points at.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct LostMapping {
+    /// First byte.
+    pub start: Hex,
+    /// First byte past the end.
+    pub end: Hex,
+    /// Its bytes.
+    pub bytes: u64,
+    /// `definite` or `possible`.
+    pub class: String,
+}
+
+/// A block that is not reached for certain.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct LeakedBlock {
+    /// The pointer that the program knew.
+    pub address: Hex,
+    /// Usable bytes.
+    pub size: u64,
+    /// `definite`, `indirect` or `possible`.
+    pub class: String,
+    /// The number of its group; `null` if that was left out.
+    pub group: Option<usize>,
+}
