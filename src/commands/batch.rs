@@ -7,6 +7,7 @@ mod worker;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -97,7 +98,7 @@ impl ReportsCommand for Args {
             memory: self.memory,
         };
         let out: Mutex<Box<dyn Write + Send>> = Mutex::new(match &self.output {
-            Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+            Some(path) => Box::new(appended(path)?),
             None => Box::new(io::stdout()),
         });
         let seen = Mutex::new(known);
@@ -112,7 +113,9 @@ impl ReportsCommand for Args {
                             return;
                         };
                         let (line, outcome) = one(&worker, core, &seen);
-                        let mut tally = tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut tally = tally
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner);
                         match outcome {
                             Some(status::CLEAN) => tally.clean += 1,
                             Some(status::FOUND) => tally.found += 1,
@@ -123,18 +126,34 @@ impl ReportsCommand for Args {
                         let Some(line) = line else {
                             continue;
                         };
-                        let mut out = out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut out = out
+                            .lock()
+                            .unwrap_or_else(std::sync::PoisonError::into_inner);
                         if let Err(error) = out.write_all(&line).and_then(|()| out.flush()) {
-                            *lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+                            *lost
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
                             stopped.store(true, Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
-        let tally = tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        eprintln!("{} cores: {} clean, {} with findings, {} failed or incomplete, {} known", cores.len(), tally.clean, tally.found, tally.failed, tally.skipped);
-        match lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        let tally = tally
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        eprintln!(
+            "{} cores: {} clean, {} with findings, {} failed or incomplete, {} known",
+            cores.len(),
+            tally.clean,
+            tally.found,
+            tally.failed,
+            tally.skipped
+        );
+        match lost
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
             _ => {}
         }
@@ -147,17 +166,45 @@ impl ReportsCommand for Args {
 }
 
 /// One core: its line, and the exit status; none of both if it is known.
-fn one(worker: &Worker, core: &Path, seen: &Mutex<BTreeSet<String>>) -> (Option<Vec<u8>>, Option<u8>) {
+fn one(
+    worker: &Worker,
+    core: &Path,
+    seen: &Mutex<BTreeSet<String>>,
+) -> (Option<Vec<u8>>, Option<u8>) {
     match cores::id(core) {
         Ok(id) => {
-            if !seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone()) {
+            if !seen
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .insert(id.clone())
+            {
                 return (None, None);
             }
             let (line, status) = worker.run(core, &id);
             (Some(line), Some(status))
         }
-        Err(error) => (Some(worker::failed(core, None, &error.to_string())), Some(status::NOT_ANALYSED)),
+        Err(error) => (
+            Some(worker::failed(core, None, &error.to_string())),
+            Some(status::NOT_ANALYSED),
+        ),
     }
+}
+
+/// A file to append lines to; a last line that was cut off is ended first.
+fn appended(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(path)?;
+    let mut last = [b'\n'];
+    if let Some(at) = file.metadata()?.len().checked_sub(1) {
+        file.read_exact_at(&mut last, at)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
 }
 
 /// The ids of a file of lines; a file that is not there has none.
@@ -174,7 +221,9 @@ fn known(path: &Path) -> io::Result<BTreeSet<String>> {
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(line.get(..200).unwrap_or(&line));
         if line.ends_with(b"\n")
-            && let Some(id) = text.strip_prefix("{\"core_id\":\"").and_then(|rest| rest.split('"').next())
+            && let Some(id) = text
+                .strip_prefix("{\"core_id\":\"")
+                .and_then(|rest| rest.split('"').next())
         {
             known.insert(id.to_owned());
         }

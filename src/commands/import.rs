@@ -26,7 +26,13 @@ pub struct Args {
     labels: Labels,
 
     /// How to write
-    #[arg(long, value_enum, default_value = "ndjson", value_name = "FORMAT", help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "ndjson",
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     format: As,
 
     /// Where to write [default: standard output]
@@ -46,7 +52,12 @@ pub struct Labels {
     time: Option<String>,
 
     /// What people decided, and which functions and modules keys leave out
-    #[arg(long, value_name = "FILE", default_value = "heapcheck.triage.toml", help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "heapcheck.triage.toml",
+        help_heading = "Input"
+    )]
     pub triage_file: PathBuf,
 }
 
@@ -58,7 +69,11 @@ impl Labels {
 
     /// How logs are imported.
     pub fn options(&self, decisions: &TriageFile) -> Options {
-        let number = |text: &String| match text.parse::<f64>().ok().and_then(serde_json::Number::from_f64) {
+        let number = |text: &String| match text
+            .parse::<f64>()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+        {
             Some(number) => serde_json::Value::Number(number),
             None => serde_json::Value::String(text.clone()),
         };
@@ -90,8 +105,12 @@ impl ReportsCommand for Args {
         let mut sink = Sink::new(self, &decisions)?;
         for path in &self.files {
             match open(path) {
-                Ok(reader) => match import(reader, path, &options, &mut summary, &mut |record| sink.take(record)) {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(status::CLEAN),
+                Ok(reader) => match import(reader, path, &options, &mut summary, &mut |record| {
+                    sink.take(record)
+                }) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(status::CLEAN);
+                    }
                     Err(error) => unread.push(format!("{path}: {error}")),
                     Ok(()) => {}
                 },
@@ -100,13 +119,21 @@ impl ReportsCommand for Args {
         }
         sink.finish(&decisions, self.output.as_deref())?;
         say(&summary, &unread);
-        Ok(if unread.is_empty() { status::CLEAN } else { status::NOT_ANALYSED })
+        Ok(if unread.is_empty() {
+            status::CLEAN
+        } else {
+            status::NOT_ANALYSED
+        })
     }
 }
 
 /// Opens a file, or standard input.
 fn open(path: &str) -> io::Result<BufReader<Box<dyn Read>>> {
-    let reader: Box<dyn Read> = if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let reader: Box<dyn Read> = if path == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path)?)
+    };
     Ok(BufReader::with_capacity(1 << 18, reader))
 }
 
@@ -120,13 +147,24 @@ enum Sink {
 impl Sink {
     fn new(args: &Args, decisions: &TriageFile) -> io::Result<Self> {
         Ok(match args.format {
-            As::Sarif => Self::Groups(Box::new((Gather::new(decisions), BTreeSet::new(), BTreeMap::new()))),
+            As::Sarif => Self::Groups(Box::new((
+                Gather::new(decisions),
+                BTreeSet::new(),
+                BTreeMap::new(),
+            ))),
             As::Pprof => Self::Profile(Profile::default()),
             As::Ndjson => match &args.output {
                 None => Self::Lines(BufWriter::new(Box::new(io::stdout().lock())), None),
                 Some(path) => {
-                    output::may_write(path, &args.files.iter().map(PathBuf::from).collect::<Vec<_>>()).map_err(io::Error::other)?;
-                    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                    output::may_write(
+                        path,
+                        &args.files.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                    )
+                    .map_err(io::Error::other)?;
+                    let folder = path
+                        .parent()
+                        .filter(|folder| !folder.as_os_str().is_empty())
+                        .unwrap_or(Path::new("."));
                     let file = tempfile::NamedTempFile::new_in(folder)?;
                     Self::Lines(BufWriter::new(Box::new(file.reopen()?)), Some(file))
                 }
@@ -172,7 +210,12 @@ impl Sink {
             Self::Groups(groups) => {
                 let (gather, _, records) = *groups;
                 let found = gather.finish(0, decisions).groups;
-                let examples = found.iter().filter_map(|group| Some((group.key.clone(), records.get(&group.example)?.clone()))).collect();
+                let examples = found
+                    .iter()
+                    .filter_map(|group| {
+                        Some((group.key.clone(), records.get(&group.example)?.clone()))
+                    })
+                    .collect();
                 let document = reports::sarif(&found, &examples, env!("CARGO_PKG_VERSION"));
                 output::write(path, serde_json::to_string_pretty(&document)?.as_bytes())?;
             }
@@ -188,7 +231,11 @@ fn say(summary: &Summary, unread: &[String]) {
         let _ = writeln!(text, "  {kind}: {count}"); // a String takes all
     }
     if summary.folded > 0 {
-        let _ = writeln!(text, "folded into the leak that holds them: {}", summary.folded);
+        let _ = writeln!(
+            text,
+            "folded into the leak that holds them: {}",
+            summary.folded
+        );
     }
     let _ = writeln!(text, "failures: {}", summary.failures);
     for (file, line, why) in &summary.described {

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use reports::growth::{Watch, growth};
 use reports::import::Summary;
-use reports::triage::{self, BASELINE, Gate, Gather, Groups, Input, Stacks, TriageFile, Versions, Weight};
+use reports::triage::{
+    self, BASELINE, Gate, Gather, Groups, Input, Stacks, TriageFile, Versions, Weight,
+};
 use reports::{Profile, Record};
 use serde::Serialize;
 use serde_json::json;
@@ -45,7 +47,13 @@ struct Question {
 #[derive(clap::Args, Clone, Debug)]
 struct View {
     /// How to write the answer
-    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT", help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     format: As,
 
     /// Where to write it [default: standard output]
@@ -157,10 +165,26 @@ impl ReportsCommand for Args {
     fn run(&self) -> Result<u8, Error> {
         match &self.verb {
             Verb::Groups(question) => question.groups(),
-            Verb::Show { key, ticket, question } => question.show(key, *ticket),
-            Verb::Diff { key, other, question } => question.diff(key, other),
-            Verb::New { baseline, one_time, question } => question.new_ones(baseline, *one_time),
-            Verb::Introduced { order, by, question } => question.introduced(order, by),
+            Verb::Show {
+                key,
+                ticket,
+                question,
+            } => question.show(key, *ticket),
+            Verb::Diff {
+                key,
+                other,
+                question,
+            } => question.diff(key, other),
+            Verb::New {
+                baseline,
+                one_time,
+                question,
+            } => question.new_ones(baseline, *one_time),
+            Verb::Introduced {
+                order,
+                by,
+                question,
+            } => question.introduced(order, by),
             Verb::Flame { by, svg, question } => question.flame(*by, *svg),
             Verb::Bytes(question) => question.bytes(),
             Verb::Growth { all, question } => question.growth(*all),
@@ -174,7 +198,10 @@ impl ReportsCommand for Args {
 
 impl Question {
     fn input(&self, decisions: &TriageFile) -> Input {
-        Input { files: self.files.clone(), options: self.labels.options(decisions) }
+        Input {
+            files: self.files.clone(),
+            options: self.labels.options(decisions),
+        }
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {
@@ -185,7 +212,9 @@ impl Question {
     fn answer(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
         match self.view.format {
             As::Text => self.write(text().as_bytes()),
-            As::Json => self.write(format!("{}\n", serde_json::to_string_pretty(value)?).as_bytes()),
+            As::Json => {
+                self.write(format!("{}\n", serde_json::to_string_pretty(value)?).as_bytes())
+            }
             As::Sarif | As::Pprof => Err("this answer has no such format: text or json".into()),
         }
     }
@@ -203,22 +232,32 @@ impl Question {
     }
 
     /// The records of these ids.
-    fn examples(&self, decisions: &TriageFile, ids: &BTreeSet<&str>) -> io::Result<BTreeMap<String, Record>> {
+    fn examples(
+        &self,
+        decisions: &TriageFile,
+        ids: &BTreeSet<&str>,
+    ) -> io::Result<BTreeMap<String, Record>> {
         let mut found = BTreeMap::new();
         self.read_again()?;
-        triage::each_record(&self.input(decisions), &mut Summary::default(), &mut |record| {
-            if ids.contains(record.id.as_str()) {
-                found.entry(record.id.clone()).or_insert(record);
-            }
-            Ok(())
-        })?;
+        triage::each_record(
+            &self.input(decisions),
+            &mut Summary::default(),
+            &mut |record| {
+                if ids.contains(record.id.as_str()) {
+                    found.entry(record.id.clone()).or_insert(record);
+                }
+                Ok(())
+            },
+        )?;
         Ok(found)
     }
 
     /// Standard input can be read once only.
     fn read_again(&self) -> io::Result<()> {
         match self.files.iter().any(|file| file == "-") {
-            true => Err(io::Error::other("this reads the records twice: name a file, not standard input")),
+            true => Err(io::Error::other(
+                "this reads the records twice: name a file, not standard input",
+            )),
             false => Ok(()),
         }
     }
@@ -228,18 +267,30 @@ impl Question {
         match self.view.format {
             As::Pprof => {
                 let mut profile = Profile::default();
-                triage::each_record(&self.input(&decisions), &mut Summary::default(), &mut |record| {
-                    profile.add(&record);
-                    Ok(())
-                })?;
+                triage::each_record(
+                    &self.input(&decisions),
+                    &mut Summary::default(),
+                    &mut |record| {
+                        profile.add(&record);
+                        Ok(())
+                    },
+                )?;
                 let mut bytes = Vec::new();
                 reports::pprof(profile, &mut bytes)?;
                 self.write(&bytes)?;
             }
             As::Sarif => {
                 let groups = self.gather(&decisions)?.groups;
-                let records = self.examples(&decisions, &groups.iter().map(|group| group.example.as_str()).collect())?;
-                let examples = groups.iter().filter_map(|group| Some((group.key.clone(), records.get(&group.example)?.clone()))).collect();
+                let records = self.examples(
+                    &decisions,
+                    &groups.iter().map(|group| group.example.as_str()).collect(),
+                )?;
+                let examples = groups
+                    .iter()
+                    .filter_map(|group| {
+                        Some((group.key.clone(), records.get(&group.example)?.clone()))
+                    })
+                    .collect();
                 let document = reports::sarif(&groups, &examples, env!("CARGO_PKG_VERSION"));
                 self.write(serde_json::to_string_pretty(&document)?.as_bytes())?;
             }
@@ -252,15 +303,29 @@ impl Question {
     }
 
     /// The group of a key, with its example.
-    fn one(&self, decisions: &TriageFile, groups: &Groups, key: &str) -> Result<(reports::triage::Group, Record), Error> {
+    fn one(
+        &self,
+        decisions: &TriageFile,
+        groups: &Groups,
+        key: &str,
+    ) -> Result<(reports::triage::Group, Record), Error> {
         let fits = |name: &String| name == key || (key.len() >= 5 && name.starts_with(key));
-        let mut found = groups.groups.iter().filter(|group| fits(&group.key) || group.also.iter().any(fits));
+        let mut found = groups
+            .groups
+            .iter()
+            .filter(|group| fits(&group.key) || group.also.iter().any(fits));
         let group = found.next().ok_or(format!("no group has the key {key}"))?;
         if found.next().is_some() && group.key != key {
             return Err(format!("several keys begin with {key}").into());
         }
-        let record = self.examples(decisions, &BTreeSet::from([group.example.as_str()]))?.into_values().next();
-        Ok((group.clone(), record.ok_or("the group's example is not there any more")?))
+        let record = self
+            .examples(decisions, &BTreeSet::from([group.example.as_str()]))?
+            .into_values()
+            .next();
+        Ok((
+            group.clone(),
+            record.ok_or("the group's example is not there any more")?,
+        ))
     }
 
     fn show(&self, key: &str, ticket: bool) -> Result<u8, Error> {
@@ -270,7 +335,9 @@ impl Question {
         if ticket {
             self.write(reports::ticket(&group, &example).as_bytes())?;
         } else {
-            self.answer(&json!({ "group": group, "example": example }), || triage::show(&group, &example))?;
+            self.answer(&json!({ "group": group, "example": example }), || {
+                triage::show(&group, &example)
+            })?;
         }
         Ok(status::CLEAN)
     }
@@ -302,18 +369,32 @@ impl Question {
         say_failures(&summary);
         let answer: Gate = triage::gate(gather, summary.failures, &decisions, one_time);
         self.answer(&answer, || table::gate(&answer))?;
-        Ok(if answer.fails() { status::FOUND } else { status::CLEAN })
+        Ok(if answer.fails() {
+            status::FOUND
+        } else {
+            status::CLEAN
+        })
     }
 
     fn introduced(&self, order: &std::path::Path, by: &str) -> Result<u8, Error> {
         let decisions = self.labels.decisions()?;
-        let order = fs::read_to_string(order).map_err(|error| format!("{}: {error}", order.display()))?;
-        let order: Vec<String> = order.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        let order =
+            fs::read_to_string(order).map_err(|error| format!("{}: {error}", order.display()))?;
+        let order: Vec<String> = order
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect();
         let mut versions = Versions::new(&decisions, by);
-        triage::each(&self.input(&decisions), &mut Summary::default(), &mut |item| {
-            versions.add(item);
-            Ok(())
-        })?;
+        triage::each(
+            &self.input(&decisions),
+            &mut Summary::default(),
+            &mut |item| {
+                versions.add(item);
+                Ok(())
+            },
+        )?;
         let groups = triage::introduced(versions, &decisions, &order);
         self.answer(&json!({ "groups": groups }), || table::introduced(&groups))?;
         Ok(status::CLEAN)
@@ -321,13 +402,25 @@ impl Question {
 
     fn flame(&self, by: By, svg: bool) -> Result<u8, Error> {
         let decisions = self.labels.decisions()?;
-        let weight = if by == By::Count { Weight::Count } else { Weight::Bytes };
+        let weight = if by == By::Count {
+            Weight::Count
+        } else {
+            Weight::Bytes
+        };
         let mut stacks = Stacks::default();
-        triage::each_record(&self.input(&decisions), &mut Summary::default(), &mut |record| {
-            stacks.add(&record, weight);
-            Ok(())
-        })?;
-        let unit = if weight == Weight::Count { "blocks" } else { "bytes" };
+        triage::each_record(
+            &self.input(&decisions),
+            &mut Summary::default(),
+            &mut |record| {
+                stacks.add(&record, weight);
+                Ok(())
+            },
+        )?;
+        let unit = if weight == Weight::Count {
+            "blocks"
+        } else {
+            "bytes"
+        };
         if svg {
             self.write(triage::svg(&stacks, "where memory comes from", unit).as_bytes())?;
         } else if by == By::Frame {
@@ -344,7 +437,9 @@ impl Question {
         let mut groups = self.gather(&decisions)?;
         groups.proposals.clear();
         groups.groups.retain(|group| group.bytes.is_some());
-        groups.groups.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.key.cmp(&b.key)));
+        groups
+            .groups
+            .sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.key.cmp(&b.key)));
         self.answer(&groups, || table::bytes(&groups))?;
         Ok(status::CLEAN)
     }
@@ -358,7 +453,8 @@ impl Question {
             input.files = vec![file.clone()];
             if input.options.time.is_none() {
                 let modified = fs::metadata(file).and_then(|data| data.modified()).ok();
-                let seconds = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+                let seconds =
+                    modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
                 input.options.time = seconds.map(|time| json!(time.as_secs_f64()));
             }
             triage::each(&input, &mut Summary::default(), &mut |item| {
@@ -375,7 +471,14 @@ impl Question {
 /// Records that could not be read are said on standard error.
 fn say_failures(summary: &Summary) {
     if summary.failures > 0 {
-        let first = summary.described.first().map(|(file, line, why)| format!(", the first at {file}:{line}: {why}")).unwrap_or_default();
-        eprintln!("heapcheck: {} records could not be read{first}", summary.failures);
+        let first = summary
+            .described
+            .first()
+            .map(|(file, line, why)| format!(", the first at {file}:{line}: {why}"))
+            .unwrap_or_default();
+        eprintln!(
+            "heapcheck: {} records could not be read{first}",
+            summary.failures
+        );
     }
 }

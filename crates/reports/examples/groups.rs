@@ -4,7 +4,10 @@ use reports::import::Summary;
 use reports::triage::{Gather, Input, TriageFile, each, today};
 
 fn main() -> std::io::Result<()> {
-    let input = Input { files: std::env::args().skip(1).collect(), ..Input::default() };
+    let input = Input {
+        files: std::env::args().skip(1).collect(),
+        ..Input::default()
+    };
     let file = TriageFile::parse("", &today()).map_err(std::io::Error::other)?;
     let mut gather = Gather::new(&file);
     let mut summary = Summary::default();
@@ -14,8 +17,21 @@ fn main() -> std::io::Result<()> {
     })?;
     let groups = gather.finish(summary.failures, &file);
     for group in groups.groups.iter().take(80) {
-        println!("{:>8} {:>6} {:?} {:?} {:?} {}", group.errors, group.processes, group.key_strength, group.recurrence, group.bytes, group.key_text);
+        println!(
+            "{:>8} {:>6} {:?} {:?} {:?} {}",
+            group.errors,
+            group.processes,
+            group.key_strength,
+            group.recurrence,
+            group.bytes,
+            group.key_text
+        );
     }
-    eprintln!("{} errors, {} failures, {} groups", groups.errors, groups.failures, groups.groups.len());
+    eprintln!(
+        "{} errors, {} failures, {} groups",
+        groups.errors,
+        groups.failures,
+        groups.groups.len()
+    );
     Ok(())
 }

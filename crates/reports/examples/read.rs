@@ -9,10 +9,23 @@ fn main() -> std::io::Result<()> {
     let mut summary = Summary::default();
     for path in std::env::args().skip(1) {
         let reader = BufReader::new(File::open(&path)?);
-        import(reader, &path, &Options::default(), &mut summary, &mut |record| {
-            println!("{:<10} {:<22} {} {:?} {:?}", record.tool, record.tool_kind, record.key_text, record.key_strength, record.bytes);
-            Ok(())
-        })?;
+        import(
+            reader,
+            &path,
+            &Options::default(),
+            &mut summary,
+            &mut |record| {
+                println!(
+                    "{:<10} {:<22} {} {:?} {:?}",
+                    record.tool,
+                    record.tool_kind,
+                    record.key_text,
+                    record.key_strength,
+                    record.bytes
+                );
+                Ok(())
+            },
+        )?;
     }
     eprintln!("{summary:?}");
     Ok(())

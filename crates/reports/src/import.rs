@@ -124,7 +124,9 @@ impl Out<'_> {
         self.summary.failures += 1;
         if self.summary.described.len() < MAX_FAILURES {
             let why = text::escaped(text::cut(why, 300));
-            self.summary.described.push((self.file.to_owned(), line, why));
+            self.summary
+                .described
+                .push((self.file.to_owned(), line, why));
         }
     }
 
@@ -151,7 +153,12 @@ fn tidy(record: &mut Record) {
             *text = text::escaped(text);
         }
     }
-    for text in [&mut record.tool, &mut record.kind, &mut record.tool_kind, &mut record.message] {
+    for text in [
+        &mut record.tool,
+        &mut record.kind,
+        &mut record.tool_kind,
+        &mut record.message,
+    ] {
         name(text);
     }
     record.process.as_mut().map(name);
@@ -161,7 +168,13 @@ fn tidy(record: &mut Record) {
         stack.frames.truncate(MAX_FRAMES);
         stack.thread.as_mut().map(name);
         for frame in &mut stack.frames {
-            let Frame { function, file, module, build_id, .. } = frame;
+            let Frame {
+                function,
+                file,
+                module,
+                build_id,
+                ..
+            } = frame;
             for text in [function, file, module, build_id] {
                 text.as_mut().map(name);
             }
@@ -192,7 +205,12 @@ pub fn import(
         Box::new(memleak::Memleak::default()),
         Box::new(libmemleak::Libmemleak::default()),
     ];
-    let mut out = Out { file, options, summary, ready: Vec::new() };
+    let mut out = Out {
+        file,
+        options,
+        summary,
+        ready: Vec::new(),
+    };
     let mut owner = 0;
     let mut recognised = false;
     let mut lines = Lines::new(reader);
@@ -206,9 +224,15 @@ pub fn import(
         plain.extend_from_slice(&buffer);
         text::strip_escapes(&mut plain);
         let text = String::from_utf8_lossy(&plain);
-        let line = Line { text: &text, bytes: &buffer, piece };
+        let line = Line {
+            text: &text,
+            bytes: &buffer,
+            piece,
+        };
         let taken = formats[owner].line(&line, &mut out).then_some(owner);
-        let taken = taken.or_else(|| (0..formats.len()).find(|&at| at != owner && formats[at].line(&line, &mut out)));
+        let taken = taken.or_else(|| {
+            (0..formats.len()).find(|&at| at != owner && formats[at].line(&line, &mut out))
+        });
         if let Some(at) = taken {
             owner = at;
             recognised = true;
@@ -230,6 +254,9 @@ pub fn import(
 impl Source {
     /// A line of the file that is being read.
     pub(crate) fn at(line: u64) -> Self {
-        Self { file: String::new(), line }
+        Self {
+            file: String::new(),
+            line,
+        }
     }
 }

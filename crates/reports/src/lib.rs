@@ -17,8 +17,8 @@ mod ticket;
 pub mod triage;
 
 pub use key::{Frames, Key, MAX_FRAMES, responsible};
-pub use pprof::{Profile, pprof};
 pub use kind::Kind;
+pub use pprof::{Profile, pprof};
 pub use record::{Access, Frame, Record, Role, Source, Stack, Strength};
 pub use sarif::sarif;
 pub use ticket::ticket;

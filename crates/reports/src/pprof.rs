@@ -41,7 +41,11 @@ impl Table {
 impl Profile {
     /// Takes one record: its blocks and bytes, or one error.
     pub fn add(&mut self, record: &Record) {
-        let stack: Vec<Frame> = responsible(record).into_iter().next().map(|stack| trimmed(stack).to_vec()).unwrap_or_default();
+        let stack: Vec<Frame> = responsible(record)
+            .into_iter()
+            .next()
+            .map(|stack| trimmed(stack).to_vec())
+            .unwrap_or_default();
         let path: Vec<u64> = stack.iter().map(|frame| self.location(frame)).collect();
         let value = self.samples.entry(path).or_default();
         value.0 = value.0.saturating_add(record.blocks.unwrap_or(1));
@@ -49,18 +53,36 @@ impl Profile {
     }
 
     fn location(&mut self, frame: &Frame) -> u64 {
-        let raw = frame.function.clone().unwrap_or_else(|| match (&frame.module, &frame.module_offset) {
-            (Some(module), Some(offset)) => format!("{module}+{offset}"),
-            _ => frame.address.clone().unwrap_or_else(|| "??".to_owned()),
-        });
-        let name = if frame.function.is_some() { Name::of(&raw).text() } else { raw };
+        let raw =
+            frame
+                .function
+                .clone()
+                .unwrap_or_else(|| match (&frame.module, &frame.module_offset) {
+                    (Some(module), Some(offset)) => format!("{module}+{offset}"),
+                    _ => frame.address.clone().unwrap_or_else(|| "??".to_owned()),
+                });
+        let name = if frame.function.is_some() {
+            Name::of(&raw).text()
+        } else {
+            raw
+        };
         let name = self.strings.of(&name);
-        let file = frame.file.as_deref().map_or(0, |file| self.strings.of(file));
+        let file = frame
+            .file
+            .as_deref()
+            .map_or(0, |file| self.strings.of(file));
         let next = self.functions.len() as u64 + 1;
         let function = *self.functions.entry((name, file)).or_insert(next);
-        let address = frame.address.as_deref().and_then(text::hexadecimal_value).unwrap_or(0);
+        let address = frame
+            .address
+            .as_deref()
+            .and_then(text::hexadecimal_value)
+            .unwrap_or(0);
         let next = self.locations.len() as u64 + 1;
-        *self.locations.entry((function, frame.line.unwrap_or(0), address)).or_insert(next)
+        *self
+            .locations
+            .entry((function, frame.line.unwrap_or(0), address))
+            .or_insert(next)
     }
 }
 

@@ -154,7 +154,9 @@ pub struct Frame {
 }
 
 /// How much a key rests on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {
     /// Nothing of the program's own has a name: a module, a file, an address.
@@ -235,12 +237,24 @@ impl Record {
         part(&self.message);
         part(&format!(
             "{:?} {:?} {:?} {:?} {:?} {} {:?}",
-            self.access, self.bytes, self.blocks, self.indirect_bytes, self.pid, self.source.line, self.time
+            self.access,
+            self.bytes,
+            self.blocks,
+            self.indirect_bytes,
+            self.pid,
+            self.source.line,
+            self.time
         ));
         for stack in &self.stacks {
             part(&format!("{:?} {:?}", stack.role, stack.thread));
             for frame in &stack.frames {
-                for text in [&frame.function, &frame.file, &frame.module, &frame.module_offset, &frame.address] {
+                for text in [
+                    &frame.function,
+                    &frame.file,
+                    &frame.module,
+                    &frame.module_offset,
+                    &frame.address,
+                ] {
                     part(text.as_deref().unwrap_or("\u{0}"));
                 }
                 part(&format!("{:?}", frame.line));

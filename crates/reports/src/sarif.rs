@@ -14,8 +14,15 @@ use crate::triage::{Group, State, role};
 pub fn sarif(groups: &[Group], examples: &BTreeMap<String, Record>, version: &str) -> Value {
     let kinds: BTreeSet<&str> = groups.iter().map(|group| group.kind.as_str()).collect();
     let kinds: Vec<&str> = kinds.into_iter().collect();
-    let rules: Vec<Value> = kinds.iter().map(|kind| rule(kind, groups, examples)).collect();
-    let results: Vec<Value> = groups.iter().filter(|group| group.state != State::Merged).map(|group| result(group, examples.get(&group.key), &kinds)).collect();
+    let rules: Vec<Value> = kinds
+        .iter()
+        .map(|kind| rule(kind, groups, examples))
+        .collect();
+    let results: Vec<Value> = groups
+        .iter()
+        .filter(|group| group.state != State::Merged)
+        .map(|group| result(group, examples.get(&group.key), &kinds))
+        .collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -28,7 +35,10 @@ pub fn sarif(groups: &[Group], examples: &BTreeMap<String, Record>, version: &st
 }
 
 fn rule(kind: &str, groups: &[Group], examples: &BTreeMap<String, Record>) -> Value {
-    let cwe = groups.iter().filter(|group| group.kind == kind).find_map(|group| examples.get(&group.key)?.cwe);
+    let cwe = groups
+        .iter()
+        .filter(|group| group.kind == kind)
+        .find_map(|group| examples.get(&group.key)?.cwe);
     let mut rule = json!({
         "id": kind,
         "shortDescription": { "text": kind.replace('-', " ") },
@@ -50,7 +60,9 @@ fn level(kind: &str) -> &'static str {
 }
 
 fn result(group: &Group, example: Option<&Record>, kinds: &[&str]) -> Value {
-    let message = example.map_or_else(String::new, |example| format!(": {}", text::cut(&example.message, 1000)));
+    let message = example.map_or_else(String::new, |example| {
+        format!(": {}", text::cut(&example.message, 1000))
+    });
     let mut result = json!({
         "ruleId": group.kind,
         "ruleIndex": kinds.iter().position(|kind| *kind == group.kind),
@@ -70,8 +82,18 @@ fn result(group: &Group, example: Option<&Record>, kinds: &[&str]) -> Value {
         return result;
     };
     // The innermost frame of the program's own names the place.
-    let functions: BTreeSet<&str> = group.key_text.split(crate::key::SEPARATOR).skip(1).collect();
-    let own = |frame: &&Frame| frame.file.is_some() && frame.function.as_deref().is_some_and(|name| functions.contains(crate::key::Name::of(name).text().as_str()));
+    let functions: BTreeSet<&str> = group
+        .key_text
+        .split(crate::key::SEPARATOR)
+        .skip(1)
+        .collect();
+    let own = |frame: &&Frame| {
+        frame.file.is_some()
+            && frame
+                .function
+                .as_deref()
+                .is_some_and(|name| functions.contains(crate::key::Name::of(name).text().as_str()))
+    };
     let stacks = responsible(example);
     if let Some(frame) = stacks.iter().flat_map(|stack| &stack.frames).find(own) {
         result["locations"] = json!([location(frame)]);
@@ -92,11 +114,20 @@ fn location(frame: &Frame) -> Value {
     let mut location = json!({});
     if let Some(file) = &frame.file {
         location["physicalLocation"] = json!({ "artifactLocation": { "uri": uri(file) } });
-        if let Some(line) = frame.line.filter(|&line| line > 0 && line < i32::MAX as u64) {
+        if let Some(line) = frame
+            .line
+            .filter(|&line| line > 0 && line < i32::MAX as u64)
+        {
             location["physicalLocation"]["region"] = json!({ "startLine": line });
         }
     }
-    let name = frame.function.clone().or_else(|| Some(format!("{}+{}", frame.module.as_ref()?, frame.module_offset.as_ref()?)));
+    let name = frame.function.clone().or_else(|| {
+        Some(format!(
+            "{}+{}",
+            frame.module.as_ref()?,
+            frame.module_offset.as_ref()?
+        ))
+    });
     if let Some(name) = name {
         location["logicalLocations"] = json!([{ "fullyQualifiedName": name, "kind": "function" }]);
     }
@@ -105,10 +136,16 @@ fn location(frame: &Frame) -> Value {
 
 /// A path as URI reference: what URIs give a meaning is written as %XX, an absolute path has a scheme.
 fn uri(path: &str) -> String {
-    let mut out = if path.starts_with('/') { "file://".to_owned() } else { String::new() };
+    let mut out = if path.starts_with('/') {
+        "file://".to_owned()
+    } else {
+        String::new()
+    };
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => out.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                out.push(char::from(byte))
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -34,8 +34,15 @@ pub(crate) fn number_after(text: &str, marker: &str) -> Option<u64> {
 
 /// The hexadecimal number that the text is, with or without `0x`.
 pub(crate) fn hexadecimal_value(text: &str) -> Option<u64> {
-    let digits = text.trim().trim_start_matches("0x").trim_start_matches("0X");
-    let digits = if digits.is_empty() && text.contains('0') { "0" } else { digits };
+    let digits = text
+        .trim()
+        .trim_start_matches("0x")
+        .trim_start_matches("0X");
+    let digits = if digits.is_empty() && text.contains('0') {
+        "0"
+    } else {
+        digits
+    };
     (digits.len() <= 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .then(|| u64::from_str_radix(digits, 16).ok())
         .flatten()
@@ -82,7 +89,10 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
 pub(crate) fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(
+            character,
+            '\u{2028}' | '\u{2029}' | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 /// The text with control and bidirectional characters written as `\u{…}`.
@@ -116,7 +126,10 @@ pub(crate) fn strip_escapes(line: &mut Vec<u8>) {
         match line.get(at) {
             Some(b'[') => {
                 at += 1;
-                while line.get(at).is_some_and(|byte| !(0x40..0x7f).contains(byte)) {
+                while line
+                    .get(at)
+                    .is_some_and(|byte| !(0x40..0x7f).contains(byte))
+                {
                     at += 1;
                 }
                 at += 1;
@@ -140,7 +153,10 @@ mod tests {
 
     #[test]
     fn numbers_and_addresses() {
-        assert_eq!(leading_number("1,514,697 bytes"), Some((1_514_697, " bytes")));
+        assert_eq!(
+            leading_number("1,514,697 bytes"),
+            Some((1_514_697, " bytes"))
+        );
         assert_eq!(leading_number("12, 3"), Some((12, ", 3")));
         assert_eq!(leading_number("99999999999999999999"), None);
         assert_eq!(address("0x000012AB").as_deref(), Some("0x12ab"));

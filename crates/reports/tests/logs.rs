@@ -40,7 +40,10 @@ const BUGS: &[(&str, &str, &str, bool)] = &[
 const NAMELESS: [&str; 3] = ["-stripped", "-raw", "asan-clang-symbols"];
 
 fn directory() -> PathBuf {
-    std::env::var_os("HEAPCHECK_LOGS").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/logs"), PathBuf::from)
+    std::env::var_os("HEAPCHECK_LOGS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/logs"),
+        PathBuf::from,
+    )
 }
 
 fn logs() -> Vec<(String, String)> {
@@ -48,7 +51,12 @@ fn logs() -> Vec<(String, String)> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned()))
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_str().unwrap().to_owned(),
+                String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned(),
+            )
+        })
         .collect();
     logs.sort();
     assert!(logs.len() >= 70, "{} logs", logs.len());
@@ -58,23 +66,43 @@ fn logs() -> Vec<(String, String)> {
 fn read(name: &str, text: &str) -> (Vec<Record>, Summary) {
     let mut records = Vec::new();
     let mut summary = Summary::default();
-    import(text.as_bytes(), name, &Options::default(), &mut summary, &mut |record| {
-        records.push(record);
-        Ok(())
-    })
+    import(
+        text.as_bytes(),
+        name,
+        &Options::default(),
+        &mut summary,
+        &mut |record| {
+            records.push(record);
+            Ok(())
+        },
+    )
     .unwrap();
     (records, summary)
 }
 
 /// Logs whose records have functions.
 fn is_named(name: &str) -> bool {
-    !NAMELESS.iter().any(|part| name.contains(part)) && ["asan", "lsan", "tsan", "msan", "ubsan", "valgrind", "helgrind"].iter().any(|tool| name.starts_with(tool)) && !(name.starts_with("ubsan") && name.ends_with("short"))
+    !NAMELESS.iter().any(|part| name.contains(part))
+        && [
+            "asan", "lsan", "tsan", "msan", "ubsan", "valgrind", "helgrind",
+        ]
+        .iter()
+        .any(|tool| name.starts_with(tool))
+        && !(name.starts_with("ubsan") && name.ends_with("short"))
 }
 
 /// The row of `BUGS` that a record is.
 fn bug(record: &Record, asked: &BTreeSet<&str>) -> Option<usize> {
-    let parts: Vec<&str> = record.key_text.split(" | ").skip(1).take(2).map(|part| part.rsplit("::").next().unwrap()).collect();
-    BUGS.iter().position(|(bug, kind, function, _)| asked.contains(bug) && record.kind == *kind && parts.contains(function))
+    let parts: Vec<&str> = record
+        .key_text
+        .split(" | ")
+        .skip(1)
+        .take(2)
+        .map(|part| part.rsplit("::").next().unwrap())
+        .collect();
+    BUGS.iter().position(|(bug, kind, function, _)| {
+        asked.contains(bug) && record.kind == *kind && parts.contains(function)
+    })
 }
 
 #[test]
@@ -84,20 +112,50 @@ fn every_record_is_read_and_blames_the_right_function() {
         assert_eq!(summary.failures, 0, "{name}: {summary:?}");
         assert_eq!(summary.created as usize, records.len());
         assert!(!records.is_empty(), "{name}");
-        let asked: BTreeSet<&str> = text.lines().next().unwrap().trim_start_matches("asked: ").split(' ').collect();
+        let asked: BTreeSet<&str> = text
+            .lines()
+            .next()
+            .unwrap()
+            .trim_start_matches("asked: ")
+            .split(' ')
+            .collect();
         if !is_named(&name) {
-            assert!(records.iter().all(|record| record.key_strength == Strength::Weak), "{name}: {:?}", records.iter().map(|record| &record.key_text).collect::<Vec<_>>());
+            assert!(
+                records
+                    .iter()
+                    .all(|record| record.key_strength == Strength::Weak),
+                "{name}: {:?}",
+                records
+                    .iter()
+                    .map(|record| &record.key_text)
+                    .collect::<Vec<_>>()
+            );
             continue;
         }
         let mut seen = BTreeSet::new();
         for record in &records {
             let row = bug(record, &asked);
-            assert!(row.is_some(), "{name}: {} {} was not asked for: {}", record.tool, record.tool_kind, record.key_text);
-            assert_eq!(record.key_strength, Strength::Full, "{name}: {}", record.key_text);
+            assert!(
+                row.is_some(),
+                "{name}: {} {} was not asked for: {}",
+                record.tool,
+                record.tool_kind,
+                record.key_text
+            );
+            assert_eq!(
+                record.key_strength,
+                Strength::Full,
+                "{name}: {}",
+                record.key_text
+            );
             assert!(!record.id.is_empty() && record.source.line > 1);
             seen.extend(row);
         }
-        for (row, (asked_for, kind, ..)) in BUGS.iter().enumerate().filter(|(_, bug)| bug.3 && asked.contains(bug.0)) {
+        for (row, (asked_for, kind, ..)) in BUGS
+            .iter()
+            .enumerate()
+            .filter(|(_, bug)| bug.3 && asked.contains(bug.0))
+        {
             assert!(seen.contains(&row), "{name}: {asked_for} {kind} is missing");
         }
     }
@@ -107,7 +165,19 @@ fn every_record_is_read_and_blames_the_right_function() {
 fn one_group_a_bug_across_tools_compilers_and_options() {
     let mut keys: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    let input = Input { files: logs().iter().filter(|(name, _)| is_named(name) || name.starts_with("ubsan")).map(|(name, _)| directory().join(format!("{name}.log")).display().to_string()).collect(), ..Input::default() };
+    let input = Input {
+        files: logs()
+            .iter()
+            .filter(|(name, _)| is_named(name) || name.starts_with("ubsan"))
+            .map(|(name, _)| {
+                directory()
+                    .join(format!("{name}.log"))
+                    .display()
+                    .to_string()
+            })
+            .collect(),
+        ..Input::default()
+    };
     let file = TriageFile::parse("", "2026-01-01").unwrap();
     let mut gather = Gather::new(&file);
     let mut by_id = BTreeMap::new();
@@ -129,7 +199,13 @@ fn one_group_a_bug_across_tools_compilers_and_options() {
         groups.entry(group.key.clone()).or_default().insert(row);
     }
     for (row, keys) in &keys {
-        assert_eq!(keys.len(), if BUGS[*row].0 == "lambda" { 2 } else { 1 }, "{} {}", BUGS[*row].0, BUGS[*row].1);
+        assert_eq!(
+            keys.len(),
+            if BUGS[*row].0 == "lambda" { 2 } else { 1 },
+            "{} {}",
+            BUGS[*row].0,
+            BUGS[*row].1
+        );
     }
     assert!(groups.values().all(|rows| rows.len() == 1));
     assert_eq!(found.groups.len(), BUGS.len() + 1);
@@ -138,21 +214,47 @@ fn one_group_a_bug_across_tools_compilers_and_options() {
 
 #[test]
 fn leaks_count_direct_bytes_once() {
-    for (name, text) in logs().into_iter().filter(|(name, _)| name.contains("one-list") || name.starts_with("valgrind-gcc-O0")) {
+    for (name, text) in logs()
+        .into_iter()
+        .filter(|(name, _)| name.contains("one-list") || name.starts_with("valgrind-gcc-O0"))
+    {
         let (records, summary) = read(&name, &text);
-        for record in records.iter().filter(|record| record.key_text.contains("tie_barge")) {
-            assert_eq!((record.bytes, record.indirect_bytes, record.blocks), (Some(48), Some(96), Some(1)), "{name}");
+        for record in records
+            .iter()
+            .filter(|record| record.key_text.contains("tie_barge"))
+        {
+            assert_eq!(
+                (record.bytes, record.indirect_bytes, record.blocks),
+                (Some(48), Some(96), Some(1)),
+                "{name}"
+            );
         }
         if name.contains("one-list") {
-            assert_eq!(summary.folded, 2 - u64::from(text.matches("Indirect leak").count() == 1), "{name}");
+            assert_eq!(
+                summary.folded,
+                2 - u64::from(text.matches("Indirect leak").count() == 1),
+                "{name}"
+            );
         }
     }
 }
 
 #[test]
 fn the_same_log_gives_the_same_ids_wherever_it_lies() {
-    let (name, text) = logs().into_iter().find(|(name, _)| name == "asan-gcc-O0").unwrap();
-    let ids = |file: &str| read(file, &text).0.into_iter().map(|record| record.id).collect::<Vec<_>>();
+    let (name, text) = logs()
+        .into_iter()
+        .find(|(name, _)| name == "asan-gcc-O0")
+        .unwrap();
+    let ids = |file: &str| {
+        read(file, &text)
+            .0
+            .into_iter()
+            .map(|record| record.id)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(ids(&name), ids("elsewhere/x"));
-    assert_eq!(ids(&name).into_iter().collect::<BTreeSet<_>>().len(), ids(&name).len());
+    assert_eq!(
+        ids(&name).into_iter().collect::<BTreeSet<_>>().len(),
+        ids(&name).len()
+    );
 }

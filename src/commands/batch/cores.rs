@@ -44,9 +44,12 @@ pub(super) fn list(lists: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
 /// True of an ELF core, and of a packed file that may be one.
 fn is_core(path: &Path) -> bool {
     let mut start = [0; 18];
-    let read = File::open(path).and_then(|mut file| file.read(&mut start)).unwrap_or(0);
+    let read = File::open(path)
+        .and_then(|mut file| file.read(&mut start))
+        .unwrap_or(0);
     let start = start.get(..read).unwrap_or_default();
-    let is_elf_core = start.starts_with(b"\x7fELF") && (start.get(16..18) == Some(&[4, 0]) || start.get(16..18) == Some(&[0, 4]));
+    let is_elf_core = start.starts_with(b"\x7fELF")
+        && (start.get(16..18) == Some(&[4, 0]) || start.get(16..18) == Some(&[0, 4]));
     is_elf_core || corefile::is_packed(start)
 }
 
@@ -57,7 +60,8 @@ pub(super) fn id(path: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     hash.update(size.to_le_bytes());
     let mut part = |from: u64, length: u64| -> io::Result<()> {
-        let length = usize::try_from(length.min(size.saturating_sub(from))).map_err(io::Error::other)?;
+        let length =
+            usize::try_from(length.min(size.saturating_sub(from))).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         file.read_exact_at(&mut bytes, from)?;
         hash.update(&bytes);
@@ -71,5 +75,9 @@ pub(super) fn id(path: &Path) -> io::Result<String> {
         }
     }
     part(size.saturating_sub(16 * SAMPLE), 16 * SAMPLE)?;
-    Ok(hash.finalize().iter().take(16).fold("s1:".to_owned(), |id, byte| format!("{id}{byte:02x}")))
+    Ok(hash
+        .finalize()
+        .iter()
+        .take(16)
+        .fold("s1:".to_owned(), |id, byte| format!("{id}{byte:02x}")))
 }

@@ -29,7 +29,10 @@ impl Worker {
     pub fn run(&self, core: &Path, id: &str) -> (Vec<u8>, u8) {
         match self.attempt(core, id) {
             Ok(done) => done,
-            Err(error) => (failed(core, Some(id), &error.to_string()), status::NOT_ANALYSED),
+            Err(error) => (
+                failed(core, Some(id), &error.to_string()),
+                status::NOT_ANALYSED,
+            ),
         }
     }
 
@@ -49,7 +52,14 @@ impl Worker {
         let out = gather(child.stdout.take(), MAX_REPORT);
         let messages = gather(child.stderr.take(), MAX_MESSAGE);
         let Some(ended) = wait(&mut child, begin + self.timeout)? else {
-            return Ok((failed(core, Some(id), &format!("not done after {} s", self.timeout.as_secs())), status::NOT_ANALYSED));
+            return Ok((
+                failed(
+                    core,
+                    Some(id),
+                    &format!("not done after {} s", self.timeout.as_secs()),
+                ),
+                status::NOT_ANALYSED,
+            ));
         };
         let report = out.join().unwrap_or_default();
         let seconds = begin.elapsed().as_secs_f64();
@@ -60,9 +70,23 @@ impl Worker {
         }
         let messages = messages.join().unwrap_or_default();
         let said = String::from_utf8_lossy(&messages);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
-        let limit = self.memory.map(|bytes| format!("; its memory was limited to {bytes} bytes")).unwrap_or_default();
-        Ok((failed(core, Some(id), &format!("the worker died ({ended}){limit}: {last}")), status::NOT_ANALYSED))
+        let last = said
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("");
+        let limit = self
+            .memory
+            .map(|bytes| format!("; its memory was limited to {bytes} bytes"))
+            .unwrap_or_default();
+        Ok((
+            failed(
+                core,
+                Some(id),
+                &format!("the worker died ({ended}){limit}: {last}"),
+            ),
+            status::NOT_ANALYSED,
+        ))
     }
 
     /// The worker's own memory is limited, the core that it maps is not; and it leaves no core of its own.
@@ -70,7 +94,10 @@ impl Worker {
         let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
             return;
         };
-        let to = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let to = |bytes| Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
         // A worker that has ended already needs no limit.
         let _ = prlimit(Some(pid), Resource::Core, to(0));
         if let Some(bytes) = self.memory {
@@ -80,7 +107,10 @@ impl Worker {
 }
 
 /// Reads a stream to its end, so that the worker never waits; what is longer than the limit is dropped.
-fn gather(stream: Option<impl Read + Send + 'static>, limit: u64) -> std::thread::JoinHandle<Vec<u8>> {
+fn gather(
+    stream: Option<impl Read + Send + 'static>,
+    limit: u64,
+) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {
@@ -111,8 +141,12 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process:
 /// The report on one line, with the id first; none if it is no whole document.
 fn line(report: &[u8], id: &str, code: u8, seconds: f64) -> Option<Vec<u8>> {
     let report = report.trim_ascii();
-    let inside = report.strip_prefix(b"{").filter(|_| report.ends_with(b"}"))?;
-    let mut line = format!("{{\"core_id\":\"{id}\",\"exit_status\":{code},\"seconds\":{seconds:.3},").into_bytes();
+    let inside = report
+        .strip_prefix(b"{")
+        .filter(|_| report.ends_with(b"}"))?;
+    let mut line =
+        format!("{{\"core_id\":\"{id}\",\"exit_status\":{code},\"seconds\":{seconds:.3},")
+            .into_bytes();
     line.reserve(inside.len() / 2);
     let (mut string, mut escaped) = (false, false);
     for &byte in inside {
@@ -149,8 +183,12 @@ mod tests {
     fn a_report_becomes_one_line() {
         let report = b"{\n  \"a\": \"x \\\" {\\n y\",\n  \"b\": [ 1, 2 ]\n}\n";
         let made = String::from_utf8(line(report, "s1:0", 1, 0.5).unwrap()).unwrap();
-        assert_eq!(made, "{\"core_id\":\"s1:0\",\"exit_status\":1,\"seconds\":0.500,\"a\":\"x \\\" {\\n y\",\"b\":[1,2]}\n");
+        assert_eq!(
+            made,
+            "{\"core_id\":\"s1:0\",\"exit_status\":1,\"seconds\":0.500,\"a\":\"x \\\" {\\n y\",\"b\":[1,2]}\n"
+        );
         assert!(line(b"{\"a\": 1", "", 0, 0.0).is_none());
-        serde_json::from_slice::<serde_json::Value>(&failed(Path::new("a\"b"), None, "c\nd")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&failed(Path::new("a\"b"), None, "c\nd"))
+            .unwrap();
     }
 }

@@ -76,7 +76,13 @@ pub struct Ticket {
 impl Mute {
     /// Writes the decision.
     pub fn run(&self) -> Result<u8, Error> {
-        let rule = Rule { key: self.key.clone(), state: State::Muted, reason: Some(self.reason.clone()), until: self.until.clone(), ..Rule::default() };
+        let rule = Rule {
+            key: self.key.clone(),
+            state: State::Muted,
+            reason: Some(self.reason.clone()),
+            until: self.until.clone(),
+            ..Rule::default()
+        };
         self.target.decide(rule)
     }
 }
@@ -87,7 +93,13 @@ impl Merge {
         if self.key == self.into {
             return Err("a group cannot be part of itself".into());
         }
-        let rule = Rule { key: self.key.clone(), state: State::Merged, into: Some(self.into.clone()), reason: self.reason.clone(), ..Rule::default() };
+        let rule = Rule {
+            key: self.key.clone(),
+            state: State::Merged,
+            into: Some(self.into.clone()),
+            reason: self.reason.clone(),
+            ..Rule::default()
+        };
         self.target.decide(rule)
     }
 }
@@ -95,7 +107,12 @@ impl Merge {
 impl Split {
     /// Writes the decision.
     pub fn run(&self) -> Result<u8, Error> {
-        let rule = Rule { key: self.key.clone(), state: State::Split, frames: usize::from(self.frames), ..Rule::default() };
+        let rule = Rule {
+            key: self.key.clone(),
+            state: State::Split,
+            frames: usize::from(self.frames),
+            ..Rule::default()
+        };
         self.target.decide(rule)
     }
 }
@@ -103,7 +120,12 @@ impl Split {
 impl Ticket {
     /// Writes the decision.
     pub fn run(&self) -> Result<u8, Error> {
-        let rule = Rule { key: self.key.clone(), state: State::Ticket, into: Some(self.ticket.clone()), ..Rule::default() };
+        let rule = Rule {
+            key: self.key.clone(),
+            state: State::Ticket,
+            into: Some(self.ticket.clone()),
+            ..Rule::default()
+        };
         self.target.decide(rule)
     }
 }
@@ -111,7 +133,10 @@ impl Ticket {
 impl Target {
     fn decide(&self, mut rule: Rule) -> Result<u8, Error> {
         let mut file = TriageFile::open(&self.triage_file, &today())?;
-        let input = Input { files: self.from.clone(), ..Input::default() };
+        let input = Input {
+            files: self.from.clone(),
+            ..Input::default()
+        };
         triage::each(&input, &mut Summary::default(), &mut |item| {
             if item.key == rule.key && rule.text.is_empty() {
                 rule.text = item.key_text.to_string();

@@ -55,7 +55,11 @@ impl<'u, 'm> Resolver<'u, 'm> {
         Edge {
             node: hit.node,
             offset: hit.offset,
-            strength: if is_weak { Strength::Weak } else { Strength::Strong },
+            strength: if is_weak {
+                Strength::Weak
+            } else {
+                Strength::Strong
+            },
         }
     }
 

@@ -91,13 +91,23 @@ impl Watch {
             return;
         }
         self.points += 1;
-        let start = item.attributes.get("process_start").map_or("", |start| start);
+        let start = item
+            .attributes
+            .get("process_start")
+            .map_or("", |start| start);
         let name = item.process.as_deref().unwrap_or("");
-        let id = format!("{name}[{}]{start}", item.pid.map_or_else(String::new, |pid| pid.to_string()));
+        let id = format!(
+            "{name}[{}]{start}",
+            item.pid.map_or_else(String::new, |pid| pid.to_string())
+        );
         let process = self.processes.entry(id).or_default();
         process.pid = item.pid;
         process.times.insert(time);
-        let group = process.groups.entry(item.key.clone().into_owned()).or_default();
+        let name = match &item.subject {
+            Some(fingerprint) if item.tool == "heapcheck" => fingerprint,
+            _ => &item.key,
+        };
+        let group = process.groups.entry(name.to_string()).or_default();
         if group.text.is_empty() {
             group.text.push_str(&item.key_text);
         }
@@ -121,11 +131,18 @@ pub fn growth(watch: &Watch) -> Growth {
             let points: Vec<(f64, f64)> = process
                 .times
                 .iter()
-                .filter_map(|time| value(time).map(|(bytes, _)| (*time as f64 / 1000.0, bytes as f64)))
+                .filter_map(|time| {
+                    value(time).map(|(bytes, _)| (*time as f64 / 1000.0, bytes as f64))
+                })
                 .collect();
             let verdict = judge(&points);
-            let (bytes, blocks) = process.times.last().and_then(|time| value(time)).unwrap_or_default();
-            let seconds = points.last().map_or(0.0, |last| last.0) - points.first().map_or(0.0, |first| first.0);
+            let (bytes, blocks) = process
+                .times
+                .last()
+                .and_then(value)
+                .unwrap_or_default();
+            let seconds = points.last().map_or(0.0, |last| last.0)
+                - points.first().map_or(0.0, |first| first.0);
             let series = Series {
                 group: key.clone(),
                 text: group.text.clone(),
@@ -143,22 +160,38 @@ pub fn growth(watch: &Watch) -> Growth {
             found.push((series, verdict));
         }
     }
-    let tested: Vec<f64> = found.iter().filter(|(series, _)| series.shape != Shape::TooFew).map(|(series, _)| series.p).collect();
+    let tested: Vec<f64> = found
+        .iter()
+        .filter(|(series, _)| series.shape != Shape::TooFew)
+        .map(|(series, _)| series.p)
+        .collect();
     let mut holds = discoveries(&tested).into_iter();
     for (series, verdict) in &mut found {
-        if series.shape != Shape::TooFew && holds.next() == Some(false) && series.shape != Shape::Constant {
+        if series.shape != Shape::TooFew
+            && holds.next() == Some(false)
+            && series.shape != Shape::Constant
+        {
             series.shape = Shape::Undecided;
         }
-        if matches!(series.shape, Shape::Linear | Shape::Exponential | Shape::Undecided) && verdict.slope > 0.0 {
+        if matches!(
+            series.shape,
+            Shape::Linear | Shape::Exponential | Shape::Undecided
+        ) && verdict.slope > 0.0
+        {
             let day = 86_400.0;
             let more = match series.shape {
                 // Twice as fast in each further span of the same length.
-                Shape::Exponential if series.seconds > 0.0 => series.bytes as f64 * (2.0_f64.powf((day / series.seconds).min(60.0)) - 1.0),
+                Shape::Exponential if series.seconds > 0.0 => {
+                    series.bytes as f64 * (2.0_f64.powf((day / series.seconds).min(60.0)) - 1.0)
+                }
                 _ => verdict.slope * day,
             };
             series.projected_bytes_24h = Some(saturating(series.bytes as f64 + more));
             if series.shape != Shape::Undecided {
-                let pid = watch.processes.get(&series.process).and_then(|process| process.pid);
+                let pid = watch
+                    .processes
+                    .get(&series.process)
+                    .and_then(|process| process.pid);
                 series.next_steps = recipes(pid, series.bytes, series.blocks);
             }
         }
@@ -175,9 +208,15 @@ pub fn growth(watch: &Watch) -> Growth {
     let mut series: Vec<Series> = found.into_iter().map(|(series, _)| series).collect();
     series.sort_by(|a, b| {
         let by_speed = b.bytes_per_second.total_cmp(&a.bytes_per_second);
-        rank(a.shape).cmp(&rank(b.shape)).then(by_speed).then_with(|| (&a.process, &a.group).cmp(&(&b.process, &b.group)))
+        rank(a.shape)
+            .cmp(&rank(b.shape))
+            .then(by_speed)
+            .then_with(|| (&a.process, &a.group).cmp(&(&b.process, &b.group)))
     });
-    Growth { tested: tested.len(), series }
+    Growth {
+        tested: tested.len(),
+        series,
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -201,7 +240,9 @@ fn recipes(pid: Option<u64>, bytes: u64, blocks: u64) -> Vec<String> {
 #[expect(clippy::cast_possible_truncation)]
 pub(crate) fn milliseconds(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return seconds.is_finite().then_some((seconds.clamp(-1e15, 1e15) * 1000.0) as i64);
+        return seconds
+            .is_finite()
+            .then_some((seconds.clamp(-1e15, 1e15) * 1000.0) as i64);
     }
     let (date, rest) = match text.split_once(['T', ' ']) {
         Some((date, rest)) => (Some(date), rest),
@@ -242,7 +283,10 @@ mod tests {
     fn times() {
         assert_eq!(milliseconds("1.5"), Some(1500));
         assert_eq!(milliseconds("1970-01-02T00:00:01Z"), Some(86_401_000));
-        assert_eq!(milliseconds("2000-03-01T01:00:00+01:00"), Some(951_868_800_000));
+        assert_eq!(
+            milliseconds("2000-03-01T01:00:00+01:00"),
+            Some(951_868_800_000)
+        );
         assert_eq!(milliseconds("11:32:14"), Some(41_534_000));
         assert_eq!(milliseconds("soon"), None);
     }

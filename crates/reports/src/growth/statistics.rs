@@ -52,7 +52,11 @@ pub(super) struct Verdict {
 /// Judges points in order of time, as (seconds, value).
 pub(super) fn judge(points: &[(f64, f64)]) -> Verdict {
     if points.len() < MIN_POINTS {
-        return Verdict { shape: Shape::TooFew, p: 1.0, slope: 0.0 };
+        return Verdict {
+            shape: Shape::TooFew,
+            p: 1.0,
+            slope: 0.0,
+        };
     }
     let p = mann_kendall(points);
     let half = points.len() / 2;
@@ -77,11 +81,20 @@ pub(super) fn judge(points: &[(f64, f64)]) -> Verdict {
 #[expect(clippy::cast_precision_loss)]
 fn wanders(points: &[(f64, f64)]) -> bool {
     let (slope, offset) = line(points);
-    let left: Vec<f64> = points.iter().map(|(time, value)| value - slope * time - offset).collect();
-    let total = points.last().map_or(0.0, |last| last.0) - points.first().map_or(0.0, |first| first.0);
+    let left: Vec<f64> = points
+        .iter()
+        .map(|(time, value)| value - slope * time - offset)
+        .collect();
+    let total =
+        points.last().map_or(0.0, |last| last.0) - points.first().map_or(0.0, |first| first.0);
     let squares: f64 = left.iter().map(|residual| residual * residual).sum();
-    let spread = (squares / points.len() as f64).sqrt() / (slope * total).abs().max(f64::MIN_POSITIVE);
-    let pairs: f64 = left.iter().zip(left.iter().skip(1)).map(|(a, b)| a * b).sum();
+    let spread =
+        (squares / points.len() as f64).sqrt() / (slope * total).abs().max(f64::MIN_POSITIVE);
+    let pairs: f64 = left
+        .iter()
+        .zip(left.iter().skip(1))
+        .map(|(a, b)| a * b)
+        .sum();
     spread > WANDER && pairs > 0.2 * squares
 }
 
@@ -95,7 +108,8 @@ fn step(points: &[(f64, f64)]) -> Option<Shape> {
     if total > 0.0 && size > STEP * total {
         // The last of an exponential is most of it: there the increments before it grow, too.
         let before = points.get(..=largest)?;
-        if largest + 2 == points.len() && before.len() >= MIN_POINTS && mann_kendall(before) < ALPHA {
+        if largest + 2 == points.len() && before.len() >= MIN_POINTS && mann_kendall(before) < ALPHA
+        {
             return None;
         }
         // The first of a cache that fills is most of it: there the increments behind it grow, too.
@@ -109,7 +123,11 @@ fn step(points: &[(f64, f64)]) -> Option<Shape> {
         .enumerate()
         .map(|(at, &(time, value))| (time, if at > largest { value - size } else { value }))
         .collect();
-    (mann_kendall(&without) >= ALPHA_WITHOUT_STEP).then_some(if size > 0.3 * total { Shape::Step } else { Shape::Undecided })
+    (mann_kendall(&without) >= ALPHA_WITHOUT_STEP).then_some(if size > 0.3 * total {
+        Shape::Step
+    } else {
+        Shape::Undecided
+    })
 }
 
 /// The shape by the ratio of the late slope to the early one, between the 5th and the 95th of a hundred bootstrap draws.
@@ -123,13 +141,24 @@ fn shape(points: &[(f64, f64)]) -> Shape {
     for (half, (slope, offset)) in [early, late].iter().zip(lines) {
         // A line through few points takes part of the noise with it.
         let widen = (half.len() as f64 / (half.len() as f64 - 2.0)).sqrt();
-        residuals.extend(half.iter().map(|(time, value)| (value - slope * time - offset) * widen));
+        residuals.extend(
+            half.iter()
+                .map(|(time, value)| (value - slope * time - offset) * widen),
+        );
     }
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut ratios: Vec<f64> = (0..DRAWS)
         .map(|_| {
             let [a, b] = [(early, lines[0]), (late, lines[1])].map(|(half, (slope, offset))| {
-                let drawn: Vec<(f64, f64)> = half.iter().map(|&(time, _)| (time, slope * time + offset + residuals[draw(&mut random, residuals.len())])).collect();
+                let drawn: Vec<(f64, f64)> = half
+                    .iter()
+                    .map(|&(time, _)| {
+                        (
+                            time,
+                            slope * time + offset + residuals[draw(&mut random, residuals.len())],
+                        )
+                    })
+                    .collect();
                 theil_sen(&drawn)
             });
             ratio(a, b)
@@ -168,7 +197,15 @@ fn draw(state: &mut u64, below: usize) -> usize {
 /// Slope and offset by Theil and Sen.
 fn line(points: &[(f64, f64)]) -> (f64, f64) {
     let slope = theil_sen(points);
-    (slope, median(points.iter().map(|(time, value)| value - slope * time).collect()))
+    (
+        slope,
+        median(
+            points
+                .iter()
+                .map(|(time, value)| value - slope * time)
+                .collect(),
+        ),
+    )
 }
 
 /// The median of the slopes between all pairs.
@@ -190,7 +227,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
-    if values.len() % 2 == 1 { values[half] } else { f64::midpoint(values[half - 1], values[half]) }
+    if values.len() % 2 == 1 {
+        values[half]
+    } else {
+        f64::midpoint(values[half - 1], values[half])
+    }
 }
 
 /// One-sided chance of as many rising pairs if the order meant nothing.
@@ -230,7 +271,10 @@ fn upper_tail(z: f64) -> f64 {
         return 1.0 - upper_tail(-z);
     }
     let t = 1.0 / (1.0 + 0.231_641_9 * z);
-    let series = t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let series = t
+        * (0.319_381_530
+            + t * (-0.356_563_782
+                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * series
 }
 
@@ -260,13 +304,26 @@ mod tests {
     }
 
     /// Shares of each shape over 200 series of a curve.
-    fn shares(n: usize, noise: f64, curve: fn(f64, &mut fastrand::Rng) -> f64) -> std::collections::BTreeMap<String, f64> {
+    fn shares(
+        n: usize,
+        noise: f64,
+        curve: fn(f64, &mut fastrand::Rng) -> f64,
+    ) -> std::collections::BTreeMap<String, f64> {
         let mut random = fastrand::Rng::with_seed(7 + n as u64);
         let mut found = std::collections::BTreeMap::new();
         for _ in 0..200 {
-            let mut points: Vec<(f64, f64)> = (0..n).map(|at| (at as f64 * 60.0, curve(at as f64 / (n - 1) as f64, &mut random))).collect();
+            let mut points: Vec<(f64, f64)> = (0..n)
+                .map(|at| {
+                    (
+                        at as f64 * 60.0,
+                        curve(at as f64 / (n - 1) as f64, &mut random),
+                    )
+                })
+                .collect();
             let size = points.iter().map(|point| point.1).fold(f64::MIN, f64::max);
-            points.iter_mut().for_each(|point| point.1 += noise * size.abs() * normal(&mut random));
+            points
+                .iter_mut()
+                .for_each(|point| point.1 += noise * size.abs() * normal(&mut random));
             let verdict = judge(&points);
             *found.entry(format!("{:?}", verdict.shape)).or_insert(0.0) += 1.0 / 200.0;
         }
@@ -294,18 +351,39 @@ mod tests {
 
     #[test]
     fn shares_of_simulated_curves() {
-        let get = |found: &std::collections::BTreeMap<String, f64>, shape: &str| found.get(shape).copied().unwrap_or(0.0);
-        for (n, noise, floor) in [(8, 0.01, [0.97, 0.97, 0.97, 0.97, 0.97]), (8, 0.05, [0.95, 0.93, 0.90, 0.65, 0.50]), (12, 0.05, [0.96, 0.96, 0.97, 0.75, 0.93]), (20, 0.05, [0.96, 0.97, 0.97, 0.90, 0.97])] {
-            let curves: [(&str, fn(f64, &mut fastrand::Rng) -> f64); 5] =
-                [("Constant", constant), ("Linear", linear), ("Exponential", exponential), ("Flattening", logarithm), ("Flattening", cache)];
+        let get = |found: &std::collections::BTreeMap<String, f64>, shape: &str| {
+            found.get(shape).copied().unwrap_or(0.0)
+        };
+        for (n, noise, floor) in [
+            (8, 0.01, [0.97, 0.97, 0.97, 0.97, 0.97]),
+            (8, 0.05, [0.95, 0.93, 0.90, 0.65, 0.50]),
+            (12, 0.05, [0.96, 0.96, 0.97, 0.75, 0.93]),
+            (20, 0.05, [0.96, 0.97, 0.97, 0.90, 0.97]),
+        ] {
+            let curves: [(&str, fn(f64, &mut fastrand::Rng) -> f64); 5] = [
+                ("Constant", constant),
+                ("Linear", linear),
+                ("Exponential", exponential),
+                ("Flattening", logarithm),
+                ("Flattening", cache),
+            ];
             for ((shape, curve), least) in curves.into_iter().zip(floor) {
                 let found = shares(n, noise, curve);
-                assert!(get(&found, shape) >= least, "{n} points, {noise} noise, {shape}: {found:?}");
+                assert!(
+                    get(&found, shape) >= least,
+                    "{n} points, {noise} noise, {shape}: {found:?}"
+                );
             }
             let caches = shares(n, noise, cache);
-            assert!(get(&caches, "Linear") + get(&caches, "Exponential") <= 0.01, "{n} {noise} cache: {caches:?}");
+            assert!(
+                get(&caches, "Linear") + get(&caches, "Exponential") <= 0.01,
+                "{n} {noise} cache: {caches:?}"
+            );
             let steps = shares(n, noise, step_up);
-            assert!(get(&steps, "Linear") + get(&steps, "Exponential") <= 0.01, "{n} {noise} step: {steps:?}");
+            assert!(
+                get(&steps, "Linear") + get(&steps, "Exponential") <= 0.01,
+                "{n} {noise} step: {steps:?}"
+            );
         }
         assert!(get(&shares(5, 0.01, linear), "Undecided") > 0.95);
         assert!(get(&shares(4, 0.01, linear), "TooFew") > 0.99);
@@ -318,19 +396,39 @@ mod tests {
             let mut alarms = 0;
             for _ in 0..500 {
                 let mut value = 100.0;
-                let points: Vec<(f64, f64)> = (0..n).map(|at| { value += normal(&mut random); (f64::from(at), value) }).collect();
-                alarms += usize::from(matches!(judge(&points).shape, Shape::Linear | Shape::Exponential));
+                let points: Vec<(f64, f64)> = (0..n)
+                    .map(|at| {
+                        value += normal(&mut random);
+                        (f64::from(at), value)
+                    })
+                    .collect();
+                alarms += usize::from(matches!(
+                    judge(&points).shape,
+                    Shape::Linear | Shape::Exponential
+                ));
             }
-            assert!(alarms <= if n == 24 { 50 } else { 35 }, "{n}: {alarms} of 500");
+            assert!(
+                alarms <= if n == 24 { 50 } else { 35 },
+                "{n}: {alarms} of 500"
+            );
         }
     }
 
     #[test]
     fn chances() {
-        let points = |values: &[f64]| values.iter().enumerate().map(|(at, &value)| (at as f64, value)).collect::<Vec<_>>();
+        let points = |values: &[f64]| {
+            values
+                .iter()
+                .enumerate()
+                .map(|(at, &value)| (at as f64, value))
+                .collect::<Vec<_>>()
+        };
         assert!((mann_kendall(&points(&[1.0, 2.0, 3.0, 4.0, 5.0])) - 1.0 / 120.0).abs() < 1e-12);
         assert!((mann_kendall(&points(&[1.0, 2.0, 3.0, 5.0, 4.0])) - 5.0 / 120.0).abs() < 1e-12);
         assert!((upper_tail(1.96) - 0.025).abs() < 1e-4);
-        assert_eq!(discoveries(&[0.001, 0.2, 0.01, 0.9]), [true, false, true, false]);
+        assert_eq!(
+            discoveries(&[0.001, 0.2, 0.01, 0.9]),
+            [true, false, true, false]
+        );
     }
 }

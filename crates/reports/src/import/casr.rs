@@ -41,23 +41,50 @@ struct Severity {
 /// Reads one report: the sanitizer's log in it if there is one, else the stack.
 pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Result<()> {
     let report: Casrep = serde_json::from_str(text)?;
-    let process = report.executable.as_deref().map(|path| text::base_name(path).to_owned());
+    let process = report
+        .executable
+        .as_deref()
+        .map(|path| text::base_name(path).to_owned());
     let before = out.ready.len();
-    for log in [&report.asan, &report.msan, &report.ubsan].into_iter().flatten() {
+    for log in [&report.asan, &report.msan, &report.ubsan]
+        .into_iter()
+        .flatten()
+    {
         let mut sanitizer = Sanitizer::default();
         for text in log.iter().take(100_000) {
-            let piece = Piece { number: line, first: true, last: true };
-            sanitizer.line(&Line { text, bytes: text.as_bytes(), piece }, out);
+            let piece = Piece {
+                number: line,
+                first: true,
+                last: true,
+            };
+            sanitizer.line(
+                &Line {
+                    text,
+                    bytes: text.as_bytes(),
+                    piece,
+                },
+                out,
+            );
         }
         sanitizer.end(out);
     }
     let severity = report.severity.as_ref();
-    let short = severity.and_then(|severity| severity.short.as_deref()).unwrap_or("");
+    let short = severity
+        .and_then(|severity| severity.short.as_deref())
+        .unwrap_or("");
     if out.ready.len() == before {
         let mut record = Record::new("casr", kind(short), short);
-        record.message = severity.and_then(|severity| severity.long.clone()).unwrap_or_default();
+        record.message = severity
+            .and_then(|severity| severity.long.clone())
+            .unwrap_or_default();
         record.source = Source::at(line);
-        let mut found: Vec<Frame> = report.stack.iter().flatten().take(MAX_FRAMES).filter_map(|text| frame(text)).collect();
+        let mut found: Vec<Frame> = report
+            .stack
+            .iter()
+            .flatten()
+            .take(MAX_FRAMES)
+            .filter_map(|text| frame(text))
+            .collect();
         if found.is_empty()
             && let Some(place) = &report.line
         {
@@ -65,7 +92,11 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
             frames::set_location(&mut frame, place);
             found.push(frame);
         }
-        record.stacks.push(Stack { role: Role::Access, thread: None, frames: found });
+        record.stacks.push(Stack {
+            role: Role::Access,
+            thread: None,
+            frames: found,
+        });
         out.ready.reserve(1);
         record.process.clone_from(&process);
         record.time = report.date.map(serde_json::Value::String);

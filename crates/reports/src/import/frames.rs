@@ -44,7 +44,12 @@ fn strip_module<'a>(text: &'a str, frame: &mut Frame) -> &'a str {
         return text;
     };
     // A folder may hold parentheses: a path begins at its root.
-    let Some(at) = inner.rfind(" (/").or_else(|| inner.rfind(" (")).map(|at| at + 2).or_else(|| inner.starts_with('(').then_some(1)) else {
+    let Some(at) = inner
+        .rfind(" (/")
+        .or_else(|| inner.rfind(" ("))
+        .map(|at| at + 2)
+        .or_else(|| inner.starts_with('(').then_some(1))
+    else {
         return text;
     };
     let module = &inner[at..];
@@ -80,10 +85,16 @@ fn split_location(text: &str) -> (&str, &str) {
             }
             b'(' | b'<' | b'{' | b'[' if !text[at..].starts_with("<null>") => depth += 1,
             b'>' if at > 0 && bytes[at - 1] == b'-' => {}
-            b')' | b'>' | b'}' | b']' if !text[..=at].ends_with("<null>") => depth = (depth - 1).max(0),
+            b')' | b'>' | b'}' | b']' if !text[..=at].ends_with("<null>") => {
+                depth = (depth - 1).max(0)
+            }
             b' ' if depth == 0 => {
                 let rest = text[at..].trim_start();
-                if rest.starts_with('/') || rest.starts_with("../") || rest.starts_with("./") || rest.starts_with("<null>") {
+                if rest.starts_with('/')
+                    || rest.starts_with("../")
+                    || rest.starts_with("./")
+                    || rest.starts_with("<null>")
+                {
                     return (&text[..at], rest);
                 }
                 last = Some(at);
@@ -100,19 +111,26 @@ fn split_location(text: &str) -> (&str, &str) {
 }
 
 fn ends_in_line(word: &str) -> bool {
-    word.rsplit_once(':')
-        .is_some_and(|(before, digits)| !before.is_empty() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    word.rsplit_once(':').is_some_and(|(before, digits)| {
+        !before.is_empty() && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// Sets the function unless the text says that it is not known.
 pub(super) fn set_function(frame: &mut Frame, function: &str) {
     let function = function.trim();
     // llvm-symbolizer gives a file symbol's name to functions that are local to the file.
-    if [".c", ".cc", ".cpp", ".cxx", ".C", ".s", ".S"].iter().any(|end| function.ends_with(end)) {
+    if [".c", ".cc", ".cpp", ".cxx", ".C", ".s", ".S"]
+        .iter()
+        .any(|end| function.ends_with(end))
+    {
         frame.file.get_or_insert_with(|| function.to_owned());
         return;
     }
-    if !matches!(function, "" | "<null>" | "??" | "???" | "[unknown]" | "<unknown>" | "<not available>") {
+    if !matches!(
+        function,
+        "" | "<null>" | "??" | "???" | "[unknown]" | "<unknown>" | "<not available>"
+    ) {
         frame.function = Some(function.to_owned());
     }
 }
@@ -147,7 +165,11 @@ pub(super) fn set_location(frame: &mut Frame, location: &str) {
 /// `symbol+0x12`: the function without the offset.
 pub(super) fn without_offset(symbol: &str) -> &str {
     match symbol.rsplit_once("+0x") {
-        Some((name, offset)) if !name.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit()) => name,
+        Some((name, offset))
+            if !name.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            name
+        }
         _ => symbol,
     }
 }
@@ -167,28 +189,73 @@ mod tests {
 
     #[test]
     fn forms_of_sanitizer_frames() {
-        assert_eq!(parts("    #0 0x55 in taste /src/app/bakery.c:13"), (some("taste"), some("/src/app/bakery.c"), Some(13), None));
+        assert_eq!(
+            parts("    #0 0x55 in taste /src/app/bakery.c:13"),
+            (some("taste"), some("/src/app/bakery.c"), Some(13), None)
+        );
         assert_eq!(
             parts("    #3 0x7f in __libc_start_call_main csu/../sysdeps/nptl/x.h:58:16"),
-            (some("__libc_start_call_main"), some("csu/../sysdeps/nptl/x.h"), Some(58), None)
+            (
+                some("__libc_start_call_main"),
+                some("csu/../sysdeps/nptl/x.h"),
+                Some(58),
+                None
+            )
         );
-        assert_eq!(parts("#0 0x55  (/src/app/bakery+0x12ec)"), (None, None, None, some("bakery")));
+        assert_eq!(
+            parts("#0 0x55  (/src/app/bakery+0x12ec)"),
+            (None, None, None, some("bakery"))
+        );
         assert_eq!(
             parts("    #1 shop_boy(void*) const /a b/bakery.c:19:68 (bakery+0xd0) (BuildId: 0e5d)"),
-            (some("shop_boy(void*) const"), some("/a b/bakery.c"), Some(19), some("bakery"))
+            (
+                some("shop_boy(void*) const"),
+                some("/a b/bakery.c"),
+                Some(19),
+                some("bakery")
+            )
         );
-        assert_eq!(parts("    #0 free <null> (bakery+0x50204)"), (some("free"), None, None, some("bakery")));
-        assert_eq!(parts("    #0 <null> <null> (bakery+0x5)"), (None, None, None, some("bakery")));
         assert_eq!(
-            parts("#4 0x1 in std::function<void (int)>::operator()(int) const /usr/include/f.h:5:9"),
-            (some("std::function<void (int)>::operator()(int) const"), some("/usr/include/f.h"), Some(5), None)
+            parts("    #0 free <null> (bakery+0x50204)"),
+            (some("free"), None, None, some("bakery"))
+        );
+        assert_eq!(
+            parts("    #0 <null> <null> (bakery+0x5)"),
+            (None, None, None, some("bakery"))
+        );
+        assert_eq!(
+            parts(
+                "#4 0x1 in std::function<void (int)>::operator()(int) const /usr/include/f.h:5:9"
+            ),
+            (
+                some("std::function<void (int)>::operator()(int) const"),
+                some("/usr/include/f.h"),
+                Some(5),
+                None
+            )
         );
         assert_eq!(
             parts("#1 0x1 in void at_night<lambda()::$_1>(lambda()::$_1) /w/l.cpp:28:51"),
-            (some("void at_night<lambda()::$_1>(lambda()::$_1)"), some("/w/l.cpp"), Some(28), None)
+            (
+                some("void at_night<lambda()::$_1>(lambda()::$_1)"),
+                some("/w/l.cpp"),
+                Some(28),
+                None
+            )
         );
-        assert_eq!(parts("#1 0x1 in a::operator<(b const&, b) /w/l.cpp:2"), (some("a::operator<(b const&, b)"), some("/w/l.cpp"), Some(2), None));
-        assert_eq!(parts("#1 0x1 in operator new[](unsigned long) (/x (1)/p+0x2)"), (some("operator new[](unsigned long)"), None, None, some("p")));
+        assert_eq!(
+            parts("#1 0x1 in a::operator<(b const&, b) /w/l.cpp:2"),
+            (
+                some("a::operator<(b const&, b)"),
+                some("/w/l.cpp"),
+                Some(2),
+                None
+            )
+        );
+        assert_eq!(
+            parts("#1 0x1 in operator new[](unsigned long) (/x (1)/p+0x2)"),
+            (some("operator new[](unsigned long)"), None, None, some("p"))
+        );
         assert!(sanitizer("# 0 foo").is_none());
     }
 }

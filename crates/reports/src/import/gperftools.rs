@@ -29,7 +29,11 @@ impl Format for Checker {
             text::cut(text.trim_end_matches(':'), 200).clone_into(&mut record.message);
             (record.bytes, record.blocks) = (Some(bytes), Some(blocks));
             record.source = Source::at(line.piece.number);
-            record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: Vec::new() });
+            record.stacks.push(Stack {
+                role: Role::Allocation,
+                thread: None,
+                frames: Vec::new(),
+            });
             self.open = Some(record);
             return true;
         }
@@ -37,7 +41,11 @@ impl Format for Checker {
             self.end(out);
             return true;
         }
-        let Some(stack) = self.open.as_mut().and_then(|record| record.stacks.last_mut()) else {
+        let Some(stack) = self
+            .open
+            .as_mut()
+            .and_then(|record| record.stacks.last_mut())
+        else {
             return false;
         };
         let Some(rest) = text.trim_start().strip_prefix("@ ") else {
@@ -45,7 +53,10 @@ impl Format for Checker {
             return text.is_empty();
         };
         let (address, name) = rest.split_once(' ').unwrap_or((rest, ""));
-        let mut frame = Frame { address: text::address(address), ..Frame::default() };
+        let mut frame = Frame {
+            address: text::address(address),
+            ..Frame::default()
+        };
         let name = name.trim();
         // pprof's lines may have the place in front: `/src/a.c:13 f`.
         match name.split_once(' ') {

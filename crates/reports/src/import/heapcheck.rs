@@ -175,13 +175,22 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
         record.cwe = cwe;
         record.source = Source::at(line);
         record.pid = report.pid;
-        record.process = report.process.as_ref().and_then(|process| process.executable.clone());
+        record.process = report
+            .process
+            .as_ref()
+            .and_then(|process| process.executable.clone());
         record.time = report.core.as_ref().and_then(|core| core.time.clone());
         for (name, value) in report.attributes.iter().take(64) {
             record.attributes.insert(name.clone(), plain(value));
         }
-        if let Some(start) = report.process.as_ref().and_then(|process| process.start_time.as_ref()) {
-            record.attributes.insert("process_start".to_owned(), plain(start));
+        if let Some(start) = report
+            .process
+            .as_ref()
+            .and_then(|process| process.start_time.as_ref())
+        {
+            record
+                .attributes
+                .insert("process_start".to_owned(), plain(start));
         }
         record
     };
@@ -202,14 +211,24 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
         let mut record = base(&finding.kind, finding.cwe);
         finding.message.clone_into(&mut record.message);
         if let Some(stacks) = &finding.stacks {
-            for (role, recorded) in [(Role::Free, &stacks.deallocation), (Role::Allocation, &stacks.allocation)] {
+            for (role, recorded) in [
+                (Role::Free, &stacks.deallocation),
+                (Role::Allocation, &stacks.allocation),
+            ] {
                 if let Some(recorded) = recorded {
-                    record.stacks.push(Stack { role, thread: None, frames: frames(recorded, &ids) });
+                    record.stacks.push(Stack {
+                        role,
+                        thread: None,
+                        frames: frames(recorded, &ids),
+                    });
                 }
             }
         }
         // A call that malloc refused is the site of the wrong free.
-        if finding.address.is_some() && finding.address.as_deref() == call && finding.kind.contains("free") {
+        if finding.address.is_some()
+            && finding.address.as_deref() == call
+            && finding.kind.contains("free")
+        {
             let mut stacks: Vec<Stack> = crash(Role::Free).into_iter().collect();
             stacks.append(&mut record.stacks);
             record.stacks = stacks;
@@ -233,7 +252,11 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
         (record.bytes, record.blocks) = (group.bytes, group.blocks);
         record.indirect_bytes = group.indirect_bytes.filter(|&bytes| bytes > 0);
         if let Some(stack) = &group.stack {
-            record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: frames(stack, &ids) });
+            record.stacks.push(Stack {
+                role: Role::Allocation,
+                thread: None,
+                frames: frames(stack, &ids),
+            });
         }
         record.subject = fingerprint(&group.fingerprint).or_else(|| group.signature.clone());
         out.record(record);
@@ -258,7 +281,9 @@ fn fingerprint(versions: &BTreeMap<String, serde_json::Value>) -> Option<String>
 }
 
 fn plain(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Frames with what was inlined into them, innermost first.
@@ -273,11 +298,24 @@ fn frames(recorded: &[CoreFrame], ids: &BTreeMap<&str, &str>) -> Vec<Frame> {
             module: frame.module.clone(),
             module_offset: frame.module_offset.clone(),
             address: frame.offset.clone(),
-            build_id: frame.module.as_deref().and_then(|name| ids.get(name)).map(|&id| id.to_owned()),
+            build_id: frame
+                .module
+                .as_deref()
+                .and_then(|name| ids.get(name))
+                .map(|&id| id.to_owned()),
         };
         for inline in frame.inlines.iter().flatten() {
-            let Inline { function, file, line } = inline;
-            frames.push(Frame { function: function.clone(), file: file.clone(), line: *line, ..outer.clone() });
+            let Inline {
+                function,
+                file,
+                line,
+            } = inline;
+            frames.push(Frame {
+                function: function.clone(),
+                file: file.clone(),
+                line: *line,
+                ..outer.clone()
+            });
         }
         frames.push(outer);
         if frames.len() >= MAX_FRAMES {

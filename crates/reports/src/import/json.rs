@@ -34,11 +34,23 @@ impl Format for Json {
     fn line(&mut self, line: &Line<'_>, out: &mut Out<'_>) -> bool {
         if !self.open {
             let start = line.bytes.trim_ascii_start();
-            let next = start.get(1..).unwrap_or_default().trim_ascii_start().first();
-            if !line.piece.first || start.first() != Some(&b'{') || !matches!(next, None | Some(b'"' | b'}')) {
+            let next = start
+                .get(1..)
+                .unwrap_or_default()
+                .trim_ascii_start()
+                .first();
+            if !line.piece.first
+                || start.first() != Some(&b'{')
+                || !matches!(next, None | Some(b'"' | b'}'))
+            {
                 return false;
             }
-            *self = Self { open: true, began: line.piece.number, document: std::mem::take(&mut self.document), ..Self::default() };
+            *self = Self {
+                open: true,
+                began: line.piece.number,
+                document: std::mem::take(&mut self.document),
+                ..Self::default()
+            };
             self.document.clear();
         }
         match self.scan(line.bytes, line.piece.last) {
@@ -112,14 +124,23 @@ impl Json {
             }
         }
         // A line cannot end inside a string, a piece of it can.
-        if self.string && line_ends { Scan::Broken } else { Scan::Open }
+        if self.string && line_ends {
+            Scan::Broken
+        } else {
+            Scan::Open
+        }
     }
 
     /// A document that does not end is a failure if it looks like one of ours.
     fn give_up(&mut self, out: &mut Out<'_>) -> bool {
         let known = ["\"schema_version\"", "\"CrashSeverity\"", "\"Stacktrace\""]
             .iter()
-            .any(|name| self.document.windows(name.len()).take(1 << 20).any(|part| part == name.as_bytes()));
+            .any(|name| {
+                self.document
+                    .windows(name.len())
+                    .take(1 << 20)
+                    .any(|part| part == name.as_bytes())
+            });
         if known {
             out.failure(self.began, "a JSON document is broken off");
         }

@@ -37,7 +37,9 @@ impl Format for Libmemleak {
         {
             // Each report repeats what is outstanding: the last one counts.
             self.process = Some(text::cut(process, 200).to_owned());
-            self.sites.values_mut().for_each(|site| site.intervals.clear());
+            self.sites
+                .values_mut()
+                .for_each(|site| site.intervals.clear());
             return true;
         }
         if let Some(rest) = text.strip_prefix("backtrace ")
@@ -61,7 +63,10 @@ impl Format for Libmemleak {
             && key.bytes().all(|byte| byte.is_ascii_hexdigit())
         {
             if let Some(site) = self.site(key, line.piece.number) {
-                (site.bytes, site.blocks) = (bytes, text::leading_number(rest).map_or(0, |(blocks, _)| blocks));
+                (site.bytes, site.blocks) = (
+                    bytes,
+                    text::leading_number(rest).map_or(0, |(blocks, _)| blocks),
+                );
                 site.frames.clear();
             }
             self.current = Some(key.to_owned());
@@ -92,11 +97,16 @@ impl Format for Libmemleak {
                 continue;
             }
             let mut record = Record::new("libmemleak", Kind::MemoryLeak, "outstanding");
-            record.message = format!("{bytes} bytes in {blocks} allocations outstanding, stack {key}");
+            record.message =
+                format!("{bytes} bytes in {blocks} allocations outstanding, stack {key}");
             (record.bytes, record.blocks) = (Some(bytes), Some(blocks));
             record.process.clone_from(&self.process);
             record.source = Source::at(site.line);
-            record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: site.frames });
+            record.stacks.push(Stack {
+                role: Role::Allocation,
+                thread: None,
+                frames: site.frames,
+            });
             out.record(record);
         }
         *self = Self::default();
@@ -109,10 +119,17 @@ impl Libmemleak {
         let read = || {
             let (number, rest) = text::leading_number(rest)?;
             let (from, to) = text::between(rest, "[", ">")?.split_once(',')?;
-            let (_, rest) = rest.split_once("): ").filter(|(_, rest)| !rest.starts_with('['))?;
+            let (_, rest) = rest
+                .split_once("): ")
+                .filter(|(_, rest)| !rest.starts_with('['))?;
             let rest = rest.split_once("): ").map_or(rest, |(_, rest)| rest);
             let (blocks, _) = text::leading_number(rest.trim_start())?;
-            Some((number.to_string(), (text::number(from)?, text::number(to)?), blocks, text::number_after(rest, "size ")?))
+            Some((
+                number.to_string(),
+                (text::number(from)?, text::number(to)?),
+                blocks,
+                text::number_after(rest, "size ")?,
+            ))
         };
         let Some((key, interval, blocks, bytes)) = read() else {
             out.failure(line, "a backtrace without interval, allocations or size");
@@ -130,7 +147,10 @@ impl Libmemleak {
         if self.sites.len() >= MAX_SITES && !self.sites.contains_key(key) {
             return None;
         }
-        Some(self.sites.entry(key.to_owned()).or_insert_with(|| Site { line, ..Site::default() }))
+        Some(self.sites.entry(key.to_owned()).or_insert_with(|| Site {
+            line,
+            ..Site::default()
+        }))
     }
 }
 
@@ -138,7 +158,10 @@ impl Libmemleak {
 fn dumped(text: &str) -> Option<Frame> {
     let (_, rest) = text::leading_number(text.strip_prefix('#')?)?;
     let (address, rest) = rest.trim_start().split_once(' ')?;
-    let mut frame = Frame { address: Some(text::address(address)?), ..Frame::default() };
+    let mut frame = Frame {
+        address: Some(text::address(address)?),
+        ..Frame::default()
+    };
     let rest = rest.trim_start().strip_prefix("in ")?;
     let (function, place) = rest.rsplit_once(" at ").unwrap_or((rest, ""));
     frames::set_function(&mut frame, function);
@@ -149,7 +172,10 @@ fn dumped(text: &str) -> Option<Frame> {
 /// `[0x8048e3b] ?? (binaries/bin/x+0x323) in /src/x.cpp:68`.
 fn listed(text: &str) -> Option<Frame> {
     let (address, rest) = text.strip_prefix("[0x")?.split_once(']')?;
-    let mut frame = Frame { address: Some(text::address(address)?), ..Frame::default() };
+    let mut frame = Frame {
+        address: Some(text::address(address)?),
+        ..Frame::default()
+    };
     let (rest, place) = rest.rsplit_once(" in ").unwrap_or((rest, ""));
     frames::set_location(&mut frame, place);
     if frame.file.as_deref() == Some("crtstuff.c") {
@@ -157,7 +183,10 @@ fn listed(text: &str) -> Option<Frame> {
     }
     let (function, module) = rest.rsplit_once(" (").unwrap_or((rest, ""));
     frames::set_function(&mut frame, function);
-    let (path, offset) = module.trim_end_matches(')').rsplit_once('+').unwrap_or((module, ""));
+    let (path, offset) = module
+        .trim_end_matches(')')
+        .rsplit_once('+')
+        .unwrap_or((module, ""));
     if !path.is_empty() && !path.ends_with('/') {
         frame.module = Some(text::base_name(path).to_owned());
         frame.module_offset = text::address(offset);

@@ -27,7 +27,12 @@ pub(super) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     pub fn new(reader: R) -> Self {
-        Self { reader, number: 0, inside: false, tags: false }
+        Self {
+            reader,
+            number: 0,
+            inside: false,
+            tags: false,
+        }
     }
 
     /// The next piece, without its line end; none at the end of the stream.
@@ -47,11 +52,16 @@ impl<R: BufRead> Lines<R> {
                     return Ok(None);
                 }
                 self.count(first);
-                return Ok(Some(Piece { number: self.number, first, last: true }));
+                return Ok(Some(Piece {
+                    number: self.number,
+                    first,
+                    last: true,
+                }));
             }
             began = true;
             if first && buffer.is_empty() {
-                self.tags = available.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
+                self.tags =
+                    available.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<');
             }
             let room = PIECE.saturating_sub(buffer.len());
             let part = available.get(..room).unwrap_or(available);
@@ -71,7 +81,11 @@ impl<R: BufRead> Lines<R> {
             if end.is_some() || buffer.len() >= PIECE {
                 self.inside = !ended;
                 self.count(first);
-                return Ok(Some(Piece { number: self.number, first, last: ended }));
+                return Ok(Some(Piece {
+                    number: self.number,
+                    first,
+                    last: ended,
+                }));
             }
         }
     }
@@ -99,7 +113,13 @@ mod tests {
     fn long_lines_come_in_pieces() {
         let mut text = vec![b'a'; PIECE + 3];
         text.extend(b"\r\nb\n\nc");
-        let expected = vec![(1, true, false, PIECE), (1, false, true, 3), (2, true, true, 1), (3, true, true, 0), (4, true, true, 1)];
+        let expected = vec![
+            (1, true, false, PIECE),
+            (1, false, true, 3),
+            (2, true, true, 1),
+            (3, true, true, 0),
+            (4, true, true, 1),
+        ];
         assert_eq!(pieces(&text, 100), expected);
         assert_eq!(pieces(&text, 1 << 20), expected);
     }

@@ -48,7 +48,8 @@ impl Format for Memleak {
             return self.call(text, line.piece.number);
         }
         let Some(record) = &mut self.open else {
-            return text.starts_with("Attaching to ") && text.contains("kernel allocators") || text.starts_with("Attaching to pid ");
+            return text.starts_with("Attaching to ") && text.contains("kernel allocators")
+                || text.starts_with("Attaching to pid ");
         };
         if text.is_empty() {
             return true;
@@ -74,10 +75,16 @@ impl Format for Memleak {
                 continue;
             }
             let mut record = Record::new("memleak", Kind::MemoryLeak, "outstanding");
-            let bytes = traced.live.values().fold(0_u64, |sum, &size| sum.saturating_add(size));
+            let bytes = traced
+                .live
+                .values()
+                .fold(0_u64, |sum, &size| sum.saturating_add(size));
             record.bytes = Some(bytes);
             record.blocks = u64::try_from(traced.live.len()).ok();
-            record.message = format!("{bytes} bytes in {} blocks outstanding when the trace ended", traced.live.len());
+            record.message = format!(
+                "{bytes} bytes in {} blocks outstanding when the trace ended",
+                traced.live.len()
+            );
             (record.process, record.pid) = (Some(name), Some(pid));
             record.source = Source::at(traced.line);
             out.record(record);
@@ -93,7 +100,10 @@ impl Memleak {
             return;
         };
         if dropped > 0 {
-            record.message = format!("{}; {dropped} frames are no code and were left out", record.message);
+            record.message = format!(
+                "{}; {dropped} frames are no code and were left out",
+                record.message
+            );
         }
         record.time = self.time.clone().map(serde_json::Value::String);
         out.record(record);
@@ -109,16 +119,29 @@ impl Memleak {
             return false;
         };
         let name = name.trim_start_matches('b').trim_matches('\'');
-        let address = |marker: &str| what.split_once(marker).and_then(|(_, rest)| text::hexadecimal_value(rest.split([',', '\'']).next()?));
-        if !["alloc entered", "alloc exited", "free entered"].iter().any(|call| what.contains(call)) {
+        let address = |marker: &str| {
+            what.split_once(marker)
+                .and_then(|(_, rest)| text::hexadecimal_value(rest.split([',', '\'']).next()?))
+        };
+        if !["alloc entered", "alloc exited", "free entered"]
+            .iter()
+            .any(|call| what.contains(call))
+        {
             return false;
         }
         if self.traced.len() >= 4096 && !self.traced.contains_key(&(name.to_owned(), pid)) {
             return true;
         }
-        let traced = self.traced.entry((name.to_owned(), pid)).or_insert_with(|| Traced { line, ..Traced::default() });
+        let traced = self
+            .traced
+            .entry((name.to_owned(), pid))
+            .or_insert_with(|| Traced {
+                line,
+                ..Traced::default()
+            });
         if what.contains("alloc exited") {
-            if let (Some(address), Some(size)) = (address("result = "), text::number_after(what, "size = "))
+            if let (Some(address), Some(size)) =
+                (address("result = "), text::number_after(what, "size = "))
                 && self.blocks < MAX_BLOCKS
             {
                 self.blocks += usize::from(traced.live.insert(address, size).is_none());
@@ -144,7 +167,11 @@ fn heading(text: &str, line: u64) -> Option<Record> {
     record.message = format!("{bytes} bytes in {blocks} allocations outstanding");
     (record.bytes, record.blocks) = (Some(bytes), Some(blocks));
     record.source = Source::at(line);
-    record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: Vec::new() });
+    record.stacks.push(Stack {
+        role: Role::Allocation,
+        thread: None,
+        frames: Vec::new(),
+    });
     Some(record)
 }
 
@@ -178,7 +205,10 @@ fn frame(text: &str) -> Option<Option<Frame>> {
     if known {
         frames::set_function(&mut frame, frames::without_offset(symbol));
     }
-    if place.rsplit_once(':').is_some_and(|(_, line)| text::number(line).is_some()) {
+    if place
+        .rsplit_once(':')
+        .is_some_and(|(_, line)| text::number(line).is_some())
+    {
         frames::set_location(&mut frame, place);
     } else if !place.is_empty() && place != "unknown" {
         frame.module = Some(text::base_name(place).to_owned());
@@ -189,10 +219,16 @@ fn frame(text: &str) -> Option<Option<Frame>> {
 /// True of a "return address" that is outside user space or whose bytes are text: a frame pointer was used that is none.
 fn is_no_code(address: u64) -> bool {
     let bytes = address.to_le_bytes();
-    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let printable = bytes[..used].iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ').count();
+    let used = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
+    let printable = bytes[..used]
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic() || **byte == b' ')
+        .count();
     let in_kernel = address >= 0xffff_8000_0000_0000;
-    (address >= 1 << 47 && !in_kernel) || (used >= 3 && printable + 1 >= used) || used < 3
+    used < 3 || printable + 1 >= used || (address >= 1 << 47 && !in_kernel)
 }
 
 #[cfg(test)]
@@ -201,12 +237,22 @@ mod tests {
 
     #[test]
     fn frames_of_both_tools() {
-        let told = frame("0x00007fc75f6a33ef      __strdup+0x1f [libc.so.6]").unwrap().unwrap();
-        assert_eq!((told.function.as_deref(), told.module.as_deref()), (Some("__strdup"), Some("libc.so.6")));
+        let told = frame("0x00007fc75f6a33ef      __strdup+0x1f [libc.so.6]")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (told.function.as_deref(), told.module.as_deref()),
+            (Some("__strdup"), Some("libc.so.6"))
+        );
         assert_eq!(frame("0x622d36313a383475      [unknown]"), Some(None));
         assert_eq!(frame("0x0000746174732f00      [unknown]"), Some(None));
-        let told = frame("3 [<0000561b02f0a1c4>] main+0x2b [/src/app.c:12]").unwrap().unwrap();
-        assert_eq!((told.function.as_deref(), told.line), (Some("main"), Some(12)));
+        let told = frame("3 [<0000561b02f0a1c4>] main+0x2b [/src/app.c:12]")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (told.function.as_deref(), told.line),
+            (Some("main"), Some(12))
+        );
         let told = frame("0 [<0000561b02f0a1c4>] <null sym>").unwrap().unwrap();
         assert_eq!(told.address.as_deref(), Some("0x561b02f0a1c4"));
         assert_eq!(frame("hello"), None);

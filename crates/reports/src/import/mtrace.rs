@@ -94,10 +94,17 @@ impl Format for Mtrace {
         for site in std::mem::take(&mut self.sites) {
             if site.blocks > 0 {
                 let mut record = Record::new("mtrace", Kind::MemoryLeak, "not-freed");
-                record.message = format!("{} bytes in {} blocks were not freed", site.bytes, site.blocks);
+                record.message = format!(
+                    "{} bytes in {} blocks were not freed",
+                    site.bytes, site.blocks
+                );
                 (record.bytes, record.blocks) = (Some(site.bytes), Some(site.blocks));
                 record.source = Source::at(site.line);
-                record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: site.frames });
+                record.stacks.push(Stack {
+                    role: Role::Allocation,
+                    thread: None,
+                    frames: site.frames,
+                });
                 out.record(record);
             }
         }
@@ -109,12 +116,16 @@ impl Mtrace {
     /// `+ ptr size`, `- ptr`, `< ptr`, `> ptr size`, `! ptr size`.
     fn event(&mut self, place: &str, event: &str, line: u64, out: &mut Out<'_>) -> bool {
         let mut words = event.split_whitespace();
-        let (Some(sign), Some(address)) = (words.next(), words.next().and_then(text::hexadecimal_value)) else {
+        let (Some(sign), Some(address)) =
+            (words.next(), words.next().and_then(text::hexadecimal_value))
+        else {
             return false;
         };
         let size = words.next().and_then(text::hexadecimal_value);
         match (sign, size) {
-            ("+" | ">", Some(size)) => self.pending = Some((address, size, text::cut(place, 1024).to_owned())),
+            ("+" | ">", Some(size)) => {
+                self.pending = Some((address, size, text::cut(place, 1024).to_owned()))
+            }
             ("-" | "<", None) => self.free(address, place, line, out),
             ("!", _) => {}
             _ => return false,
@@ -131,14 +142,26 @@ impl Mtrace {
             return;
         }
         // A block that was allocated before the log began is no error; one that the log saw freed is.
-        let Some(first) = self.freed.get(&address).and_then(|&first| self.sites.get(first)) else {
+        let Some(first) = self
+            .freed
+            .get(&address)
+            .and_then(|&first| self.sites.get(first))
+        else {
             return;
         };
         let mut record = Record::new("mtrace", Kind::DoubleFree, "double-free");
         record.message = format!("{} was freed twice", text::address_of(address));
         record.source = Source::at(line);
-        record.stacks.push(Stack { role: Role::Free, thread: None, frames: vec![caller(place)] });
-        record.stacks.push(Stack { role: Role::Free, thread: None, frames: first.frames.clone() });
+        record.stacks.push(Stack {
+            role: Role::Free,
+            thread: None,
+            frames: vec![caller(place)],
+        });
+        record.stacks.push(Stack {
+            role: Role::Free,
+            thread: None,
+            frames: first.frames.clone(),
+        });
         out.record(record);
     }
 
@@ -148,7 +171,11 @@ impl Mtrace {
             return;
         };
         let site = match self.stack.take().filter(|stack| !stack.is_empty()) {
-            Some(stack) => self.site(&stack.join("\n"), || stack.iter().map(|text| caller(text)).collect(), line),
+            Some(stack) => self.site(
+                &stack.join("\n"),
+                || stack.iter().map(|text| caller(text)).collect(),
+                line,
+            ),
             None => self.site(&place, || vec![caller(&place)], line),
         };
         self.freed.remove(&address);
@@ -166,14 +193,22 @@ impl Mtrace {
             return site - 1;
         }
         self.names.insert(name.to_owned(), site);
-        self.sites.push(Site { frames: frames(), line, blocks: 0, bytes: 0 });
+        self.sites.push(Site {
+            frames: frames(),
+            line,
+            blocks: 0,
+            bytes: 0,
+        });
         site
     }
 
     /// `0x000055924ecac4a0     0x64  at /src/app/bakery.c:11`.
     fn listed(&mut self, text: &str, line: u64) -> bool {
         let mut words = text.splitn(2, char::is_whitespace);
-        let address = words.next().filter(|word| word.starts_with("0x")).and_then(text::hexadecimal_value);
+        let address = words
+            .next()
+            .filter(|word| word.starts_with("0x"))
+            .and_then(text::hexadecimal_value);
         let Some((size, place)) = words.next().and_then(|rest| rest.split_once(" at ")) else {
             return text.is_empty() || text.starts_with('-') || text.starts_with("Address");
         };
@@ -200,7 +235,10 @@ fn split_event(text: &str) -> Option<(&str, &str)> {
 /// `./bakery:(main+0x1f)[0x11c1]`, `[0x40022251] operator new(unsigned int) (/usr/lib/x.so+0x3)`.
 fn caller(text: &str) -> Frame {
     let mut frame = Frame::default();
-    let (before, after) = match text.rsplit_once('[').filter(|(_, rest)| rest.starts_with("0x")) {
+    let (before, after) = match text
+        .rsplit_once('[')
+        .filter(|(_, rest)| rest.starts_with("0x"))
+    {
         Some((before, rest)) => {
             let (address, after) = rest.split_once(']').unwrap_or((rest, ""));
             frame.address = text::address(address);
@@ -228,9 +266,23 @@ fn caller(text: &str) -> Frame {
     }
     // The only dynamic symbol of many programs stands for all of their functions.
     if name != "__gxx_personality_v0" {
-        frames::set_function(&mut frame, if symbol.is_empty() { name } else { frames::without_offset(symbol) });
+        frames::set_function(
+            &mut frame,
+            if symbol.is_empty() {
+                name
+            } else {
+                frames::without_offset(symbol)
+            },
+        );
     }
-    if frame.module.is_some() && frame.module_offset.is_none() && frame.address.as_deref().and_then(text::hexadecimal_value).is_some_and(|address| address < 1 << 32) {
+    if frame.module.is_some()
+        && frame.module_offset.is_none()
+        && frame
+            .address
+            .as_deref()
+            .and_then(text::hexadecimal_value)
+            .is_some_and(|address| address < 1 << 32)
+    {
         frame.module_offset = frame.address.take(); // relative to the module since glibc 2.36
     }
     frame
@@ -254,11 +306,20 @@ mod tests {
     #[test]
     fn places() {
         let frame = caller("./bakery:[0x11c1]");
-        assert_eq!((frame.module.as_deref(), frame.module_offset.as_deref()), (Some("bakery"), Some("0x11c1")));
+        assert_eq!(
+            (frame.module.as_deref(), frame.module_offset.as_deref()),
+            (Some("bakery"), Some("0x11c1"))
+        );
         let frame = caller("./bakery:(main+0x1f)[0x11c1]");
         assert_eq!(frame.function.as_deref(), Some("main"));
         let frame = caller("[0x400ff727] operator new(unsigned int) (/usr/lib/");
-        assert_eq!(frame.function.as_deref(), Some("operator new(unsigned int)"));
-        assert_eq!(split_event("./a:[0x1] + 0x5 0x6"), Some(("./a:[0x1]", "+ 0x5 0x6")));
+        assert_eq!(
+            frame.function.as_deref(),
+            Some("operator new(unsigned int)")
+        );
+        assert_eq!(
+            split_event("./a:[0x1] + 0x5 0x6"),
+            Some(("./a:[0x1]", "+ 0x5 0x6"))
+        );
     }
 }

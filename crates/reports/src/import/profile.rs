@@ -48,7 +48,14 @@ impl Format for Profile {
         let text = line.text.trim_end();
         if let Some((tool, period)) = heading(text) {
             self.end(out);
-            self.open = Some(Open { tool, period, mapped: false, sites: Vec::new(), pending: None, mappings: Vec::new() });
+            self.open = Some(Open {
+                tool,
+                period,
+                mapped: false,
+                sites: Vec::new(),
+                pending: None,
+                mappings: Vec::new(),
+            });
             return true;
         }
         let Some(open) = &mut self.open else {
@@ -70,7 +77,13 @@ impl Format for Profile {
         let Some((blocks, bytes)) = figures.split_once('[').and_then(|(live, _)| pair(live)) else {
             return false;
         };
-        open.site(line.piece.number, blocks, bytes, read_addresses(addresses), out);
+        open.site(
+            line.piece.number,
+            blocks,
+            bytes,
+            read_addresses(addresses),
+            out,
+        );
         true
     }
 
@@ -93,7 +106,11 @@ fn heading(text: &str) -> Option<(&'static str, u64)> {
     }
     let rest = text.strip_prefix("heap profile:")?;
     let (_, kind) = rest.rsplit_once('@')?;
-    let period = kind.trim().strip_prefix("heap_v2/").and_then(text::number).unwrap_or(0);
+    let period = kind
+        .trim()
+        .strip_prefix("heap_v2/")
+        .and_then(text::number)
+        .unwrap_or(0);
     Some(("tcmalloc", period))
 }
 
@@ -148,33 +165,60 @@ impl Open {
             return;
         }
         let (blocks, bytes) = unsampled(blocks, bytes, self.period);
-        self.sites.push(Site { line, blocks, bytes, addresses });
+        self.sites.push(Site {
+            line,
+            blocks,
+            bytes,
+            addresses,
+        });
     }
 
     /// `start-end rwxp offset dev inode path`.
     fn mapping(&mut self, text: &str) -> bool {
         let mut words = text.split_whitespace();
         let range = words.next().and_then(|range| range.split_once('-'));
-        let Some((start, end)) = range.and_then(|(start, end)| Some((text::hexadecimal_value(start)?, text::hexadecimal_value(end)?))) else {
+        let Some((start, end)) = range.and_then(|(start, end)| {
+            Some((
+                text::hexadecimal_value(start)?,
+                text::hexadecimal_value(end)?,
+            ))
+        }) else {
             return false;
         };
         let offset = words.nth(1).and_then(text::hexadecimal_value);
-        let path = text.find('/').or_else(|| text.rfind('[')).map(|at| &text[at..]);
+        let path = text
+            .find('/')
+            .or_else(|| text.rfind('['))
+            .map(|at| &text[at..]);
         if let (Some(offset), Some(path)) = (offset, path)
             && self.mappings.len() < MAX_MAPPINGS
         {
-            self.mappings.push(Mapping { start, end, offset, path: text::cut(path, 1024).to_owned() });
+            self.mappings.push(Mapping {
+                start,
+                end,
+                offset,
+                path: text::cut(path, 1024).to_owned(),
+            });
         }
         true
     }
 
     fn record(&self, site: &Site, bases: &std::collections::BTreeMap<&str, u64>) -> Record {
         let frames = site.addresses.iter().take(MAX_FRAMES).map(|&address| {
-            let mut frame = Frame { address: Some(text::address_of(address)), ..Frame::default() };
+            let mut frame = Frame {
+                address: Some(text::address_of(address)),
+                ..Frame::default()
+            };
             // A return address may lie just behind its function: the call is before it.
             let call = address.saturating_sub(1);
-            let at = self.mappings.partition_point(|mapping| mapping.start <= call);
-            if let Some(mapping) = at.checked_sub(1).and_then(|at| self.mappings.get(at)).filter(|mapping| call < mapping.end) {
+            let at = self
+                .mappings
+                .partition_point(|mapping| mapping.start <= call);
+            if let Some(mapping) = at
+                .checked_sub(1)
+                .and_then(|at| self.mappings.get(at))
+                .filter(|mapping| call < mapping.end)
+            {
                 frame.module = Some(text::base_name(&mapping.path).to_owned());
                 frame.module_offset = bases
                     .get(mapping.path.as_str())
@@ -187,13 +231,21 @@ impl Open {
         record.message = format!("{} bytes in {} blocks in use", site.bytes, site.blocks);
         (record.bytes, record.blocks) = (Some(site.bytes), Some(site.blocks));
         record.source = Source::at(site.line);
-        record.stacks.push(Stack { role: Role::Allocation, thread: None, frames: frames.collect() });
+        record.stacks.push(Stack {
+            role: Role::Allocation,
+            thread: None,
+            frames: frames.collect(),
+        });
         record
     }
 }
 
 /// What samples of a mean size stand for: a block is sampled with probability 1 − e^(−size/period).
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 fn unsampled(blocks: u64, bytes: u64, period: u64) -> (u64, u64) {
     if period <= 1 || blocks == 0 {
         return (blocks, bytes);
@@ -202,7 +254,10 @@ fn unsampled(blocks: u64, bytes: u64, period: u64) -> (u64, u64) {
     if share <= 0.0 {
         return (blocks, bytes);
     }
-    ((blocks as f64 / share).round() as u64, (bytes as f64 / share).round() as u64)
+    (
+        (blocks as f64 / share).round() as u64,
+        (bytes as f64 / share).round() as u64,
+    )
 }
 
 #[cfg(test)]
@@ -214,7 +269,13 @@ mod tests {
         assert_eq!(unsampled(4, 448, 1), (4, 448));
         let (blocks, bytes) = unsampled(1, 100, 524_288);
         assert!((5200..5300).contains(&blocks) && (520_000..530_000).contains(&bytes));
-        assert_eq!(heading("heap profile:   8:  800 [  8:  800] @ heap_v2/524288"), Some(("tcmalloc", 524_288)));
-        assert_eq!(heading("heap profile:   8:  800 [  8:  800] @ heapprofile"), Some(("tcmalloc", 0)));
+        assert_eq!(
+            heading("heap profile:   8:  800 [  8:  800] @ heap_v2/524288"),
+            Some(("tcmalloc", 524_288))
+        );
+        assert_eq!(
+            heading("heap profile:   8:  800 [  8:  800] @ heapprofile"),
+            Some(("tcmalloc", 0))
+        );
     }
 }

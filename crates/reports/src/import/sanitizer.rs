@@ -33,13 +33,22 @@ impl Open {
     fn new(record: Record, line: u64, prefix: &str) -> Self {
         let mut record = record;
         record.source = Source::at(line);
-        Self { record, frame: None, taking: false, prefix: prefix.to_owned() }
+        Self {
+            record,
+            frame: None,
+            taking: false,
+            prefix: prefix.to_owned(),
+        }
     }
 
     fn begin(&mut self, role: Role, thread: Option<String>) {
         // A section without frames of its own gives way to the next.
         self.record.stacks.retain(|stack| !stack.frames.is_empty());
-        self.record.stacks.push(Stack { role, thread, frames: Vec::new() });
+        self.record.stacks.push(Stack {
+            role,
+            thread,
+            frames: Vec::new(),
+        });
         self.frame = None;
         self.taking = true;
     }
@@ -149,7 +158,11 @@ impl Sanitizer {
                 return;
             }
             "tsan" => Some(tsan::heading(heading.text)),
-            "msan" => Some(Record::new("msan", Kind::UninitialisedUse, text::cut(heading.text, 100))),
+            "msan" => Some(Record::new(
+                "msan",
+                Kind::UninitialisedUse,
+                text::cut(heading.text, 100),
+            )),
             "ubsan" => asan::heading("ubsan", heading.text),
             tool => asan::heading(tool, heading.text),
         };
@@ -161,7 +174,9 @@ impl Sanitizer {
             record.set_kind(asan::kind(heading.text));
         }
         let role = match record.kind.as_str() {
-            "double-free" | "invalid-free" | "mismatched-free" if record.tool != "tsan" => Role::Free,
+            "double-free" | "invalid-free" | "mismatched-free" if record.tool != "tsan" => {
+                Role::Free
+            }
             _ => Role::Access,
         };
         let thread = asan::thread(heading.text);
@@ -248,7 +263,13 @@ impl<'a> Heading<'a> {
         let marks = before
             .strip_suffix("ERROR: ")
             .or_else(|| before.strip_suffix("WARNING: "))?;
-        let mut heading = Heading { tool, pid: None, process: None, text, prefix: "" };
+        let mut heading = Heading {
+            tool,
+            pid: None,
+            process: None,
+            text,
+            prefix: "",
+        };
         let Some(start) = marks.find("==") else {
             heading.prefix = marks;
             if tool == "tsan" {
@@ -270,10 +291,21 @@ mod tests {
 
     #[test]
     fn headings() {
-        let heading = Heading::of("==bakery==30774==ERROR: AddressSanitizer: heap-use-after-free on address 0x6").unwrap();
-        assert_eq!((heading.tool, heading.pid, heading.process), ("asan", Some(30774), Some("bakery")));
-        let heading = Heading::of("app_1 | ==7==WARNING: MemorySanitizer: use-of-uninitialized-value").unwrap();
-        assert_eq!((heading.tool, heading.pid, heading.prefix), ("msan", Some(7), "app_1 | "));
+        let heading = Heading::of(
+            "==bakery==30774==ERROR: AddressSanitizer: heap-use-after-free on address 0x6",
+        )
+        .unwrap();
+        assert_eq!(
+            (heading.tool, heading.pid, heading.process),
+            ("asan", Some(30774), Some("bakery"))
+        );
+        let heading =
+            Heading::of("app_1 | ==7==WARNING: MemorySanitizer: use-of-uninitialized-value")
+                .unwrap();
+        assert_eq!(
+            (heading.tool, heading.pid, heading.prefix),
+            ("msan", Some(7), "app_1 | ")
+        );
         let heading = Heading::of("WARNING: ThreadSanitizer: data race (pid=30849)").unwrap();
         assert_eq!((heading.tool, heading.pid), ("tsan", Some(30849)));
         assert!(Heading::of("SUMMARY: AddressSanitizer: double-free x").is_none());

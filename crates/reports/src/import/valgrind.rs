@@ -51,7 +51,12 @@ impl Told {
         let mut record = Record::new("valgrind", kind, &self.kind);
         record.source = Source::at(self.line);
         scan::cut(&self.what, 500).clone_into(&mut record.message);
-        for (note, _) in self.notes.iter().filter(|(note, _)| note.starts_with("Address ") || note.starts_with(" Address ")).take(1) {
+        for (note, _) in self
+            .notes
+            .iter()
+            .filter(|(note, _)| note.starts_with("Address ") || note.starts_with(" Address "))
+            .take(1)
+        {
             record.message.push_str("; ");
             record.message.push_str(scan::cut(note.trim(), 500));
         }
@@ -60,14 +65,25 @@ impl Told {
         }
         self.access(&mut record);
         for (at, frames) in self.stacks.iter().enumerate() {
-            let role = if at == 0 { first_role(kind) } else { self.note_of(at).map_or(Role::Unknown, role) };
+            let role = if at == 0 {
+                first_role(kind)
+            } else {
+                self.note_of(at).map_or(Role::Unknown, role)
+            };
             let thread = if at == 0 { self.thread.clone() } else { None };
             if !frames.is_empty() {
-                record.stacks.push(Stack { role, thread, frames: frames.clone() });
+                record.stacks.push(Stack {
+                    role,
+                    thread,
+                    frames: frames.clone(),
+                });
             }
         }
         if kind == Kind::DataRace {
-            let name = self.notes.iter().find_map(|(note, _)| scan::between(note, "data symbol \"", "\""));
+            let name = self
+                .notes
+                .iter()
+                .find_map(|(note, _)| scan::between(note, "data symbol \"", "\""));
             record.subject = name.map(str::to_owned);
         }
         Some(record)
@@ -80,20 +96,38 @@ impl Told {
             let digits = self.what[..at].rsplit(['(', ' ']).next()?;
             scan::number(digits)
         };
-        record.bytes = number(" direct, ").or_else(|| scan::leading_number(&self.what).map(|(bytes, _)| bytes)).or(self.leaked_bytes);
+        record.bytes = number(" direct, ")
+            .or_else(|| scan::leading_number(&self.what).map(|(bytes, _)| bytes))
+            .or(self.leaked_bytes);
         record.indirect_bytes = number(" indirect) ").filter(|&bytes| bytes > 0);
-        record.blocks = self.leaked_blocks.or_else(|| scan::number_after(&self.what, " bytes in "));
+        record.blocks = self
+            .leaked_blocks
+            .or_else(|| scan::number_after(&self.what, " bytes in "));
     }
 
     fn access(&self, record: &mut Record) {
         let lower = self.what.to_ascii_lowercase();
-        let kind = if lower.contains("read of size") { "read" } else if lower.contains("write of size") { "write" } else { return };
+        let kind = if lower.contains("read of size") {
+            "read"
+        } else if lower.contains("write of size") {
+            "write"
+        } else {
+            return;
+        };
         let address = self
             .notes
             .iter()
-            .find_map(|(note, _)| note.trim().strip_prefix("Address ").and_then(scan::first_address))
+            .find_map(|(note, _)| {
+                note.trim()
+                    .strip_prefix("Address ")
+                    .and_then(scan::first_address)
+            })
             .or_else(|| scan::first_address(&self.what));
-        record.access = Some(Access { kind: kind.to_owned(), size: scan::number_after(&self.what, "of size "), address });
+        record.access = Some(Access {
+            kind: kind.to_owned(),
+            size: scan::number_after(&self.what, "of size "),
+            address,
+        });
     }
 
     /// The kind by valgrind's kind and by what it says of the address.
@@ -108,21 +142,29 @@ impl Told {
             "InvalidRead" | "InvalidWrite" | "InvalidJump" => match place {
                 p if p.contains("is not stack'd") => Kind::Crash,
                 p if p.contains("free'd") => Kind::UseAfterFree,
-                p if p.contains(" bytes after a block") || p.contains(" bytes after an ") => Kind::HeapOverrun,
-                p if p.contains(" bytes before a block") || p.contains(" bytes before an ") => Kind::HeapUnderrun,
+                p if p.contains(" bytes after a block") || p.contains(" bytes after an ") => {
+                    Kind::HeapOverrun
+                }
+                p if p.contains(" bytes before a block") || p.contains(" bytes before an ") => {
+                    Kind::HeapUnderrun
+                }
                 p if p.contains("alloc'd") => Kind::HeapOverrun, // begins inside a block and ends behind it
                 p if p.contains("'s stack") => Kind::StackOverrun,
                 _ if self.kind == "InvalidJump" => Kind::Crash,
                 _ => Kind::Other,
             },
             "InvalidFree" => match place {
-                p if p.contains(" 0 bytes inside a block") && p.contains("free'd") => Kind::DoubleFree,
+                p if p.contains(" 0 bytes inside a block") && p.contains("free'd") => {
+                    Kind::DoubleFree
+                }
                 _ => Kind::InvalidFree,
             },
             "MismatchedFree" => Kind::MismatchedFree,
             k if k.starts_with("MismatchedAllocateDeallocate") => Kind::MismatchedFree,
             "UninitCondition" | "UninitValue" => Kind::UninitialisedUse,
-            "SyscallParam" | "ClientCheck" if self.what.contains("ninitialised") => Kind::UninitialisedUse,
+            "SyscallParam" | "ClientCheck" if self.what.contains("ninitialised") => {
+                Kind::UninitialisedUse
+            }
             "SyscallParam" => match place {
                 p if p.contains("free'd") => Kind::UseAfterFree,
                 p if p.contains(" bytes after a block") => Kind::HeapOverrun,
@@ -151,8 +193,15 @@ fn role(note: &str) -> Role {
     let note = note.trim();
     match note {
         n if n.starts_with("Uninitialised value was created") => Role::Origin,
-        n if n.starts_with("This conflicts with") || n.starts_with("Other segment") => Role::OtherAccess,
-        n if n.starts_with("Thread #") || n.contains("was created") || n.contains("first observed") => Role::Creation,
+        n if n.starts_with("This conflicts with") || n.starts_with("Other segment") => {
+            Role::OtherAccess
+        }
+        n if n.starts_with("Thread #")
+            || n.contains("was created")
+            || n.contains("first observed") =>
+        {
+            Role::Creation
+        }
         n if n.contains("free'd") => Role::Free,
         n if n.contains("alloc'd") => Role::Allocation,
         n if n.contains("on thread ") => Role::Origin,
@@ -175,15 +224,23 @@ fn kind_of_text(what: &str) -> Option<&'static str> {
         w if w.starts_with("Source and destination overlap") => "Overlap",
         w if w.starts_with("Argument ") && w.contains("fishy") => "FishyValue",
         w if w.starts_with("realloc() with size 0") => "ReallocSizeZero",
-        w if w.starts_with("Invalid alignment") || w.starts_with("Unsafe allocation") => "InvalidAlignment",
+        w if w.starts_with("Invalid alignment") || w.starts_with("Unsafe allocation") => {
+            "InvalidAlignment"
+        }
         w if w.contains(" definitely lost in loss record") => "Leak_DefinitelyLost",
         w if w.contains(" possibly lost in loss record") => "Leak_PossiblyLost",
         w if w.contains(" indirectly lost in loss record") => "Leak_IndirectlyLost",
         w if w.contains(" still reachable in loss record") => "Leak_StillReachable",
         w if w.starts_with("Possible data race") => "Race",
-        w if w.starts_with("Conflicting load") || w.starts_with("Conflicting store") => "ConflictingAccess",
+        w if w.starts_with("Conflicting load") || w.starts_with("Conflicting store") => {
+            "ConflictingAccess"
+        }
         w if w.starts_with("Process terminating with default action of signal") => "FatalSignal",
-        w if w.starts_with("Uninitialised byte(s) found") || w.starts_with("Unaddressable byte(s) found") => "ClientCheck",
+        w if w.starts_with("Uninitialised byte(s) found")
+            || w.starts_with("Unaddressable byte(s) found") =>
+        {
+            "ClientCheck"
+        }
         w if w.starts_with("Thread #") && w.contains("lock order") => "LockOrder",
         w if w.starts_with("Illegal memory pool") => "InvalidMemPool",
         w if w.starts_with("File descriptor ") => "FdBadClose",

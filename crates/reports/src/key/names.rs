@@ -22,7 +22,10 @@ impl Name {
             demangled = format!("{rust:#}");
             &demangled
         } else if raw.starts_with("_Z") && raw.len() < 2048 {
-            match cpp_demangle::Symbol::new(raw).ok().and_then(|symbol| symbol.demangle().ok()) {
+            match cpp_demangle::Symbol::new(raw)
+                .ok()
+                .and_then(|symbol| symbol.demangle().ok())
+            {
                 Some(name) => {
                     demangled = name;
                     &demangled
@@ -69,14 +72,22 @@ fn scan(text: &str) -> Vec<String> {
                 let length = group(rest);
                 let inside = &rest[..length];
                 if inside.contains("lambda") || inside.contains("closure") {
-                    if part.is_empty() && (parts.is_empty() || !inside.starts_with('<') || inside.starts_with("<lambda")) {
+                    if part.is_empty()
+                        && (parts.is_empty()
+                            || !inside.starts_with('<')
+                            || inside.starts_with("<lambda"))
+                    {
                         LAMBDA.clone_into(&mut part);
                     }
                 } else if inside.starts_with("(*") && part.is_empty() {
                     part.push_str(inside); // Go's receivers
                 }
                 at += length;
-                if inside.starts_with('(') && !part.is_empty() && !text[at..].trim_start_matches(" const").starts_with("::") && !text[at..].starts_with('.') {
+                if inside.starts_with('(')
+                    && !part.is_empty()
+                    && !text[at..].trim_start_matches(" const").starts_with("::")
+                    && !text[at..].starts_with('.')
+                {
                     // Parameters end a name, unless something is local to the function.
                     break;
                 }
@@ -124,7 +135,9 @@ fn scan(text: &str) -> Vec<String> {
 fn finish(parts: &mut Vec<String>, part: &mut String) {
     let text = std::mem::take(part);
     let text = without_clone(&text);
-    let is_hash = text.len() == 17 && text.starts_with('h') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hash = text.len() == 17
+        && text.starts_with('h')
+        && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit());
     if !text.is_empty() && !is_hash && parts.len() < MAX_PARTS {
         parts.push(text.to_owned());
     }
@@ -138,14 +151,16 @@ fn without_clone(name: &str) -> &str {
             return name;
         };
         let word = if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
-            before.rsplit_once('.').map(|(before, word)| (before, word))
+            before.rsplit_once('.')
         } else {
             Some((before, last))
         };
         match word {
-            Some((before, "cold" | "part" | "isra" | "constprop" | "lto_priv" | "llvm" | "localalias" | "clone" | "hot" | "unlikely"))
-                if !before.is_empty() =>
-            {
+            Some((
+                before,
+                "cold" | "part" | "isra" | "constprop" | "lto_priv" | "llvm" | "localalias"
+                | "clone" | "hot" | "unlikely",
+            )) if !before.is_empty() => {
                 name = before;
             }
             _ => return name,
@@ -164,11 +179,17 @@ fn operator(rest: &str) -> (String, usize) {
     let symbols = if after.starts_with("()") || after.starts_with("[]") {
         2
     } else {
-        after.bytes().take_while(|byte| b"<>=!+-*/%^&|~,".contains(byte)).count()
+        after
+            .bytes()
+            .take_while(|byte| b"<>=!+-*/%^&|~,".contains(byte))
+            .count()
     };
     if symbols > 0 {
         // `operator<<int>` is `<` with arguments only if more follows; `<<` and `<` are told apart by the parenthesis.
-        return (format!("operator{}", &after[..symbols]), "operator".len() + symbols);
+        return (
+            format!("operator{}", &after[..symbols]),
+            "operator".len() + symbols,
+        );
     }
     // `operator new[]`, `operator bool`, `operator""_x`.
     let words = after.find('(').unwrap_or(after.len());
@@ -214,16 +235,25 @@ mod tests {
             ("taste", "taste"),
             ("mirror()", "mirror"),
             ("signals::Keeper::sleep(char*)", "signals::Keeper::sleep"),
-            ("signals::(anonymous namespace)::Lens::polish(char*)", "signals::Lens::polish"),
+            (
+                "signals::(anonymous namespace)::Lens::polish(char*)",
+                "signals::Lens::polish",
+            ),
             ("signals::Mirror<int>::turn(int)", "signals::Mirror::turn"),
             ("void at_night<lambda()::$_1>(lambda()::$_1)", "at_night"),
             ("at_night<lambda()::<lambda()> >", "at_night"),
             ("operator()", "{lambda}"),
             ("lambda()::$_0::operator()(int) const", "lambda::{lambda}"),
             ("crew()::{lambda()#1}::operator()() const", "crew::{lambda}"),
-            ("crew()::'lambda'(int)::operator()(int) const", "crew::{lambda}"),
+            (
+                "crew()::'lambda'(int)::operator()(int) const",
+                "crew::{lambda}",
+            ),
             ("Foo::operator()(int) const", "Foo::operator()"),
-            ("std::function<void (int)>::operator()(int) const", "std::function::operator()"),
+            (
+                "std::function<void (int)>::operator()(int) const",
+                "std::function::operator()",
+            ),
             ("operator new[](unsigned long)", "operator new[]"),
             ("a::operator<<(std::ostream&, a::b const&)", "a::operator<<"),
             ("a::b::operator bool() const", "a::b::operator bool"),
@@ -231,9 +261,15 @@ mod tests {
             ("parse(int) [clone .part.0]", "parse"),
             ("memcpy@@GLIBC_2.14", "memcpy"),
             ("_ZN7signals6Keeper5sleepEPc", "signals::Keeper::sleep"),
-            ("_ZN4core3ptr13drop_in_place17h0123456789abcdefE", "core::ptr::drop_in_place"),
+            (
+                "_ZN4core3ptr13drop_in_place17h0123456789abcdefE",
+                "core::ptr::drop_in_place",
+            ),
             ("app::run::{{closure}}", "app::run::{lambda}"),
-            ("std::enable_if<__and_<std::is_void<void>, x>::value, void>::type std::__invoke_r<void, f&>(f&)", "std::__invoke_r"),
+            (
+                "std::enable_if<__and_<std::is_void<void>, x>::value, void>::type std::__invoke_r<void, f&>(f&)",
+                "std::__invoke_r",
+            ),
             ("unsigned long const* f<int>(int)", "f"),
             ("", ""),
             ("(((((", ""),

@@ -29,13 +29,22 @@ impl Evidence {
         for frame in responsible.iter().flat_map(|stack| &stack.frames) {
             let name = Name::of(frame.function.as_deref().unwrap_or(""));
             // Only the innermost frame of the key is a place; what is inside of it has no say.
-            if frame.function.is_some() && !item.key_text.split(SEPARATOR).skip(1).any(|part| part == name.text()) {
+            if frame.function.is_some()
+                && !item
+                    .key_text
+                    .split(SEPARATOR)
+                    .skip(1)
+                    .any(|part| part == name.text())
+            {
                 continue;
             }
             if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-                self.places.insert(format!("{}:{line}", text::base_name(file)));
+                self.places
+                    .insert(format!("{}:{line}", text::base_name(file)));
             }
-            if let (Some(module), Some(offset), Some(id)) = (&frame.module, &frame.module_offset, &frame.build_id) {
+            if let (Some(module), Some(offset), Some(id)) =
+                (&frame.module, &frame.module_offset, &frame.build_id)
+            {
                 self.places.insert(format!("{module}+{offset} {id}"));
             }
             break;
@@ -51,7 +60,9 @@ fn first<'a>(kind: &str, stacks: &'a [Stack]) -> Option<&'a Stack> {
         _ => Role::Access,
     };
     let of = |role| stacks.iter().find(|stack| stack.role == role);
-    of(role).or_else(|| of(Role::Origin)).or_else(|| stacks.first())
+    of(role)
+        .or_else(|| of(Role::Origin))
+        .or_else(|| stacks.first())
 }
 
 /// A key and what is known of it.
@@ -67,16 +78,27 @@ pub(super) struct Member<'a> {
 pub(super) fn resolve(members: &[Member<'_>]) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     let mut alike: HashMap<String, Vec<usize>> = HashMap::new();
-    for (at, member) in members.iter().enumerate().filter(|(_, member)| member.strength != Strength::Weak) {
+    for (at, member) in members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| member.strength != Strength::Weak)
+    {
         alike.entry(loose(member.text)).or_default().push(at);
     }
-    for same in alike.values().filter(|same| (2..=MAX_ALIKE).contains(&same.len())) {
-        let fuller = |a: usize, b: usize| members[a].key != members[b].key && is_fuller(members[a].text, members[b].text);
+    for same in alike
+        .values()
+        .filter(|same| (2..=MAX_ALIKE).contains(&same.len()))
+    {
+        let fuller = |a: usize, b: usize| {
+            members[a].key != members[b].key && is_fuller(members[a].text, members[b].text)
+        };
         for &at in same {
             // The fullest names that this key may stand for: one, or it stands for itself.
             let full: BTreeSet<&str> = same
                 .iter()
-                .filter(|&&other| fuller(other, at) && !same.iter().any(|&third| fuller(third, other)))
+                .filter(|&&other| {
+                    fuller(other, at) && !same.iter().any(|&third| fuller(third, other))
+                })
                 .map(|&other| members[other].key)
                 .collect();
             if let (1, Some(&full)) = (full.len(), full.first()) {
@@ -85,12 +107,22 @@ pub(super) fn resolve(members: &[Member<'_>]) -> BTreeMap<String, String> {
         }
     }
     let mut places: HashMap<(&str, &str), BTreeSet<usize>> = HashMap::new();
-    for (at, member) in members.iter().enumerate().filter(|(_, member)| member.strength != Strength::Weak) {
+    for (at, member) in members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| member.strength != Strength::Weak)
+    {
         for place in member.evidence.iter().flat_map(|evidence| &evidence.places) {
-            places.entry((kind(member.text), place)).or_default().insert(at);
+            places
+                .entry((kind(member.text), place))
+                .or_default()
+                .insert(at);
         }
     }
-    for member in members.iter().filter(|member| member.strength == Strength::Weak) {
+    for member in members
+        .iter()
+        .filter(|member| member.strength == Strength::Weak)
+    {
         let named: BTreeSet<&str> = member
             .evidence
             .iter()
@@ -98,7 +130,11 @@ pub(super) fn resolve(members: &[Member<'_>]) -> BTreeMap<String, String> {
             .filter_map(|place| places.get(&(kind(member.text), place.as_str())))
             .flatten()
             .filter(|&&at| subject(member.text, members[at].text))
-            .map(|&at| names.get(members[at].key).map_or(members[at].key, String::as_str))
+            .map(|&at| {
+                names
+                    .get(members[at].key)
+                    .map_or(members[at].key, String::as_str)
+            })
             .collect();
         if let (1, Some(&named)) = (named.len(), named.first()) {
             names.insert(member.key.to_owned(), named.to_owned());
@@ -118,14 +154,22 @@ fn subject(a: &str, b: &str) -> bool {
 
 /// The text with each function without its scopes.
 fn loose(text: &str) -> String {
-    let parts = text.split(SEPARATOR).map(|part| part.rsplit("::").next().unwrap_or(part));
+    let parts = text
+        .split(SEPARATOR)
+        .map(|part| part.rsplit("::").next().unwrap_or(part));
     parts.collect::<Vec<_>>().join(SEPARATOR)
 }
 
 /// True if every part of `a` is that of `b`, with more scopes before it in at least one.
 fn is_fuller(a: &str, b: &str) -> bool {
-    let ends = |(a, b): (&str, &str)| a == b || a.strip_suffix(b).is_some_and(|scopes| scopes.ends_with("::"));
-    a != b && a.split(SEPARATOR).count() == b.split(SEPARATOR).count() && a.split(SEPARATOR).zip(b.split(SEPARATOR)).all(ends)
+    let ends = |(a, b): (&str, &str)| {
+        a == b
+            || a.strip_suffix(b)
+                .is_some_and(|scopes| scopes.ends_with("::"))
+    };
+    a != b
+        && a.split(SEPARATOR).count() == b.split(SEPARATOR).count()
+        && a.split(SEPARATOR).zip(b.split(SEPARATOR)).all(ends)
 }
 
 /// The key of a record in a group that people split: of more functions, and of the access.
@@ -136,15 +180,29 @@ pub(super) fn split(item: &Item<'_>, frames: usize) -> (String, String) {
     record.source = Source::at(0);
     let inner = Key::with_frames(&record, &Frames::default(), frames.clamp(1, 64));
     // The stacks that the first key did not use tell the bugs apart, too.
-    let other = crate::key::responsible(&record).get(1).map(|&stack| stack.clone());
+    let other = crate::key::responsible(&record)
+        .get(1)
+        .map(|&stack| stack.clone());
     let mut text = inner.text;
     if let Some(stack) = other {
-        record.stacks = vec![Stack { role: Role::Access, ..stack }];
+        record.stacks = vec![Stack {
+            role: Role::Access,
+            ..stack
+        }];
         record.kind = "crash".to_owned();
-        text = format!("{text}{SEPARATOR}{}", Key::of(&record, &Frames::default()).text);
+        text = format!(
+            "{text}{SEPARATOR}{}",
+            Key::of(&record, &Frames::default()).text
+        );
     }
-    let key = Key { text, strength: inner.strength };
-    (format!("{}/{}", item.key, key.key().trim_start_matches("v1:")), key.text)
+    let key = Key {
+        text,
+        strength: inner.strength,
+    };
+    (
+        format!("{}/{}", item.key, key.key().trim_start_matches("v1:")),
+        key.text,
+    )
 }
 
 #[cfg(test)]
@@ -152,17 +210,37 @@ mod tests {
     use super::*;
 
     fn names(texts: &[&str]) -> BTreeMap<String, String> {
-        let members: Vec<Member<'_>> = texts.iter().map(|text| Member { key: text, text, strength: Strength::Full, evidence: None }).collect();
+        let members: Vec<Member<'_>> = texts
+            .iter()
+            .map(|text| Member {
+                key: text,
+                text,
+                strength: Strength::Full,
+                evidence: None,
+            })
+            .collect();
         resolve(&members)
     }
 
     #[test]
     fn names_with_fewer_scopes_join_the_one_that_fits() {
-        let found = names(&["leak | f | main", "leak | a::f | main", "leak | x::a::f | main", "leak | g | main"]);
+        let found = names(&[
+            "leak | f | main",
+            "leak | a::f | main",
+            "leak | x::a::f | main",
+            "leak | g | main",
+        ]);
         assert_eq!(found["leak | f | main"], "leak | x::a::f | main");
         assert_eq!(found["leak | a::f | main"], "leak | x::a::f | main");
         assert_eq!(found.len(), 2);
         // Two fit: it stays alone.
-        assert!(names(&["leak | f | main", "leak | a::f | main", "leak | b::f | main"]).is_empty());
+        assert!(
+            names(&[
+                "leak | f | main",
+                "leak | a::f | main",
+                "leak | b::f | main"
+            ])
+            .is_empty()
+        );
     }
 }

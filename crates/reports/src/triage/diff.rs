@@ -23,7 +23,12 @@ pub(crate) fn role(role: Role) -> &'static str {
 
 /// A frame on one line, safe for a terminal.
 pub(crate) fn line(frame: &Frame) -> String {
-    let mut line = match (&frame.function, &frame.module, &frame.module_offset, &frame.address) {
+    let mut line = match (
+        &frame.function,
+        &frame.module,
+        &frame.module_offset,
+        &frame.address,
+    ) {
         (Some(function), ..) => function.clone(),
         (None, Some(module), Some(offset), _) => format!("{module}+{offset}"),
         (None, Some(module), None, _) => format!("?? in {module}"),
@@ -43,15 +48,30 @@ pub(crate) fn line(frame: &Frame) -> String {
 /// A group with the stacks of an example.
 pub fn show(group: &Group, example: &Record) -> String {
     let mut out = format!("{}\n  {}\n", group.key, text::escaped(&group.key_text));
-    let _ = writeln!(out, "  {} errors in {} processes, key {:?}, {:?}", group.errors, group.processes, group.key_strength, group.state);
+    let _ = writeln!(
+        out,
+        "  {} errors in {} processes, key {:?}, {:?}",
+        group.errors, group.processes, group.key_strength, group.state
+    );
     if let (Some(bytes), Some(blocks)) = (group.bytes, group.blocks) {
-        let _ = writeln!(out, "  {bytes} bytes in {blocks} blocks, {:?}", group.recurrence);
+        let _ = writeln!(
+            out,
+            "  {bytes} bytes in {blocks} blocks, {:?}",
+            group.recurrence
+        );
     }
     for (name, values) in &group.attributes {
-        let values: Vec<String> = values.iter().map(|(value, count)| format!("{} ({count})", text::escaped(value))).collect();
+        let values: Vec<String> = values
+            .iter()
+            .map(|(value, count)| format!("{} ({count})", text::escaped(value)))
+            .collect();
         let _ = writeln!(out, "  {}: {}", text::escaped(name), values.join(", "));
     }
-    let _ = writeln!(out, "\n{} by {}, {}:{}", example.tool_kind, example.tool, example.source.file, example.source.line);
+    let _ = writeln!(
+        out,
+        "\n{} by {}, {}:{}",
+        example.tool_kind, example.tool, example.source.file, example.source.line
+    );
     let _ = writeln!(out, "{}", text::escaped(&example.message));
     for stack in &example.stacks {
         let _ = writeln!(out, "\n  {}", role(stack.role));
@@ -64,7 +84,11 @@ pub fn show(group: &Group, example: &Record) -> String {
 
 /// Two errors, stack by stack, aligned by their functions; what is common and long is folded.
 pub fn diff(a: &Record, b: &Record) -> String {
-    let mut out = format!("- {}\n+ {}\n", text::escaped(&a.key_text), text::escaped(&b.key_text));
+    let mut out = format!(
+        "- {}\n+ {}\n",
+        text::escaped(&a.key_text),
+        text::escaped(&b.key_text)
+    );
     let mut roles: Vec<Role> = Vec::new();
     for stack in a.stacks.iter().chain(&b.stacks) {
         if !roles.contains(&stack.role) {
@@ -72,11 +96,19 @@ pub fn diff(a: &Record, b: &Record) -> String {
         }
     }
     for which in roles {
-        let frames = |record: &Record| record.stack(which).map(|stack: &Stack| stack.frames.clone()).unwrap_or_default();
+        let frames = |record: &Record| {
+            record
+                .stack(which)
+                .map(|stack: &Stack| stack.frames.clone())
+                .unwrap_or_default()
+        };
         let _ = writeln!(out, "\n  {}", role(which));
         aligned(&frames(a), &frames(b), &mut out);
     }
-    let distance = similar::distance(&similar::functions(&a.stacks, &a.kind), &similar::functions(&b.stacks, &b.kind));
+    let distance = similar::distance(
+        &similar::functions(&a.stacks, &a.kind),
+        &similar::functions(&b.stacks, &b.kind),
+    );
     let _ = writeln!(out, "\ndistance {distance:.2} (below 0.30: likely one bug)");
     out
 }
@@ -87,11 +119,16 @@ fn aligned(a: &[Frame], b: &[Frame], out: &mut String) {
         Some(function) => Name::of(function).text(),
         None => line(frame),
     };
-    let (left, right): (Vec<String>, Vec<String>) = (a.iter().map(name).collect(), b.iter().map(name).collect());
+    let (left, right): (Vec<String>, Vec<String>) =
+        (a.iter().map(name).collect(), b.iter().map(name).collect());
     let mut lengths = vec![vec![0_u32; right.len() + 1]; left.len() + 1];
     for i in (0..left.len()).rev() {
         for j in (0..right.len()).rev() {
-            lengths[i][j] = if left[i] == right[j] { lengths[i + 1][j + 1] + 1 } else { lengths[i + 1][j].max(lengths[i][j + 1]) };
+            lengths[i][j] = if left[i] == right[j] {
+                lengths[i + 1][j + 1] + 1
+            } else {
+                lengths[i + 1][j].max(lengths[i][j + 1])
+            };
         }
     }
     let (mut i, mut j) = (0, 0);
@@ -116,7 +153,11 @@ fn aligned(a: &[Frame], b: &[Frame], out: &mut String) {
 
 /// Prints common frames; of more than four the middle is counted.
 fn fold(common: &mut Vec<String>, out: &mut String) {
-    let hidden = if common.len() > 4 { common.len() - 2 } else { 0 };
+    let hidden = if common.len() > 4 {
+        common.len() - 2
+    } else {
+        0
+    };
     for (at, frame) in common.iter().enumerate() {
         if hidden > 0 && at == 1 {
             let _ = writeln!(out, "    … {hidden} frames in both");

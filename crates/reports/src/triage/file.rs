@@ -84,21 +84,35 @@ impl TriageFile {
     /// # Errors
     /// A sentence that names what is wrong.
     pub fn parse(text: &str, today: &str) -> Result<Self, String> {
-        let document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+        let document: DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| error.to_string())?;
         let mut rules = Vec::new();
         let tables = match document.get("group") {
             None => None,
-            Some(item) => Some(item.as_array_of_tables().ok_or("`group` must be written as [[group]]")?),
+            Some(item) => Some(
+                item.as_array_of_tables()
+                    .ok_or("`group` must be written as [[group]]")?,
+            ),
         };
         for table in tables.iter().flat_map(|tables| tables.iter()) {
             let get = |name: &str| match table.get(name) {
                 None => Ok(None),
-                Some(item) => item.as_str().map(|text| Some(text.to_owned())).ok_or(format!("`{name}` of a group must be text")),
+                Some(item) => item
+                    .as_str()
+                    .map(|text| Some(text.to_owned()))
+                    .ok_or(format!("`{name}` of a group must be text")),
             };
             let key = get("key")?.ok_or("a group has no `key`")?;
             let state = get("state")?.unwrap_or_default();
-            let state = State::of(&state).ok_or(format!("{key}: `{state}` is no state: muted, merged, ticket, split"))?;
-            let frames = table.get("frames").and_then(Item::as_integer).and_then(|frames| usize::try_from(frames).ok()).unwrap_or(8);
+            let state = State::of(&state).ok_or(format!(
+                "{key}: `{state}` is no state: muted, merged, ticket, split"
+            ))?;
+            let frames = table
+                .get("frames")
+                .and_then(Item::as_integer)
+                .and_then(|frames| usize::try_from(frames).ok())
+                .unwrap_or(8);
             let until = get("until")?;
             if until.as_deref().is_some_and(|until| !is_date(until)) {
                 return Err(format!("{key}: `until` must be YYYY-MM-DD"));
@@ -107,14 +121,37 @@ impl TriageFile {
             if state == State::Merged && into.is_none() {
                 return Err(format!("{key}: a merged group needs `into`"));
             }
-            rules.push(Rule { text: get("text")?.unwrap_or_default(), key, state, into, reason: get("reason")?, until, frames });
+            rules.push(Rule {
+                text: get("text")?.unwrap_or_default(),
+                key,
+                state,
+                into,
+                reason: get("reason")?,
+                until,
+                frames,
+            });
         }
         let list = |name: &str| -> Vec<String> {
-            let array = document.get("frames").and_then(|frames| frames.get(name)).and_then(Item::as_array);
-            array.iter().flat_map(|array| array.iter()).filter_map(|item| item.as_str().map(str::to_owned)).collect()
+            let array = document
+                .get("frames")
+                .and_then(|frames| frames.get(name))
+                .and_then(Item::as_array);
+            array
+                .iter()
+                .flat_map(|array| array.iter())
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect()
         };
-        let frames = Frames { ignore: list("ignore"), keep: list("keep") };
-        Ok(Self { document, rules, frames, today: today.to_owned() })
+        let frames = Frames {
+            ignore: list("ignore"),
+            keep: list("keep"),
+        };
+        Ok(Self {
+            document,
+            rules,
+            frames,
+            today: today.to_owned(),
+        })
     }
 
     /// What was decided of a key; a mute that has ended counts no more.
@@ -126,7 +163,11 @@ impl TriageFile {
     /// The group that a merged key is part of, through any number of steps.
     pub fn merged(&self, key: &str) -> Option<&str> {
         let step = |key: &str| {
-            let rule = self.rules.iter().rev().find(|rule| rule.key == key && rule.state == State::Merged)?;
+            let rule = self
+                .rules
+                .iter()
+                .rev()
+                .find(|rule| rule.key == key && rule.state == State::Merged)?;
             rule.into.as_deref()
         };
         let mut found = step(key)?;
@@ -141,12 +182,24 @@ impl TriageFile {
 
     /// What is wrong with the decisions: mutes without a reason, or past their end.
     pub fn problems(&self) -> Vec<String> {
-        self.rules.iter().filter(|rule| rule.state == State::Muted).filter_map(|rule| self.problem(rule)).collect()
+        self.rules
+            .iter()
+            .filter(|rule| rule.state == State::Muted)
+            .filter_map(|rule| self.problem(rule))
+            .collect()
     }
 
     fn problem(&self, rule: &Rule) -> Option<String> {
-        let name = if rule.text.is_empty() { &rule.key } else { &rule.text };
-        if rule.reason.as_deref().is_none_or(|reason| reason.trim().is_empty()) {
+        let name = if rule.text.is_empty() {
+            &rule.key
+        } else {
+            &rule.text
+        };
+        if rule
+            .reason
+            .as_deref()
+            .is_none_or(|reason| reason.trim().is_empty())
+        {
             return Some(format!("{name}: muted without a reason"));
         }
         let until = rule.until.as_deref()?;
@@ -161,7 +214,11 @@ impl TriageFile {
             table["text"] = value(&rule.text);
         }
         table["state"] = value(rule.state.word());
-        for (name, text) in [("into", &rule.into), ("reason", &rule.reason), ("until", &rule.until)] {
+        for (name, text) in [
+            ("into", &rule.into),
+            ("reason", &rule.reason),
+            ("until", &rule.until),
+        ] {
             if let Some(text) = text {
                 table[name] = value(text);
             }
@@ -169,9 +226,14 @@ impl TriageFile {
         if rule.state == State::Split {
             table["frames"] = value(i64::try_from(rule.frames).unwrap_or(8));
         }
-        let groups = self.document.entry("group").or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+        let groups = self
+            .document
+            .entry("group")
+            .or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
         if let Some(groups) = groups.as_array_of_tables_mut() {
-            let old = groups.iter().position(|old| old.get("key").and_then(Item::as_str) == Some(&rule.key));
+            let old = groups
+                .iter()
+                .position(|old| old.get("key").and_then(Item::as_str) == Some(&rule.key));
             match old.and_then(|at| groups.get_mut(at)) {
                 Some(old) => {
                     for (name, item) in table {
@@ -200,13 +262,19 @@ impl TriageFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
-        Self::parse(&text, today).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display())))
+        Self::parse(&text, today).map_err(|why| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {why}", path.display()),
+            )
+        })
     }
 }
 
 /// True of YYYY-MM-DD.
 fn is_date(text: &str) -> bool {
-    let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+    let digits =
+        |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = text.split('-');
     matches!((parts.next(), parts.next(), parts.next(), parts.next()), (Some(y), Some(m), Some(d), None)
         if digits(y, 4) && digits(m, 2) && digits(d, 2) && ("01"..="12").contains(&m) && ("01"..="31").contains(&d))
@@ -214,7 +282,9 @@ fn is_date(text: &str) -> bool {
 
 /// Today by the system's clock, UTC, as YYYY-MM-DD.
 pub fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
     date(seconds)
 }
 
@@ -227,7 +297,10 @@ fn date(seconds: u64) -> String {
     let month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
-    format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
+    format!(
+        "{:04}-{month:02}-{day:02}",
+        year + era * 400 + u64::from(month <= 2)
+    )
 }
 
 #[cfg(test)]
@@ -242,15 +315,34 @@ mod tests {
         assert_eq!(file.state("v1:a"), Some(State::Muted));
         let late = TriageFile::parse(text, "2026-02-01").unwrap();
         assert_eq!((late.state("v1:a"), late.problems().len()), (None, 1));
-        file.set(Rule { key: "v1:b".into(), state: State::Merged, into: Some("v1:c".into()), ..Rule::default() });
-        file.set(Rule { key: "v1:c".into(), state: State::Merged, into: Some("v1:d".into()), ..Rule::default() });
+        file.set(Rule {
+            key: "v1:b".into(),
+            state: State::Merged,
+            into: Some("v1:c".into()),
+            ..Rule::default()
+        });
+        file.set(Rule {
+            key: "v1:c".into(),
+            state: State::Merged,
+            into: Some("v1:d".into()),
+            ..Rule::default()
+        });
         let again = TriageFile::parse(&file.text(), "2026-01-01").unwrap();
         assert!(file.text().starts_with("# ours"));
         assert_eq!(again.merged("v1:b"), Some("v1:d"));
         assert!(TriageFile::parse("[[group]]\nkey = \"a\"\nstate = \"x\"\n", "").is_err());
-        assert!(TriageFile::parse("[[group]]\nkey = \"a\"\nstate = \"muted\"\nuntil = \"soon\"\n", "").is_err());
+        assert!(
+            TriageFile::parse(
+                "[[group]]\nkey = \"a\"\nstate = \"muted\"\nuntil = \"soon\"\n",
+                ""
+            )
+            .is_err()
+        );
         let circle = "[[group]]\nkey='a'\nstate='merged'\ninto='b'\n[[group]]\nkey='b'\nstate='merged'\ninto='a'\n";
-        assert_eq!(TriageFile::parse(circle, "").unwrap().merged("a"), Some("b"));
+        assert_eq!(
+            TriageFile::parse(circle, "").unwrap().merged("a"),
+            Some("b")
+        );
     }
 
     #[test]

@@ -33,7 +33,12 @@ impl Weight {
 
 /// A frame's name in a picture.
 fn name(frame: &Frame) -> String {
-    let name = match (&frame.function, &frame.module, &frame.module_offset, &frame.address) {
+    let name = match (
+        &frame.function,
+        &frame.module,
+        &frame.module_offset,
+        &frame.address,
+    ) {
         (Some(function), ..) => Name::of(function).text(),
         (None, Some(module), Some(offset), _) => format!("{module}+{offset}"),
         (None, None, _, Some(address)) => address.clone(),
@@ -45,7 +50,12 @@ fn name(frame: &Frame) -> String {
 /// Names of the responsible stack, outermost first.
 fn path(record: &Record) -> Vec<String> {
     let stack = responsible(record).into_iter().next();
-    let mut names: Vec<String> = stack.iter().flat_map(|stack| trimmed(stack)).map(name).take(MAX_DEPTH).collect();
+    let mut names: Vec<String> = stack
+        .iter()
+        .flat_map(|stack| trimmed(stack))
+        .map(name)
+        .take(MAX_DEPTH)
+        .collect();
     names.reverse();
     if names.is_empty() {
         names.push("(no stack)".to_owned());
@@ -67,7 +77,11 @@ impl Stacks {
             return;
         }
         let path = path(record);
-        let path = if self.weights.len() < MAX_STACKS || self.weights.contains_key(&path) { path } else { vec!["(more)".to_owned()] };
+        let path = if self.weights.len() < MAX_STACKS || self.weights.contains_key(&path) {
+            path
+        } else {
+            vec!["(more)".to_owned()]
+        };
         let sum = self.weights.entry(path).or_default();
         *sum = sum.saturating_add(weight);
     }
@@ -91,7 +105,10 @@ pub fn by_frame(stacks: &Stacks) -> Vec<(String, u64)> {
             *sum = sum.saturating_add(*weight);
         }
     }
-    let mut frames: Vec<(String, u64)> = sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect();
+    let mut frames: Vec<(String, u64)> = sums
+        .into_iter()
+        .map(|(name, sum)| (name.to_owned(), sum))
+        .collect();
     frames.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     frames
 }
@@ -101,13 +118,18 @@ pub fn by_frame(stacks: &Stacks) -> Vec<(String, u64)> {
 pub fn svg(stacks: &Stacks, title: &str, unit: &str) -> String {
     const WIDTH: f64 = 1200.0;
     const HEIGHT: f64 = 17.0;
-    let total: u64 = stacks.weights.values().fold(0, |sum, weight| sum.saturating_add(*weight));
+    let total: u64 = stacks
+        .weights
+        .values()
+        .fold(0, |sum, weight| sum.saturating_add(*weight));
     let scale = WIDTH / total.max(1) as f64;
     // Bars that are open, by depth: name, start, weight so far.
     let mut open: Vec<(&str, f64, u64)> = Vec::new();
     let mut bars: Vec<(usize, String, f64, u64)> = Vec::new();
     let mut at = 0.0;
-    let close = |open: &mut Vec<(&str, f64, u64)>, depth: usize, bars: &mut Vec<(usize, String, f64, u64)>| {
+    let close = |open: &mut Vec<(&str, f64, u64)>,
+                 depth: usize,
+                 bars: &mut Vec<(usize, String, f64, u64)>| {
         while open.len() > depth {
             if let Some((name, start, weight)) = open.pop() {
                 bars.push((open.len(), name.to_owned(), start, weight));
@@ -115,7 +137,11 @@ pub fn svg(stacks: &Stacks, title: &str, unit: &str) -> String {
         }
     };
     for (path, weight) in &stacks.weights {
-        let same = open.iter().zip(path).take_while(|(bar, name)| bar.0 == name.as_str()).count();
+        let same = open
+            .iter()
+            .zip(path)
+            .take_while(|(bar, name)| bar.0 == name.as_str())
+            .count();
         close(&mut open, same, &mut bars);
         open.extend(path.iter().skip(same).map(|name| (name.as_str(), at, 0)));
         for bar in &mut open {
@@ -137,7 +163,10 @@ pub fn svg(stacks: &Stacks, title: &str, unit: &str) -> String {
         let width = weight as f64 * scale;
         let y = height - (level as f64 + 1.0) * HEIGHT - 5.0;
         let share = 100.0 * weight as f64 / total.max(1) as f64;
-        let letters = (0..).take_while(|&letters| f64::from(letters) * 6.7 + 6.0 < width).count().saturating_sub(1);
+        let letters = (0..)
+            .take_while(|&letters| f64::from(letters) * 6.7 + 6.0 < width)
+            .count()
+            .saturating_sub(1);
         let label: String = name.chars().take(letters).collect();
         let _ = writeln!(
             out,
@@ -157,12 +186,18 @@ pub fn svg(stacks: &Stacks, title: &str, unit: &str) -> String {
 
 /// A warm colour that is the same for the same name.
 fn colour(name: &str) -> String {
-    let hash = name.bytes().fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    let hash = name.bytes().fold(2_166_136_261_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(16_777_619)
+    });
     format!("hsl({},80%,{}%)", 10 + hash % 45, 62 + hash / 64 % 14)
 }
 
 /// Text for SVG: what has a meaning there is written out.
 fn markup(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let text = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;");
     text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -42,10 +42,24 @@ pub const BASELINE: &str = "heapcheck.baseline";
 /// Compares; `both` holds the records of the baseline, labelled, and the new ones.
 pub fn gate(both: Gather, failures: u64, file: &TriageFile, one_time_counts: bool) -> Gate {
     let Groups { errors, groups, .. } = both.finish(failures, file);
-    let mut answer = Gate { errors, failures, problems: file.problems(), ..Gate::default() };
-    let known = |group: &Group| group.attributes.get(BASELINE).map_or(0, |values| values.values().sum::<u64>());
+    let mut answer = Gate {
+        errors,
+        failures,
+        problems: file.problems(),
+        ..Gate::default()
+    };
+    let known = |group: &Group| {
+        group
+            .attributes
+            .get(BASELINE)
+            .map_or(0, |values| values.values().sum::<u64>())
+    };
     let is_weak = |group: &Group| group.key_strength == Strength::Weak;
-    let weak: BTreeSet<String> = groups.iter().filter(|group| known(group) > 0 && is_weak(group)).map(anywhere).collect();
+    let weak: BTreeSet<String> = groups
+        .iter()
+        .filter(|group| known(group) > 0 && is_weak(group))
+        .map(anywhere)
+        .collect();
     for mut group in groups {
         let old = known(&group);
         answer.errors -= old;
@@ -59,7 +73,9 @@ pub fn gate(both: Gather, failures: u64, file: &TriageFile, one_time_counts: boo
         group.attributes.remove(BASELINE);
         let list = match () {
             () if is_weak(&group) && weak.contains(&anywhere(&group)) => &mut answer.unsure,
-            () if group.recurrence == Recurrence::OneTime && !one_time_counts => &mut answer.one_time,
+            () if group.recurrence == Recurrence::OneTime && !one_time_counts => {
+                &mut answer.one_time
+            }
             () => &mut answer.new,
         };
         list.push(group);

@@ -142,7 +142,9 @@ impl Closed {
     fn add(&mut self, process: &Process) {
         let blocks = process.most_blocks.max(process.blocks);
         self.processes += 1;
-        self.bytes = self.bytes.saturating_add(process.most_bytes.max(process.bytes));
+        self.bytes = self
+            .bytes
+            .saturating_add(process.most_bytes.max(process.bytes));
         self.blocks = self.blocks.saturating_add(blocks);
         self.least = Some(self.least.map_or(blocks, |least| least.min(blocks)));
         self.most = self.most.max(blocks);
@@ -163,7 +165,10 @@ impl Gather {
     /// Groups that are split by people's decision have keys of more functions.
     pub fn new(file: &TriageFile) -> Self {
         let split = file.rules.iter().filter(|rule| rule.state == State::Split);
-        Self { split: split.map(|rule| (rule.key.clone(), rule.frames)).collect(), ..Self::default() }
+        Self {
+            split: split.map(|rule| (rule.key.clone(), rule.frames)).collect(),
+            ..Self::default()
+        }
     }
 
     /// Takes one record.
@@ -214,18 +219,34 @@ impl Gather {
             group.seen(time);
         }
         if let Some(label) = label {
-            *group.attributes.entry(label.to_owned()).or_default().entry("yes".to_owned()).or_default() += 1;
+            *group
+                .attributes
+                .entry(label.to_owned())
+                .or_default()
+                .entry("yes".to_owned())
+                .or_default() += 1;
         }
         for (name, value) in &item.attributes {
             group.attribute(name, value);
         }
-        let process = self.hasher.hash_one((&item.source.file, item.pid, &item.process, item.attributes.get("process_start")));
+        let process = self.hasher.hash_one((
+            &item.source.file,
+            item.pid,
+            &item.process,
+            item.attributes.get("process_start"),
+        ));
         let process = match item.attributes.get("process_start") {
             // Snapshots of one process are in files of their own.
-            Some(start) => self.hasher.hash_one((item.pid, &item.process, start, item.attributes.get("host"))),
+            Some(start) => {
+                self.hasher
+                    .hash_one((item.pid, &item.process, start, item.attributes.get("host")))
+            }
             None => process,
         };
-        let time = self.hasher.hash_one((item.time.map(serde_json::value::RawValue::get), &item.source.file));
+        let time = self.hasher.hash_one((
+            item.time.map(serde_json::value::RawValue::get),
+            &item.source.file,
+        ));
         group.process(process, time, item);
     }
 
@@ -235,22 +256,38 @@ impl Gather {
         found.sort_by(|a, b| a.0.cmp(&b.0));
         let members: Vec<alias::Member<'_>> = found
             .iter()
-            .map(|(key, group)| alias::Member { key, text: &group.text, strength: group.strength, evidence: Some(&group.evidence) })
-            .chain(file.rules.iter().filter(|rule| !rule.text.is_empty()).map(|rule| alias::Member {
-                key: &rule.key,
-                text: &rule.text,
-                strength: Strength::Full,
-                evidence: None,
-            }))
+            .map(|(key, group)| alias::Member {
+                key,
+                text: &group.text,
+                strength: group.strength,
+                evidence: Some(&group.evidence),
+            })
+            .chain(
+                file.rules
+                    .iter()
+                    .filter(|rule| !rule.text.is_empty())
+                    .map(|rule| alias::Member {
+                        key: &rule.key,
+                        text: &rule.text,
+                        strength: Strength::Full,
+                        evidence: None,
+                    }),
+            )
             .collect();
         let names = alias::resolve(&members);
         let mut joined: BTreeMap<String, (Partial, Vec<String>)> = BTreeMap::new();
         // A group goes by its own name before it takes others in.
         let is_alias = |key: &str| names.contains_key(key);
-        let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(key, _)| !is_alias(key) && file.merged(key).is_none());
+        let (own, others): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|(key, _)| !is_alias(key) && file.merged(key).is_none());
         for (key, group) in own.into_iter().chain(others) {
             let alias = names.get(&key).unwrap_or(&key);
-            let target = file.merged(alias).or_else(|| file.merged(&key)).unwrap_or(alias).to_owned();
+            let target = file
+                .merged(alias)
+                .or_else(|| file.merged(&key))
+                .unwrap_or(alias)
+                .to_owned();
             match joined.get_mut(&target) {
                 Some((into, also)) => {
                     also.push(key);
@@ -269,14 +306,22 @@ impl Gather {
                 let all = || std::iter::once(&key).chain(&also);
                 let state = all().find_map(|key| file.state(key)).unwrap_or_else(|| {
                     // A rule that goes by another name of this group counts, too.
-                    file.rules.iter().find(|rule| names.get(&rule.key) == Some(&key)).map_or(State::Open, |rule| rule.state)
+                    file.rules
+                        .iter()
+                        .find(|rule| names.get(&rule.key) == Some(&key))
+                        .map_or(State::Open, |rule| rule.state)
                 });
                 group.finish(key, also, state, lengths_differ)
             })
             .collect();
         groups.sort_by(|a, b| b.errors.cmp(&a.errors).then_with(|| a.key.cmp(&b.key)));
         let proposals = similar::proposals(&groups);
-        Groups { errors: self.errors, failures, groups, proposals }
+        Groups {
+            errors: self.errors,
+            failures,
+            groups,
+            proposals,
+        }
     }
 }
 
@@ -286,10 +331,18 @@ impl Partial {
             (Ok(a), Ok(b)) => a < b,
             _ => a < b,
         };
-        if self.first_seen.as_deref().is_none_or(|first| earlier(&time, first)) {
+        if self
+            .first_seen
+            .as_deref()
+            .is_none_or(|first| earlier(&time, first))
+        {
             self.first_seen = Some(time.clone());
         }
-        if self.last_seen.as_deref().is_none_or(|last| earlier(last, &time)) {
+        if self
+            .last_seen
+            .as_deref()
+            .is_none_or(|last| earlier(last, &time))
+        {
             self.last_seen = Some(time);
         }
     }
@@ -304,7 +357,11 @@ impl Partial {
         let Some(values) = self.attributes.get_mut(name) else {
             return;
         };
-        let value = if values.len() < MAX_VALUES || values.contains_key(value) { value } else { "other" };
+        let value = if values.len() < MAX_VALUES || values.contains_key(value) {
+            value
+        } else {
+            "other"
+        };
         match values.get_mut(value) {
             Some(count) => *count += 1,
             None => drop(values.insert(value.to_owned(), 1)),
@@ -317,7 +374,10 @@ impl Partial {
                 self.closed.add(&process);
             }
         }
-        let process = self.open.entry(process).or_insert_with(|| Process { time, ..Process::default() });
+        let process = self.open.entry(process).or_insert_with(|| Process {
+            time,
+            ..Process::default()
+        });
         if process.time != time {
             // Another snapshot of the process: it is not added to the one before.
             process.most_bytes = process.most_bytes.max(process.bytes);
@@ -338,7 +398,9 @@ impl Partial {
     /// True if processes differ in how often this leak happened: then they ran for different times.
     fn lengths_differ(&self) -> bool {
         let totals = self.totals();
-        self.kind == Kind::MemoryLeak.name() && totals.processes >= MIN_PROCESSES && totals.least != Some(totals.most)
+        self.kind == Kind::MemoryLeak.name()
+            && totals.processes >= MIN_PROCESSES
+            && totals.least != Some(totals.most)
     }
 
     fn join(&mut self, other: Self) {
@@ -347,8 +409,14 @@ impl Partial {
         for (process, theirs) in other.open {
             match self.open.get_mut(&process) {
                 Some(ours) => {
-                    ours.bytes = ours.most_bytes.max(ours.bytes).saturating_add(theirs.most_bytes.max(theirs.bytes));
-                    ours.blocks = ours.most_blocks.max(ours.blocks).saturating_add(theirs.most_blocks.max(theirs.blocks));
+                    ours.bytes = ours
+                        .most_bytes
+                        .max(ours.bytes)
+                        .saturating_add(theirs.most_bytes.max(theirs.bytes));
+                    ours.blocks = ours
+                        .most_blocks
+                        .max(ours.blocks)
+                        .saturating_add(theirs.most_blocks.max(theirs.blocks));
                     ours.grew |= theirs.grew;
                 }
                 None => drop(self.open.insert(process, theirs)),
@@ -360,9 +428,14 @@ impl Partial {
         }
         for (name, values) in other.attributes {
             let ours = self.attributes.entry(name).or_default();
-            values.into_iter().for_each(|(value, count)| *ours.entry(value).or_default() += count);
+            values
+                .into_iter()
+                .for_each(|(value, count)| *ours.entry(value).or_default() += count);
         }
-        other.tools.into_iter().for_each(|(tool, count)| *self.tools.entry(tool).or_default() += count);
+        other
+            .tools
+            .into_iter()
+            .for_each(|(tool, count)| *self.tools.entry(tool).or_default() += count);
     }
 
     fn finish(self, key: String, also: Vec<String>, state: State, lengths_differ: bool) -> Group {
@@ -372,7 +445,12 @@ impl Partial {
         let recurrence = match totals.processes {
             _ if self.kind != Kind::MemoryLeak.name() => Recurrence::Unknown,
             _ if totals.grew => Recurrence::Recurring,
-            processes if processes >= MIN_PROCESSES && (totals.most == 1 || (same && totals.most > 0 && lengths_differ)) => Recurrence::OneTime,
+            processes
+                if processes >= MIN_PROCESSES
+                    && (totals.most == 1 || (same && totals.most > 0 && lengths_differ)) =>
+            {
+                Recurrence::OneTime
+            }
             processes if processes > 1 && !same => Recurrence::Recurring,
             _ => Recurrence::Unknown,
         };

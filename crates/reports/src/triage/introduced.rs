@@ -31,7 +31,11 @@ pub struct Versions {
 impl Versions {
     /// `by` is the attribute that holds the version.
     pub fn new(file: &TriageFile, by: &str) -> Self {
-        Self { gather: Gather::new(file), by: by.to_owned(), looked: BTreeMap::new() }
+        Self {
+            gather: Gather::new(file),
+            by: by.to_owned(),
+            looked: BTreeMap::new(),
+        }
     }
 
     /// Takes one record.
@@ -54,13 +58,22 @@ pub fn introduced(versions: Versions, file: &TriageFile, order: &[String]) -> Ve
     let groups = gather.finish(0, file).groups;
     let answer = groups.into_iter().map(|group| {
         let seen = group.attributes.get(&by);
-        let first = order.iter().position(|version| seen.is_some_and(|seen| seen.contains_key(version)));
-        let before = first.and_then(|first| first.checked_sub(1)).and_then(|before| order.get(before));
+        let first = order
+            .iter()
+            .position(|version| seen.is_some_and(|seen| seen.contains_key(version)));
+        let before = first
+            .and_then(|first| first.checked_sub(1))
+            .and_then(|before| order.get(before));
         let tools: BTreeSet<&String> = group.tools.keys().collect();
         let clean_before = before
             .and_then(|version| looked.get(version))
             .is_some_and(|looked| tools.iter().any(|tool| looked.contains(*tool)));
-        Introduced { key: group.key, key_text: group.key_text, first_seen: first.map(|first| order[first].clone()), clean_before }
+        Introduced {
+            key: group.key,
+            key_text: group.key_text,
+            first_seen: first.map(|first| order[first].clone()),
+            clean_before,
+        }
     });
     answer.collect()
 }

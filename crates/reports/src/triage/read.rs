@@ -50,6 +50,9 @@ pub struct Item<'a> {
     /// Blocks of a leak.
     #[serde(default)]
     pub blocks: Option<u64>,
+    /// What the key has beside frames; of heapcheck's own reports, the fingerprint.
+    #[serde(borrow, default)]
+    pub subject: Option<Cow<'a, str>>,
     /// Where it was read.
     #[serde(borrow, default)]
     pub source: ItemSource<'a>,
@@ -100,10 +103,24 @@ pub struct Input {
 ///
 /// # Errors
 /// What opening or reading a file gives, or the sink.
-pub fn each(input: &Input, summary: &mut Summary, sink: &mut dyn FnMut(&Item<'_>) -> io::Result<()>) -> io::Result<()> {
+pub fn each(
+    input: &Input,
+    summary: &mut Summary,
+    sink: &mut dyn FnMut(&Item<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     for path in &input.files {
-        let reader: Box<dyn Read> = if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-        one(BufReader::with_capacity(1 << 20, reader), path, input, summary, sink)?;
+        let reader: Box<dyn Read> = if path == "-" {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path)?)
+        };
+        one(
+            BufReader::with_capacity(1 << 20, reader),
+            path,
+            input,
+            summary,
+            sink,
+        )?;
     }
     Ok(())
 }
@@ -112,10 +129,24 @@ pub fn each(input: &Input, summary: &mut Summary, sink: &mut dyn FnMut(&Item<'_>
 ///
 /// # Errors
 /// As [`each`].
-pub fn each_record(input: &Input, summary: &mut Summary, sink: &mut dyn FnMut(Record) -> io::Result<()>) -> io::Result<()> {
+pub fn each_record(
+    input: &Input,
+    summary: &mut Summary,
+    sink: &mut dyn FnMut(Record) -> io::Result<()>,
+) -> io::Result<()> {
     for path in &input.files {
-        let reader: Box<dyn Read> = if path == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-        import::import(BufReader::with_capacity(1 << 20, reader), path, &input.options, summary, sink)?;
+        let reader: Box<dyn Read> = if path == "-" {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path)?)
+        };
+        import::import(
+            BufReader::with_capacity(1 << 20, reader),
+            path,
+            &input.options,
+            summary,
+            sink,
+        )?;
     }
     Ok(())
 }

@@ -35,7 +35,10 @@ pub(super) fn functions(stacks: &[Stack], kind: &str) -> Vec<String> {
         "use-after-free" | "double-free" | "invalid-free" | "mismatched-free" => Role::Free,
         _ => Role::Access,
     };
-    let stack = stacks.iter().find(|stack| stack.role == role).or(stacks.first());
+    let stack = stacks
+        .iter()
+        .find(|stack| stack.role == role)
+        .or(stacks.first());
     let frames = stack.iter().flat_map(|stack| &stack.frames);
     frames
         .filter_map(|frame| frame.function.as_deref())
@@ -53,7 +56,11 @@ pub fn proposals(groups: &[Group]) -> Vec<Proposal> {
         for other in same.iter() {
             let distance = distance(&group.stack, &other.stack);
             if distance < NEAR {
-                found.push(Proposal { key: group.key.clone(), into: other.key.clone(), distance });
+                found.push(Proposal {
+                    key: group.key.clone(),
+                    into: other.key.clone(),
+                    distance,
+                });
             }
         }
         if same.len() < MAX_GROUPS {
@@ -72,13 +79,23 @@ pub(super) fn distance(a: &[String], b: &[String]) -> f64 {
     for (i, left) in a.iter().enumerate() {
         let mut corner = 0.0;
         for (j, right) in b.iter().enumerate() {
-            let pair = if left == right { (-DEPTH * i.min(j) as f64 - SHIFT * i.abs_diff(j) as f64).exp() } else { 0.0 };
+            let pair = if left == right {
+                (-DEPTH * i.min(j) as f64 - SHIFT * i.abs_diff(j) as f64).exp()
+            } else {
+                0.0
+            };
             let best = (corner + pair).max(row[j]).max(row[j + 1]);
             corner = std::mem::replace(&mut row[j + 1], best);
         }
     }
-    let most: f64 = (0..a.len().min(b.len())).map(|at| (-DEPTH * at as f64).exp()).sum();
-    if most == 0.0 { 1.0 } else { 1.0 - row[b.len()] / most }
+    let most: f64 = (0..a.len().min(b.len()))
+        .map(|at| (-DEPTH * at as f64).exp())
+        .sum();
+    if most == 0.0 {
+        1.0
+    } else {
+        1.0 - row[b.len()] / most
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use crate::text;
 
 /// The record of a heading's text; none if the sanitizer speaks of itself.
 pub(super) fn heading(tool: &str, text: &str) -> Option<Record> {
-    if text.starts_with("nested bug") || text.starts_with("failed to") || text.starts_with("CHECK failed") {
+    if text.starts_with("nested bug")
+        || text.starts_with("failed to")
+        || text.starts_with("CHECK failed")
+    {
         return None;
     }
     let word = word(text);
@@ -16,7 +19,11 @@ pub(super) fn heading(tool: &str, text: &str) -> Option<Record> {
         let at = text.find(" on ").unwrap_or(0);
         let address = text::first_address(&text[at..]);
         if address.is_some() {
-            record.access = Some(Access { kind: String::new(), size: None, address });
+            record.access = Some(Access {
+                kind: String::new(),
+                size: None,
+                address,
+            });
         }
     }
     Some(record)
@@ -40,7 +47,9 @@ pub(super) fn kind(text: &str) -> Kind {
         "double-free" => Kind::DoubleFree,
         "bad-free" | "invalid-free" => Kind::InvalidFree,
         "alloc-dealloc-mismatch" | "new-delete-type-mismatch" => Kind::MismatchedFree,
-        "stack-buffer-overflow" | "stack-buffer-underflow" | "dynamic-stack-buffer-overflow" => Kind::StackOverrun,
+        "stack-buffer-overflow" | "stack-buffer-underflow" | "dynamic-stack-buffer-overflow" => {
+            Kind::StackOverrun
+        }
         "stack-use-after-return" | "stack-use-after-scope" => Kind::Other,
         "global-buffer-overflow" => Kind::GlobalOverrun,
         "stack-overflow" => Kind::StackOverflow,
@@ -61,21 +70,34 @@ pub(super) fn thread(text: &str) -> Option<String> {
 pub(super) fn section(line: &str, record: &mut Record) -> Option<Section> {
     let line = line.trim_start();
     let stack = |role| Some(Section::Stack(role, thread(line)));
-    for (word, kind) in [("READ of size ", "read"), ("WRITE of size ", "write"), ("ACCESS of size ", "access")] {
+    for (word, kind) in [
+        ("READ of size ", "read"),
+        ("WRITE of size ", "write"),
+        ("ACCESS of size ", "access"),
+    ] {
         if let Some(rest) = line.strip_prefix(word) {
             let size = text::leading_number(rest).map(|(size, _)| size);
             let address = text::first_address(rest);
-            record.access = Some(Access { kind: kind.to_owned(), size, address });
+            record.access = Some(Access {
+                kind: kind.to_owned(),
+                size,
+                address,
+            });
             return stack(Role::Access);
         }
     }
     if line.starts_with("freed by thread") || line.starts_with("freed here") {
         return stack(Role::Free);
     }
-    if line.starts_with("previously allocated by") || line.starts_with("allocated by thread") || line.starts_with("allocated here") {
+    if line.starts_with("previously allocated by")
+        || line.starts_with("allocated by thread")
+        || line.starts_with("allocated here")
+    {
         return stack(Role::Allocation);
     }
-    if line.starts_with("Uninitialized value was ") || line.starts_with("Memory was marked as uninitialized") {
+    if line.starts_with("Uninitialized value was ")
+        || line.starts_with("Memory was marked as uninitialized")
+    {
         return stack(Role::Origin);
     }
     if line.starts_with("Thread T") && line.contains("created by") {
@@ -89,7 +111,13 @@ pub(super) fn section(line: &str, record: &mut Record) -> Option<Section> {
         return Some(Section::Noted);
     }
     if line.starts_with("The signal is caused by a ") {
-        let kind = if line.contains("WRITE") { "write" } else if line.contains("READ") { "read" } else { return Some(Section::Noted) };
+        let kind = if line.contains("WRITE") {
+            "write"
+        } else if line.contains("READ") {
+            "read"
+        } else {
+            return Some(Section::Noted);
+        };
         record.access.get_or_insert_default().kind = kind.to_owned();
         return Some(Section::Noted);
     }

@@ -35,7 +35,15 @@ pub(super) fn leak(line: &str, out: &mut Out<'_>, number: u64) -> Option<Record>
         out.failure(number, "a leak without bytes or objects");
         return None;
     };
-    let mut record = Record::new("lsan", Kind::MemoryLeak, if direct { "direct-leak" } else { "indirect-leak" });
+    let mut record = Record::new(
+        "lsan",
+        Kind::MemoryLeak,
+        if direct {
+            "direct-leak"
+        } else {
+            "indirect-leak"
+        },
+    );
     record.message = text::cut(line.trim_end_matches(':'), 200).to_owned();
     if direct {
         record.bytes = Some(bytes);
@@ -82,7 +90,9 @@ impl Leaks {
         if text.starts_with("Omitting ") || text.starts_with("Too many leaks") {
             out.note(text);
         }
-        text.starts_with("Objects leaked above:") || text.starts_with("0x") || text.starts_with("Omitting ")
+        text.starts_with("Objects leaked above:")
+            || text.starts_with("0x")
+            || text.starts_with("Omitting ")
     }
 
     /// A leak is complete.
@@ -91,7 +101,11 @@ impl Leaks {
             out.record(record);
             return;
         };
-        let held = if record.bytes.is_some() { &mut report.direct } else { &mut report.indirect };
+        let held = if record.bytes.is_some() {
+            &mut report.direct
+        } else {
+            &mut report.indirect
+        };
         if held.len() < MAX_HELD {
             held.push(record);
         } else {
@@ -101,18 +115,28 @@ impl Leaks {
 
     /// The report is complete: an indirect leak's bytes go to the direct leak whose stack is most like its own.
     pub fn close(&mut self, out: &mut Out<'_>) {
-        let Some(Report { mut direct, indirect, .. }) = self.open.take() else {
+        let Some(Report {
+            mut direct,
+            indirect,
+            ..
+        }) = self.open.take()
+        else {
             return;
         };
         // So many pairs are not worth an answer: the bytes then go to the first.
         let compare = direct.len().saturating_mul(indirect.len()) <= 4_000_000;
         for leak in indirect {
-            let best = (0..if compare { direct.len() } else { direct.len().min(1) })
+            let best = (0..if compare {
+                direct.len()
+            } else {
+                direct.len().min(1)
+            })
                 .max_by_key(|&at| (common_callers(&direct[at], &leak), std::cmp::Reverse(at)));
             match best {
                 Some(at) => {
                     let bytes = direct[at].indirect_bytes.unwrap_or(0);
-                    direct[at].indirect_bytes = Some(bytes.saturating_add(leak.indirect_bytes.unwrap_or(0)));
+                    direct[at].indirect_bytes =
+                        Some(bytes.saturating_add(leak.indirect_bytes.unwrap_or(0)));
                     out.folded(1);
                 }
                 None => out.record(leak),
@@ -130,7 +154,9 @@ fn common_callers(a: &Record, b: &Record) -> usize {
         return 0;
     };
     let same = |pair: &(&crate::record::Frame, &crate::record::Frame)| {
-        pair.0.function == pair.1.function && pair.0.file == pair.1.file && pair.0.module_offset == pair.1.module_offset
+        pair.0.function == pair.1.function
+            && pair.0.file == pair.1.file
+            && pair.0.module_offset == pair.1.module_offset
     };
     a.frames
         .iter()

@@ -23,16 +23,33 @@ pub(super) fn section(line: &str, record: &mut Record) -> Option<Section> {
     let lower = line.to_ascii_lowercase();
     let thread = || thread(line);
     let previous = lower.starts_with("previous ");
-    let access = lower.trim_start_matches("previous ").trim_start_matches("atomic ");
-    if access.starts_with("read of size ") || access.starts_with("write of size ") || access.starts_with("[failed to restore") {
+    let access = lower
+        .trim_start_matches("previous ")
+        .trim_start_matches("atomic ");
+    if access.starts_with("read of size ")
+        || access.starts_with("write of size ")
+        || access.starts_with("[failed to restore")
+    {
         if !previous {
             record.access = Some(Access {
-                kind: if access.starts_with("read") { "read" } else { "write" }.to_owned(),
+                kind: if access.starts_with("read") {
+                    "read"
+                } else {
+                    "write"
+                }
+                .to_owned(),
                 size: text::number_after(access, "of size "),
                 address: text::first_address(access),
             });
         }
-        return Some(Section::Stack(if previous { Role::OtherAccess } else { Role::Access }, thread()));
+        return Some(Section::Stack(
+            if previous {
+                Role::OtherAccess
+            } else {
+                Role::Access
+            },
+            thread(),
+        ));
     }
     if let Some(place) = line.strip_prefix("Location is ") {
         if let Some(name) = text::between(place, "global '", "'") {
@@ -43,8 +60,18 @@ pub(super) fn section(line: &str, record: &mut Record) -> Option<Section> {
     if (line.starts_with("Thread T") || line.starts_with("Mutex M")) && line.contains("created ") {
         return Some(Section::Stack(Role::Creation, thread()));
     }
-    if line.starts_with("Mutex ") || line.starts_with("Cycle in lock order") || line.starts_with("Hint:") {
-        return Some(Section::Stack(if line.contains("acquired") { Role::OtherAccess } else { Role::Unknown }, thread()));
+    if line.starts_with("Mutex ")
+        || line.starts_with("Cycle in lock order")
+        || line.starts_with("Hint:")
+    {
+        return Some(Section::Stack(
+            if line.contains("acquired") {
+                Role::OtherAccess
+            } else {
+                Role::Unknown
+            },
+            thread(),
+        ));
     }
     if line.starts_with("=====") {
         return Some(Section::Noted);

@@ -17,7 +17,11 @@ pub(super) fn heading(line: &str) -> Option<Record> {
     frames::set_location(&mut frame, place.trim());
     frame.line?;
     // The place stands in for the stack until one comes.
-    record.stacks.push(Stack { role: Role::Origin, thread: None, frames: vec![frame] });
+    record.stacks.push(Stack {
+        role: Role::Origin,
+        thread: None,
+        frames: vec![frame],
+    });
     Some(record)
 }
 
@@ -29,7 +33,11 @@ pub(super) fn summary(line: &str, record: &mut Record) {
     let Some((_, function)) = line.rsplit_once(" in ") else {
         return;
     };
-    if let Some(frame) = record.stacks.first_mut().and_then(|stack| stack.frames.first_mut()) {
+    if let Some(frame) = record
+        .stacks
+        .first_mut()
+        .and_then(|stack| stack.frames.first_mut())
+    {
         frames::set_function(frame, function);
     }
 }
@@ -41,7 +49,9 @@ pub(super) fn class(text: &str) -> String {
     let mut quoted = false;
     for word in text.split_whitespace() {
         let begins = word.starts_with(['\'', '"', '‘']);
-        let ends = word.trim_end_matches([',', '.', ':', ';']).ends_with(['\'', '"', '’']);
+        let ends = word
+            .trim_end_matches([',', '.', ':', ';'])
+            .ends_with(['\'', '"', '’']);
         let inside = quoted || begins;
         quoted = inside && !(ends && (quoted || word.chars().count() > 1));
         let plain = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -73,10 +83,25 @@ mod tests {
 
     #[test]
     fn classes_have_no_numbers_or_types() {
-        assert_eq!(class("signed integer overflow: 1000000000 * 3 cannot be represented in type 'int'"), "signed-integer-overflow");
-        assert_eq!(class("shift exponent 40 is too large for 32-bit type 'int'"), "shift-exponent-is-too-large-for-type");
-        assert_eq!(class("index 5 out of bounds for type 'unsigned int [4]'"), "index-out-of-bounds-for-type");
-        assert_eq!(class("load of value 7, which is not a valid value for type 'bool'"), "load-of-value-which-is-not-a-valid-value-for");
-        assert_eq!(class("member access within null pointer of type 'struct a::b<c, d>'"), "member-access-within-null-pointer-of-type");
+        assert_eq!(
+            class("signed integer overflow: 1000000000 * 3 cannot be represented in type 'int'"),
+            "signed-integer-overflow"
+        );
+        assert_eq!(
+            class("shift exponent 40 is too large for 32-bit type 'int'"),
+            "shift-exponent-is-too-large-for-type"
+        );
+        assert_eq!(
+            class("index 5 out of bounds for type 'unsigned int [4]'"),
+            "index-out-of-bounds-for-type"
+        );
+        assert_eq!(
+            class("load of value 7, which is not a valid value for type 'bool'"),
+            "load-of-value-which-is-not-a-valid-value-for"
+        );
+        assert_eq!(
+            class("member access within null pointer of type 'struct a::b<c, d>'"),
+            "member-access-within-null-pointer-of-type"
+        );
     }
 }

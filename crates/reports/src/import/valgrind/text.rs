@@ -43,7 +43,13 @@ impl Format for Text {
             let program = command.split(' ').next().unwrap_or(command);
             process.name = Some(scan::base_name(program).to_owned());
         }
-        let banner = ["Memcheck, ", "Helgrind, ", "DRD, ", "Using Valgrind", "Command: "];
+        let banner = [
+            "Memcheck, ",
+            "Helgrind, ",
+            "DRD, ",
+            "Using Valgrind",
+            "Command: ",
+        ];
         if banner.iter().any(|start| trimmed.starts_with(start)) {
             process.valgrind = true;
         }
@@ -64,14 +70,20 @@ impl Format for Text {
         {
             process.close(pid, out);
             process.valgrind = true;
-            let told = Told { kind: kind.to_owned(), what: scan::cut(trimmed, 500).to_owned(), line: line.piece.number, ..Told::default() };
+            let told = Told {
+                kind: kind.to_owned(),
+                what: scan::cut(trimmed, 500).to_owned(),
+                line: line.piece.number,
+                ..Told::default()
+            };
             process.open = Some(told);
             return true;
         }
         if let Some(told) = &mut process.open
             && told.notes.len() < 32
         {
-            told.notes.push((scan::cut(trimmed, 500).to_owned(), told.stacks.len()));
+            told.notes
+                .push((scan::cut(trimmed, 500).to_owned(), told.stacks.len()));
         }
         process.valgrind
     }
@@ -120,15 +132,24 @@ fn split(line: &str) -> Option<(u64, &str)> {
     let (mark, text) = rest.split_once("==")?;
     let pid = mark.rsplit([' ', ':']).next().and_then(scan::number)?;
     // A sanitizer's mark has no space behind it.
-    let text = if text.is_empty() { text } else { text.strip_prefix(' ')? };
+    let text = if text.is_empty() {
+        text
+    } else {
+        text.strip_prefix(' ')?
+    };
     Some((pid, text))
 }
 
 /// `at 0x109225: taste (bakery.c:13)`, `by 0x48417B4: malloc (in /usr/lib/x.so)`.
 fn frame(text: &str) -> Option<Frame> {
-    let rest = text.strip_prefix("at 0x").or_else(|| text.strip_prefix("by 0x"))?;
+    let rest = text
+        .strip_prefix("at 0x")
+        .or_else(|| text.strip_prefix("by 0x"))?;
     let (address, rest) = rest.split_once(": ")?;
-    let mut frame = Frame { address: Some(scan::address(address)?), ..Frame::default() };
+    let mut frame = Frame {
+        address: Some(scan::address(address)?),
+        ..Frame::default()
+    };
     let (function, place) = match rest.rsplit_once(" (") {
         Some((function, place)) => (function, place.trim_end().trim_end_matches(')')),
         None => (rest, ""),
@@ -151,10 +172,19 @@ mod tests {
     #[test]
     fn frames_and_marks() {
         let told = frame("by 0x10: signals::Keeper::sleep(char*) (light.cpp:24)").unwrap();
-        assert_eq!(told.function.as_deref(), Some("signals::Keeper::sleep(char*)"));
-        assert_eq!((told.file.as_deref(), told.line), (Some("light.cpp"), Some(24)));
+        assert_eq!(
+            told.function.as_deref(),
+            Some("signals::Keeper::sleep(char*)")
+        );
+        assert_eq!(
+            (told.file.as_deref(), told.line),
+            (Some("light.cpp"), Some(24))
+        );
         let told = frame("at 0x10: malloc (in /usr/lib/x.so)").unwrap();
-        assert_eq!((told.function.as_deref(), told.module.as_deref()), (Some("malloc"), Some("x.so")));
+        assert_eq!(
+            (told.function.as_deref(), told.module.as_deref()),
+            (Some("malloc"), Some("x.so"))
+        );
         assert!(frame("at 0x10: ???").unwrap().function.is_none());
         assert_eq!(split("==12== a"), Some((12, "a")));
         assert_eq!(split("==00:00:00:01.5 12== a"), Some((12, "a")));

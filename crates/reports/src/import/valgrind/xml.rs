@@ -17,7 +17,15 @@ const MAX_FRAGMENT: usize = 4 << 20;
 const MAX_WAITING: usize = 4096;
 
 /// Elements that are read whole.
-const WANTED: [&str; 7] = ["error", "errorcounts", "pid", "args", "protocoltool", "fatal_signal", "announcethread"];
+const WANTED: [&str; 7] = [
+    "error",
+    "errorcounts",
+    "pid",
+    "args",
+    "protocoltool",
+    "fatal_signal",
+    "announcethread",
+];
 
 /// Reads valgrind's XML.
 #[derive(Default)]
@@ -40,7 +48,9 @@ impl Format for Xml {
     fn line(&mut self, line: &Line<'_>, out: &mut Out<'_>) -> bool {
         let text = line.text.trim_start();
         if self.element.is_none() {
-            if line.piece.first && (text.starts_with("<?xml") || text.starts_with("<valgrindoutput>")) {
+            if line.piece.first
+                && (text.starts_with("<?xml") || text.starts_with("<valgrindoutput>"))
+            {
                 if text.starts_with("<?xml") || !self.inside {
                     self.close(out);
                 }
@@ -58,14 +68,20 @@ impl Format for Xml {
                 self.close(out);
                 return true;
             }
-            let Some(element) = WANTED.iter().find(|name| text.strip_prefix('<').is_some_and(|rest| rest.starts_with(*name) && rest[name.len()..].starts_with('>'))) else {
+            let Some(element) = WANTED.iter().find(|name| {
+                text.strip_prefix('<').is_some_and(|rest| {
+                    rest.starts_with(*name) && rest[name.len()..].starts_with('>')
+                })
+            }) else {
                 return text.starts_with('<') || text.is_empty();
             };
             self.element = Some(element);
             self.began = line.piece.number;
             self.fragment.clear();
             self.too_long = false;
-        } else if text.starts_with("<?xml") || (text.starts_with("<error>") && self.element == Some("error")) {
+        } else if text.starts_with("<?xml")
+            || (text.starts_with("<error>") && self.element == Some("error"))
+        {
             out.failure(self.began, "an element of valgrind's XML does not end");
             self.element = None;
             return self.line(line, out);
@@ -121,19 +137,38 @@ impl Xml {
         match element {
             "pid" => self.pid = scan::number(&read.own),
             "protocoltool" => read.own.trim().clone_into(&mut self.tool),
-            "args" => self.process = read.program.as_deref().map(|path| scan::base_name(path).to_owned()),
+            "args" => {
+                self.process = read
+                    .program
+                    .as_deref()
+                    .map(|path| scan::base_name(path).to_owned())
+            }
             "errorcounts" => self.counts.extend(read.counts),
             "error" => self.error(read, out),
             "fatal_signal" => {
                 let mut told = read.told;
                 told.kind = "FatalSignal".to_owned();
-                told.what = format!("Process terminating with signal {}", read.signal.unwrap_or_default());
+                told.what = format!(
+                    "Process terminating with signal {}",
+                    read.signal.unwrap_or_default()
+                );
                 let known = self.waiting.last().is_some_and(|(_, last)| {
-                    let at = |stack: Option<&Vec<Frame>>| stack.and_then(|frames| frames.first()).and_then(|frame| frame.address.clone());
+                    let at = |stack: Option<&Vec<Frame>>| {
+                        stack
+                            .and_then(|frames| frames.first())
+                            .and_then(|frame| frame.address.clone())
+                    };
                     at(told.stacks.first()) == at(last.stacks.first().map(|stack| &stack.frames))
                 });
                 if !known && !told.stacks.is_empty() {
-                    self.error(Read { told, unique: "signal".to_owned(), ..Read::default() }, out);
+                    self.error(
+                        Read {
+                            told,
+                            unique: "signal".to_owned(),
+                            ..Read::default()
+                        },
+                        out,
+                    );
                 }
             }
             _ => {}
@@ -154,7 +189,10 @@ impl Xml {
         record.pid = self.pid;
         record.process.clone_from(&self.process);
         if !matches!(self.tool.as_str(), "" | "memcheck") {
-            record.attributes.insert("valgrind_tool".to_owned(), scan::cut(&self.tool, 40).to_owned());
+            record.attributes.insert(
+                "valgrind_tool".to_owned(),
+                scan::cut(&self.tool, 40).to_owned(),
+            );
         }
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push((read.unique, record));
@@ -228,8 +266,12 @@ fn read(fragment: &[u8]) -> Option<Read> {
                     ("error", "unique") => read.unique = value,
                     ("error", "tid") => told.thread = Some(value),
                     ("error", "kind") => told.kind = value,
-                    ("error", "what") | ("xwhat", "text") if told.what.is_empty() => told.what = value,
-                    ("error", "what" | "auxwhat") | ("xauxwhat" | "xwhat", "text") if told.notes.len() < 32 => {
+                    ("error", "what") | ("xwhat", "text") if told.what.is_empty() => {
+                        told.what = value
+                    }
+                    ("error", "what" | "auxwhat") | ("xauxwhat" | "xwhat", "text")
+                        if told.notes.len() < 32 =>
+                    {
                         told.notes.push((value, told.stacks.len()));
                     }
                     ("xwhat", "leakedbytes") => told.leaked_bytes = scan::number(&value),
