@@ -173,3 +173,16 @@ fn libmemleak_and_mtrace() {
     // The last line is cut: that block has no size, or the wrong one, and harms nobody.
     assert!(records.len() <= 3);
 }
+
+#[test]
+fn heapchecks_own_reports() {
+    let records = read("heapcheck.json");
+    assert_eq!(
+        keys(&records),
+        ["double-free | close_shop | main", "heap-overrun | in shop | v2:0123", "memory-leak | make_cart | main", "memory-leak | in shop | v2:89ab", "crash | open_door | main"]
+    );
+    assert_eq!((records[2].bytes, records[2].blocks, records[2].indirect_bytes), (Some(96), Some(2), Some(10)));
+    assert!(records.iter().all(|record| record.process.as_deref() == Some("shop") && record.tool == "heapcheck"));
+    assert_eq!(records[0].stacks[0].frames[0].build_id, None);
+    assert_eq!(records[0].stacks[0].frames[1].build_id.as_deref(), Some("00ff"));
+}

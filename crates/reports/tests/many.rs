@@ -360,7 +360,7 @@ fn sixty_four_logs_with_1153_errors_are_five_bugs() {
                     .replace(&format!("=={pid}=="), &format!("=={}==", 5000 + number))
                     .replace(&format!("pid={pid}"), &format!("pid={}", 5000 + number)),
             );
-            text.push_str("\n");
+            text.push('\n');
         }
         total += count;
         let (found, summary) = read(&format!("log.{number}"), &text, &Options::default());
