@@ -179,10 +179,30 @@ fn heapchecks_own_reports() {
     let records = read("heapcheck.json");
     assert_eq!(
         keys(&records),
-        ["double-free | close_shop | main", "heap-overrun | in shop | v2:0123", "memory-leak | make_cart | main", "memory-leak | in shop | v2:89ab", "crash | open_door | main"]
+        [
+            "double-free | close_shop | main",
+            "heap-overrun | in shop | v2:0123",
+            "memory-leak | make_cart | main",
+            "memory-leak | in shop | v2:89ab",
+            "crash | open_door | main"
+        ]
     );
-    assert_eq!((records[2].bytes, records[2].blocks, records[2].indirect_bytes), (Some(96), Some(2), Some(10)));
-    assert!(records.iter().all(|record| record.process.as_deref() == Some("shop") && record.tool == "heapcheck"));
+    assert_eq!(
+        (
+            records[2].bytes,
+            records[2].blocks,
+            records[2].indirect_bytes
+        ),
+        (Some(96), Some(2), Some(10))
+    );
+    assert!(
+        records
+            .iter()
+            .all(|record| record.process.as_deref() == Some("shop") && record.tool == "heapcheck")
+    );
     assert_eq!(records[0].stacks[0].frames[0].build_id, None);
-    assert_eq!(records[0].stacks[0].frames[1].build_id.as_deref(), Some("00ff"));
+    assert_eq!(
+        records[0].stacks[0].frames[1].build_id.as_deref(),
+        Some("00ff")
+    );
 }

@@ -136,11 +136,7 @@ pub fn growth(watch: &Watch) -> Growth {
                 })
                 .collect();
             let verdict = judge(&points);
-            let (bytes, blocks) = process
-                .times
-                .last()
-                .and_then(value)
-                .unwrap_or_default();
+            let (bytes, blocks) = process.times.last().and_then(value).unwrap_or_default();
             let seconds = points.last().map_or(0.0, |last| last.0)
                 - points.first().map_or(0.0, |first| first.0);
             let series = Series {

@@ -306,11 +306,7 @@ mod tests {
     type Curve = fn(f64, &mut fastrand::Rng) -> f64;
 
     /// Shares of each shape over 200 series of a curve.
-    fn shares(
-        n: usize,
-        noise: f64,
-        curve: Curve,
-    ) -> std::collections::BTreeMap<String, f64> {
+    fn shares(n: usize, noise: f64, curve: Curve) -> std::collections::BTreeMap<String, f64> {
         let mut random = fastrand::Rng::with_seed(7 + n as u64);
         let mut found = std::collections::BTreeMap::new();
         for _ in 0..200 {
