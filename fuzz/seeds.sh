@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 cores=../tests/cores
-mkdir -p corpus/{corefile,file,dwarf,unwind,tcmalloc,ptmalloc,jemalloc}
+mkdir -p corpus/{corefile,file,dwarf,unwind,tcmalloc,ptmalloc,jemalloc,logs}
+cp ../crates/reports/tests/logs/* ../crates/reports/tests/forms/* corpus/logs/
 for core in "$cores"/*/*/core.xz; do
     name=$(dirname "${core#"$cores"/}")
     xz -dc "$core" | head -c 16384 >"corpus/corefile/${name//\//-}" || true

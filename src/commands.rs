@@ -2,6 +2,7 @@
 //!
 //! A new command is a file here, a variant of `cli::Subcommands`, and its part of [`schema`](crate::report::schema).
 
+pub mod batch;
 pub mod check;
 pub mod import;
 pub mod leaks;

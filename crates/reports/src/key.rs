@@ -106,6 +106,29 @@ pub fn responsible(record: &Record) -> Vec<&Stack> {
         .collect()
 }
 
+/// The frames of a stack that are the program's: without the allocator at the top and what starts programs and threads at the end.
+pub(crate) fn trimmed(stack: &Stack) -> &[Frame] {
+    let name = |frame: &Frame| Name::of(frame.function.as_deref().unwrap_or(""));
+    let inside = stack
+        .frames
+        .iter()
+        .take(MAX_ALLOCATOR)
+        .rposition(|frame| ignored::is_allocator(name(frame).last()));
+    let from = inside.map_or(0, |at| at + 1);
+    let is_root =
+        |frame: &Frame| ignored::class(frame, &name(frame), &Frames::default()) == Class::Root;
+    let to = stack
+        .frames
+        .iter()
+        .skip(from)
+        .position(is_root)
+        .map_or(stack.frames.len(), |at| from + at);
+    match stack.frames.get(from..to) {
+        Some(frames) if !frames.is_empty() => frames,
+        _ => &stack.frames,
+    }
+}
+
 /// What was found to blame.
 struct Blame {
     parts: Vec<String>,
@@ -147,6 +170,13 @@ fn sort(stack: &Stack, rules: &Frames, most: usize) -> Sorted {
             .rposition(|name| ignored::is_allocator(name.last())),
         _ => None,
     };
+    // `malloc` says nothing of who called it, `strdup` a little.
+    sorted.libraries.extend(
+        inside
+            .and_then(|at| names.get(at))
+            .map(Name::text)
+            .filter(|name| name.contains("dup")),
+    );
     for (frame, name) in stack
         .frames
         .iter()

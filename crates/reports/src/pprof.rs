@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::key::{Name, responsible};
+use crate::key::{Name, responsible, trimmed};
 use crate::record::{Frame, Record};
 use crate::text;
 
@@ -44,7 +44,7 @@ impl Profile {
         let stack: Vec<Frame> = responsible(record)
             .into_iter()
             .next()
-            .map(|stack| stack.frames.clone())
+            .map(|stack| trimmed(stack).to_vec())
             .unwrap_or_default();
         let path: Vec<u64> = stack.iter().map(|frame| self.location(frame)).collect();
         let value = self.samples.entry(path).or_default();

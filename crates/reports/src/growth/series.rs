@@ -103,10 +103,11 @@ impl Watch {
         let process = self.processes.entry(id).or_default();
         process.pid = item.pid;
         process.times.insert(time);
-        let group = process
-            .groups
-            .entry(item.key.clone().into_owned())
-            .or_default();
+        let name = match &item.subject {
+            Some(fingerprint) if item.tool == "heapcheck" => fingerprint,
+            _ => &item.key,
+        };
+        let group = process.groups.entry(name.to_string()).or_default();
         if group.text.is_empty() {
             group.text.push_str(&item.key_text);
         }
@@ -135,11 +136,7 @@ pub fn growth(watch: &Watch) -> Growth {
                 })
                 .collect();
             let verdict = judge(&points);
-            let (bytes, blocks) = process
-                .times
-                .last()
-                .and_then(|time| value(time))
-                .unwrap_or_default();
+            let (bytes, blocks) = process.times.last().and_then(value).unwrap_or_default();
             let seconds = points.last().map_or(0.0, |last| last.0)
                 - points.first().map_or(0.0, |first| first.0);
             let series = Series {

@@ -303,12 +303,10 @@ mod tests {
         (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
     }
 
+    type Curve = fn(f64, &mut fastrand::Rng) -> f64;
+
     /// Shares of each shape over 200 series of a curve.
-    fn shares(
-        n: usize,
-        noise: f64,
-        curve: fn(f64, &mut fastrand::Rng) -> f64,
-    ) -> std::collections::BTreeMap<String, f64> {
+    fn shares(n: usize, noise: f64, curve: Curve) -> std::collections::BTreeMap<String, f64> {
         let mut random = fastrand::Rng::with_seed(7 + n as u64);
         let mut found = std::collections::BTreeMap::new();
         for _ in 0..200 {
@@ -360,7 +358,7 @@ mod tests {
             (12, 0.05, [0.96, 0.96, 0.97, 0.75, 0.93]),
             (20, 0.05, [0.96, 0.97, 0.97, 0.90, 0.97]),
         ] {
-            let curves: [(&str, fn(f64, &mut fastrand::Rng) -> f64); 5] = [
+            let curves: [(&str, Curve); 5] = [
                 ("Constant", constant),
                 ("Linear", linear),
                 ("Exponential", exponential),

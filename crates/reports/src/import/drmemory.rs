@@ -11,21 +11,26 @@ pub(super) struct DrMemory {
     open: Option<Record>,
     /// True while frames belong to the last stack.
     taking: bool,
-    /// A frame whose file stands on the next line.
     pid: Option<u64>,
+    process: Option<String>,
 }
 
 impl Format for DrMemory {
     fn line(&mut self, line: &Line<'_>, out: &mut Out<'_>) -> bool {
         let text = line.text.strip_prefix("~~Dr.M~~ ").unwrap_or(line.text);
         let text = thread_prefix(text);
-        if let Some(pid) = text.strip_prefix("Recorded for pid ") {
+        if let Some(rest) = text.strip_prefix("Dr. Memory results for pid ") {
+            self.end(out);
+            let (pid, name) = rest.split_once(':').unwrap_or((rest, ""));
             self.pid = text::number(pid);
+            self.process = Some(text::base_name(name.trim().trim_matches('"')).to_owned())
+                .filter(|name| !name.is_empty());
         }
         if let Some(record) = heading(text, line.piece.number) {
             self.end(out);
             self.open = Some(Record {
                 pid: self.pid,
+                process: self.process.clone(),
                 ..record
             });
             self.taking = true;
@@ -39,7 +44,11 @@ impl Format for DrMemory {
             self.end(out);
             return true;
         }
-        if let Some(rest) = trimmed.strip_prefix('#')
+        // A note may have frames, which begin as it does.
+        if let Some(rest) = trimmed
+            .strip_prefix("Note: ")
+            .unwrap_or(trimmed)
+            .strip_prefix('#')
             && let Some((number, rest)) = text::leading_number(rest.trim_start())
         {
             if let Some(stack) = record.stacks.last_mut()

@@ -276,8 +276,15 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
 
 /// The newest version's fingerprint, with its version.
 fn fingerprint(versions: &BTreeMap<String, serde_json::Value>) -> Option<String> {
-    let (version, value) = versions.last_key_value()?;
-    Some(format!("{version}:{}", plain(value)))
+    let number = |name: &str| {
+        name.strip_prefix('v')
+            .and_then(|digits| digits.parse::<u32>().ok())
+    };
+    let newest = versions
+        .iter()
+        .filter_map(|(name, value)| Some((number(name)?, value)));
+    let (version, value) = newest.max_by_key(|(version, _)| *version)?;
+    Some(format!("v{version}:{}", plain(value)))
 }
 
 fn plain(value: &serde_json::Value) -> String {

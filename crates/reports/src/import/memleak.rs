@@ -228,7 +228,7 @@ fn is_no_code(address: u64) -> bool {
         .filter(|byte| byte.is_ascii_graphic() || **byte == b' ')
         .count();
     let in_kernel = address >= 0xffff_8000_0000_0000;
-    (address >= 1 << 47 && !in_kernel) || (used >= 3 && printable + 1 >= used) || used < 3
+    used < 3 || printable + 1 >= used || (address >= 1 << 47 && !in_kernel)
 }
 
 #[cfg(test)]

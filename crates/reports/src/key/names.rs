@@ -151,7 +151,7 @@ fn without_clone(name: &str) -> &str {
             return name;
         };
         let word = if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
-            before.rsplit_once('.').map(|(before, word)| (before, word))
+            before.rsplit_once('.')
         } else {
             Some((before, last))
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::key::{Name, responsible};
+use crate::key::{Name, responsible, trimmed};
 use crate::record::{Frame, Record};
 use crate::text;
 
@@ -52,7 +52,7 @@ fn path(record: &Record) -> Vec<String> {
     let stack = responsible(record).into_iter().next();
     let mut names: Vec<String> = stack
         .iter()
-        .flat_map(|stack| &stack.frames)
+        .flat_map(|stack| trimmed(stack))
         .map(name)
         .take(MAX_DEPTH)
         .collect();

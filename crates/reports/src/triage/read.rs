@@ -50,6 +50,9 @@ pub struct Item<'a> {
     /// Blocks of a leak.
     #[serde(default)]
     pub blocks: Option<u64>,
+    /// What the key has beside frames; of heapcheck's own reports, the fingerprint.
+    #[serde(borrow, default)]
+    pub subject: Option<Cow<'a, str>>,
     /// Where it was read.
     #[serde(borrow, default)]
     pub source: ItemSource<'a>,
