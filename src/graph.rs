@@ -11,9 +11,9 @@ pub mod roots;
 
 use std::ops::Range;
 
+use ground::target::Address;
 use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
-use ground::target::Address;
 
 use crate::analysis::Analysis;
 use postmortem::session::{Limit, Session};

@@ -9,26 +9,29 @@ use std::ops::Range;
 
 use common::way::Way;
 use common::{Fact, Fixture, fixtures, heapcheck, in_parallel, items, text};
+use ground::target::{
+    Abi, Address, Fault, LocateLimit, LocatedBy, MemoryExt, Region, Source, TargetMemory, Window,
+};
 use heapcheck::analysis;
-use postmortem::corefile::OpenOptions;
 use heapcheck::graph::roots;
-use postmortem::modules::SearchPaths;
 use heapcheck::progress::Silent;
-use postmortem::session::{Session, SessionOptions};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::{mark, subgraph};
 use heaps::map::HeapMap;
-use ground::target::{
-    Abi, Address, Fault, LocateLimit, LocatedBy, MemoryExt, Region, Source, TargetMemory, Window,
-};
+use postmortem::corefile::OpenOptions;
+use postmortem::modules::SearchPaths;
+use postmortem::session::{Session, SessionOptions};
 use serde_json::Value;
 
 fn programs() -> Vec<Fixture> {
     let all = fixtures().into_iter();
     let programs: Vec<Fixture> = all.filter(|fixture| fixture.is("LEAK")).collect();
     let names: BTreeSet<&str> = programs.iter().map(Fixture::allocator).collect();
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["jemalloc", "ptmalloc", "tcmalloc"]);
+    assert_eq!(
+        names.into_iter().collect::<Vec<_>>(),
+        ["jemalloc", "ptmalloc", "tcmalloc"]
+    );
     programs
 }
 
@@ -37,7 +40,9 @@ fn run(command: &str, way: Way, fixture: &Fixture, more: &[&str]) -> (i32, Value
     arguments.extend(way.arguments(fixture));
     arguments.extend(more.iter().map(Into::into));
     let outcome = heapcheck(arguments);
-    let json = outcome.json().unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
+    let json = outcome
+        .json()
+        .unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
     (outcome.status, json)
 }
 
@@ -70,7 +75,11 @@ fn every_case_is_what_the_program_said_it_is() {
                 wrong.push(format!("{place}: {} is {found}", fact(truth, "case")));
             }
         }
-        wrong.extend(blocks.iter().map(|(address, class)| format!("{place}: {address} is {class}")));
+        wrong.extend(
+            blocks
+                .iter()
+                .map(|(address, class)| format!("{place}: {address} is {class}")),
+        );
         let mappings: Vec<(&str, &str)> = items(&leaks["mappings"])
             .iter()
             .map(|mapping| (text(mapping, "start"), text(mapping, "end")))
@@ -95,9 +104,14 @@ fn sums_differ(report: &Value) -> Option<String> {
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap();
     let classes = ["definite", "indirect", "possible", "reachable"];
     for unit in ["blocks", "bytes"] {
-        let sum: u64 = classes.iter().map(|class| number(&leaks[class], unit)).sum();
+        let sum: u64 = classes
+            .iter()
+            .map(|class| number(&leaks[class], unit))
+            .sum();
         let heaps = items(&report["allocators"]).iter();
-        let in_use: u64 = heaps.map(|heap| number(&heap["statistics"]["in_use"], unit)).sum();
+        let in_use: u64 = heaps
+            .map(|heap| number(&heap["statistics"]["in_use"], unit))
+            .sum();
         if sum != in_use {
             return Some(format!("{sum} {unit} are told of {in_use} in use"));
         }
@@ -118,7 +132,10 @@ fn sums_differ(report: &Value) -> Option<String> {
 #[test]
 fn every_holder_is_named() {
     let wrong: Vec<String> = in_parallel(&programs(), |fixture| {
-        let held: Vec<&Fact> = fixture.facts("LEAK").filter(|truth| truth.get("holder").is_some()).collect();
+        let held: Vec<&Fact> = fixture
+            .facts("LEAK")
+            .filter(|truth| truth.get("holder").is_some())
+            .collect();
         let addresses: Vec<&str> = held.iter().map(|truth| fact(truth, "address")).collect();
         let (status, report) = run("refs", Way::DebugInfo, fixture, &addresses);
         assert_eq!(status, 0);
@@ -129,13 +146,20 @@ fn every_holder_is_named() {
             let mut check = |what: &str, expected: &str, got: &str| {
                 if expected != got {
                     let case = fact(truth, "case");
-                    wrong.push(format!("{}/{} {case}: {what} {got}, not {expected}", fixture.release, fixture.name));
+                    wrong.push(format!(
+                        "{}/{} {case}: {what} {got}, not {expected}",
+                        fixture.release, fixture.name
+                    ));
                 }
             };
             check("count", "1", &found["count"].to_string());
             let holder = &found["from"][0];
             check("kind", fact(truth, "holder"), text(holder, "kind"));
-            check("offset", fact(truth, "offset"), &holder["points_at_offset"].to_string());
+            check(
+                "offset",
+                fact(truth, "offset"),
+                &holder["points_at_offset"].to_string(),
+            );
             check("address", fact(truth, "from"), text(holder, "address"));
             if let Some(symbol) = truth.get("symbol") {
                 check("symbol", symbol, text(holder, "symbol"));
@@ -151,7 +175,11 @@ fn every_holder_is_named() {
                 "chain-second" | "inner-block" | "own-mapping" => {
                     let path = items(&found["path"]);
                     check("path", "2", &path.len().to_string());
-                    check("path begins", "global", path.first().map_or("", |step| text(step, "kind")));
+                    check(
+                        "path begins",
+                        "global",
+                        path.first().map_or("", |step| text(step, "kind")),
+                    );
                 }
                 _ => {}
             }
@@ -166,25 +194,41 @@ fn every_holder_is_named() {
 #[test]
 fn who_held_a_lost_block_is_told() {
     for fixture in programs() {
-        let truth = fixture.facts("LEAK").find(|truth| truth.get("was").is_some()).unwrap();
+        let truth = fixture
+            .facts("LEAK")
+            .find(|truth| truth.get("was").is_some())
+            .unwrap();
         let (_, report) = run("leaks", Way::DebugInfo, &fixture, &[]);
         let groups = items(&report["leaks"]["groups"]);
         let group = groups
             .iter()
-            .find(|group| items(&group["examples"]).iter().any(|at| at == fact(truth, "address")))
+            .find(|group| {
+                items(&group["examples"])
+                    .iter()
+                    .any(|at| at == fact(truth, "address"))
+            })
             .unwrap_or_else(|| panic!("{}: no group has {truth:?}", fixture.name));
         let held = &group["was_held_by"];
-        assert_eq!(text(held, "address"), fact(truth, "was"), "{}: {group}", fixture.name);
+        assert_eq!(
+            text(held, "address"),
+            fact(truth, "was"),
+            "{}: {group}",
+            fixture.name
+        );
         assert_eq!(text(&held["block"], "state"), "free");
     }
 }
 
 #[test]
 fn one_thread_and_many_say_the_same_and_the_threshold_moves_the_status() {
-    for fixture in programs().iter().filter(|fixture| fixture.name == "leaks-O2") {
+    for fixture in programs()
+        .iter()
+        .filter(|fixture| fixture.name == "leaks-O2")
+    {
         for format in ["json", "text"] {
             let output = |command: &str, more: &[&str]| {
-                let mut arguments: Vec<OsString> = [command, "--format", format].map(Into::into).into();
+                let mut arguments: Vec<OsString> =
+                    [command, "--format", format].map(Into::into).into();
                 arguments.extend(Way::DebugInfo.arguments(fixture));
                 arguments.extend(more.iter().map(Into::into));
                 heapcheck(arguments)
@@ -231,7 +275,11 @@ impl<'m> Planted<'m> {
             let end = region.range.start.saturating_add(region.present_bytes);
             regions.push((region.range.start..end, copy));
         }
-        Self { inner, regions, planted }
+        Self {
+            inner,
+            regions,
+            planted,
+        }
     }
 }
 
@@ -258,13 +306,22 @@ impl TargetMemory for Planted<'_> {
 
 #[test]
 fn a_lost_block_stays_lost_wherever_an_allocator_names_it() {
-    for fixture in programs().iter().filter(|fixture| fixture.name == "leaks-O2") {
+    for fixture in programs()
+        .iter()
+        .filter(|fixture| fixture.name == "leaks-O2")
+    {
         let session = Session::open(&SessionOptions {
             files: vec![fixture.core.clone(), fixture.binary.clone()],
-            search: SearchPaths { defaults: true, ..SearchPaths::default() },
+            search: SearchPaths {
+                defaults: true,
+                ..SearchPaths::default()
+            },
             limit: LocateLimit(LocatedBy::Symbols),
             jobs: None,
-            open: OpenOptions { temporary_dir: std::env::temp_dir(), max_unpacked_bytes: None },
+            open: OpenOptions {
+                temporary_dir: std::env::temp_dir(),
+                max_unpacked_bytes: None,
+            },
         })
         .unwrap();
         let analysis = analysis::analyse(session.target(), None, &Silent).unwrap();

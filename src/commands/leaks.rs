@@ -28,7 +28,13 @@ pub struct Args {
     at_least: u64,
 
     /// `never`: exit with 0 whatever is lost
-    #[arg(long, value_name = "SEVERITY", value_enum, default_value = "critical", help_heading = "Analysis")]
+    #[arg(
+        long,
+        value_name = "SEVERITY",
+        value_enum,
+        default_value = "critical",
+        help_heading = "Analysis"
+    )]
     fail_on: FailOn,
 
     #[command(flatten)]

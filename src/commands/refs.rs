@@ -63,7 +63,12 @@ impl CoreCommand for Args {
 /// # Errors
 /// If the allocator that was asked for cannot be had, or no address was given.
 pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Document, Error> {
-    let addresses: Vec<Address> = args.core.addresses().into_iter().map(Address::new).collect();
+    let addresses: Vec<Address> = args
+        .core
+        .addresses()
+        .into_iter()
+        .map(Address::new)
+        .collect();
     if addresses.is_empty() {
         return Err("no ADDRESS was given: refs CORE [BINARY] 0x...".into());
     }
@@ -73,7 +78,11 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let ground = roots::ground(session, &analysis);
     let most = args.most.clamp(1, 1 << 20);
     let mut found = ground.references(&addresses, most);
-    for references in found.iter_mut().take(MAX_PATHS).filter(|found| found.count > 0) {
+    for references in found
+        .iter_mut()
+        .take(MAX_PATHS)
+        .filter(|found| found.count > 0)
+    {
         (references.path, references.path_cut) = ground.path(references.to);
     }
     progress.phase("writing the report", None);

@@ -3,13 +3,13 @@
 
 mod tls;
 
+use ground::target::{Address, Frame, SymbolTable, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Node;
 use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Reference, Target};
 use heaps::graph::roots::{RootKind, Strength};
 use heaps::map::{Block, BlockState};
-use ground::target::{Address, Frame, SymbolTable, Thread};
 
 use super::{Ground, roots};
 
@@ -147,7 +147,10 @@ impl Ground<'_> {
         let rows = addresses.iter().zip(&targets);
         rows.map(|(to, target)| {
             let place = once.binary_search_by_key(&key(target), key);
-            let holders = place.ok().and_then(|place| found.get(place)).unwrap_or(&none);
+            let holders = place
+                .ok()
+                .and_then(|place| found.get(place))
+                .unwrap_or(&none);
             let from = holders.list.iter().chain(&holders.silent);
             References {
                 to: *to,
@@ -168,7 +171,10 @@ impl Ground<'_> {
     pub fn path(&self, at: Address) -> (Vec<Holder>, bool) {
         let path = paths::find(&self.universe, self.target(at));
         let steps = path.steps.iter();
-        (steps.map(|reference| self.holder(reference)).collect(), path.cut)
+        (
+            steps.map(|reference| self.holder(reference)).collect(),
+            path.cut,
+        )
     }
 
     /// A block as a holder shows it.
@@ -213,7 +219,10 @@ impl Ground<'_> {
                 let mapping = self.universe.lookup.mapping(node);
                 let mapping = mapping.and_then(|index| self.mappings.get(index as usize));
                 holder.note = mapping.map(|range| {
-                    format!("+{offset:#x} in the program's own mapping {}-{}", range.start, range.end)
+                    format!(
+                        "+{offset:#x} in the program's own mapping {}-{}",
+                        range.start, range.end
+                    )
                 });
             }
             Place::Free(node, offset) => {
@@ -243,7 +252,12 @@ impl Ground<'_> {
         holder.thread = thread.map(|thread| thread.tid);
         holder.register = match register.number.checked_sub(roots::FIRST_VECTOR) {
             Some(vector) => self.vectors.get(usize::from(vector)).cloned(),
-            None => Some(self.session.threads().register_name(register.number).to_owned()),
+            None => Some(
+                self.session
+                    .threads()
+                    .register_name(register.number)
+                    .to_owned(),
+            ),
         };
     }
 
@@ -261,7 +275,9 @@ impl Ground<'_> {
             RootKind::Tls => {
                 holder.kind = HolderKind::Tls;
                 holder.thread = self.thread(owner).map(|thread| thread.tid);
-                let found = self.thread(owner).and_then(|thread| tls::variable(self.session, thread, at));
+                let found = self
+                    .thread(owner)
+                    .and_then(|thread| tls::variable(self.session, thread, at));
                 if let Some((name, offset, module)) = found {
                     holder.symbol = Some((name, offset));
                     holder.module = module;
@@ -290,10 +306,14 @@ impl Ground<'_> {
     fn slot(&self, thread: usize, at: Address, floor: Address) -> Option<FrameSlot> {
         let frames = self.session.threads().frames(thread);
         // Frames of another stack lie outside of this one.
-        let here = frames.iter().enumerate().filter(|(_, frame)| frame.sp >= floor);
+        let here = frames
+            .iter()
+            .enumerate()
+            .filter(|(_, frame)| frame.sp >= floor);
         let below = here.clone().filter(|(_, frame)| frame.sp <= at);
         let found = below.max_by_key(|(index, frame)| (frame.sp, *index));
-        let (index, frame) = found.or_else(|| here.min_by_key(|(index, frame)| (frame.sp, *index)))?;
+        let (index, frame) =
+            found.or_else(|| here.min_by_key(|(index, frame)| (frame.sp, *index)))?;
         let offset = i128::from(at.get()) - i128::from(frame.sp.get());
         Some(FrameSlot {
             frame: index,
@@ -303,7 +323,10 @@ impl Ground<'_> {
     }
 
     fn function(&self, frame: &Frame) -> Option<String> {
-        let found = self.session.debug_info().function_at(frame.module?, frame.lookup)?;
+        let found = self
+            .session
+            .debug_info()
+            .function_at(frame.module?, frame.lookup)?;
         Some(found.name)
     }
 

@@ -7,12 +7,12 @@ mod signature;
 
 use std::collections::BTreeMap;
 
+use ground::target::{Address, MemoryExt};
 use heaps::allocators::Tally;
 use heaps::graph::encodings;
 use heaps::graph::lookup::Node;
 use heaps::graph::mark::{self, Marks};
 use heaps::graph::subgraph::{self, Found, Role};
-use ground::target::{Address, MemoryExt};
 
 use super::Ground;
 use super::holders::Holder;
@@ -174,11 +174,16 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
         all.push(leaked(found, Class::Possible, group));
     }
     let whole = survey.lost_tally.blocks == survey.lost.len() as u64;
-    let roles = whole.then(|| subgraph::roles(universe, &survey.lost)).flatten();
+    let roles = whole
+        .then(|| subgraph::roles(universe, &survey.lost))
+        .flatten();
     if roles.is_none() && !survey.lost.is_empty() {
         leaks.limits.push(Limit {
             what: "which lost blocks hang on which".into(),
-            why: format!("{} blocks are lost, too many to tell: all count as definitely lost", survey.lost_tally.blocks),
+            why: format!(
+                "{} blocks are lost, too many to tell: all count as definitely lost",
+                survey.lost_tally.blocks
+            ),
             incomplete: false,
         });
     }
@@ -205,8 +210,16 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
             name_groups_of_held(&mut all, &survey, roles);
         }
     } else {
-        let class = if is_certain { Class::Definite } else { Class::Possible };
-        let tally = if is_certain { &mut leaks.definite } else { &mut leaks.possible };
+        let class = if is_certain {
+            Class::Definite
+        } else {
+            Class::Possible
+        };
+        let tally = if is_certain {
+            &mut leaks.definite
+        } else {
+            &mut leaks.possible
+        };
         tally.add(survey.lost_tally.blocks, survey.lost_tally.bytes);
         for found in &survey.lost {
             let group = gatherer.add((class, None), found, None);
@@ -220,14 +233,20 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
             let (start, bytes) = universe.lookup.extent(*node)?;
             Some(LostMapping {
                 range: start..start.saturating_add(bytes),
-                class: if is_certain { Class::Definite } else { Class::Possible },
+                class: if is_certain {
+                    Class::Definite
+                } else {
+                    Class::Possible
+                },
             })
         })
         .collect();
     let order = gatherer.finish(&mut leaks);
     if blocks {
         for block in &mut all {
-            block.group = block.group.and_then(|met| order.get(met).copied().flatten());
+            block.group = block
+                .group
+                .and_then(|met| order.get(met).copied().flatten());
         }
         all.sort_by_key(|block| block.address);
         leaks.blocks = all;
@@ -245,7 +264,8 @@ fn set_apart_own_objects(ground: &Ground<'_>, survey: &mut subgraph::Survey) {
         let node = ground.universe.lookup.heap(found.node);
         let heap = node.and_then(|heap| ground.analysis.heaps.get(heap as usize));
         let module = heap.and_then(|heap| ground.session.modules().module(heap.identity.module));
-        let library = module.filter(|module| !module.is_executable && !module.name.starts_with("libc."));
+        let library =
+            module.filter(|module| !module.is_executable && !module.name.starts_with("libc."));
         library.is_some_and(|module| {
             let word = target.memory.read_u64(found.at).map(Address::new);
             found.bytes <= MAX_BYTES && word.is_ok_and(|word| module.range.contains(&word))
@@ -281,8 +301,17 @@ fn leaked(found: &Found, class: Class, group: Option<usize>) -> LeakedBlock {
 /// What hangs on one head alone belongs to that head's group.
 fn name_groups_of_held(all: &mut [LeakedBlock], survey: &subgraph::Survey, roles: &[Role]) {
     let first = survey.weak.len();
-    let groups: Vec<Option<usize>> = all.get(first..).unwrap_or_default().iter().map(|block| block.group).collect();
-    let held = all.get_mut(first..).unwrap_or_default().iter_mut().zip(roles);
+    let groups: Vec<Option<usize>> = all
+        .get(first..)
+        .unwrap_or_default()
+        .iter()
+        .map(|block| block.group)
+        .collect();
+    let held = all
+        .get_mut(first..)
+        .unwrap_or_default()
+        .iter_mut()
+        .zip(roles);
     for (block, role) in held {
         if let Role::Held(head) = role {
             block.group = groups.get(*head as usize).copied().flatten();
@@ -352,7 +381,11 @@ impl Gatherer<'_, '_> {
         let mut rows: Vec<(Group, usize)> = self.groups.into_values().collect();
         rows.sort_by_key(|(group, _)| {
             let bytes = group.own.bytes.saturating_add(group.held.bytes);
-            (group.class, std::cmp::Reverse(bytes), group.examples.first().copied())
+            (
+                group.class,
+                std::cmp::Reverse(bytes),
+                group.examples.first().copied(),
+            )
         });
         let mut order = vec![None; self.met];
         for (place, (_, met)) in rows.iter().enumerate().take(MAX_GROUPS) {
@@ -361,23 +394,33 @@ impl Gatherer<'_, '_> {
             }
         }
         leaks.groups_dropped = rows.len().saturating_sub(MAX_GROUPS) as u64;
-        leaks.groups = rows.into_iter().map(|(group, _)| group).take(MAX_GROUPS).collect();
+        leaks.groups = rows
+            .into_iter()
+            .map(|(group, _)| group)
+            .take(MAX_GROUPS)
+            .collect();
         order
     }
 }
 
 /// Who named the first blocks of the largest groups before they were lost: words that hold nothing any more.
 fn find_history(ground: &Ground<'_>, groups: &mut [Group]) {
-    let lost = groups.iter_mut().filter(|group| group.class == Class::Definite);
+    let lost = groups
+        .iter_mut()
+        .filter(|group| group.class == Class::Definite);
     let mut lost: Vec<&mut Group> = lost.take(MAX_HISTORY).collect();
-    let examples: Vec<Address> = lost.iter().filter_map(|group| group.examples.first().copied()).collect();
+    let examples: Vec<Address> = lost
+        .iter()
+        .filter_map(|group| group.examples.first().copied())
+        .collect();
     if examples.is_empty() {
         return;
     }
     let found = ground.references(&examples, 4);
     for (group, references) in lost.iter_mut().zip(found) {
         let history = references.from.into_iter();
-        let mut history = history.filter(|holder| holder.kind == super::holders::HolderKind::History);
+        let mut history =
+            history.filter(|holder| holder.kind == super::holders::HolderKind::History);
         group.was_held_by = history.next();
     }
 }

@@ -11,13 +11,13 @@
 
 use std::ops::Range;
 
+use ground::target::{
+    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
+};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
-use ground::target::{
-    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
-};
 
 use super::Ground;
 use crate::analysis::Analysis;
@@ -72,7 +72,9 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         taken: Vec::new(),
     };
     let heaps = analysis.heaps.iter();
-    let own: Vec<Ranges> = heaps.map(|heap| Ranges::new(heap.heap.own_memory())).collect();
+    let own: Vec<Ranges> = heaps
+        .map(|heap| Ranges::new(heap.heap.own_memory()))
+        .collect();
     let all = own.iter().flat_map(Ranges::list);
     finder.silent.extend(all.cloned());
     finder.modules();
@@ -229,7 +231,9 @@ impl Finder<'_> {
 
     fn region(&self, at: Address) -> Option<&Region> {
         let memory = self.session.memory();
-        memory.region_at(at).filter(|region| region.readable && region.writable)
+        memory
+            .region_at(at)
+            .filter(|region| region.readable && region.writable)
     }
 
     /// The run of memory around `at` that no heap and no module claims; in a heap, the block.
@@ -252,8 +256,10 @@ impl Finder<'_> {
                 }
             }
         }
-        Some(floor.map_or(region.start, |floor| floor.max(region.start))
-            ..ceiling.map_or(region.end, |ceiling| ceiling.min(region.end)))
+        Some(
+            floor.map_or(region.start, |floor| floor.max(region.start))
+                ..ceiling.map_or(region.end, |ceiling| ceiling.min(region.end)),
+        )
     }
 
     /// Stacks and thread-local storage.
@@ -299,28 +305,43 @@ impl Finder<'_> {
             return None;
         }
         // The first thread's has a mapping of its own, which the dynamic linker shares: nothing else tells where that ends.
-        let around = if piece.contains(&thread.sp) { 0 } else { AROUND };
+        let around = if piece.contains(&thread.sp) {
+            0
+        } else {
+            AROUND
+        };
         let (below, above) = match self.session.threads().instruction_set() {
             InstructionSet::X86_64 => (self.tls + around, PTHREAD + around),
             InstructionSet::Aarch64 => (PTHREAD + around, self.tls + around),
         };
         // The outermost frame begins where the thread-local storage ends.
         let frames = self.session.threads().frames(index).iter();
-        let inside = frames.map(|frame| frame.sp).filter(|sp| piece.contains(sp) && *sp <= tp);
+        let inside = frames
+            .map(|frame| frame.sp)
+            .filter(|sp| piece.contains(sp) && *sp <= tp);
         let outermost = inside.max().unwrap_or(piece.start);
         let start = Address::new(tp.get().saturating_sub(below)).max(outermost);
         let end = tp.saturating_add(above).min(piece.end);
         let bytes = piece.end.offset_from(piece.start)?;
         let is_small = bytes <= MAX_TLS_MAPPING && !piece.contains(&thread.sp);
         let is_claimed = self.claimed.contains(tp);
-        Some(if is_small && !is_claimed { piece } else { start..end })
+        Some(if is_small && !is_claimed {
+            piece
+        } else {
+            start..end
+        })
     }
 
     /// Where the thread's stacks live from: its stack pointer, and those that signals interrupted.
     fn stack_pointers(&self, index: usize, thread: &Thread) -> Vec<Address> {
         let mut found = vec![thread.sp];
         let frames = self.session.threads().frames(index);
-        found.extend(frames.iter().filter(|frame| frame.interrupted).map(|frame| frame.sp));
+        found.extend(
+            frames
+                .iter()
+                .filter(|frame| frame.interrupted)
+                .map(|frame| frame.sp),
+        );
         found.dedup();
         // Of those on one stack the lowest counts.
         let mut kept: Vec<(Range<Address>, Address)> = Vec::new();
@@ -340,7 +361,10 @@ impl Finder<'_> {
     fn above_guard(&self, sp: Address) -> Option<Range<Address>> {
         let regions = self.session.target().memory.regions();
         let after = regions.partition_point(|region| region.range.end <= sp);
-        let next = regions.get(after..)?.iter().find(|region| region.writable)?;
+        let next = regions
+            .get(after..)?
+            .iter()
+            .find(|region| region.writable)?;
         let start = next.range.start;
         let distance = start.get().saturating_sub(sp.get());
         (distance <= MAX_GUARD).then(|| self.piece(start))?
@@ -374,7 +398,8 @@ impl Finder<'_> {
         let mut mappings = Vec::new();
         let regions: Vec<Region> = self.session.target().memory.regions().to_vec();
         for region in regions {
-            let is_wanted = region.kind == RegionKind::Anonymous && region.writable && region.readable;
+            let is_wanted =
+                region.kind == RegionKind::Anonymous && region.writable && region.readable;
             if !is_wanted || region.present_bytes == 0 {
                 continue;
             }
@@ -382,7 +407,9 @@ impl Finder<'_> {
                 let Range { start, end } = part;
                 // What is less than a page beside a heap belongs to that heap.
                 let bytes = end.offset_from(start).unwrap_or(0);
-                let before = start.checked_sub(1).is_some_and(|at| self.claimed.contains(at));
+                let before = start
+                    .checked_sub(1)
+                    .is_some_and(|at| self.claimed.contains(at));
                 if bytes < self.page && (before || self.claimed.contains(end)) {
                     continue;
                 }
@@ -405,7 +432,8 @@ impl Finder<'_> {
         const REACH: u64 = 0x2000;
         let memory = self.session.target().memory;
         let from = Address::new(range.end.get().saturating_sub(REACH)).max(range.start);
-        let mut words = ground::scan::words_in(memory, from..range.end, |at, word| word == at.get());
+        let mut words =
+            ground::scan::words_in(memory, from..range.end, |at, word| word == at.get());
         words.any(|(at, word)| {
             let own = at.checked_add(16).and_then(|at| memory.read_u64(at).ok());
             own == Some(word) && !living.contains(&at)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ground::target::{Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window};
 use heaps::graph::Universe;
 use heaps::graph::dominators::{self, Edges, NONE};
 use heaps::graph::lookup::{Lookup, Node};
@@ -10,9 +11,6 @@ use heaps::graph::references::{self, Place, Target};
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::graph::subgraph::{self, Role};
 use heaps::map::{ChunkLayout, Chunks, Extent, HeapMap, MapBuilder, Owner, Shape};
-use ground::target::{
-    Abi, Address, Fault, Region, RegionKind, Source, TargetMemory, Window,
-};
 
 const CHUNKS: ChunkLayout = ChunkLayout { lead: 16, spill: 8 };
 const PAGE: u64 = 4096;
@@ -58,8 +56,14 @@ impl TargetMemory for Memory {
     }
 
     fn window(&self, place: Address) -> Result<Window<'_>, Fault> {
-        let offset = place.get().checked_sub(self.start).and_then(|offset| usize::try_from(offset).ok());
-        match offset.and_then(|offset| self.bytes.get(offset..)).filter(|bytes| !bytes.is_empty()) {
+        let offset = place
+            .get()
+            .checked_sub(self.start)
+            .and_then(|offset| usize::try_from(offset).ok());
+        match offset
+            .and_then(|offset| self.bytes.get(offset..))
+            .filter(|bytes| !bytes.is_empty())
+        {
             Some(bytes) => Ok(Window {
                 start: place,
                 bytes,
@@ -95,13 +99,19 @@ fn heap(random: &mut fastrand::Rng, start: u64, pages: u64) -> (HeapMap, Vec<Blo
     while page < pages {
         let length = random.u64(1..4).min(pages - page);
         let (first, bytes) = (start + page * PAGE, length * PAGE);
-        let owner = if random.u8(0..8) == 0 { Owner::Free } else { Owner::InUse };
+        let owner = if random.u8(0..8) == 0 {
+            Owner::Free
+        } else {
+            Owner::InUse
+        };
         page += length;
         match random.u8(0..6) {
             0 => shapes.push((first, bytes, Shape::Metadata, Owner::InUse)),
             1 => shapes.push((first, bytes, Shape::Single, owner)),
             2 | 3 => {
-                let stride = *random.choice(&[8u32, 16, 24, 48, 64, 80, 1000, 1024]).unwrap();
+                let stride = *random
+                    .choice(&[8u32, 16, 24, 48, 64, 80, 1000, 1024])
+                    .unwrap();
                 let count = (bytes / u64::from(stride)) as u32;
                 shapes.push((first, bytes, Shape::Slab { stride, count }, owner));
             }
@@ -154,15 +164,24 @@ fn every_address_leads_to_the_block_that_holds_it() {
         let (map, blocks) = heap(&mut random, START, pages);
         let other = START + (1 << 33) + random.u64(0..1 << 20) * PAGE;
         let (second, more) = heap(&mut random, other, 20);
-        let lookup = Lookup::new(&[&map, &second], &[at(other + (1 << 27))..at(other + (1 << 27) + PAGE)]);
+        let lookup = Lookup::new(
+            &[&map, &second],
+            &[at(other + (1 << 27))..at(other + (1 << 27) + PAGE)],
+        );
         let ends = |base: u64, pages: u64| (base..base + pages * PAGE).step_by(4);
-        for value in ends(START, pages).chain(ends(other, 20)).chain([0, 8, u64::MAX, START - 8]) {
-            let naive = blocks.iter().chain(&more).find(|block| {
-                (block.start..block.start + block.bytes).contains(&value)
-            });
+        for value in ends(START, pages)
+            .chain(ends(other, 20))
+            .chain([0, 8, u64::MAX, START - 8])
+        {
+            let naive = blocks
+                .iter()
+                .chain(&more)
+                .find(|block| (block.start..block.start + block.bytes).contains(&value));
             let found = lookup.find(value);
             assert_eq!(
-                found.and_then(|hit| lookup.extent(hit.node)).map(|(at, bytes)| (at.get(), bytes)),
+                found
+                    .and_then(|hit| lookup.extent(hit.node))
+                    .map(|(at, bytes)| (at.get(), bytes)),
                 naive.map(|block| (block.start, block.bytes)),
                 "{value:#x}"
             );
@@ -193,7 +212,9 @@ fn process(random: &mut fastrand::Rng) -> Process {
     let pages = random.u64(4..30);
     let mut memory = Memory::new(START, pages + 2);
     let (map, blocks) = heap(random, START, pages);
-    let live: Vec<usize> = (0..blocks.len()).filter(|index| blocks[*index].live).collect();
+    let live: Vec<usize> = (0..blocks.len())
+        .filter(|index| blocks[*index].live)
+        .collect();
     let mut edges = vec![BTreeSet::new(); blocks.len()];
     let mut from_roots = BTreeSet::new();
     let root_start = START + (pages + 1) * PAGE;
@@ -205,7 +226,14 @@ fn process(random: &mut fastrand::Rng) -> Process {
         any_byte: false,
     }];
     if live.is_empty() {
-        return Process { memory, map, blocks, roots, edges, from_roots };
+        return Process {
+            memory,
+            map,
+            blocks,
+            roots,
+            edges,
+            from_roots,
+        };
     }
     // No two stand side by side: ends of blocks are another test's.
     let pointer = |random: &mut fastrand::Rng| {
@@ -229,12 +257,26 @@ fn process(random: &mut fastrand::Rng) -> Process {
         memory.put(root_start + word * 8, value);
         from_roots.insert(to);
     }
-    Process { memory, map, blocks, roots, edges, from_roots }
+    Process {
+        memory,
+        map,
+        blocks,
+        roots,
+        edges,
+        from_roots,
+    }
 }
 
-fn naive_reach(process: &Process, start: impl IntoIterator<Item = usize>, without: Option<usize>) -> BTreeSet<usize> {
+fn naive_reach(
+    process: &Process,
+    start: impl IntoIterator<Item = usize>,
+    without: Option<usize>,
+) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
-    let mut open: VecDeque<usize> = start.into_iter().filter(|index| Some(*index) != without).collect();
+    let mut open: VecDeque<usize> = start
+        .into_iter()
+        .filter(|index| Some(*index) != without)
+        .collect();
     while let Some(index) = open.pop_front() {
         if Some(index) != without && reached.insert(index) {
             open.extend(&process.edges[index]);
@@ -270,9 +312,18 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
         };
         let reached = naive_reach(&process, process.from_roots.iter().copied(), None);
         let mut lost = Vec::new();
-        for (index, block) in process.blocks.iter().enumerate().filter(|(_, block)| block.live) {
+        for (index, block) in process
+            .blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| block.live)
+        {
             let found = marks.reach(universe.lookup.bit(node_of(&universe, block)));
-            let expected = if reached.contains(&index) { Reach::Strong } else { Reach::Lost };
+            let expected = if reached.contains(&index) {
+                Reach::Strong
+            } else {
+                Reach::Lost
+            };
             assert_eq!(found, expected, "round {round}: {block:x?}");
             if expected == Reach::Lost {
                 lost.push(index);
@@ -283,7 +334,10 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
         let places: Vec<u64> = survey.lost.iter().map(|found| found.at.get()).collect();
         assert!(places.is_sorted());
         let roles = subgraph::roles(&universe, &survey.lost).unwrap();
-        let by_place: BTreeMap<u64, usize> = lost.iter().map(|index| (process.blocks[*index].start, *index)).collect();
+        let by_place: BTreeMap<u64, usize> = lost
+            .iter()
+            .map(|index| (process.blocks[*index].start, *index))
+            .collect();
         let heads: Vec<usize> = survey
             .lost
             .iter()
@@ -293,7 +347,10 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
             .collect();
         // Heads lead to everything that is lost, and none can be left out.
         let all = naive_reach(&process, heads.iter().copied(), None);
-        assert!(lost.iter().all(|index| all.contains(index)), "round {round}");
+        assert!(
+            lost.iter().all(|index| all.contains(index)),
+            "round {round}"
+        );
         let mut sum = 0;
         for (found, role) in survey.lost.iter().zip(&roles) {
             let index = by_place[&found.at.get()];
@@ -304,10 +361,16 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
                     let own: Vec<usize> = lost
                         .iter()
                         .copied()
-                        .filter(|other| *other != index && !without.contains(other) && !heads.contains(other))
+                        .filter(|other| {
+                            *other != index && !without.contains(other) && !heads.contains(other)
+                        })
                         .collect();
                     let bytes: u64 = own.iter().map(|other| process.blocks[*other].bytes).sum();
-                    assert_eq!((held.blocks, held.bytes), (own.len() as u64, bytes), "round {round}");
+                    assert_eq!(
+                        (held.blocks, held.bytes),
+                        (own.len() as u64, bytes),
+                        "round {round}"
+                    );
                     assert!(!without.contains(&index), "a head is led to by no other");
                     sum += held.bytes + found.bytes;
                 }
@@ -315,7 +378,10 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
                 Role::Held(_) => {}
             }
         }
-        assert_eq!(sum, survey.lost_tally.bytes, "groups add up to what is lost");
+        assert_eq!(
+            sum, survey.lost_tally.bytes,
+            "groups add up to what is lost"
+        );
     }
 }
 
@@ -332,7 +398,10 @@ fn all_references_are_found_whatever_the_number_of_threads() {
             .filter_map(|block| Target::of(&universe, node_of(&universe, block)))
             .collect();
         let found = references::find(&universe, &targets, usize::MAX);
-        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let one = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
         let alone = one.install(|| references::find(&universe, &targets, usize::MAX));
         for ((target, holders), other) in targets.iter().zip(&found).zip(&alone) {
             assert_eq!(holders.list, other.list);
@@ -350,7 +419,11 @@ fn all_references_are_found_whatever_the_number_of_threads() {
                     _ => naive += 1,
                 }
             }
-            assert_eq!((holders.count, holders.silent_count), (naive, silent), "{target:x?}");
+            assert_eq!(
+                (holders.count, holders.silent_count),
+                (naive, silent),
+                "{target:x?}"
+            );
             assert_eq!(holders.list.len() as u64, naive);
         }
         let few = references::find(&universe, &targets, 2);
@@ -366,7 +439,10 @@ fn all_references_are_found_whatever_the_number_of_threads() {
 fn the_end_of_a_full_vector_does_not_hold_its_neighbour() {
     let mut memory = Memory::new(START, 4);
     let mut builder = MapBuilder::new(12);
-    let shape = Shape::Slab { stride: 64, count: 64 };
+    let shape = Shape::Slab {
+        stride: 64,
+        count: 64,
+    };
     builder.add(Extent::new(at(START), PAGE, shape, Owner::InUse, 1));
     let (map, ..) = builder.finish();
     let root = START + 3 * PAGE;
@@ -389,7 +465,13 @@ fn the_end_of_a_full_vector_does_not_hold_its_neighbour() {
         owner: 0,
         any_byte: false,
     }];
-    let universe = Universe::new(&memory, Lookup::new(&[&map], &[]), roots, Vec::new(), Ranges::default());
+    let universe = Universe::new(
+        &memory,
+        Lookup::new(&[&map], &[]),
+        roots,
+        Vec::new(),
+        Ranges::default(),
+    );
     let marks = mark::mark(&universe);
     let reach = |slot| marks.reach(universe.lookup.bit(Node { row: 0, slot }));
     for (slot, expected) in [
@@ -421,7 +503,12 @@ fn dominators_equal_brute_force() {
             let mut open = vec![0];
             while let Some(node) = open.pop() {
                 if node != without && seen.insert(node) {
-                    open.extend(edges.iter().filter(|edge| edge.0 == node).map(|edge| edge.1));
+                    open.extend(
+                        edges
+                            .iter()
+                            .filter(|edge| edge.0 == node)
+                            .map(|edge| edge.1),
+                    );
                 }
             }
             seen
@@ -435,7 +522,9 @@ fn dominators_equal_brute_force() {
                 above = found.nearest[above as usize];
             }
             let naive: BTreeSet<u32> = (0..count)
-                .filter(|other| *other != node && all.contains(&node) && !reach(*other).contains(&node))
+                .filter(|other| {
+                    *other != node && all.contains(&node) && !reach(*other).contains(&node)
+                })
                 .filter(|other| all.contains(other))
                 .collect();
             assert_eq!(chain, naive, "{edges:?} node {node}");

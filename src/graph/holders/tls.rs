@@ -49,7 +49,9 @@ pub fn variable(
         // The executable comes first; of the others only a lone one can be told.
         let own = match with_tls.iter().find(|(module, _)| module.is_executable) {
             Some(executable) if id == 1 => Some(executable),
-            Some(_) if with_tls.len() == 2 => with_tls.iter().find(|(module, _)| !module.is_executable),
+            Some(_) if with_tls.len() == 2 => {
+                with_tls.iter().find(|(module, _)| !module.is_executable)
+            }
             None if with_tls.len() == 1 => with_tls.first(),
             _ => None,
         };

@@ -13,7 +13,9 @@ pub fn of(ground: &Ground<'_>, at: Address, bytes: u64) -> String {
     let count = (bytes / 8).min(WORDS);
     let mut words: Vec<String> = (0..count)
         .map(|index| {
-            let word = at.checked_add(index * 8).and_then(|at| memory.read_u64(at).ok());
+            let word = at
+                .checked_add(index * 8)
+                .and_then(|at| memory.read_u64(at).ok());
             word.map_or("?".into(), |word| kind(ground, word))
         })
         .collect();
@@ -29,7 +31,10 @@ fn kind(ground: &Ground<'_>, word: u64) -> String {
     let at = Address::new(word);
     let bytes = word.to_le_bytes();
     // A text that ends within the word counts.
-    let length = bytes.iter().take_while(|byte| (0x20..0x7f).contains(*byte)).count();
+    let length = bytes
+        .iter()
+        .take_while(|byte| (0x20..0x7f).contains(*byte))
+        .count();
     let is_text = length >= 4 && bytes.iter().skip(length).all(|byte| *byte == 0) || length == 8;
     if word == 0 {
         return "zero".into();

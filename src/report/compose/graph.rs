@@ -1,7 +1,7 @@
 //! Who points where, and what nobody points at.
 
-use heaps::allocators::Tally;
 use ground::target::Address;
+use heaps::allocators::Tally;
 
 use super::threads::recorded_frames;
 use super::{Context, ReportOptions, allocators, class, finish, process};
@@ -12,7 +12,8 @@ use crate::graph::leaks::{Class, Group, Leaks};
 use crate::graph::{Ground, roots};
 use crate::report::redact;
 use crate::report::schema::{
-    self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference, Report, Sum,
+    self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
+    Report, Sum,
 };
 
 /// The report of `refs`.
@@ -23,7 +24,12 @@ pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOpt
 }
 
 /// The report of `leaks`.
-pub fn leaks(ground: &Ground<'_>, found: &Leaks, with_blocks: bool, options: &ReportOptions) -> Report {
+pub fn leaks(
+    ground: &Ground<'_>,
+    found: &Leaks,
+    with_blocks: bool,
+    options: &ReportOptions,
+) -> Report {
     let mut report = base(ground, options, Command::Leaks);
     report.limits.extend(found.limits.iter().map(|limit| Limit {
         what: limit.what.clone(),
@@ -47,7 +53,11 @@ pub fn leaks(ground: &Ground<'_>, found: &Leaks, with_blocks: bool, options: &Re
             .map(|mapping| LostMapping {
                 start: mapping.range.start.into(),
                 end: mapping.range.end.into(),
-                bytes: mapping.range.end.offset_from(mapping.range.start).unwrap_or(0),
+                bytes: mapping
+                    .range
+                    .end
+                    .offset_from(mapping.range.start)
+                    .unwrap_or(0),
                 class: mapping.class.name().into(),
             })
             .collect(),
@@ -83,14 +93,19 @@ fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Repor
     let mut report = process(ground.session, &context, crash.as_ref(), options);
     report.command = command;
     report.allocators = allocators(ground.analysis, &context);
-    report.limits.extend(ground.analysis.limits.iter().map(|limit| Limit {
-        what: limit.what.clone(),
-        why: limit.why.clone(),
-        incomplete: limit.incomplete,
-    }));
+    report
+        .limits
+        .extend(ground.analysis.limits.iter().map(|limit| Limit {
+            what: limit.what.clone(),
+            why: limit.why.clone(),
+            incomplete: limit.incomplete,
+        }));
     if ground.universe.lookup.dropped() > 0 {
         report.limits.push(Limit {
-            what: format!("{} runs of heap memory as targets of pointers", ground.universe.lookup.dropped()),
+            what: format!(
+                "{} runs of heap memory as targets of pointers",
+                ground.universe.lookup.dropped()
+            ),
             why: "another run claims the same memory".into(),
             incomplete: false,
         });
@@ -101,7 +116,9 @@ fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Repor
 fn end(mut report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
     finish(&mut report, ground.session);
     if options.redact {
-        redact::redact(&mut report, &|word| class(ground.session, Some(ground.analysis), word));
+        redact::redact(&mut report, &|word| {
+            class(ground.session, Some(ground.analysis), word)
+        });
     }
     report
 }
@@ -200,12 +217,20 @@ fn message(group: &Group) -> String {
     match group.held.blocks {
         0 => what.into(),
         1 => format!("{what}; one more block is lost with it"),
-        more => format!("{what}; {more} more blocks are lost with {}", if one { "it" } else { "them" }),
+        more => format!(
+            "{what}; {more} more blocks are lost with {}",
+            if one { "it" } else { "them" }
+        ),
     }
 }
 
 /// Of names only: program, class, allocator, size and what the first words are, or where the block was allocated.
-fn identity(group: &Group, program: &str, allocator: &str, frames: Option<&[schema::Frame]>) -> Fingerprint {
+fn identity(
+    group: &Group,
+    program: &str,
+    allocator: &str,
+    frames: Option<&[schema::Frame]>,
+) -> Fingerprint {
     let site = match frames {
         Some(frames) => {
             let names = frames.iter().filter_map(|frame| frame.function.as_deref());
@@ -215,12 +240,21 @@ fn identity(group: &Group, program: &str, allocator: &str, frames: Option<&[sche
             // Offsets in modules differ from build to build.
             let words = group.signature.split(' ');
             let names = words.map(|word| word.split_once("+0x").map_or(word, |(module, _)| module));
-            format!("{} {}", group.block_bytes, names.collect::<Vec<_>>().join(" "))
+            format!(
+                "{} {}",
+                group.block_bytes,
+                names.collect::<Vec<_>>().join(" ")
+            )
         }
     };
     let text = format!("{program} | memory-leak | {allocator} | {site}");
     Fingerprint {
-        v1: fingerprint::of_parts(&["memory-leak", allocator, &group.block_bytes.to_string(), &group.signature]),
+        v1: fingerprint::of_parts(&[
+            "memory-leak",
+            allocator,
+            &group.block_bytes.to_string(),
+            &group.signature,
+        ]),
         v2: fingerprint::of_parts(&[&text]),
         v2_text: text,
     }
@@ -234,7 +268,10 @@ pub(super) fn of_findings(
 ) -> Vec<(References, References)> {
     let blocks = |finding: &Finding| {
         let block = finding.block.map(|view| view.block.address);
-        let culprit = finding.culprit.as_ref().map(|culprit| culprit.block.address);
+        let culprit = finding
+            .culprit
+            .as_ref()
+            .map(|culprit| culprit.block.address);
         [block, culprit]
     };
     let addresses: Vec<Address> = findings.iter().flat_map(blocks).flatten().collect();
@@ -244,7 +281,8 @@ pub(super) fn of_findings(
     let ground = roots::ground(session, analysis);
     let mut found = ground.references(&addresses, MAX_SHOWN).into_iter();
     let rows = findings.iter().map(|finding| {
-        let [block, culprit] = blocks(finding).map(|at| at.and_then(|_| found.next()).unwrap_or_default());
+        let [block, culprit] =
+            blocks(finding).map(|at| at.and_then(|_| found.next()).unwrap_or_default());
         (block, culprit)
     });
     rows.collect()

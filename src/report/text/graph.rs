@@ -39,7 +39,12 @@ fn write_references(found: &References, page: &mut Page) {
     list("held by", &holders, found.count, page);
     list("history", &history, found.history_count, page);
     if found.path_cut {
-        page.field(INDENT, "path", Role::Faint, "the search for a way from a root was given up");
+        page.field(
+            INDENT,
+            "path",
+            Role::Faint,
+            "the search for a way from a root was given up",
+        );
     }
     for (number, step) in found.path.iter().enumerate() {
         let label = if number == 0 { "path" } else { "" };
@@ -61,7 +66,12 @@ fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
     }
     let more = all.saturating_sub(rows.len() as u64);
     if more > 0 && !rows.is_empty() {
-        page.field(INDENT, "", Role::Faint, &format!("and {}", count(more, "more word")));
+        page.field(
+            INDENT,
+            "",
+            Role::Faint,
+            &format!("and {}", count(more, "more word")),
+        );
     }
 }
 
@@ -72,7 +82,10 @@ fn row(found: &Reference) -> String {
         text = format!("{text}, at {address}");
     }
     if found.points_at_offset > 0 {
-        text = format!("{text}, points {} into it", count(found.points_at_offset, "byte"));
+        text = format!(
+            "{text}, points {} into it",
+            count(found.points_at_offset, "byte")
+        );
     }
     if found.strength == "weak" && found.kind != "history" {
         text = format!("{text} (weak: may be no pointer)");
@@ -82,21 +95,36 @@ fn row(found: &Reference) -> String {
 
 /// Where a word stands, in words.
 fn place(found: &Reference) -> String {
-    let of_thread = found.thread_id.map_or(String::new(), |thread| format!(" of thread {thread}"));
-    let variable = found.symbol.as_deref().map(|name| match found.symbol_offset {
-        None | Some(0) => name.to_owned(),
-        Some(offset) => format!("{name}+{offset:#x}"),
-    });
+    let of_thread = found
+        .thread_id
+        .map_or(String::new(), |thread| format!(" of thread {thread}"));
+    let variable = found
+        .symbol
+        .as_deref()
+        .map(|name| match found.symbol_offset {
+            None | Some(0) => name.to_owned(),
+            Some(offset) => format!("{name}+{offset:#x}"),
+        });
     let module = found.module.as_deref();
     match found.kind.as_str() {
-        "register" => format!("register {}{of_thread}", found.register.as_deref().unwrap_or("?")),
+        "register" => format!(
+            "register {}{of_thread}",
+            found.register.as_deref().unwrap_or("?")
+        ),
         "stack" => {
-            let frame = found.frame.map_or(String::new(), |frame| format!(", frame {frame}"));
-            let function = found.function.as_deref().map_or(String::new(), |name| format!(" {name}"));
-            let slot = found.stack_offset.map_or(String::new(), |offset| match offset {
-                0.. => format!(", sp+{offset:#x}"),
-                below => format!(", sp-{:#x}", below.unsigned_abs()),
-            });
+            let frame = found
+                .frame
+                .map_or(String::new(), |frame| format!(", frame {frame}"));
+            let function = found
+                .function
+                .as_deref()
+                .map_or(String::new(), |name| format!(" {name}"));
+            let slot = found
+                .stack_offset
+                .map_or(String::new(), |offset| match offset {
+                    0.. => format!(", sp+{offset:#x}"),
+                    below => format!(", sp-{:#x}", below.unsigned_abs()),
+                });
             format!("stack{of_thread}{frame}{function}{slot}")
         }
         "tls" => match variable {
@@ -109,13 +137,23 @@ fn place(found: &Reference) -> String {
             _ => "variables of a module".into(),
         },
         "heap" => match &found.block {
-            Some(block) => format!("+{:#x} in block {}, {}", block.offset, block.address, bytes(block.size)),
+            Some(block) => format!(
+                "+{:#x} in block {}, {}",
+                block.offset,
+                block.address,
+                bytes(block.size)
+            ),
             None => "a block".into(),
         },
         _ => {
             let note = found.note.as_deref().unwrap_or("memory");
             match &found.block {
-                Some(block) => format!("{note} (+{:#x} in block {}, {})", block.offset, block.address, bytes(block.size)),
+                Some(block) => format!(
+                    "{note} (+{:#x} in block {}, {})",
+                    block.offset,
+                    block.address,
+                    bytes(block.size)
+                ),
                 None => format!("{note}{of_thread}"),
             }
         }
@@ -125,11 +163,15 @@ fn place(found: &Reference) -> String {
 /// Who holds a finding's block, in a line for the first screen.
 pub fn held_by(finding: &Finding) -> Option<String> {
     let block = finding.block.as_ref()?;
-    Some(match held_by_rows(&finding.referenced_by, finding.referenced_by_count) {
-        Some(text) => text,
-        None if block.state == "in-use" => "nobody: no word that is in use points at the block".into(),
-        None => "nobody".into(),
-    })
+    Some(
+        match held_by_rows(&finding.referenced_by, finding.referenced_by_count) {
+            Some(text) => text,
+            None if block.state == "in-use" => {
+                "nobody: no word that is in use points at the block".into()
+            }
+            None => "nobody".into(),
+        },
+    )
 }
 
 /// The first of some holders, and how many more there are.
@@ -164,16 +206,32 @@ pub fn leaks(report: &Report, page: &mut Page) {
     let said: String = match (lost.blocks, found.indirect.blocks) {
         (0, _) => said,
         (_, 0) => format!("{} definitely lost", sum(lost)),
-        (_, held) => format!("{} lost, {} of them hang on others", sum(lost), super::number::thousands(held)),
+        (_, held) => format!(
+            "{} lost, {} of them hang on others",
+            sum(lost),
+            super::number::thousands(held)
+        ),
     };
     page.field(2, "lost", role, &said);
     if found.possible.blocks > 0 {
-        page.field(2, "possibly", Role::Warning, &format!("{} more", sum(found.possible)));
+        page.field(
+            2,
+            "possibly",
+            Role::Warning,
+            &format!("{} more", sum(found.possible)),
+        );
     }
     page.field(2, "reachable", Role::Plain, &sum(found.reachable));
     if !found.mappings.is_empty() {
-        let all = found.mappings.iter().fold(0u64, |sum, mapping| sum.saturating_add(mapping.bytes));
-        let text = format!("{} of the program's own, {}: nobody points there", count(found.mappings.len() as u64, "mapping"), bytes(all));
+        let all = found
+            .mappings
+            .iter()
+            .fold(0u64, |sum, mapping| sum.saturating_add(mapping.bytes));
+        let text = format!(
+            "{} of the program's own, {}: nobody points there",
+            count(found.mappings.len() as u64, "mapping"),
+            bytes(all)
+        );
         page.field(2, "mappings", Role::Note, &text);
     }
     for (class, heading) in [
@@ -186,7 +244,11 @@ pub fn leaks(report: &Report, page: &mut Page) {
     write_mappings(found, page);
     if found.groups_dropped > 0 {
         page.gap();
-        page.sentence(0, Role::Plain, &format!("{} are left out", count(found.groups_dropped, "more group")));
+        page.sentence(
+            0,
+            Role::Plain,
+            &format!("{} are left out", count(found.groups_dropped, "more group")),
+        );
     }
 }
 
@@ -195,11 +257,18 @@ fn sum(sum: Sum) -> String {
 }
 
 fn write_class(found: &Leaks, class: &str, heading: &str, page: &mut Page) {
-    let groups: Vec<&LeakGroup> = found.groups.iter().filter(|group| group.class == class).collect();
+    let groups: Vec<&LeakGroup> = found
+        .groups
+        .iter()
+        .filter(|group| group.class == class)
+        .collect();
     if groups.is_empty() {
         return;
     }
-    page.heading(&format!("{heading}: {}", count(groups.len() as u64, "group")));
+    page.heading(&format!(
+        "{heading}: {}",
+        count(groups.len() as u64, "group")
+    ));
     for group in groups.iter().take(MAX_GROUPS) {
         page.gap();
         write_group(group, page);
@@ -207,14 +276,23 @@ fn write_class(found: &Leaks, class: &str, heading: &str, page: &mut Page) {
     if groups.len() > MAX_GROUPS {
         page.gap();
         let more = (groups.len() - MAX_GROUPS) as u64;
-        page.sentence(0, Role::Plain, &format!("and {}: --format json has them", count(more, "more group")));
+        page.sentence(
+            0,
+            Role::Plain,
+            &format!("and {}: --format json has them", count(more, "more group")),
+        );
     }
 }
 
 fn write_group(group: &LeakGroup, page: &mut Page) {
     let own = match group.blocks {
         1 => format!("1 block of {}", bytes(group.block_bytes)),
-        more => format!("{} of {}, {}", count(more, "block"), count(group.block_bytes, "byte"), bytes(group.bytes)),
+        more => format!(
+            "{} of {}, {}",
+            count(more, "block"),
+            count(group.block_bytes, "byte"),
+            bytes(group.bytes)
+        ),
     };
     let title = format!("[{}] {}", group.id, page.paint(Role::Strong, &own));
     let allocator = page.paint(Role::Faint, &escaped(&group.allocator).to_string());
@@ -250,6 +328,16 @@ fn write_mappings(found: &Leaks, page: &mut Page) {
     }
     page.heading("MAPPINGS THAT NOBODY POINTS AT");
     for mapping in found.mappings.iter().take(MAX_GROUPS) {
-        page.field(INDENT, "", Role::Plain, &format!("{}-{}, {}", mapping.start, mapping.end, bytes(mapping.bytes)));
+        page.field(
+            INDENT,
+            "",
+            Role::Plain,
+            &format!(
+                "{}-{}, {}",
+                mapping.start,
+                mapping.end,
+                bytes(mapping.bytes)
+            ),
+        );
     }
 }

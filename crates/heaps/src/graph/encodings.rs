@@ -22,7 +22,10 @@ const ADDRESS: u64 = (1 << 48) - 1;
 
 /// The lost blocks, which are sorted, that reachable memory names with a number in the upper 16 bits.
 pub fn tagged(universe: &Universe<'_>, marks: &Marks, lost: &[Found]) -> Vec<Node> {
-    let large: Vec<&Found> = lost.iter().filter(|found| found.bytes >= MIN_BYTES).collect();
+    let large: Vec<&Found> = lost
+        .iter()
+        .filter(|found| found.bytes >= MIN_BYTES)
+        .collect();
     let (Some(first), Some(last)) = (large.first(), large.last()) else {
         return Vec::new();
     };
@@ -38,7 +41,9 @@ pub fn tagged(universe: &Universe<'_>, marks: &Marks, lost: &[Found]) -> Vec<Nod
             words::each(universe.memory, range, filter, |at, value| {
                 let is_tagged = !matches!(value >> 48, 0 | 0xffff);
                 let block = is_tagged.then(|| {
-                    large.binary_search_by_key(&(value & ADDRESS), |found| found.at.get()).ok()
+                    large
+                        .binary_search_by_key(&(value & ADDRESS), |found| found.at.get())
+                        .ok()
                 });
                 if let Some(Some(index)) = block
                     && is_reached(universe, marks, universe.place(at))

@@ -128,7 +128,14 @@ impl<'m> Lookup<'m> {
             is_cut: false,
         }));
         rows.retain(|row| row.bytes > 0 && row.start.checked_add(row.bytes).is_some());
-        rows.sort_by_key(|row| (row.start, std::cmp::Reverse(row.bytes), row.heap, row.map_row));
+        rows.sort_by_key(|row| {
+            (
+                row.start,
+                std::cmp::Reverse(row.bytes),
+                row.heap,
+                row.map_row,
+            )
+        });
         let all = rows.len();
         let mut end = 0;
         rows.retain(|row| {
@@ -166,8 +173,7 @@ impl<'m> Lookup<'m> {
                 Kind::Slab { count, .. } => *count,
                 Kind::Chunks { table } => {
                     let map = self.maps.get(row.heap as usize);
-                    let chunks =
-                        map.and_then(|map| map.chunks(map.extent(row.map_row)?));
+                    let chunks = map.and_then(|map| map.chunks(map.extent(row.map_row)?));
                     let granules = chunks.map_or(0, Chunks::granules);
                     *table = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
                     if let Some(chunks) = chunks {
@@ -240,7 +246,10 @@ impl<'m> Lookup<'m> {
 
     /// Lowest address that can be pointed at, and bytes from there to the highest, the one past the end included.
     pub fn span(&self) -> (u64, u64) {
-        (self.lowest, self.highest.saturating_sub(self.lowest).saturating_add(1))
+        (
+            self.lowest,
+            self.highest.saturating_sub(self.lowest).saturating_add(1),
+        )
     }
 
     /// Bits of a column.
@@ -267,13 +276,21 @@ impl<'m> Lookup<'m> {
         };
         let entry = match entry & TAG {
             DIRECT => return self.inside(entry & !TAG, value),
-            TABLE => *at(self.middles.get((entry & !TAG) as usize)?, value >> MIDDLE_SHIFT, MIDDLE)?,
+            TABLE => *at(
+                self.middles.get((entry & !TAG) as usize)?,
+                value >> MIDDLE_SHIFT,
+                MIDDLE,
+            )?,
             SEARCH => return self.search(value),
             _ => return None,
         };
         let entry = match entry & TAG {
             DIRECT => return self.inside(entry & !TAG, value),
-            TABLE => *at(self.leaves.get((entry & !TAG) as usize)?, value >> PAGE_SHIFT, LEAF)?,
+            TABLE => *at(
+                self.leaves.get((entry & !TAG) as usize)?,
+                value >> PAGE_SHIFT,
+                LEAF,
+            )?,
             SEARCH => return self.search(value),
             _ => return None,
         };
@@ -312,7 +329,11 @@ impl<'m> Lookup<'m> {
         let (slot, offset) = match row.kind {
             Kind::Own => return None,
             Kind::Single | Kind::Mapping => (0, inside),
-            Kind::Slab { stride, count, magic } => {
+            Kind::Slab {
+                stride,
+                count,
+                magic,
+            } => {
                 let slot = match magic {
                     0 => inside.checked_div(stride.into())?,
                     magic => inside * magic >> 40,
@@ -337,7 +358,9 @@ impl<'m> Lookup<'m> {
 
     /// Whether the allocator itself has the memory at `value`.
     pub fn is_own(&self, value: u64) -> bool {
-        let row = self.row_at(value).and_then(|index| self.rows.get(index as usize));
+        let row = self
+            .row_at(value)
+            .and_then(|index| self.rows.get(index as usize));
         row.is_some_and(|row| row.kind == Kind::Own)
     }
 
@@ -362,7 +385,10 @@ impl<'m> Lookup<'m> {
     /// The node's bit in a column.
     #[inline]
     pub fn bit(&self, node: Node) -> u64 {
-        let first = self.rows.get(node.row as usize).map_or(u64::MAX, |row| row.first_bit);
+        let first = self
+            .rows
+            .get(node.row as usize)
+            .map_or(u64::MAX, |row| row.first_bit);
         first.saturating_add(node.slot.into())
     }
 
@@ -420,7 +446,9 @@ impl<'m> Lookup<'m> {
     /// Whether something in the node's row is silent: then a scan has to look.
     #[inline]
     pub fn is_cut(&self, node: Node) -> bool {
-        self.rows.get(node.row as usize).is_some_and(|row| row.is_cut)
+        self.rows
+            .get(node.row as usize)
+            .is_some_and(|row| row.is_cut)
     }
 
     /// Start of the block of one size that ends exactly at `value`, the start of `node`. `None` where blocks have headers between them.
@@ -510,7 +538,11 @@ impl<'m> ChunkTable<'m> {
         let pieces = chunks.granules().div_ceil(PIECE);
         let mut before = Vec::with_capacity(pieces as usize);
         let mut last = u32::MAX;
-        let mut next = if chunks.is_start(0) { Some(0) } else { chunks.after(0) };
+        let mut next = if chunks.is_start(0) {
+            Some(0)
+        } else {
+            chunks.after(0)
+        };
         for piece in 0..pieces {
             before.push(last);
             let end = (piece + 1).saturating_mul(PIECE);

@@ -42,7 +42,10 @@ fn search(universe: &Universe<'_>, target: Target, worst: Strength) -> Path {
         let mut next: Vec<(Target, Option<Node>)> = Vec::new();
         let mut root: Option<(Strength, Reference, Option<Node>)> = None;
         for (holders, (_, node)) in found.iter().zip(&front) {
-            let fit = holders.list.iter().filter(|holder| holder.strength <= worst);
+            let fit = holders
+                .list
+                .iter()
+                .filter(|holder| holder.strength <= worst);
             for holder in fit {
                 match holder.place {
                     Place::Register(_) | Place::Root(_) => {

@@ -106,7 +106,8 @@ pub fn find(universe: &Universe<'_>, targets: &[Target], keep: usize) -> Vec<Hol
     }
     let pieces = pieces(universe);
     // As many pieces at a time as keep what they found small.
-    for group in pieces.chunks(256) {
+    let most = (1 << 20) / targets.len().max(1);
+    for group in pieces.chunks(most.clamp(8, 256)) {
         let found = parallel::map(group, |(range, any_byte)| wanted.scan(range, *any_byte));
         for piece in found {
             for (index, holders) in piece {
@@ -167,7 +168,10 @@ impl<'a> Wanted<'a> {
             let (first, last) = (start >> 12, end >> 12);
             for page in first..=last.min(first.saturating_add(PAGES)) {
                 let bit = page % PAGES;
-                if let Some(word) = usize::try_from(bit / 64).ok().and_then(|at| pages.get_mut(at)) {
+                if let Some(word) = usize::try_from(bit / 64)
+                    .ok()
+                    .and_then(|at| pages.get_mut(at))
+                {
                     *word |= 1 << (bit % 64);
                 }
             }
@@ -175,7 +179,14 @@ impl<'a> Wanted<'a> {
         let lowest = sorted.first().map_or(0, |(target, _)| target.start.get());
         let span = furthest.saturating_sub(lowest);
         Self {
-            filter: Filter::new((lowest, if sorted.is_empty() { 0 } else { span.saturating_add(1) })),
+            filter: Filter::new((
+                lowest,
+                if sorted.is_empty() {
+                    0
+                } else {
+                    span.saturating_add(1)
+                },
+            )),
             targets: sorted,
             ends,
             pages,
@@ -187,7 +198,9 @@ impl<'a> Wanted<'a> {
     #[inline]
     fn may_be(&self, value: u64) -> bool {
         let bit = (value >> 12) % PAGES;
-        let word = usize::try_from(bit / 64).ok().and_then(|at| self.pages.get(at));
+        let word = usize::try_from(bit / 64)
+            .ok()
+            .and_then(|at| self.pages.get(at));
         self.filter.admits(value) && word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
@@ -211,7 +224,9 @@ impl<'a> Wanted<'a> {
             words::each(memory, range, self.filter, visit);
         }
         let found = found.into_iter().enumerate();
-        found.filter(|(_, holders)| holders.count + holders.silent_count > 0).collect()
+        found
+            .filter(|(_, holders)| holders.count + holders.silent_count > 0)
+            .collect()
     }
 
     /// Notes a word at every target that it points at.
@@ -223,7 +238,9 @@ impl<'a> Wanted<'a> {
         found: &mut [Holders],
         place: impl Fn(&Universe<'_>) -> Place,
     ) {
-        let after = self.targets.partition_point(|(target, _)| target.start.get() <= value);
+        let after = self
+            .targets
+            .partition_point(|(target, _)| target.start.get() <= value);
         let mut index = after;
         while let Some(before) = index.checked_sub(1) {
             index = before;
@@ -273,7 +290,10 @@ impl Target {
     /// The last value that can count.
     fn end(&self) -> u64 {
         let extra = u64::from(self.node.is_some());
-        self.start.get().saturating_add(self.bytes.max(1) - 1).saturating_add(extra)
+        self.start
+            .get()
+            .saturating_add(self.bytes.max(1) - 1)
+            .saturating_add(extra)
     }
 
     fn strength(
@@ -289,7 +309,10 @@ impl Target {
         if offset < self.bytes {
             return Some(resolver.weighed(at, value, Hit { node, offset }).strength);
         }
-        let is_end = offset == self.bytes && resolver.edge(at, value).is_some_and(|edge| edge.node == node);
+        let is_end = offset == self.bytes
+            && resolver
+                .edge(at, value)
+                .is_some_and(|edge| edge.node == node);
         is_end.then_some(Strength::Weak)
     }
 }

@@ -91,13 +91,20 @@ impl Ranges {
     /// Whether one holds `at`.
     pub fn contains(&self, at: Address) -> bool {
         let after = self.ranges.partition_point(|range| range.start <= at);
-        let last = after.checked_sub(1).and_then(|index| self.ranges.get(index));
+        let last = after
+            .checked_sub(1)
+            .and_then(|index| self.ranges.get(index));
         last.is_some_and(|range| at < range.end)
     }
 
     /// Those that overlap `range`.
-    pub fn within(&self, range: &Range<Address>) -> impl Iterator<Item = &Range<Address>> + use<'_> {
-        let first = self.ranges.partition_point(|other| other.end <= range.start);
+    pub fn within(
+        &self,
+        range: &Range<Address>,
+    ) -> impl Iterator<Item = &Range<Address>> + use<'_> {
+        let first = self
+            .ranges
+            .partition_point(|other| other.end <= range.start);
         let end = range.end;
         let rest = self.ranges.get(first..).unwrap_or_default().iter();
         rest.take_while(move |other| other.start < end)
@@ -127,7 +134,15 @@ impl Ranges {
 
 /// Sorts roots, the stronger first where two overlap, and cuts out what is silent. Each byte belongs to one root at most.
 pub(super) fn cut(mut roots: Vec<Root>, silent: &Ranges) -> Vec<Root> {
-    roots.sort_by_key(|root| (root.strength, root.kind, root.range.start, root.range.end, root.owner));
+    roots.sort_by_key(|root| {
+        (
+            root.strength,
+            root.kind,
+            root.range.start,
+            root.range.end,
+            root.owner,
+        )
+    });
     let mut taken = silent.clone();
     let mut out: Vec<Root> = Vec::new();
     let mut level: Vec<Root> = Vec::new();
@@ -139,11 +154,16 @@ pub(super) fn cut(mut roots: Vec<Root>, silent: &Ranges) -> Vec<Root> {
             taken = Ranges::new(taken.ranges.iter().cloned().chain(new).collect());
             out.append(&mut level);
         }
-        let floor = level.last().map_or(Address::new(0), |root: &Root| root.range.end);
+        let floor = level
+            .last()
+            .map_or(Address::new(0), |root: &Root| root.range.end);
         let range = root.range.start.max(floor)..root.range.end;
         if range.start < range.end {
             let parts = taken.without(range);
-            level.extend(parts.into_iter().map(|range| Root { range, ..root.clone() }));
+            level.extend(parts.into_iter().map(|range| Root {
+                range,
+                ..root.clone()
+            }));
         }
     }
     out.append(&mut level);
@@ -161,7 +181,12 @@ mod tests {
 
     #[test]
     fn ranges_join_and_are_cut() {
-        let ranges = Ranges::new(vec![range(50, 60), range(10, 20), range(15, 30), range(5, 5)]);
+        let ranges = Ranges::new(vec![
+            range(50, 60),
+            range(10, 20),
+            range(15, 30),
+            range(5, 5),
+        ]);
         assert_eq!(ranges.list(), [range(10, 30), range(50, 60)]);
         assert!(ranges.contains(Address::new(29)) && !ranges.contains(Address::new(30)));
         assert_eq!(

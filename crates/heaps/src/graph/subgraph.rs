@@ -325,7 +325,10 @@ mod tests {
 
     fn found(index: u32, bytes: u64) -> Found {
         Found {
-            node: Node { row: 0, slot: index },
+            node: Node {
+                row: 0,
+                slot: index,
+            },
             at: Address::new(u64::from(index) * 0x100),
             bytes,
         }
@@ -348,7 +351,13 @@ mod tests {
         let roles = roles(5, &[(0, 1), (1, 0), (1, 2), (3, 2), (3, 4), (4, 4)]);
         assert_eq!(
             roles,
-            [head(1, 2), Role::Held(0), Role::Shared, head(1, 16), Role::Held(3)]
+            [
+                head(1, 2),
+                Role::Held(0),
+                Role::Shared,
+                head(1, 16),
+                Role::Held(3)
+            ]
         );
     }
 
@@ -358,7 +367,10 @@ mod tests {
         let edges: Vec<(u32, u32)> = (1..count).map(|node| (node, node - 1)).collect();
         let lost: Vec<Found> = (0..count).map(|index| found(index, 1)).collect();
         let roles = roles_of(&Edges::new(count, &edges), &lost);
-        assert_eq!(roles.last(), Some(&head(u64::from(count) - 1, u64::from(count) - 1)));
+        assert_eq!(
+            roles.last(),
+            Some(&head(u64::from(count) - 1, u64::from(count) - 1))
+        );
         assert_eq!(roles[0], Role::Held(count - 1));
     }
 }

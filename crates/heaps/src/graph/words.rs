@@ -118,7 +118,11 @@ pub fn each_at_any_byte(
         for (index, word) in (0u64..).zip(bytes.windows(8)) {
             let mut copy = [0; 8];
             copy.copy_from_slice(word);
-            let value = if little { u64::from_le_bytes(copy) } else { u64::from_be_bytes(copy) };
+            let value = if little {
+                u64::from_le_bytes(copy)
+            } else {
+                u64::from_be_bytes(copy)
+            };
             if filter.admits(value) {
                 visit(at.saturating_add(index), value);
             }
@@ -132,7 +136,9 @@ fn behind(memory: &dyn TargetMemory, at: Address, fault: Fault, end: Address) ->
     if let Fault::Unmapped(_) = fault {
         let regions = memory.regions();
         let next = regions.partition_point(|region| region.range.start <= at);
-        return regions.get(next).map_or(end, |region| align_up(region.range.start));
+        return regions
+            .get(next)
+            .map_or(end, |region| align_up(region.range.start));
     }
     let page = memory.abi().page_bytes.max(8);
     Address::new((at.get() / page).saturating_add(1).saturating_mul(page))

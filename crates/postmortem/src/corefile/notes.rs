@@ -12,7 +12,8 @@ use std::ops::Range;
 
 use ground::target::{Address, RegisterSet, Thread};
 use object::elf::{
-    self, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, NT_X86_XSTATE, NoteType,
+    self, NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, NT_X86_XSTATE,
+    NoteType,
 };
 
 use self::records::Records;

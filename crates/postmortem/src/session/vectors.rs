@@ -18,15 +18,21 @@ pub fn words(
     match set {
         InstructionSet::X86_64 => {
             let lower = basic.or(extended).and_then(|bytes| bytes.get(160..416));
-            add(&mut found, lower, |word| format!("xmm{}[{}]", word / 2, word % 2));
+            add(&mut found, lower, |word| {
+                format!("xmm{}[{}]", word / 2, word % 2)
+            });
             let upper = extended.and_then(|bytes| bytes.get(576..832));
-            add(&mut found, upper, |word| format!("ymm{}[{}]", word / 2, word % 2 + 2));
+            add(&mut found, upper, |word| {
+                format!("ymm{}[{}]", word / 2, word % 2 + 2)
+            });
             let rest = extended.and_then(|bytes| bytes.get(832..));
             add(&mut found, rest, |word| format!("zmm state [{word}]"));
         }
         InstructionSet::Aarch64 => {
             let all = basic.and_then(|bytes| bytes.get(..512));
-            add(&mut found, all, |word| format!("v{}[{}]", word / 2, word % 2));
+            add(&mut found, all, |word| {
+                format!("v{}[{}]", word / 2, word % 2)
+            });
         }
     }
     found

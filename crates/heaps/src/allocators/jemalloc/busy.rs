@@ -93,7 +93,9 @@ impl JemallocHeap<'_> {
         }
         let mut cursor = Cursor::new(self.target.memory);
         match located.tree.element_at(page) {
-            None => !located.tree.strays.is_empty() || located.tree.missing > 0 || located.arenas.is_cut,
+            None => {
+                !located.tree.strays.is_empty() || located.tree.missing > 0 || located.arenas.is_cut
+            }
             Some(_) => !located.tree.extent_of_page(&mut cursor, page).is_null(),
         }
     }
