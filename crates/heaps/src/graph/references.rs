@@ -353,7 +353,7 @@ impl Universe<'_> {
         }
         match hit {
             Some(hit) if is_live && !self.silent.contains(at) => Place::Node(hit.node, hit.offset),
-            Some(hit) if !is_live => Place::Free(hit.node, hit.offset),
+            Some(hit) if !is_live && !self.silent.contains(at) => Place::Free(hit.node, hit.offset),
             _ => Place::Silent,
         }
     }
