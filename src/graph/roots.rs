@@ -75,8 +75,8 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
     let own: Vec<Ranges> = heaps
         .map(|heap| Ranges::new(heap.heap.own_memory()))
         .collect();
-    let all = own.iter().flat_map(Ranges::list);
-    finder.silent.extend(all.cloned());
+    let all_own = Ranges::new(own.iter().flat_map(Ranges::list).cloned().collect());
+    finder.silent.extend(all_own.list().iter().cloned());
     finder.modules();
     session.unwinder().unwind_all();
     finder.threads();
@@ -102,7 +102,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         analysis,
         universe: Universe::new(
             target.memory,
-            Lookup::new(&maps, &mappings),
+            Lookup::new(&maps, &mappings).without(&all_own),
             roots,
             registers,
             silent,

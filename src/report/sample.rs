@@ -248,8 +248,29 @@ fn finding() -> Finding {
             }],
             deallocation: Vec::new(),
         }),
-        referenced_by: Vec::new(),
-        referenced_by_count: 0,
+        referenced_by: vec![
+            Reference {
+                kind: "stack".into(),
+                strength: "strong".into(),
+                address: Some(Hex(0x7ffd_0010)),
+                thread_id: Some(7958),
+                frame: Some(4),
+                function: Some("worker_loop".into()),
+                stack_offset: Some(0x18),
+                ..Reference::default()
+            },
+            Reference {
+                kind: "global".into(),
+                strength: "strong".into(),
+                address: Some(Hex(0x60_4040)),
+                symbol: Some("sessions".into()),
+                symbol_offset: Some(0x10),
+                module: Some("chat-server".into()),
+                module_offset: Some(Hex(0x4040)),
+                ..Reference::default()
+            },
+        ],
+        referenced_by_count: 4,
         next_steps: vec![
             "find who writes text into 48-byte blocks".into(),
             "run the program under a memory checker with a breakpoint on the write".into(),

@@ -8,7 +8,7 @@ use super::threads::recorded_frames;
 use crate::analysis::Analysis;
 use crate::checks::finding::{self as found, Finding};
 use crate::checks::fingerprint::{self, Names};
-use crate::graph::holders::References;
+use crate::graph::holders::{MAX_SHOWN, References};
 use crate::report::schema::{
     self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
     Stacks,
@@ -111,7 +111,8 @@ pub fn finding(
 }
 
 fn references(found: &References) -> Vec<schema::Reference> {
-    found.from.iter().map(graph::reference).collect()
+    let shown = found.from.iter().take(MAX_SHOWN);
+    shown.map(graph::reference).collect()
 }
 
 fn severity(severity: found::Severity) -> schema::Severity {

@@ -70,7 +70,7 @@ pub struct Finding {
     pub overwriter: Option<Overwriter>,
     /// Stacks that the allocator recorded for the block or the culprit.
     pub stacks: Option<Stacks>,
-    /// Who still points at the block, the strongest first; at most 16, and then as many words that hold nothing any more.
+    /// Who still points at the block, the strongest first, then words that hold nothing any more; at most 16.
     pub referenced_by: Vec<Reference>,
     /// Words that can hold the block, all of them.
     pub referenced_by_count: u64,

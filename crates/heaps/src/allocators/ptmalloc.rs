@@ -495,7 +495,7 @@ impl Heap for PtmallocHeap<'_> {
 }
 
 impl PtmallocHeap<'_> {
-    /// Arenas, `mp_`, what stands in front of an arena's chunks, and headers of chunks with a mapping of their own.
+    /// Arenas, `mp_`, what stands in front of an arena's chunks, headers of chunks with a mapping of their own, and threads' caches.
     fn memory_of_its_own(&self) -> Vec<Range<Address>> {
         /// Most bytes in front of the first chunk of an arena's heap: `heap_info` and `malloc_state`.
         const MAX_HEAD: u64 = 0x1000;
@@ -515,6 +515,13 @@ impl PtmallocHeap<'_> {
         });
         own.extend(heads);
         own.extend(self.mapped.iter().map(|mapped| mapped.base..mapped.block));
+        let word = |at: Address| self.target.memory.read_u64(at).ok();
+        own.extend(self.all_caches().iter().map(|cache| {
+            // Its chunk's header says how long it is; the least is what every release has.
+            let header = cache.at.checked_sub(8).and_then(word);
+            let size = header.map_or(0, |header| header & !layout::FLAGS);
+            range(cache.at, layout::usable(size.clamp(0x250, 0x320)))
+        }));
         own
     }
 

@@ -59,6 +59,8 @@ struct Row {
     may_live: bool,
     /// Something in it is silent.
     is_cut: bool,
+    /// Some of its blocks are the allocator's own.
+    has_own: bool,
 }
 
 /// Chunks of one run, and the last chunk that begins before each 4 KiB of it.
@@ -99,6 +101,7 @@ pub struct Lookup<'m> {
     lowest: u64,
     highest: u64,
     dropped: u64,
+    own: Ranges,
 }
 
 impl<'m> Lookup<'m> {
@@ -115,6 +118,7 @@ impl<'m> Lookup<'m> {
                 map_row,
                 may_live: extent.owner == Owner::InUse && extent.shape != Shape::Metadata,
                 is_cut: false,
+                has_own: false,
             }));
         }
         rows.extend((0u32..).zip(mappings).map(|(index, range)| Row {
@@ -126,6 +130,7 @@ impl<'m> Lookup<'m> {
             map_row: index,
             may_live: true,
             is_cut: false,
+            has_own: false,
         }));
         rows.retain(|row| row.bytes > 0 && row.start.checked_add(row.bytes).is_some());
         rows.sort_by_key(|row| {
@@ -156,6 +161,7 @@ impl<'m> Lookup<'m> {
             middles: Vec::new(),
             leaves: Vec::new(),
             bits: 0,
+            own: Ranges::default(),
         };
         lookup.number();
         lookup.fill();
@@ -361,7 +367,18 @@ impl<'m> Lookup<'m> {
         let row = self
             .row_at(value)
             .and_then(|index| self.rows.get(index as usize));
-        row.is_some_and(|row| row.kind == Kind::Own)
+        row.is_some_and(|row| row.kind == Kind::Own) || self.own.contains(Address::new(value))
+    }
+
+    /// Takes blocks out that allocators have for themselves: those that begin in one of these ranges are never in use.
+    #[must_use]
+    pub fn without(mut self, own: &Ranges) -> Self {
+        for row in &mut self.rows {
+            let range = Address::new(row.start)..Address::new(row.start + row.bytes);
+            row.has_own = row.may_live && own.overlap(&range);
+        }
+        self.own = own.clone();
+        self
     }
 
     /// Whether the node is in use.
@@ -370,6 +387,9 @@ impl<'m> Lookup<'m> {
         let Some(row) = self.rows.get(node.row as usize) else {
             return false;
         };
+        if row.has_own && self.is_own_block(node) {
+            return false;
+        }
         if row.kind == Kind::Mapping {
             return true;
         }
@@ -380,6 +400,11 @@ impl<'m> Lookup<'m> {
                     slot: node.slot,
                 }) == BlockState::InUse
             })
+    }
+
+    fn is_own_block(&self, node: Node) -> bool {
+        let start = self.extent(node).map(|(start, _)| start);
+        start.is_some_and(|start| self.own.contains(start))
     }
 
     /// The node's bit in a column.

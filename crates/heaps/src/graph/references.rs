@@ -106,7 +106,8 @@ pub fn find(universe: &Universe<'_>, targets: &[Target], keep: usize) -> Vec<Hol
     }
     let pieces = pieces(universe);
     // As many pieces at a time as keep what they found small.
-    for group in pieces.chunks(256) {
+    let most = (1 << 20) / targets.len().max(1);
+    for group in pieces.chunks(most.clamp(8, 256)) {
         let found = parallel::map(group, |(range, any_byte)| wanted.scan(range, *any_byte));
         for piece in found {
             for (index, holders) in piece {
@@ -352,7 +353,7 @@ impl Universe<'_> {
         }
         match hit {
             Some(hit) if is_live && !self.silent.contains(at) => Place::Node(hit.node, hit.offset),
-            Some(hit) if !is_live => Place::Free(hit.node, hit.offset),
+            Some(hit) if !is_live && !self.silent.contains(at) => Place::Free(hit.node, hit.offset),
             _ => Place::Silent,
         }
     }

@@ -63,9 +63,14 @@ impl<'u, 'm> Resolver<'u, 'm> {
         }
     }
 
-    /// The live block that ends exactly at `value`, where nothing live begins.
-    pub fn past_the_end(&self, value: u64) -> Option<Edge> {
+    /// The live block that ends exactly at `value`, where nothing live begins. A free block that begins there and was used before is
+    /// rather what a pointer meant that nobody cleared.
+    pub fn past_the_end(&mut self, value: u64) -> Option<Edge> {
         let lookup = &self.universe.lookup;
+        let next = lookup.find(value);
+        if next.is_some_and(|next| next.offset == 0 && !self.is_untouched(value, next.node)) {
+            return None;
+        }
         let hit = lookup.find(value.checked_sub(1)?)?;
         let (_, bytes) = lookup.extent(hit.node)?;
         let ends = hit.offset + 1 == bytes && lookup.mapping(hit.node).is_none();
@@ -74,6 +79,23 @@ impl<'u, 'm> Resolver<'u, 'm> {
             offset: bytes,
             strength: Strength::Weak,
         })
+    }
+
+    /// Whether a free block holds nothing behind the words that allocators use for links.
+    fn is_untouched(&mut self, start: u64, node: Node) -> bool {
+        const LINKS: u64 = 16;
+        const MOST: u64 = 64;
+        let bytes = self
+            .universe
+            .lookup
+            .extent(node)
+            .map_or(0, |(_, bytes)| bytes.min(MOST));
+        let mut offsets = (LINKS..bytes).step_by(8).peekable();
+        offsets.peek().is_some()
+            && offsets.all(|offset| {
+                let word = start.checked_add(offset).map(Address::new);
+                word.is_some_and(|at| self.near.read_u64(at) == Ok(0))
+            })
     }
 
     /// Whether a pointer to the start of a block is rather the end of the one before it, by the words beside it:
