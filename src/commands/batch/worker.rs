@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn a_report_becomes_one_line() {
         let report = b"{\n  \"a\": \"x \\\" {\\n y\",\n  \"b\": [ 1, 2 ]\n}\n";
-        let made = String::from_utf8(line(report, Path::new("c"), "s1:0", 1, 0.5).unwrap()).unwrap();
+        let made =
+            String::from_utf8(line(report, Path::new("c"), "s1:0", 1, 0.5).unwrap()).unwrap();
         assert_eq!(
             made,
             "{\"core_id\":\"s1:0\",\"core_file\":\"c\",\"exit_status\":1,\"seconds\":0.500,\"a\":\"x \\\" {\\n y\",\"b\":[1,2]}\n"
