@@ -1,6 +1,8 @@
 //! The hot loops: opening a core, walking a heap of each allocator, checking it, unwinding, and looking sources up.
 //! `cargo bench -p benches`; big heaps are measured by `testdata/measure.sh`.
 
+#![allow(missing_docs)] // of what criterion_group! makes
+
 use std::hint::black_box;
 
 use benches::Case;

@@ -3,10 +3,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 cores=../tests/cores
-mkdir -p corpus/{core,file,dwarf,unwind,tcmalloc,ptmalloc,jemalloc}
+mkdir -p corpus/{corefile,file,dwarf,unwind,tcmalloc,ptmalloc,jemalloc,logs}
+cp ../crates/reports/tests/logs/* ../crates/reports/tests/forms/* corpus/logs/
 for core in "$cores"/*/*/core.xz; do
     name=$(dirname "${core#"$cores"/}")
-    xz -dc "$core" | head -c 16384 >"corpus/core/${name//\//-}" || true
+    xz -dc "$core" | head -c 16384 >"corpus/corefile/${name//\//-}" || true
 done
 for binary in "$cores"/2.10/*/binary.xz "$cores"/stacks/*/binary.xz; do
     name=$(dirname "${binary#"$cores"/}")
@@ -27,5 +28,5 @@ for name in cases-O2-store deep-O2-lambda; do
     done >"corpus/dwarf/$name"
 done
 for target in unwind tcmalloc ptmalloc jemalloc; do
-    head -c 256 "corpus/core/2.10-healthy-stats" >"corpus/$target/seed"
+    head -c 256 "corpus/corefile/2.10-healthy-stats" >"corpus/$target/seed"
 done

@@ -28,7 +28,9 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
-use crate::commands::{CoreCommand, check, leaks, refs, schema, stacks};
+use crate::commands::{
+    CoreCommand, ReportsCommand, batch, check, import, leaks, refs, schema, stacks, triage,
+};
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
@@ -62,6 +64,12 @@ enum Subcommands {
     Leaks(Box<leaks::Args>),
     /// Find who points at an address
     Refs(Box<refs::Args>),
+    /// Check many cores, each in a process of its own: NDJSON, a line for each
+    Batch(Box<batch::Args>),
+    /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
+    Import(Box<import::Args>),
+    /// Group many reports by bug, compare them, decide about them
+    Triage(Box<triage::Args>),
     /// Print the JSON schema of the report
     Schema(schema::Args),
 }
@@ -71,6 +79,8 @@ enum Subcommands {
 pub enum Invocation {
     /// Read a core and say something of it.
     Read(Box<dyn CoreCommand>),
+    /// Read reports of many processes.
+    Reports(Box<dyn ReportsCommand>),
     /// Print a JSON schema.
     Schema(schema::Args),
     /// Print this: help, or the version.
@@ -84,6 +94,9 @@ impl Subcommands {
             Self::Stacks(stacks) => Invocation::Read(stacks),
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
+            Self::Batch(batch) => Invocation::Reports(batch),
+            Self::Import(import) => Invocation::Reports(import),
+            Self::Triage(triage) => Invocation::Reports(triage),
             Self::Schema(schema) => Invocation::Schema(schema),
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! A new command is a file here, a variant of `cli::Subcommands`, and its part of [`schema`](crate::report::schema).
 
+pub mod batch;
 pub mod check;
+pub mod import;
 pub mod leaks;
 pub mod refs;
 pub mod schema;
 pub mod stacks;
+pub mod triage;
 
 use std::fmt;
 
@@ -44,4 +47,13 @@ pub trait CoreCommand: fmt::Debug {
     /// # Errors
     /// If what was asked for cannot be had of this core.
     fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error>;
+}
+
+/// A command that reads reports of many processes and writes as it goes.
+pub trait ReportsCommand: fmt::Debug {
+    /// Does the work; gives the exit status.
+    ///
+    /// # Errors
+    /// If files cannot be read or written, or say what they must not.
+    fn run(&self) -> Result<u8, Error>;
 }

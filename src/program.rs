@@ -28,6 +28,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     };
     match cli::parse(arguments) {
         Ok(Invocation::Read(command)) => read(command.as_ref()),
+        Ok(Invocation::Reports(command)) => attempt(printed, || command.run()),
         Ok(Invocation::Schema(args)) => attempt(printed, || {
             let bytes = json::Json.render(&schema::run(&args), Screen::default())?;
             output::write(None, &bytes)?;

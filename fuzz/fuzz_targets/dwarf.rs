@@ -22,6 +22,11 @@ fuzz_target!(|data: &[u8]| with(&CASE, "stacks/cases-O2-store", |case| {
     let note = case.build_id_note();
     let contents: [&[u8]; SECTIONS.len()] = parts(data);
     let mut sections = vec![(".note.gnu.build-id", 7, &*note)];
-    sections.extend(SECTIONS.iter().zip(contents).map(|(name, part)| (*name, 1, part)));
+    sections.extend(
+        SECTIONS
+            .iter()
+            .zip(contents)
+            .map(|(name, part)| (*name, 1, part)),
+    );
     case.with_debug_file(&elf(&sections));
 }));

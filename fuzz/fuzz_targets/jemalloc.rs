@@ -6,4 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 static CASE: Shared = Shared::new(None);
 
-fuzz_target!(|data: &[u8]| with(&CASE, "jemalloc-5.3.0/healthy-stats", |case| case.with_words(data)));
+fuzz_target!(
+    |data: &[u8]| with(&CASE, "jemalloc-5.3.0/healthy-stats", |case| case
+        .with_words(data))
+);

@@ -6,4 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 static CASE: Shared = Shared::new(None);
 
-fuzz_target!(|data: &[u8]| with(&CASE, "glibc-2.36/healthy-stats", |case| case.with_words(data)));
+fuzz_target!(
+    |data: &[u8]| with(&CASE, "glibc-2.36/healthy-stats", |case| case
+        .with_words(data))
+);

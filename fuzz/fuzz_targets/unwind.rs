@@ -6,4 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 static CASE: Shared = Shared::new(None);
 
-fuzz_target!(|data: &[u8]| with(&CASE, "stacks/cases-O2-handler", |case| case.with_binary(data)));
+fuzz_target!(
+    |data: &[u8]| with(&CASE, "stacks/cases-O2-handler", |case| case
+        .with_binary(data))
+);

@@ -104,7 +104,9 @@ impl Case {
                 0 => value,
                 1 => word(at).wrapping_add(value & 0xff).wrapping_sub(0x80),
                 2 => word(at) ^ 1 << (value & 63),
-                3 => word(self.used[number(6) % self.used.len()] + (value as usize & 511) * 8 % 4088),
+                3 => {
+                    word(self.used[number(6) % self.used.len()] + (value as usize & 511) * 8 % 4088)
+                }
                 _ => value & 0xffff,
             };
             self.core
@@ -115,7 +117,9 @@ impl Case {
         read(&self.path("core"), Some(&self.path("binary")), None, false);
         for at in changed {
             let old = &self.bytes[at..at + 8];
-            self.core.write_all_at(old, at as u64).expect("it is written");
+            self.core
+                .write_all_at(old, at as u64)
+                .expect("it is written");
         }
     }
 
@@ -199,7 +203,15 @@ pub fn elf(sections: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut add = |contents: &mut Vec<u8>, name: usize, kind: u32, bytes: &[u8]| {
         table.extend((name as u32).to_le_bytes());
         table.extend(kind.to_le_bytes());
-        for value in [0, 0, 64 + contents.len() as u64, bytes.len() as u64, 0, 1, 0] {
+        for value in [
+            0,
+            0,
+            64 + contents.len() as u64,
+            bytes.len() as u64,
+            0,
+            1,
+            0,
+        ] {
             table.extend(value.to_le_bytes());
         }
         contents.extend(bytes);
@@ -242,7 +254,13 @@ pub fn read_file(bytes: &[u8]) {
 /// Reads a core to its report, as the program does: the stacks alone, or everything.
 fn read(core: &Path, binary: Option<&Path>, debug: Option<&Path>, only_stacks: bool) {
     let command = if only_stacks { "stacks" } else { "check" };
-    let options = ["heapcheck", command, "--no-default-paths", "--format", "json"];
+    let options = [
+        "heapcheck",
+        command,
+        "--no-default-paths",
+        "--format",
+        "json",
+    ];
     let mut arguments: Vec<OsString> = options.map(Into::into).to_vec();
     if let Some(debug) = debug {
         arguments.extend(["--debug-dir".into(), debug.into()]);
@@ -265,7 +283,9 @@ fn read(core: &Path, binary: Option<&Path>, debug: Option<&Path>, only_stacks: b
         for part in 0..8 {
             let at = start.wrapping_add(end.wrapping_sub(start) / 8 * part);
             let _ = session.debug_info().source_at(module.id, Address::new(at));
-            let _ = session.debug_info().function_at(module.id, Address::new(at));
+            let _ = session
+                .debug_info()
+                .function_at(module.id, Address::new(at));
         }
     }
     let format = command.output().format();
@@ -279,6 +299,8 @@ pub type Shared = Mutex<Option<Case>>;
 
 /// Lends a target its case, unpacked at its first input.
 pub fn with(shared: &Shared, name: &str, work: impl FnOnce(&Case)) {
-    let mut shared = shared.lock().expect("an input that panics ends the process");
+    let mut shared = shared
+        .lock()
+        .expect("an input that panics ends the process");
     work(shared.get_or_insert_with(|| Case::new(name)));
 }

@@ -66,10 +66,10 @@ impl FieldAt {
     /// A member of debug information. `None` if it is wider than a word.
     pub fn of(field: &Field) -> Option<Self> {
         if let Some((first, width)) = field.bits {
-            let offset = u32::try_from(first / 32 * 4).ok()?;
+            let offset = u32::try_from((first / 32).saturating_mul(4)).ok()?;
             let shift = u8::try_from(first % 32).ok()?;
             let bits = u8::try_from(width).ok()?;
-            return (u16::from(shift) + u16::from(bits) <= 32).then_some(Self {
+            return (u16::from(shift).saturating_add(bits.into()) <= 32).then_some(Self {
                 offset,
                 bytes: 4,
                 shift,
@@ -112,7 +112,7 @@ impl FieldAt {
     pub fn of_bytes(self, structure: &[u8]) -> u64 {
         let start = self.offset as usize;
         let mut word = [0u8; 8];
-        let Some(from) = structure.get(start..start + usize::from(self.bytes)) else {
+        let Some(from) = structure.get(start..start.saturating_add(self.bytes.into())) else {
             return 0;
         };
         if let Some(to) = word.get_mut(..from.len()) {
@@ -127,7 +127,7 @@ impl FieldAt {
         if self.bits == 0 {
             value
         } else {
-            value & ((1u64 << self.bits) - 1)
+            value & !(u64::MAX << (self.bits & 63))
         }
     }
 }

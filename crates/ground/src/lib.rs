@@ -3,6 +3,8 @@
 //! [`target`] is the process (memory, modules, symbols, types, threads); [`arch`] is one table per architecture; [`layout`] reads
 //! structures, [`scan`] looks through memory, [`parallel`] splits work. Nothing here opens a file or knows an allocator.
 
+// No arithmetic on what comes from the core may overflow.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![cfg_attr(
     not(test),
     warn(

@@ -74,6 +74,11 @@ impl<F: Fn(Address, u64) -> bool> Iterator for Words<'_, F> {
     }
 }
 
+/// The address so many words behind another.
+fn behind(at: Address, words: usize) -> Address {
+    at.saturating_add((words as u64).saturating_mul(8))
+}
+
 impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
     /// The next wanted word of the window.
     fn search(&mut self) -> Option<(Address, u64)> {
@@ -82,18 +87,20 @@ impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
         while let Some(bytes) = self.window.get(passed) {
             let word = u64::from_le_bytes(*bytes);
             if word == 0 {
-                passed += 1 + self.zeros_behind(passed);
+                passed = passed
+                    .saturating_add(1)
+                    .saturating_add(self.zeros_behind(passed));
                 continue;
             }
-            let at = self.at.saturating_add(passed as u64 * 8);
+            let at = behind(self.at, passed);
             if (self.wanted)(at, word) {
                 found = Some((at, word));
-                passed += 1;
+                passed = passed.saturating_add(1);
                 break;
             }
-            passed += 1;
+            passed = passed.saturating_add(1);
         }
-        self.at = self.at.saturating_add(passed as u64 * 8);
+        self.at = behind(self.at, passed);
         self.window = self.window.get(passed..).unwrap_or_default();
         found
     }
@@ -103,13 +110,17 @@ impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
         const PIECE: usize = 16;
         let (pieces, _) = self
             .window
-            .get(index + 1..)
+            .get(index.saturating_add(1)..)
             .unwrap_or_default()
             .as_chunks::<PIECE>();
         let is_zero = |piece: &&[[u8; 8]; PIECE]| {
             piece[0] == [0; 8] && piece.as_flattened().iter().fold(0, |all, byte| all | byte) == 0
         };
-        pieces.iter().take_while(is_zero).count() * PIECE
+        pieces
+            .iter()
+            .take_while(is_zero)
+            .count()
+            .saturating_mul(PIECE)
     }
 
     /// Takes the window at `at`. Skips to the next page where the core has none, to the next
@@ -131,11 +142,8 @@ impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
             }
             _ => {
                 let page = self.memory.abi().page_bytes.max(8);
-                self.at = Address::new(
-                    (self.at.get() / page)
-                        .saturating_add(1)
-                        .saturating_mul(page),
-                );
+                let number = self.at.get().checked_div(page).unwrap_or(0);
+                self.at = Address::new(number.saturating_add(1).saturating_mul(page));
             }
         }
     }
@@ -159,7 +167,7 @@ pub fn find_in_constants<T>(
             let Ok(window) = memory.window(at) else {
                 break;
             };
-            let length = usize::try_from(end.get() - at.get())
+            let length = usize::try_from(end.get().saturating_sub(at.get()))
                 .unwrap_or(usize::MAX)
                 .min(window.bytes.len());
             let bytes = window.bytes.get(..length).unwrap_or_default();
@@ -218,7 +226,7 @@ fn find_version(bytes: &[u8], mark: &[u8]) -> Option<String> {
     let mut rest = bytes;
     let finder = memchr::memmem::Finder::new(mark);
     while let Some(at) = finder.find(rest) {
-        rest = rest.get(at + mark.len()..)?;
+        rest = rest.get(at.saturating_add(mark.len())..)?;
         let text: String = rest
             .iter()
             .take(16)

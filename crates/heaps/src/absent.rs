@@ -1,6 +1,6 @@
 //! Absent is a third answer: what an allocator's words say of memory that the core does not hold is neither in order nor damaged.
 
-use crate::allocators::Limit;
+use crate::allocators::{Heap, Limit};
 use crate::anomaly::{Anomaly, AnomalyKind, Stray};
 use crate::map::{HeapMap, Owner, Shape};
 use ground::target::{Address, Fault, MemoryExt, Target, TargetMemory};
@@ -17,29 +17,39 @@ const PROTECTION_SHIFT: u32 = 12;
 
 /// Takes out of the anomalies what rests on absent memory, and says what that was.
 ///
-/// A word that leads there proves nothing, and where there is one, counts and sums lack what lies there.
+/// A word that leads there, or into memory of which nobody can tell what it is because of that, proves nothing; and where there is
+/// one, counts and sums lack what lies there.
 pub fn set_apart(
+    heap: &dyn Heap,
     map: &HeapMap,
     memory: &dyn TargetMemory,
     anomalies: &mut Vec<Anomaly>,
     limits: &mut Vec<Limit>,
 ) {
     let mut places: Vec<Address> = Vec::new();
-    anomalies.retain(|anomaly| match leads_to(map, memory, &anomaly.kind) {
+    let unknown = |at: Address| heap.is_unknown(at).then_some(at);
+    let absent = |kind: &AnomalyKind| {
+        leads_to(map, memory, kind).or_else(|| places_of(memory, kind).into_iter().find_map(unknown))
+    };
+    anomalies.retain(|anomaly| match absent(&anomaly.kind) {
         Some(place) => {
             places.push(place);
             false
         }
         None => true,
     });
-    let Some(first) = places.iter().min().copied() else {
+    let first = places.iter().min().copied();
+    if first.is_none() && !heap.is_partial() {
         return;
-    };
+    }
     let before = anomalies.len();
     anomalies.retain(|anomaly| !is_sum(anomaly));
     let sums = match before.saturating_sub(anomalies.len()) {
         0 => String::new(),
         dropped => format!(", and {dropped} of its counts cannot be compared"),
+    };
+    let Some(first) = first else {
+        return; // the heap says what is not there
     };
     limits.push(Limit {
         what: format!("what the allocator has at {first}"),
@@ -130,6 +140,33 @@ fn leads_to(map: &HeapMap, memory: &dyn TargetMemory, kind: &AnomalyKind) -> Opt
     }
 }
 
+/// Where an anomaly is, and where its word leads.
+fn places_of(memory: &dyn TargetMemory, kind: &AnomalyKind) -> Vec<Address> {
+    match kind {
+        AnomalyKind::BadEntry { edge, found, .. }
+        | AnomalyKind::FollowedLink { edge, found, .. } => {
+            // A link that is mixed with its address says nothing as it stands; what it stands for was found.
+            [*found].into_iter().chain(edge.from).collect()
+        }
+        AnomalyKind::Metadata { at, .. } => {
+            let word = memory.read_u64(*at).unwrap_or(0);
+            let forms = forms_of(*at, word).into_iter().map(Address::new);
+            forms.chain([*at]).collect()
+        }
+        AnomalyKind::Shared { block, .. } | AnomalyKind::ListedInUse { block, .. } => {
+            vec![block.address]
+        }
+        AnomalyKind::FreeWord { at, .. }
+        | AnomalyKind::Header { at, .. }
+        | AnomalyKind::EndMark { at, .. }
+        | AnomalyKind::Filling { at, .. }
+        | AnomalyKind::RestSize { at, .. } => vec![*at],
+        AnomalyKind::Length { .. }
+        | AnomalyKind::FreedAgain { .. }
+        | AnomalyKind::FatalFree { .. } => Vec::new(),
+    }
+}
+
 /// Whether what an entry leads to is told by an allocator that describes blocks elsewhere than beside them: a word that leads into the
 /// middle of a block, or into one of another class, does so whatever the block held.
 fn is_known_apart(map: &HeapMap, stray: Stray) -> bool {
@@ -143,18 +180,23 @@ fn is_known_apart(map: &HeapMap, stray: Stray) -> bool {
     extent.is_some_and(|extent| !matches!(extent.shape, Shape::Chunks { .. }))
 }
 
-/// The same of the word at `at`, in each of the forms in which allocators keep pointers.
+/// The same of the word at `at`.
 fn word_leads_to(memory: &dyn TargetMemory, at: Address) -> Option<Address> {
     let word = match memory.read_u64(at) {
         Ok(word) => word,
         Err(Fault::Unmapped(_)) => return None,
         Err(fault) => return Some(fault.address()),
     };
+    forms_of(at, word)
+        .into_iter()
+        .find_map(|value| absent(memory, value))
+}
+
+/// What a word at `at` may stand for: each of the forms in which allocators keep pointers.
+fn forms_of(at: Address, word: u64) -> [u64; 4] {
     let packed = word & ((1 << ADDRESS_BITS) - 1); // the bits above are the allocator's own
     let protected = word ^ (at.get() >> PROTECTION_SHIFT);
     [word, packed & !FLAG_BITS, packed & !LOW_BITS, protected]
-        .into_iter()
-        .find_map(|value| absent(memory, value))
 }
 
 /// The address `value`, if the process had memory there that the core does not hold.

@@ -354,6 +354,12 @@ pub trait Heap: Sync {
     /// the program's. May overlap.
     fn own_memory(&self) -> Vec<Range<Address>>;
 
+    /// Whether it cannot be told what the memory at `at` is to the allocator, because what would say so is not in the core.
+    fn is_unknown(&self, at: Address) -> bool;
+
+    /// Whether a part of what tells of its memory is not in the core: sums need not agree.
+    fn is_partial(&self) -> bool;
+
     /// Whether a frame runs the allocator's code; `None` if that cannot be told.
     fn runs(&self, frame: &Frame) -> Option<bool>;
 }

@@ -72,7 +72,7 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
     }
     anomalies.extend(books);
     set_holes_apart(&map, memory, &mut anomalies, &mut limits);
-    absent::set_apart(&map, memory, &mut anomalies, &mut limits);
+    absent::set_apart(heap, &map, memory, &mut anomalies, &mut limits);
     limits.extend(absent::blocks(memory, &map));
     let unexplained = anomalies.iter().all(|anomaly| anomaly.transient.is_some());
     if overlap_count > 0

@@ -21,6 +21,7 @@ mod files;
 pub mod image;
 mod index;
 mod lines;
+mod mentions;
 mod names;
 mod plt;
 mod scan;
@@ -92,7 +93,7 @@ struct State {
     symbols: OnceLock<SymbolIndex>,
     dwarf: OnceLock<Option<ModuleDwarf>>,
     units: OnceLock<Units>,
-    index: OnceLock<Index>,
+    index: Index,
     lines: OnceLock<LineIndex>,
     plt: OnceLock<Plt>,
     notes: Mutex<Vec<String>>,
@@ -339,9 +340,8 @@ impl DebugInfo {
         if !self.limit.permits(LocatedBy::DebugInfo) {
             return None;
         }
-        let mut opened = self.dwarf(module)?;
-        let build = || Index::build(&mut opened.dwarf, opened.units);
-        let index = once(&opened.state.index, build);
+        let opened = self.dwarf(module)?;
+        let index = &opened.state.index;
         ask(
             opened.module,
             &Types::new(&opened.dwarf, opened.units, index),

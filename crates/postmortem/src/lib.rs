@@ -29,6 +29,8 @@
 //! 3. [`unwind`]: stacks by call-frame information, all registers;
 //! 4. [`session`]: opens everything once, owns it, and lends a [`Target`](ground::target::Target).
 
+// No arithmetic on what comes from the core may overflow.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![cfg_attr(
     not(test),
     warn(

@@ -119,8 +119,8 @@ fn call_before(bytes: &[u8]) -> Option<Call> {
     let word = u32::from_le_bytes(*bytes.last_chunk::<4>()?);
     if word & 0xfc00_0000 == 0x9400_0000 {
         // imm26, in words, from the call itself, which is four bytes before the return address
-        let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
-        return Some(Call::Direct(distance - 4));
+        let words = i64::from((word << 6).cast_signed() >> 6);
+        return Some(Call::Direct(words.checked_mul(4)?.checked_sub(4)?));
     }
     let plain = word & 0xffff_fc1f == 0xd63f_0000;
     let authenticated = word & 0xfeff_f800 == 0xd63f_0800;

@@ -207,8 +207,8 @@ fn call_before(bytes: &[u8]) -> Option<Call> {
             2 => 4,
             _ => 0,
         };
-        let wanted = 2 + usize::from(sib.is_some()) + displacement;
-        (wanted == length).then_some(Call::Indirect)
+        let left = length.checked_sub(2)?.checked_sub(sib.is_some().into())?;
+        (left == displacement).then_some(Call::Indirect)
     })
 }
 

@@ -33,7 +33,7 @@ impl Environment {
     /// The value of the first variable with this name; where it is longer than 4 KiB, its beginning.
     pub fn value(&self, memory: &dyn TargetMemory, name: &str) -> Option<Vec<u8>> {
         (0..self.count).find_map(|index| {
-            let pointer = self.first.checked_add(index * 8)?;
+            let pointer = self.first.checked_add(index.checked_mul(8)?)?;
             let at = memory.read_pointer(pointer).ok()?;
             let mut begins = name.bytes().chain([b'=']).zip(0u64..);
             let is_it = |(byte, offset)| {
@@ -43,7 +43,7 @@ impl Environment {
             if !begins.all(is_it) {
                 return None;
             }
-            text_at(memory, at.checked_add(name.len() as u64 + 1)?)
+            text_at(memory, at.checked_add(name.len() as u64)?.checked_add(1)?)
         })
     }
 }

@@ -159,7 +159,7 @@ pub trait MemoryExt: TargetMemory {
             if let (Some(to), Some(from)) = (rest.get_mut(..count), window.bytes.get(..count)) {
                 to.copy_from_slice(from);
             }
-            done += count;
+            done = done.saturating_add(count);
         }
         Ok(())
     }
@@ -289,6 +289,11 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// What it reads.
+    pub fn memory(&self) -> &'m dyn TargetMemory {
+        self.memory
+    }
+
     /// The 64-bit word at `at`, in the target's byte order.
     ///
     /// # Errors
@@ -303,6 +308,62 @@ impl<'m> Cursor<'m> {
             Some(word) => Ok(word),
             None => self.memory.read_u64(at), // straddles two windows
         }
+    }
+
+    /// `N` bytes at `at`.
+    ///
+    /// # Errors
+    /// The first byte that is absent.
+    #[inline]
+    pub fn read_bytes<const N: usize>(&mut self, at: Address) -> Result<[u8; N], Fault> {
+        if let Some(bytes) = self.within_window(at) {
+            return Ok(*bytes);
+        }
+        self.window = self.memory.window(at)?;
+        match self.within_window(at) {
+            Some(bytes) => Ok(*bytes),
+            None => self.memory.read_bytes(at),
+        }
+    }
+
+    /// The 64-bit word at `at`, where those in front of it are asked for next.
+    ///
+    /// # Errors
+    /// The first byte that is absent.
+    #[inline]
+    pub fn read_u64_backwards(&mut self, at: Address) -> Result<u64, Fault> {
+        const PIECE: u64 = 4096;
+        if self.bytes_within(at).is_none()
+            && let Some(before) = at.checked_sub(PIECE)
+            && let Ok(window) = self.memory.window(before)
+        {
+            self.window = window;
+        }
+        self.read_u64(at)
+    }
+
+    /// How many bytes from `at` on hold zero, of `most` at most and as far as one window goes, in whole pieces of 128 bytes: what
+    /// looks for something in memory that was never written steps over it.
+    pub fn zeros(&mut self, at: Address, most: u64) -> u64 {
+        const PIECE: usize = 128;
+        if self.bytes_within(at).is_none() {
+            match self.memory.window(at) {
+                Ok(window) => self.window = window,
+                Err(_) => return 0,
+            }
+        }
+        let offset = at.offset_from(self.window.start).unwrap_or(0);
+        let bytes = usize::try_from(offset).ok();
+        let bytes = bytes.and_then(|offset| self.window.bytes.get(offset..));
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let bytes = bytes.map(|bytes| bytes.get(..most).unwrap_or(bytes));
+        let (pieces, _) = bytes.unwrap_or_default().as_chunks::<PIECE>();
+        let is_zero = |piece: &&[u8; PIECE]| piece.iter().fold(0, |all, byte| all | byte) == 0;
+        pieces
+            .iter()
+            .take_while(is_zero)
+            .count()
+            .saturating_mul(PIECE) as u64
     }
 
     /// Where the word at `at` lies, not loaded yet: several such places can be found before the first is waited for. `None`
@@ -327,9 +388,14 @@ impl<'m> Cursor<'m> {
     }
 
     #[inline]
-    fn bytes_within(&self, at: Address) -> Option<&'m [u8; 8]> {
+    fn within_window<const N: usize>(&self, at: Address) -> Option<&'m [u8; N]> {
         let offset = usize::try_from(at.get().checked_sub(self.window.start.get())?).ok()?;
-        self.window.bytes.get(offset..)?.first_chunk::<8>()
+        self.window.bytes.get(offset..)?.first_chunk::<N>()
+    }
+
+    #[inline]
+    fn bytes_within(&self, at: Address) -> Option<&'m [u8; 8]> {
+        self.within_window(at)
     }
 
     #[inline]

@@ -26,21 +26,21 @@ impl RegisterSet {
     /// The value of the register with this DWARF number, if known.
     pub fn get(&self, number: u16) -> Option<u64> {
         let value = *self.values.get(usize::from(number))?;
-        (self.known >> number & 1 == 1).then_some(value)
+        (self.known & bit(number) != 0).then_some(value)
     }
 
     /// Sets a register. Numbers that cannot be held are ignored.
     pub fn set(&mut self, number: u16, value: u64) {
         if let Some(slot) = self.values.get_mut(usize::from(number)) {
             *slot = value;
-            self.known |= 1 << number;
+            self.known |= bit(number);
         }
     }
 
     /// Marks a register as unknown.
     pub fn forget(&mut self, number: u16) {
         if usize::from(number) < Self::COUNT {
-            self.known &= !(1 << number);
+            self.known &= !bit(number);
         }
     }
 
@@ -48,8 +48,13 @@ impl RegisterSet {
     pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         (0..)
             .zip(self.values)
-            .filter(|(number, _)| self.known >> number & 1 == 1)
+            .filter(|(number, _)| self.known & bit(*number) != 0)
     }
+}
+
+/// The bit of a register that can be held.
+fn bit(number: u16) -> u64 {
+    1u64.checked_shl(number.into()).unwrap_or(0)
 }
 
 impl std::fmt::Debug for RegisterSet {

@@ -394,6 +394,14 @@ impl Heap for JemallocHeap<'_> {
         own
     }
 
+    fn is_unknown(&self, at: Address) -> bool {
+        self.is_undescribed(at)
+    }
+
+    fn is_partial(&self) -> bool {
+        self.located.tree.missing > 0 || self.located.arenas.is_cut
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }
@@ -434,10 +442,19 @@ impl JemallocHeap<'_> {
                 incomplete: false,
             });
         }
+        let absent = caches::absent_threads(self.target, &self.caches);
+        if absent > 0 {
+            limits.push(Limit {
+                what: format!("the caches of {absent} threads"),
+                why: "what these threads keep for themselves is not in the core, or not all of it"
+                    .into(),
+                incomplete: true,
+            });
+        }
         if self.located.arenas.is_cut {
             limits.push(Limit {
-                what: "arenas that may be named in a part of `arenas`, and their heaps".into(),
-                why: "that part is not in the core".into(),
+                what: "arenas, or memory that they keep for themselves".into(),
+                why: "what leads there is not in the core".into(),
                 incomplete: true,
             });
         }

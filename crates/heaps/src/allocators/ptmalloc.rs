@@ -127,6 +127,7 @@ pub(crate) struct PtmallocHeap<'t> {
     pointed: OnceLock<Pointed>,
     /// The runs of chunks, walked; the pieces themselves go into the map.
     walked: OnceLock<Walked>,
+    lists: OnceLock<Vec<ChunkList>>,
 }
 
 /// What the walk over all runs of chunks showed.
@@ -160,6 +161,7 @@ impl<'t> PtmallocHeap<'t> {
             hands: OnceLock::new(),
             pointed: OnceLock::new(),
             walked: OnceLock::new(),
+            lists: OnceLock::new(),
         };
         heap.narrow_releases();
         heap.safe_linking = heap.find_linking();
@@ -200,10 +202,9 @@ impl<'t> PtmallocHeap<'t> {
             return false;
         }
         const ENOUGH: usize = 64;
-        let lists = self.chunk_lists();
-        let singles = lists.iter().filter(|list| list.kind != lists::Kind::Bin);
+        let lists = self.single_lists();
         let (mut plain, mut mangled) = (0, 0);
-        for list in singles.take(ENOUGH) {
+        for list in lists.iter().take(ENOUGH) {
             let Some(block) = list.chunk(list.head).map(|chunk| chunk.saturating_add(16)) else {
                 continue;
             };
@@ -226,7 +227,7 @@ impl<'t> PtmallocHeap<'t> {
         const ENTRIES: u64 = 8;
         let (mut own, mut all) = (0usize, 0usize);
         let mut values: BTreeMap<u64, usize> = BTreeMap::new();
-        for list in self.chunk_lists() {
+        for list in self.single_lists() {
             if list.kind != lists::Kind::Tcache || list.head.is_null() {
                 continue;
             }
@@ -277,6 +278,15 @@ impl<'t> PtmallocHeap<'t> {
         let mut caches = self.tcaches.rows.clone();
         caches.extend(orphans.into_iter().flatten());
         caches
+    }
+
+    /// One of [`all_caches`](Self::all_caches).
+    fn cache(&self, index: usize) -> Option<Tcache> {
+        let rows = &self.tcaches.rows;
+        match index.checked_sub(rows.len()) {
+            None => rows.get(index).copied(),
+            Some(index) => self.walked.get()?.orphans.get(index).copied(),
+        }
     }
 
     /// Walks all runs, hands their pieces to the map and keeps the rest.
@@ -439,14 +449,23 @@ impl Heap for PtmallocHeap<'_> {
         self.memory_of_its_own()
     }
 
+    fn is_unknown(&self, at: Address) -> bool {
+        let mut walks = self.walks().iter();
+        walks.any(|walk| walk.doubtful.iter().any(|range| range.contains(&at)))
+    }
+
+    fn is_partial(&self) -> bool {
+        self.arenas.absent.is_some() || self.walks().iter().any(|walk| walk.missing > 0)
+    }
+
     fn runs(&self, frame: &Frame) -> Option<bool> {
         self.presences.is_allocator_code(frame)
     }
 
     fn settle(&self, map: &HeapMap, _groups: &[GroupReport]) -> Settled {
-        let lists = self.chunk_lists();
-        let passed = self.pass(&lists, map);
-        let report = damage::describe(self, map, &lists, &passed);
+        let lists = self.lists();
+        let passed = self.pass(lists, map);
+        let report = damage::describe(self, map, lists, &passed);
         let passed = report.passed.as_ref().unwrap_or(&passed);
         let (statistics, details) = self.count(passed, &report);
         let mut limits = Vec::new();

@@ -39,7 +39,7 @@ use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
 use books::CentralBooks;
 use caches::{Caches, Central};
-use ground::target::{Address, Frame, Module, Target};
+use ground::target::{Address, Frame, MemoryExt, Module, Target};
 use locate::Located;
 use pagemap::{Span, SpanLocation, Spans};
 use structure::Traces;
@@ -65,7 +65,15 @@ impl Allocator for Tcmalloc {
                 return Copy::Refused(limit);
             }
             match locate::locate(target, module) {
-                Ok(located) => Copy::Read(Box::new(TcmallocHeap::read(target, module, located))),
+                Ok(located) => {
+                    let heap = TcmallocHeap::read(target, module, located);
+                    match heap.has_spans() {
+                        true => Copy::Read(Box::new(heap)),
+                        false => Copy::Missed(Miss::Incomplete(
+                            "its caches hold blocks, and its page map names no span".into(),
+                        )),
+                    }
+                }
                 Err(miss) => Copy::Missed(miss),
             }
         })
@@ -139,6 +147,13 @@ impl<'t> TcmallocHeap<'t> {
 
     fn page_shift(&self) -> u32 {
         self.located.layout.page_heap.page_shift
+    }
+
+    /// Whether any span is known, or none need be: what is taken for the page heap may be something else, if that is not in the core.
+    fn has_spans(&self) -> bool {
+        let classes = 1..self.located.sizes.classes();
+        let holds = |class| self.free_lists(class).iter().any(|list| !list.head.is_null());
+        !self.spans.rows().is_empty() || !classes.into_iter().any(holds)
     }
 
     /// Whether a span's own words were found written over: its counts mean nothing.
@@ -334,6 +349,18 @@ impl Heap for TcmallocHeap<'_> {
 
     fn own_memory(&self) -> Vec<Range<Address>> {
         state_ranges(&self.located)
+    }
+
+    fn is_unknown(&self, at: Address) -> bool {
+        let memory = self.target.memory;
+        // What begins there may be a span, which reaches into the next page.
+        let end = at.saturating_add(u64::from(self.located.layout.span.bytes).saturating_sub(1));
+        let page = at.get() >> self.page_shift();
+        self.spans.is_unknown(memory, &self.located, page) || memory.is_absent(end)
+    }
+
+    fn is_partial(&self) -> bool {
+        self.spans.missing_leaves > 0
     }
 
     fn runs(&self, frame: &Frame) -> Option<bool> {

@@ -179,6 +179,11 @@ impl Bench {
         chunk + 16
     }
 
+    /// Frees the blocks in fastbins in another order.
+    pub fn shuffle_fast(&mut self, seed: u64) {
+        fastrand::Rng::with_seed(seed).shuffle(&mut self.fast);
+    }
+
     /// A block in a small or large bin (in use if `self.binned` is not told of it).
     pub fn binned(&mut self, size: u64) -> u64 {
         let chunk = self.chunk(size);

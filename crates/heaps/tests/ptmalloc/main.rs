@@ -2,6 +2,7 @@
 
 mod arcs;
 mod bench;
+mod cuts;
 mod damage;
 mod guests;
 mod healthy;

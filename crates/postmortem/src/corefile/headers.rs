@@ -316,11 +316,11 @@ fn sanitise(segments: &mut Vec<Segment>, diagnostics: &mut Vec<String>) {
         let room = next.saturating_sub(segment.start);
         if segment.memory_bytes > room {
             segment.memory_bytes = room;
-            damaged += 1;
+            damaged = damaged.saturating_add(1);
         }
         if segment.file_bytes > segment.memory_bytes {
             segment.file_bytes = segment.memory_bytes;
-            damaged += 1;
+            damaged = damaged.saturating_add(1);
         }
         next = segment.start;
     }

@@ -5,6 +5,8 @@
 //! 100 GB with 5 GB of contents needs 5 GB of disk. A packed file that ends early is a core that ends early, and so is one
 //! whose contents would fill the disk.
 
+mod zstd;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::fd::AsFd;
@@ -55,13 +57,10 @@ impl Packing {
         }
     }
 
-    fn reader<'r>(self, packed: impl BufRead + 'r) -> Box<dyn Read + 'r> {
-        match self {
+    fn reader<'r>(self, packed: impl BufRead + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
+        Ok(match self {
             Packing::None => Box::new(packed),
-            Packing::Zstd => Box::new(ZstdFrames {
-                packed,
-                frame: None,
-            }),
+            Packing::Zstd => Box::new(zstd::Frames::new(packed)?),
             Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
             Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
                 packed,
@@ -69,7 +68,7 @@ impl Packing {
                 XZ_MEMORY_KIB,
             )),
             Packing::Lz4 => Box::new(Lz4Frames(lz4_flex::frame::FrameDecoder::new(packed))),
-        }
+        })
     }
 }
 
@@ -121,7 +120,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Input, CoreErro
 /// Reads a stream to its end into a file without a name, unpacking it.
 fn unpack(
     path: &Path,
-    mut packed: impl BufRead,
+    mut packed: impl BufRead + Send,
     options: &OpenOptions,
 ) -> Result<Input, CoreError> {
     let unreadable = |source| CoreError::Unreadable {
@@ -142,7 +141,9 @@ fn unpack(
         source,
     };
     let file = tempfile::tempfile_in(&options.temporary_dir).map_err(temporary)?;
-    let mut reader = packing.reader(Cursor::new(start).chain(packed));
+    let mut reader = packing
+        .reader(Cursor::new(start).chain(packed))
+        .map_err(unreadable)?;
     let magic = magic_of(&mut reader, path)?;
     let bounds = Bounds {
         bytes: options.max_unpacked_bytes.unwrap_or(u64::MAX),
@@ -268,7 +269,7 @@ pub(super) fn copy_sparse(
         copied.over = (kept < count).then_some(Bound::Bytes);
         let bytes = buffer.get(..kept).unwrap_or(&[]);
         written = written.saturating_add(write_sparse(file, bytes, copied.bytes)?);
-        copied.bytes += kept as u64;
+        copied.bytes = copied.bytes.saturating_add(kept as u64);
     }
     file.set_len(copied.bytes)?;
     Ok(copied)
@@ -277,7 +278,8 @@ pub(super) fn copy_sparse(
 /// Writes the pages of `bytes` that are not all zero, in runs, and counts their bytes.
 fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<u64> {
     let mut written = 0u64;
-    let is_hole = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let is_zero = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;
+    let is_hole = |page: &[u8]| page.chunks(128).all(is_zero);
     let mut rest = bytes;
     while !rest.is_empty() {
         let holes = rest
@@ -292,9 +294,10 @@ fn write_sparse(file: &File, bytes: &[u8], mut at: u64) -> io::Result<u64> {
             .map(<[u8]>::len)
             .sum();
         let (run, after) = after.split_at_checked(filled).unwrap_or((after, &[]));
-        file.write_all_at(run, at + holes as u64)?;
+        at = at.saturating_add(holes as u64);
+        file.write_all_at(run, at)?;
         written = written.saturating_add(run.len() as u64);
-        at += (holes + filled) as u64;
+        at = at.saturating_add(filled as u64);
         rest = after;
     }
     Ok(written)
@@ -306,7 +309,7 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize,
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
             Ok(0) => break,
-            Ok(count) => done += count,
+            Ok(count) => done = done.saturating_add(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err((done, error)),
         }
@@ -324,72 +327,6 @@ impl<R: BufRead> Read for Lz4Frames<R> {
             if count > 0 || self.0.get_mut().fill_buf()?.is_empty() {
                 return Ok(count);
             }
-        }
-    }
-}
-
-/// A zstd file may be several frames, skippable ones among them (pzstd, seekable archives); the decoder knows one.
-struct ZstdFrames<R: BufRead> {
-    packed: R,
-    frame: Option<Box<ruzstd::decoding::FrameDecoder>>,
-}
-
-impl<R: BufRead> ZstdFrames<R> {
-    /// Starts the next frame; `false` at the end of the file.
-    fn next_frame(&mut self) -> io::Result<bool> {
-        use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-        loop {
-            if self.packed.fill_buf()?.is_empty() {
-                return Ok(false);
-            }
-            let mut decoder = self.frame.take().unwrap_or_default();
-            match decoder.reset(&mut self.packed) {
-                Ok(()) => {
-                    self.frame = Some(decoder);
-                    return Ok(true);
-                }
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    io::copy(
-                        &mut self.packed.by_ref().take(length.into()),
-                        &mut io::sink(),
-                    )?;
-                }
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-    }
-}
-
-impl<R: BufRead> Read for ZstdFrames<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        use ruzstd::decoding::BlockDecodingStrategy;
-        loop {
-            let Some(frame) = self.frame.as_mut() else {
-                if self.next_frame()? {
-                    continue;
-                }
-                return Ok(0);
-            };
-            let count = frame.read(out)?;
-            if count > 0 {
-                return Ok(count);
-            }
-            if frame.is_finished() {
-                if !self.next_frame()? {
-                    self.frame = None;
-                    return Ok(0);
-                }
-                continue;
-            }
-            frame
-                .decode_blocks(
-                    &mut self.packed,
-                    BlockDecodingStrategy::UptoBytes(out.len()),
-                )
-                .map_err(io::Error::other)?;
         }
     }
 }

@@ -215,7 +215,10 @@ impl Notes {
 
     fn read_thread(&mut self, words: Words<'_>, arch: &'static ArchInfo) {
         let layout = &arch.prstatus;
-        let word = |index: u16| words.u64(usize::from(layout.registers) + usize::from(index) * 8);
+        let word = |index: u16| {
+            let bytes = usize::from(index).checked_mul(8)?;
+            words.u64(bytes.checked_add(layout.registers.into())?)
+        };
         let is_whole = arch
             .registers
             .iter()

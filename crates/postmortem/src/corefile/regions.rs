@@ -86,8 +86,8 @@ fn place(segment: &Segment, files: &[MappedFile], file_bytes: u64, placed: &mut 
             Some(file) => (file.start.get().min(end), RegionKind::Anonymous),
             None => (end, RegionKind::Anonymous),
         };
-        let skipped = at - segment.start;
-        let bytes = until - at;
+        let skipped = at.saturating_sub(segment.start);
+        let bytes = until.saturating_sub(at);
         placed.push(PlacedRegion {
             region: Region {
                 range: Address::new(at)..Address::new(until),

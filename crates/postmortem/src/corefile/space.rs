@@ -77,6 +77,13 @@ struct Pieces {
     pieces: Vec<Piece>,
 }
 
+impl Piece {
+    /// Bytes from its start to an address in it.
+    fn offset_of(&self, at: Address) -> u64 {
+        at.get().saturating_sub(self.start)
+    }
+}
+
 impl Pieces {
     /// Appends a piece, joining it to the last one if it continues it.
     fn push(&mut self, start: u64, end: u64, place: Place) {
@@ -85,7 +92,7 @@ impl Pieces {
         }
         if let Some(last) = self.pieces.last_mut()
             && last.end == start
-            && last.place.advanced(start - last.start) == place
+            && last.place.advanced(start.saturating_sub(last.start)) == place
         {
             last.end = end;
             return;
@@ -163,7 +170,7 @@ impl AddressSpace {
     /// The core's bytes in `range` as a shared view, if the core holds all of them in one run.
     pub fn core_view(&self, range: Range<Address>) -> Option<FileView> {
         let piece = self.pieces.find(range.start.get())?;
-        let Place::Core { offset } = piece.place.advanced(range.start.get() - piece.start) else {
+        let Place::Core { offset } = piece.place.advanced(piece.offset_of(range.start)) else {
             return None;
         };
         let start = usize::try_from(offset).ok()?;
@@ -195,7 +202,7 @@ impl AddressSpace {
                 .get(first)
                 .is_some_and(|backing| backing.range.end.get() <= piece.start)
             {
-                first += 1;
+                first = first.saturating_add(1usize);
             }
             let candidates = order.get(first..).unwrap_or(&[]);
             self.fill(piece, candidates);
@@ -231,7 +238,9 @@ impl AddressSpace {
             if start >= end || !self.is_unchanged(start, piece.place, backing.read_only) {
                 continue;
             }
-            let Some(offset) = (start - backing.range.start.get()).checked_add(backing.file_offset)
+            let Some(offset) = start
+                .checked_sub(backing.range.start.get())
+                .and_then(|skipped| skipped.checked_add(backing.file_offset))
             else {
                 continue;
             };
@@ -247,8 +256,11 @@ impl AddressSpace {
                 at = end;
             }
         }
-        self.pieces
-            .push(at, piece.end, piece.place.advanced(at - piece.start));
+        self.pieces.push(
+            at,
+            piece.end,
+            piece.place.advanced(at.saturating_sub(piece.start)),
+        );
     }
 
     fn is_unchanged(&self, at: u64, place: Place, read_only: bool) -> bool {
@@ -275,7 +287,7 @@ impl TargetMemory for AddressSpace {
 
     fn window(&self, at: Address) -> Result<Window<'_>, Fault> {
         let piece = self.pieces.find(at.get()).ok_or(Fault::Unmapped(at))?;
-        let (file, offset, source) = match piece.place.advanced(at.get() - piece.start) {
+        let (file, offset, source) = match piece.place.advanced(piece.offset_of(at)) {
             Place::Core { offset } => (Some(&self.core), offset, Source::Core),
             Place::File { index, offset } => {
                 let file = usize::try_from(index)
@@ -289,7 +301,7 @@ impl TargetMemory for AddressSpace {
         // The lengths of pieces were cut to what the files hold, so the borrow below succeeds.
         let borrow = || {
             let start = usize::try_from(offset).ok()?;
-            let bytes = usize::try_from(piece.end - at.get()).ok()?;
+            let bytes = usize::try_from(piece.end.checked_sub(at.get())?).ok()?;
             let bytes = file?.bytes().get(start..start.checked_add(bytes)?)?;
             Some(bytes).filter(|bytes| !bytes.is_empty())
         };

@@ -104,7 +104,7 @@ impl Units {
                     self.signatures.entry(type_signature.0).or_insert(place);
                 }
             }
-            UnitType::Skeleton(_) => self.split += 1,
+            UnitType::Skeleton(_) => self.split = self.split.saturating_add(1),
             _ => {}
         }
     }
@@ -283,7 +283,7 @@ impl<'a> Dies<'a> {
         let offset = place.offset.checked_sub(unit.start.offset)?;
         let dwarf = self.dwarf_of(unit.start.area)?;
         let scopes = unit.scopes.get_or_init(|| Scopes::read(dwarf, &unit.unit));
-        let Some(mut node) = scopes.nodes.get(&offset) else {
+        let Some(mut node) = scopes.node(offset) else {
             let (unit, entry) = self.entry(place)?;
             return Some(vec![text(self.name(&unit, &entry)?)]);
         };
@@ -303,7 +303,7 @@ impl<'a> Dies<'a> {
                 None => return None,
             }
             let Some(parent) = node.parent else { break };
-            node = scopes.nodes.get(&parent)?;
+            node = scopes.node(parent)?;
             if parts.len() > MAX_SCOPES {
                 return None;
             }
@@ -342,7 +342,8 @@ pub fn reference(units: &Units, start: Place, value: AttributeValue<Bytes<'_>>) 
 
 /// The scopes of one unit: enough to name any type in it.
 struct Scopes<'a> {
-    nodes: HashMap<usize, Node<'a>>,
+    /// By their offset.
+    nodes: Vec<(usize, Node<'a>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -355,12 +356,16 @@ struct Node<'a> {
 
 impl<'a> Scopes<'a> {
     fn read(dwarf: &Dwarf<'a>, unit: &Unit<'a>) -> Self {
-        let mut scopes = Self {
-            nodes: HashMap::new(),
-        };
+        let mut scopes = Self { nodes: Vec::new() };
         // A damaged end of a unit costs the names there.
         let _ = scan::scan(dwarf, unit, None, &mut scopes);
         scopes
+    }
+
+    fn node(&self, offset: usize) -> Option<&Node<'a>> {
+        let by_offset = |(offset, _): &(usize, Node<'_>)| *offset;
+        let found = self.nodes.binary_search_by_key(&offset, by_offset).ok()?;
+        self.nodes.get(found).map(|(_, node)| node)
     }
 }
 
@@ -376,7 +381,8 @@ impl<'a> Visitor<'a, Option<usize>> for Scopes<'a> {
         };
         // Up to DWARF 4 a static member is a member that is only declared.
         if item.tag != dw::DW_TAG_member || item.declaration {
-            self.nodes.insert(item.offset.0, node);
+            // The pass goes forward only.
+            self.nodes.push((item.offset.0, node));
         }
         Some(item.offset.0)
     }

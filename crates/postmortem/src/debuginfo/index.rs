@@ -1,4 +1,7 @@
-//! Every type and variable of a module by the hash of its qualified name; built once, when the first question is asked.
+//! Types and variables of a module by the hash of their qualified names.
+//!
+//! A question is about one name, and few units define it: those are found by the bytes of the name ([`mentions`]) and read.
+//! Where that does not do, or many names were asked for, all units are read, once.
 //!
 //! Names themselves are not kept. A static member that is defined outside its class has only a reference to its declaration.
 //! Where that is in another unit (dwz moves declarations), the entry is filed under its last name part, and its scopes are
@@ -6,13 +9,15 @@
 //!
 //! Cost: 24 bytes for each definition; the pass reads about 200 MB of `.debug_info` a second and core.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use gimli::{AbbreviationsCacheStrategy, AttributeValue, constants as dw};
+use gimli::{Abbreviations, AttributeValue, constants as dw};
 use rayon::prelude::*;
 
-use super::dies::{Area, Dies, Place, Units, reference, unit_at};
-use super::dwarf::Dwarf;
+use super::dies::{Area, Dies, Place, Units, header_at, reference};
+use super::dwarf::{Dwarf, Unit};
+use super::mentions;
 use super::names::{self, ANONYMOUS, GLOBAL};
 use super::scan::{self, Item, Visitor};
 
@@ -41,20 +46,98 @@ struct Row {
     place: Place,
 }
 
-/// The index of one module.
+/// The index of one module, as far as it was asked for.
+#[derive(Default)]
 pub struct Index {
-    rows: Vec<Row>,
+    /// By the last part of a name: what the units define in which that stands.
+    few: RwLock<BTreeMap<String, Arc<Rows>>>,
+    /// Whether a unit may define something whose name stands in another one.
+    refers_elsewhere: OnceLock<bool>,
+    whole: OnceLock<Arc<Rows>>,
 }
 
+/// Names that are looked for one by one, before all units are read.
+const MAX_FEW: usize = 16;
+
 impl Index {
-    /// Reads all units, in parallel.
-    pub fn build(dwarf: &mut Dwarf<'_>, units: &Units) -> Self {
-        dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
-        let dwarf = &*dwarf;
-        let starts: Vec<Place> = units.starts().collect();
+    /// What the units define that may define something whose name ends in `last`.
+    fn rows(&self, dies: &Dies<'_>, last: &str) -> Arc<Rows> {
+        if let Some(whole) = self.whole.get() {
+            return Arc::clone(whole);
+        }
+        let few = self.few.read().unwrap_or_else(PoisonError::into_inner);
+        let (known, count) = (few.get(last).cloned(), few.len());
+        drop(few);
+        if let Some(known) = known {
+            return known;
+        }
+        let refers_elsewhere = || mentions::refers_elsewhere(dies.dwarf);
+        let may = count < MAX_FEW && !*self.refers_elsewhere.get_or_init(refers_elsewhere);
+        let found = may.then(|| mentions::units(dies.dwarf, dies.units, last));
+        if let Some(starts) = found.flatten() {
+            let rows = Arc::new(Rows::read(dies.dwarf, dies.units, &starts));
+            let mut few = self.few.write().unwrap_or_else(PoisonError::into_inner);
+            few.insert(last.to_owned(), Arc::clone(&rows));
+            return rows;
+        }
+        self.whole(dies)
+    }
+
+    /// Whether all units were read.
+    #[cfg(test)]
+    pub fn is_whole(&self) -> bool {
+        self.whole.get().is_some()
+    }
+
+    /// What all units define.
+    pub(super) fn whole(&self, dies: &Dies<'_>) -> Arc<Rows> {
+        // Without a lock: reading waits for other threads of the pool, and the waiting thread may begin other work that asks here.
+        let starts: Vec<Place> = dies.units.starts().collect();
+        let whole = Arc::new(Rows::read(dies.dwarf, dies.units, &starts));
+        Arc::clone(self.whole.get_or_init(|| whole))
+    }
+
+    /// Definitions of `name` in one of these roles, in the order of the roles, then of the file.
+    pub fn find(&self, dies: &Dies<'_>, name: &str, roles: &[Role]) -> Vec<Place> {
+        let parts = names::parts(name);
+        let whole = names::hash_of(&parts);
+        let last = parts.last().copied().unwrap_or_default();
+        let rows = self.rows(dies, last);
+        let last = names::hash_of(&[last]);
+        let mut found = Vec::new();
+        for &role in roles {
+            let elsewhere = matches!(role, Role::StructElsewhere | Role::VariableElsewhere);
+            let hash = if elsewhere { last } else { whole };
+            for row in rows.of(hash, role) {
+                if !elsewhere || self.is_called(dies, row.place, whole) {
+                    found.push(row.place);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_called(&self, dies: &Dies<'_>, place: Place, hash: u64) -> bool {
+        let Some(path) = dies.path(place) else {
+            return false;
+        };
+        let all: Vec<&str> = path.iter().map(String::as_str).collect();
+        let named = |part: &&str| *part != ANONYMOUS;
+        let plain: Vec<&str> = all.iter().copied().filter(named).collect();
+        names::hash_of(&all) == hash || names::hash_of(&plain) == hash
+    }
+}
+
+/// What some units define, by hash, role and place.
+pub(super) struct Rows(Vec<Row>);
+
+impl Rows {
+    /// Reads units, in parallel.
+    fn read(dwarf: &Dwarf<'_>, units: &Units, starts: &[Place]) -> Self {
+        let shared = shared_abbreviations(dwarf, starts);
         let mut found: Vec<Found> = starts
             .par_iter()
-            .map(|&start| Found::read(dwarf, units, start))
+            .map(|&start| Found::read(dwarf, units, start, &shared))
             .collect();
         let mut rows = Vec::with_capacity(found.iter().map(|found| found.rows.len()).sum());
         for found in &mut found {
@@ -75,43 +158,57 @@ impl Index {
         }
         rows.sort_unstable();
         rows.dedup();
-        Self { rows }
+        Self(rows)
     }
 
-    /// Definitions of `name` in one of these roles, in the order of the roles, then of the file.
-    pub fn find(&self, dies: &Dies<'_>, name: &str, roles: &[Role]) -> Vec<Place> {
-        let parts = names::parts(name);
-        let whole = names::hash_of(&parts);
-        let last = parts.last().map_or(GLOBAL, |last| names::hash_of(&[last]));
-        let mut found = Vec::new();
-        for &role in roles {
-            let elsewhere = matches!(role, Role::StructElsewhere | Role::VariableElsewhere);
-            let hash = if elsewhere { last } else { whole };
-            let from = self
-                .rows
-                .partition_point(|row| (row.hash, row.role) < (hash, role));
-            let rows = self.rows.get(from..).unwrap_or(&[]);
-            let rows = rows
-                .iter()
-                .take_while(|row| row.hash == hash && row.role == role)
-                .take(MAX_CANDIDATES);
-            for row in rows {
-                if !elsewhere || self.is_called(dies, row.place, whole) {
-                    found.push(row.place);
-                }
-            }
-        }
-        found
+    fn of(&self, hash: u64, role: Role) -> impl Iterator<Item = &Row> {
+        let from = self
+            .0
+            .partition_point(|row| (row.hash, row.role) < (hash, role));
+        let rows = self.0.get(from..).unwrap_or(&[]).iter();
+        rows.take_while(move |row| row.hash == hash && row.role == role)
+            .take(MAX_CANDIDATES)
     }
+}
 
-    fn is_called(&self, dies: &Dies<'_>, place: Place, hash: u64) -> bool {
-        let Some(path) = dies.path(place) else {
-            return false;
+/// Abbreviations by their place in the section.
+type Shared = HashMap<(Area, usize), Arc<Abbreviations>>;
+
+/// The abbreviations that several of the units have together (those of linked-time optimisation, of dwz): parsed once.
+fn shared_abbreviations(dwarf: &Dwarf<'_>, starts: &[Place]) -> Shared {
+    let place = |&start: &Place| {
+        let (_, header) = header_at(dwarf, start)?;
+        let area = match start.area {
+            Area::Supplementary => Area::Supplementary,
+            _ => Area::Info,
         };
-        let all: Vec<&str> = path.iter().map(String::as_str).collect();
-        let named = |part: &&str| *part != ANONYMOUS;
-        let plain: Vec<&str> = all.iter().copied().filter(named).collect();
-        names::hash_of(&all) == hash || names::hash_of(&plain) == hash
+        Some(((area, header.debug_abbrev_offset().0), start))
+    };
+    let mut places: Vec<_> = starts.iter().filter_map(place).collect();
+    places.sort_unstable_by_key(|(place, _)| *place);
+    let groups: Vec<_> = places
+        .chunk_by(|(one, _), (other, _)| one == other)
+        .filter(|group| group.len() > 1)
+        .filter_map(|group| group.first())
+        .collect();
+    groups
+        .into_par_iter()
+        .filter_map(|(place, start)| {
+            let (dwarf, header) = header_at(dwarf, *start)?;
+            Some((*place, dwarf.abbreviations(&header).ok()?))
+        })
+        .collect()
+}
+
+fn unit_at<'a>(dwarf: &Dwarf<'a>, start: Place, shared: &Shared) -> Option<Unit<'a>> {
+    let (dwarf, header) = header_at(dwarf, start)?;
+    let area = match start.area {
+        Area::Supplementary => Area::Supplementary,
+        _ => Area::Info,
+    };
+    match shared.get(&(area, header.debug_abbrev_offset().0)) {
+        Some(shared) => Unit::new_with_abbreviations(dwarf, header, Arc::clone(shared)).ok(),
+        None => dwarf.unit(header).ok(),
     }
 }
 
@@ -133,8 +230,8 @@ struct Found<'u> {
     rows: Vec<Row>,
     /// Definitions named elsewhere: role, declaration, definition.
     elsewhere: Vec<(Role, Place, Place)>,
-    /// Names of this unit's declarations, for definitions that refer to them.
-    declared: HashMap<usize, Scope>,
+    /// Names of this unit's declarations, by their offset, for definitions that refer to them.
+    declared: Vec<(usize, Scope)>,
     units: &'u Units,
     start: Place,
 }
@@ -147,11 +244,11 @@ struct Scope {
 }
 
 impl<'u> Found<'u> {
-    fn read(dwarf: &Dwarf<'_>, units: &'u Units, start: Place) -> Self {
+    fn read(dwarf: &Dwarf<'_>, units: &'u Units, start: Place, shared: &Shared) -> Self {
         let mut found = Self {
             rows: Vec::new(),
             elsewhere: Vec::new(),
-            declared: HashMap::new(),
+            declared: Vec::new(),
             units,
             start,
         };
@@ -163,7 +260,7 @@ impl<'u> Found<'u> {
             Area::Supplementary => dwarf.sup(),
             _ => Some(dwarf),
         };
-        if let Some((unit, strings)) = unit_at(dwarf, start).zip(strings) {
+        if let Some((unit, strings)) = unit_at(dwarf, start, shared).zip(strings) {
             // A damaged end of a unit costs the names there.
             let _ = scan::scan(strings, &unit, root, &mut found);
         }
@@ -208,7 +305,13 @@ impl<'u> Found<'u> {
     /// The name of the declaration that this item completes, if it is in this unit.
     fn declared_as(&self, item: &Item<'_>) -> Option<Scope> {
         match item.specification? {
-            AttributeValue::UnitRef(declaration) => self.declared.get(&declaration.0).copied(),
+            AttributeValue::UnitRef(declaration) => {
+                let by_offset = |(offset, _): &(usize, Scope)| *offset;
+                let found = self
+                    .declared
+                    .binary_search_by_key(&declaration.0, by_offset);
+                self.declared.get(found.ok()?).map(|(_, scope)| *scope)
+            }
             _ => None,
         }
     }
@@ -234,7 +337,8 @@ impl<'a> Visitor<'a, Scope> for Found<'_> {
         };
         self.note(item, here);
         if item.declaration {
-            self.declared.insert(item.offset.0, here);
+            // The pass goes forward only.
+            self.declared.push((item.offset.0, here));
         }
         here
     }

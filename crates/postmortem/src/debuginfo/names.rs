@@ -1,32 +1,47 @@
 //! Names of types and variables, hashed part by part as the DIE tree has them.
 
-use std::hash::{DefaultHasher, Hasher};
-
 /// What a namespace without a name is called.
 pub(super) const ANONYMOUS: &str = "(anonymous namespace)";
 
 /// The hash of a qualified name: of the parts so far, and one more. Blanks that compilers put differently into template
 /// arguments (`a<b >`, `a<b, c>`) do not count.
 pub(super) fn extend(scope: u64, part: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u64(scope);
-    if part.contains(&b'<') {
-        let mut previous = b' ';
-        for (at, &byte) in part.iter().enumerate() {
-            let next = part.get(at.saturating_add(1)).copied().unwrap_or(b' ');
-            let joins = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-            if byte == b' ' && !(joins(previous) && joins(next)) {
-                continue;
-            }
-            hasher.write_u8(byte);
-            previous = byte;
-        }
-    } else {
-        for byte in part {
-            hasher.write_u8(*byte);
-        }
+    if !part.contains(&b'<') {
+        return hash(scope, part);
     }
-    hasher.finish()
+    let mut kept = Vec::with_capacity(part.len());
+    let mut previous = b' ';
+    for (at, &byte) in part.iter().enumerate() {
+        let next = part.get(at.saturating_add(1)).copied().unwrap_or(b' ');
+        let joins = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if byte == b' ' && !(joins(previous) && joins(next)) {
+            continue;
+        }
+        kept.push(byte);
+        previous = byte;
+    }
+    hash(scope, &kept)
+}
+
+/// A hash of bytes that is cheap for short ones. Names that are made to collide are taken for one another, no more.
+pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    // Odd numbers without a pattern: digits of the golden ratio and of the square root of two.
+    const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909];
+    let fold = |word: u64, factor: u64| {
+        let product = u128::from(word).wrapping_mul(factor.into());
+        let [high, low] = [product >> 64, product & u128::from(u64::MAX)];
+        u64::try_from(high ^ low).unwrap_or(0)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let words = words.iter().chain([&last]);
+    let start = seed ^ FACTORS[1] ^ (bytes.len() as u64).rotate_left(32);
+    words.fold(start, |so_far, word| {
+        fold(so_far ^ u64::from_le_bytes(*word), FACTORS[0]).wrapping_add(FACTORS[1])
+    })
 }
 
 /// The hash of nothing: the scope of the whole program.
@@ -46,7 +61,7 @@ pub(super) fn parts(name: &str) -> Vec<&str> {
     let mut colon = false;
     for (at, byte) in name.bytes().enumerate() {
         match byte {
-            b'<' | b'(' => depth += 1,
+            b'<' | b'(' => depth = depth.saturating_add(1),
             b'>' | b')' => depth = depth.saturating_sub(1),
             b':' if depth == 0 && colon => {
                 parts.push(name.get(from..at.saturating_sub(1)).unwrap_or(""));

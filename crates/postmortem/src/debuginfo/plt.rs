@@ -60,7 +60,7 @@ impl Plt {
     pub fn at(&self, at: u64) -> Option<(u64, &str)> {
         let after = self.entries.partition_point(|entry| entry.start <= at);
         let entry = self.entries.get(after.checked_sub(1)?)?;
-        (at - entry.start < entry.bytes).then_some((entry.start, entry.name.as_str()))
+        (at.checked_sub(entry.start)? < entry.bytes).then_some((entry.start, entry.name.as_str()))
     }
 }
 
@@ -131,8 +131,8 @@ fn read_table(
 /// `jmp *disp32(%rip)`, perhaps after `endbr64` and with a `bnd` prefix.
 fn x86_64_slot(address: u64, entry: &[u8]) -> Option<u64> {
     let at = entry.windows(2).position(|pair| pair == [0xff, 0x25])?;
-    let distance = entry.get(at + 2..)?.first_chunk::<4>()?;
-    let next = address.checked_add(u64::try_from(at + 6).ok()?)?;
+    let distance = entry.get(at.checked_add(2)?..)?.first_chunk::<4>()?;
+    let next = address.checked_add(u64::try_from(at.checked_add(6)?).ok()?)?;
     next.checked_add_signed(i32::from_le_bytes(*distance).into())
 }
 
@@ -148,14 +148,14 @@ fn aarch64_slot(address: u64, entry: &[u8]) -> Option<u64> {
         .iter()
         .enumerate()
         .find(|(_, word)| *word & 0x9f00_001f == 0x9000_0010)?;
-    let load = words.get(at + 1..)?.iter();
+    let load = words.get(at.checked_add(1)?..)?.iter();
     let load = load
         .copied()
         .find(|word| word & 0xffc0_03ff == 0xf940_0211)?;
     // immhi (19 bits) and immlo (2 bits), in pages, signed.
     let pages = (adrp >> 5 & 0x7_ffff) << 2 | adrp >> 29 & 3;
     let pages = i64::from((pages << 11).cast_signed() >> 11);
-    let here = address.checked_add(u64::try_from(at * 4).ok()?)? & !0xfff;
+    let here = address.checked_add(u64::try_from(at.checked_mul(4)?).ok()?)? & !0xfff;
     let page = here.checked_add_signed(pages.checked_mul(4096)?)?;
     page.checked_add(u64::from(load >> 10 & 0xfff) * 8)
 }

@@ -7,7 +7,6 @@
 //!
 //! Cost: 48 bytes a symbol, 16 more in the order by name, 24 in the order by address.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::OnceLock;
 
 use ground::target::SymbolKind;
@@ -272,7 +271,7 @@ impl SymbolIndex {
             if found.is_some_and(|row| row.start != entry.start) || entry.furthest <= at {
                 break;
             }
-            let covering = rows(entry).filter(|row| at - row.start < row.size);
+            let covering = rows(entry).filter(|row| at.saturating_sub(row.start) < row.size);
             found = match (covering, found) {
                 (Some(row), Some(best)) if !self.better_name(row, best) => Some(best),
                 (Some(row), _) => Some(row),
@@ -409,9 +408,7 @@ fn code_end(image: &ElfImage<'_>, section: SectionIndex) -> u64 {
 }
 
 fn hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(name.as_bytes());
-    hasher.finish()
+    super::names::hash(0, name.as_bytes())
 }
 
 #[cfg(test)]

@@ -77,16 +77,43 @@ fn compile_text(text: &str, options: &[&str]) -> FileBytes {
     file
 }
 
-fn with_types<T>(file: &FileBytes, ask: impl FnOnce(&Types<'_>) -> T) -> Option<T> {
+/// Asks twice: with names that are looked for one by one, and when all units have been read.
+fn with_types<T>(file: &FileBytes, ask: impl Fn(&Types<'_>) -> T) -> Option<T> {
     let dwarf = ModuleDwarf {
         main: DwarfFile::load(file).ok()??,
         supplementary: None,
     };
-    let mut dwarf = dwarf.borrow();
+    let dwarf = dwarf.borrow();
     let units = Units::read(&dwarf);
-    let index = Index::build(&mut dwarf, &units);
+    let index = Index::default();
     let types = Types::new(&dwarf, &units, &index);
+    ask(&types);
+    index.whole(&dies::Dies::new(&dwarf, &units));
     Some(ask(&types))
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
+fn a_name_is_looked_for_in_the_units_that_mention_it() {
+    let file = compile(&["-gdwarf-5"]);
+    let dwarf = ModuleDwarf {
+        main: DwarfFile::load(&file).unwrap().unwrap(),
+        supplementary: None,
+    };
+    let dwarf = dwarf.borrow();
+    let units = Units::read(&dwarf);
+    let index = Index::default();
+    let types = Types::new(&dwarf, &units, &index);
+    check_span(&types);
+    assert!(types.variable("instance").is_some());
+    assert!(types.layout("no_such_type").is_none());
+    assert!(!index.is_whole());
+    // Blanks may stand anywhere in template arguments.
+    assert!(types.layout("outer::Map< 3 >").is_some());
+    assert!(index.is_whole());
 }
 
 fn offset_and_size(field: &Field) -> (u64, u64) {

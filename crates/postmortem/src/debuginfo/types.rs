@@ -173,9 +173,9 @@ impl<'a> Types<'a> {
                 let element = target().unwrap_or_default();
                 let own = self.dimensions(&unit, &entry);
                 let count = own.and_then(|own| own.checked_mul(element.count.unwrap_or(1)));
-                let stride = element.size.map(|size| match element.count {
-                    Some(inner) if inner > 0 => size / inner,
-                    _ => size,
+                let stride = element.size.map(|size| {
+                    let inner = element.count.and_then(|inner| size.checked_div(inner));
+                    inner.unwrap_or(size)
                 });
                 Some(TypeFacts {
                     size: size.or_else(|| stride?.checked_mul(count?)),
@@ -274,7 +274,7 @@ impl<'a> Types<'a> {
         let mut seen = 0;
         each_child(unit, entry, |child| {
             if child.entry().tag() == dw::DW_TAG_subrange_type && seen < MAX_DIMENSIONS {
-                seen += 1;
+                seen = seen.saturating_add(1);
                 let child = child.entry();
                 let count = number(child, dw::DW_AT_count).or_else(|| {
                     let upper = number(child, dw::DW_AT_upper_bound)?;

@@ -29,7 +29,11 @@ pub(super) fn of_module(
         let start = first & page_mask;
         // The loader clears what is behind the file's bytes in their last page: it was written.
         let is_cleared = load.is_writable() && load.memory_bytes > load.file_bytes;
-        let rounding = if is_cleared { 0 } else { page_bytes - 1 };
+        let rounding = if is_cleared {
+            0
+        } else {
+            page_bytes.wrapping_sub(1)
+        };
         let Some(end) = first
             .checked_add(load.file_bytes)
             .and_then(|end| end.checked_add(rounding))
@@ -43,7 +47,7 @@ pub(super) fn of_module(
             .is_some_and(|relro| relro.start < end && start < relro.end);
         let mut push = |from: u64, to: u64| {
             if from < to
-                && let Some(file_offset) = file_start.checked_add(from - start)
+                && let Some(file_offset) = file_start.checked_add(from.saturating_sub(start))
             {
                 backing.push(Backing {
                     range: Address::new(from)..Address::new(to),

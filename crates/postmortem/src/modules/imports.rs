@@ -68,7 +68,9 @@ pub(super) fn read(
     let mut imports = Vec::new();
     let mut other_names = HashSet::new();
     for (start, bytes) in tables.relocations {
-        let count = bytes.min(MAX_TABLE_BYTES) / RELOCATION_BYTES as u64;
+        let count = bytes
+            .min(MAX_TABLE_BYTES)
+            .checked_div(RELOCATION_BYTES as u64)?;
         let mut done = 0;
         while done < count {
             let some = CHUNK.min(count.checked_sub(done)?);

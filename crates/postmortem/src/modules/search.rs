@@ -347,7 +347,7 @@ fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     };
     push(&mut todo, path);
     let mut below = PathBuf::new(); // relative to root, without links
-    let mut links = 0;
+    let mut links = 0usize;
     while let Some(part) = todo.pop() {
         if part == Path::new("..") {
             below.pop();
@@ -358,7 +358,7 @@ fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
             below.push(part);
             continue;
         }
-        links += 1;
+        links = links.saturating_add(1);
         if links > MAX_LINKS {
             return None;
         }

@@ -27,23 +27,26 @@ pub fn find(core: &CoreFile, memory: &AddressSpace) -> Option<Environment> {
     let word = |at: Address| memory.read_u64(at).ok();
     let is_vector = |at: Address| {
         pairs.iter().zip(0u64..).all(|((tag, value), index)| {
-            let at = at.saturating_add(index * 16);
+            let at = at.saturating_add(index.saturating_mul(16));
             word(at) == Some(*tag) && word(at.saturating_add(8)) == Some(*value)
         })
     };
     let last = random.get() & !7;
-    let mut places = (0..NEAR / 8).map_while(|step| last.checked_sub(step * 8));
+    let mut places = (0..NEAR)
+        .step_by(8)
+        .map_while(|bytes| last.checked_sub(bytes));
     let vector = places.find(|at| !pairs.is_empty() && is_vector(Address::new(*at)))?;
     let end = Address::new(vector).checked_sub(8)?;
     if word(end) != Some(0) {
         return None;
     }
     let above = |text: u64| (vector..stack.end.get()).contains(&text);
-    let mut count = 0;
-    while count < MAX_STRINGS && word(end.checked_sub((count + 1) * 8)?).is_some_and(above) {
-        count += 1;
+    let mut count = 0u64;
+    let mut first = end;
+    while count < MAX_STRINGS && word(first.checked_sub(8)?).is_some_and(above) {
+        count = count.saturating_add(1);
+        first = first.checked_sub(8)?;
     }
     // The end of the arguments, which the environment begins behind.
-    let first = end.checked_sub(count * 8)?;
     (word(first.checked_sub(8)?) == Some(0)).then(|| Environment::new(first, count))
 }

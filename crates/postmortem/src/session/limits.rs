@@ -98,7 +98,7 @@ fn not_dumped(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
         } else {
             &mut missing
         };
-        *count += 1;
+        *count = count.saturating_add(1u64);
         *bytes = bytes.saturating_add(region.bytes().saturating_sub(region.dumped_bytes));
     }
     let limit = |(count, bytes): (u64, u64), what: &str, why: &str, incomplete| {

@@ -23,7 +23,7 @@ pub fn words(
             });
             let upper = extended.and_then(|bytes| bytes.get(576..832));
             add(&mut found, upper, |word| {
-                format!("ymm{}[{}]", word / 2, word % 2 + 2)
+                format!("ymm{}[{}]", word / 2, (word % 2).saturating_add(2))
             });
             let rest = extended.and_then(|bytes| bytes.get(832..));
             add(&mut found, rest, |word| format!("zmm state [{word}]"));

@@ -223,7 +223,7 @@ impl Guess<'_> {
         let fits = |fp: &u64| {
             let back = fp.checked_add(8).and_then(|above| self.word(above));
             *fp > slot
-                && fp - slot <= MAX_FRAME_BYTES
+                && fp.saturating_sub(slot) <= MAX_FRAME_BYTES
                 && fp.is_multiple_of(8)
                 && self.same_region(slot, *fp)
                 && back.is_some_and(|back| self.evidence(back & self.code_mask).is_some())

@@ -75,7 +75,10 @@ fn from_memory(
     if frames.is_empty() {
         return None;
     }
-    let (table_at, frames_at) = (0..table.len(), table.len()..table.len() + frames.len());
+    let (table_at, frames_at) = (
+        0..table.len(),
+        table.len()..table.len().checked_add(frames.len())?,
+    );
     let bytes: Arc<[u8]> = [table, frames].concat().into();
     Some(Source {
         file: FileBytes::Memory(bytes),

@@ -60,7 +60,7 @@ impl Unwinder {
             }
             match self.outwards(&here, rules.as_ref()) {
                 Ok(next) => {
-                    signals += u32::from(next.reached != Reached::Return);
+                    signals = signals.saturating_add(u32::from(next.reached != Reached::Return));
                     nowhere |= self.is_nowhere(&here, Some(&next));
                     here = next;
                 }
@@ -303,8 +303,9 @@ impl Bounds {
             };
         }
         let others = count.max(1);
-        let walked = MAX_FRAMES_OF_ALL / others as u64;
-        let inner = (KEPT_OF_ALL / others).clamp(KEPT_AT_LEAST, KEPT_OF_OTHERS);
+        let walked = MAX_FRAMES_OF_ALL.checked_div(others as u64).unwrap_or(0);
+        let share = KEPT_OF_ALL.checked_div(others).unwrap_or(0);
+        let inner = share.clamp(KEPT_AT_LEAST, KEPT_OF_OTHERS);
         Self {
             walked: walked.clamp(KEPT_INNER as u64, MAX_FRAMES),
             inner,
@@ -332,7 +333,7 @@ impl Kept {
     }
 
     fn push(&mut self, frame: Frame) {
-        self.total += 1;
+        self.total = self.total.saturating_add(1);
         if self.inner.len() < self.bounds.inner {
             self.inner.push(frame);
             return;

@@ -64,7 +64,7 @@ pub struct Arenas {
     pub rows: Vec<Arena>,
     /// Words of `arenas`, and of arenas, that lead nowhere.
     pub broken: Vec<BrokenWord>,
-    /// A part of `arenas` is not in the core: there may be more arenas, with memory of their own.
+    /// A part of `arenas`, or of what leads to an arena's own memory, is not in the core: there may be more of both.
     pub is_cut: bool,
     /// Blocks of all bases, by address.
     blocks: Vec<Range<Address>>,
@@ -76,6 +76,7 @@ impl Arenas {
     /// Reads the array at `slots`.
     pub fn read(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> Self {
         let mut out = Self::default();
+        let mut is_absent = false;
         for index in 0..MAX_ARENAS {
             let Some(at) = slots.checked_add(index * 8) else {
                 break;
@@ -83,7 +84,8 @@ impl Arenas {
             let found = match memory.read_pointer(at) {
                 Ok(found) => found,
                 Err(fault) => {
-                    out.is_cut = !matches!(fault, Fault::Unmapped(_));
+                    is_absent = !matches!(fault, Fault::Unmapped(_));
+                    out.is_cut |= is_absent;
                     break;
                 }
             };
@@ -101,7 +103,7 @@ impl Arenas {
         if !out.rows.is_empty() {
             out.add_unnamed(memory, layout, slots);
         }
-        if out.is_cut {
+        if is_absent {
             // The variables before it may have been taken for its start.
             out.broken.clear();
         }
@@ -118,6 +120,7 @@ impl Arenas {
 
     fn add(&mut self, memory: &dyn TargetMemory, layout: &Layout, arena: Arena) {
         for block in blocks_of(memory, layout, arena.base).unwrap_or_default() {
+            self.is_cut |= memory.is_absent(block.start);
             self.blocks.push(block);
             self.owners.push(arena.index);
         }
@@ -327,18 +330,23 @@ pub fn arena_at(memory: &dyn TargetMemory, layout: &Layout, at: Address) -> Opti
     }
     // An arena begins in the first 2 MiB of the first block of its base, as the base does.
     let block = Address::new(at.get() & !(BLOCK_ALIGNMENT - 1));
-    let base = memory
-        .read_pointer(at.checked_add(layout.arena.base)?)
-        .ok()?;
+    let named = at.checked_add(layout.arena.base)?;
+    let base = match memory.read_pointer(named) {
+        Ok(base) => base,
+        // It begins its block, whoever names it.
+        Err(_) if memory.is_absent(named) => block.checked_add(BLOCK_HEADER)?,
+        Err(_) => return None,
+    };
     let near = base.get() & !(BLOCK_ALIGNMENT - 1) == block.get();
     if !near || !base.is_aligned(64) || base == at {
         return None;
     }
     let index = memory.read_u32(base).ok()?;
-    if let Some(offset) = layout.arena.index
-        && memory.read_u32(at.checked_add(offset)?) != Ok(index)
-    {
-        return None;
+    if let Some(offset) = layout.arena.index {
+        let own = at.checked_add(offset)?;
+        if memory.read_u32(own) != Ok(index) && !memory.is_absent(own) {
+            return None;
+        }
     }
     let blocks = blocks_of(memory, layout, base)?;
     let inside = |at| blocks.iter().any(|block| block.contains(&at));
@@ -442,6 +450,16 @@ fn blocks_of(
         .read_pointer(base.checked_add(layout.base.blocks)?)
         .ok()?;
     while !at.is_null() && blocks.len() < MAX_BLOCKS {
+        if memory.is_absent(at) {
+            // As far as it is known: what it leads to is not, but for the first of all, in which the base lies.
+            let first = Address::new(base.get() & !(BLOCK_ALIGNMENT - 1));
+            let bytes = memory.read_u64(first).ok()?;
+            blocks.push(at..at.checked_add(BLOCK_ALIGNMENT)?);
+            if blocks.iter().all(|block| block.start != first) && (1..MAX_BYTES).contains(&bytes) {
+                blocks.push(first..first.checked_add(bytes)?);
+            }
+            break;
+        }
         let bytes = memory.read_u64(at).ok()?;
         let end = at.checked_add(bytes)?;
         let sound = at.is_aligned(PAGE)

@@ -92,12 +92,38 @@ impl JemallocHeap<'_> {
                 .any(|repair| repair.of == row.at);
         }
         let mut cursor = Cursor::new(self.target.memory);
-        match located.tree.element_at(page) {
-            None => {
-                !located.tree.strays.is_empty() || located.tree.missing > 0 || located.arenas.is_cut
+        self.is_undescribed(at)
+            || match located.tree.element_at(page) {
+                None => !located.tree.strays.is_empty(),
+                Some(_) => !located.tree.extent_of_page(&mut cursor, page).is_null(),
             }
-            Some(_) => !located.tree.extent_of_page(&mut cursor, page).is_null(),
+    }
+
+    /// Whether the extent of an address, or the one that a descriptor there describes, is not known because a part of the page
+    /// map, the descriptor or its arena is not in the core.
+    pub(super) fn is_undescribed(&self, at: Address) -> bool {
+        let located = &self.located;
+        let memory = self.target.memory;
+        let mut cursor = Cursor::new(memory);
+        let mut at = at;
+        if located.arenas.is_own(at) {
+            let Some(row) = Row::read(&mut cursor, &located.layout, at) else {
+                return false;
+            };
+            at = row.start();
         }
+        if located.extents.at(at).is_some() {
+            return false;
+        }
+        let page = at.get() >> Tree::PAGE_SHIFT;
+        let Some(element) = located.tree.element_at(page) else {
+            let is_heap = memory.region_at(at).is_some_and(|area| area.writable);
+            return is_heap && (located.tree.missing > 0 || located.arenas.is_cut);
+        };
+        let extent = located.tree.extent_of_page(&mut cursor, page);
+        memory.is_absent(element)
+            || memory.is_absent(extent)
+            || located.arenas.is_cut && !located.arenas.is_own(extent)
     }
 
     /// An entry of a cache, for people.

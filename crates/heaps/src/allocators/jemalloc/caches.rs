@@ -157,6 +157,7 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
     for (thread, state) in target.threads.list().iter().enumerate() {
         if !known.contains(&thread)
             && let Some(pointer) = state.thread_pointer
+            && !is_absent_below(target.memory, pointer)
             && let Some(cache) = of_half(target.memory, located, pointer, User::Thread(thread))
             && !taken.contains(&cache.at)
         {
@@ -165,6 +166,25 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
     }
     caches.sort_by_key(|(thread, _)| *thread);
     caches.into_iter().map(|(_, cache)| cache).collect()
+}
+
+/// Whether a part of what a thread keeps below its pointer is not in the core.
+fn is_absent_below(memory: &dyn TargetMemory, pointer: Address) -> bool {
+    const PAGE: usize = 4096;
+    let mut places = (0..DISTANCES.end).step_by(PAGE);
+    places.any(|distance| pointer.checked_sub(distance).is_some_and(|at| memory.is_absent(at)))
+}
+
+/// Threads whose caches were not found because a part of what they keep below their pointers is not in the core.
+pub fn absent_threads(target: Target<'_>, caches: &[Cache]) -> usize {
+    let threads = target.threads.list().iter().enumerate();
+    let absent = threads.filter(|(index, state)| {
+        let known = |cache: &Cache| cache.user == User::Thread(*index);
+        let pointer = state.thread_pointer;
+        !caches.iter().any(known)
+            && pointer.is_some_and(|pointer| is_absent_below(target.memory, pointer))
+    });
+    absent.count()
 }
 
 /// A cache whose fast half has lost its pointer to the slow one, which still points back.

@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::sizes::{PAGE, PAGE_SHIFT, Sizes};
 use super::tree::{Element, Tree};
 use ground::parallel;
-use ground::target::{Address, Cursor, TargetMemory};
+use ground::target::{Address, Cursor, MemoryExt, TargetMemory};
 
 /// `extent_state_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,9 +366,14 @@ impl Source<'_> {
                     }
                     self.check_pages(&mut firsts, &row, &element, &mut found)
                 }
-                // A last page: the first one must name the extent, too.
+                // A last page: the first one must name the extent, too, or not be in the core.
                 Some(row) if row.holds_page(page) => {
-                    tree.extent_of_page(&mut firsts, row.first_page()) == row.at
+                    let first = tree.element_at(row.first_page()).unwrap_or_default();
+                    let is_absent = self.memory.is_absent(first);
+                    if is_absent && self.makes_sense(&row) && row.last_page() == page {
+                        found.rows.push(row);
+                    }
+                    is_absent || tree.extent_of_page(&mut firsts, row.first_page()) == row.at
                 }
                 _ => false,
             };

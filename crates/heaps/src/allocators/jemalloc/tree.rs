@@ -13,7 +13,7 @@
 use super::layout::Layout;
 use super::sizes::PAGE_SHIFT;
 use ground::scan::words_in;
-use ground::target::{Address, Cursor, TargetMemory};
+use ground::target::{Address, Cursor, MemoryExt, TargetMemory};
 
 /// How the tree is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub struct Tree {
     pub geometry: Geometry,
     /// All leaves, by page.
     pub leaves: Vec<Leaf>,
-    /// Nodes and leaves that are not in the core.
+    /// Nodes and leaves that are not in the core, or not whole.
     pub missing: u64,
     /// Slots that name no memory of the allocator.
     pub strays: Vec<(Address, u64)>,
@@ -175,6 +175,9 @@ impl Tree {
         let before = nodes.len();
         nodes.retain(|leaf| memory.window(leaf.at).is_ok());
         tree.missing += (before - nodes.len()) as u64;
+        let bytes = geometry.element_bytes() << bits;
+        let is_cut = |leaf: &&Leaf| !memory.holds(&(leaf.at..leaf.at.saturating_add(bytes)));
+        tree.missing += nodes.iter().filter(is_cut).count() as u64;
         nodes.sort_by_key(|leaf| leaf.page);
         tree.leaves = nodes;
         tree

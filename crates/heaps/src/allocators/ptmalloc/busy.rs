@@ -74,7 +74,7 @@ impl PtmallocHeap<'_> {
 
     /// Proof that a cache may be half changed: only its own thread works on it.
     pub(super) fn cache_busy(&self, cache: usize) -> Option<Transient> {
-        match self.all_caches().get(cache)?.owner {
+        match self.cache(cache)?.owner {
             Some(thread) => self.thread_busy(thread),
             // Whose it is cannot be told, but there is nobody else.
             None if self.tcaches.are_anybodys => self.somebody_inside(),

@@ -91,6 +91,8 @@ pub struct Walk {
     pub caches: Vec<Address>,
     /// Bytes that are not in the core.
     pub missing: u64,
+    /// Those, each with what follows until it is certain where chunks begin: what was data may look like chunks. The first few.
+    pub doubtful: Vec<Range<Address>>,
     /// Bytes of fenceposts and caches.
     pub own_bytes: u64,
     /// Bytes of damaged ranges, and how many ranges.
@@ -112,6 +114,8 @@ impl Walk {
         self.odd_count += part.odd_count;
         self.caches.extend(part.caches);
         self.missing += part.missing;
+        self.doubtful.extend(part.doubtful);
+        self.doubtful.truncate(MAX_GAPS);
         self.own_bytes += part.own_bytes;
         self.damaged.0 += part.damaged.0;
         self.damaged.1 += part.damaged.1;
@@ -141,6 +145,8 @@ pub struct Run<'a> {
 
 /// Oddities of one run that are kept.
 const MAX_ODD: usize = 512;
+/// Bytes of the longest block that usually lies in a run: longer ones have mappings of their own.
+const LONGEST_BLOCK: u64 = 128 << 10;
 /// Gaps of one run that are kept.
 const MAX_GAPS: usize = 256;
 /// Bytes between the free chunks that are kept as entrances.
@@ -275,9 +281,21 @@ impl<'a, 'm> Walker<'a, 'm> {
             if self.follow(at, None, CERTAIN) {
                 return Some(at);
             }
-            at = at.saturating_add(ALIGNMENT);
+            at = at.saturating_add(self.places_passed(at, end) * ALIGNMENT);
         }
         None
+    }
+
+    /// How many places may be passed from one that is no chunk on, none of them behind `end`: where a header would be zero is no
+    /// chunk either.
+    #[inline]
+    fn places_passed(&mut self, at: Address, end: Address) -> u64 {
+        let header = at.saturating_add(8);
+        if self.word(header) != Some(0) {
+            return 1;
+        }
+        let room = end.offset_from(header).unwrap_or(0);
+        (self.cursor.zeros(header, room) / ALIGNMENT).max(1)
     }
 
     #[inline]
@@ -419,6 +437,10 @@ impl<'a, 'm> Walker<'a, 'm> {
         }
         let next = self.footing(next).unwrap_or(self.run.limit);
         self.out.missing += next.offset_from(at).unwrap_or(0);
+        if self.out.doubtful.len() < MAX_GAPS {
+            let certain = next.saturating_add(LONGEST_BLOCK);
+            self.out.doubtful.push(at..certain);
+        }
         next
     }
 

@@ -7,7 +7,7 @@ use super::PtmallocHeap;
 use super::layout::HEADER;
 use crate::presence::Presence;
 use ground::arch::x86_64::calls::FUTEX;
-use ground::target::Address;
+use ground::target::{Address, Cursor};
 
 /// All that threads inside malloc have in hand.
 #[derive(Clone, Debug, Default)]
@@ -61,8 +61,7 @@ impl PtmallocHeap<'_> {
 
     /// Whether a cache's thread may be taking it apart because it ends: nobody but libc itself calls malloc then.
     pub(super) fn may_end(&self, cache: usize) -> bool {
-        let caches = self.all_caches();
-        let Some(thread) = caches.get(cache).and_then(|cache| cache.owner) else {
+        let Some(thread) = self.cache(cache).and_then(|cache| cache.owner) else {
             return true;
         };
         match self.presences.of(thread) {
@@ -77,14 +76,12 @@ impl PtmallocHeap<'_> {
     /// Whether every list of a cache is empty, as when it has just been made: its counts are what its memory held until it
     /// is cleared.
     pub(super) fn holds_nothing(&self, cache: usize) -> bool {
-        let (Some(layout), Some(cache)) =
-            (&self.tcaches.layout, self.all_caches().get(cache).copied())
-        else {
+        let (Some(layout), Some(cache)) = (&self.tcaches.layout, self.cache(cache)) else {
             return false;
         };
-        let memory = self.target.memory;
+        let mut cursor = Cursor::new(self.target.memory);
         (0..layout.bins).all(|bin| {
-            let bin = self.tcaches.bin(memory, cache.at, bin);
+            let bin = self.tcaches.bin(&mut cursor, cache.at, bin);
             bin.is_none_or(|bin| bin.head.is_null())
         })
     }

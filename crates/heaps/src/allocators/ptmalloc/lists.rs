@@ -2,6 +2,7 @@
 //! all is as it should be.
 
 mod arcs;
+mod cuts;
 mod pass;
 
 pub use pass::{Lane, Seen, in_turn};
@@ -128,17 +129,32 @@ impl ChunkList {
 }
 
 impl PtmallocHeap<'_> {
+    /// All lists that hold anything, when it is known whose caches there are: when the heap was walked.
+    pub(super) fn lists(&self) -> &[ChunkList] {
+        self.lists.get_or_init(|| self.chunk_lists())
+    }
+
     /// All lists that hold anything: caches first, then fastbins, then bins.
     pub(super) fn chunk_lists(&self) -> Vec<ChunkList> {
-        let mut lists = self.tcache_lists(&self.all_caches());
-        for (index, arena) in self.arenas.rows.iter().enumerate() {
-            if !arena.is_virgin(&self.located.arena) {
-                self.fastbins(index, arena, &mut lists);
-                self.bins(index, arena, &mut lists);
-            }
+        let mut lists = self.single_lists();
+        for (index, arena) in self.used_arenas() {
+            self.bins(index, arena, &mut lists);
         }
-        lists.sort_by_key(|list| list.kind);
         lists
+    }
+
+    /// All lists of single links that hold anything: caches first, then fastbins.
+    pub(super) fn single_lists(&self) -> Vec<ChunkList> {
+        let mut lists = self.tcache_lists(&self.all_caches());
+        for (index, arena) in self.used_arenas() {
+            self.fastbins(index, arena, &mut lists);
+        }
+        lists
+    }
+
+    fn used_arenas(&self) -> impl Iterator<Item = (usize, &Arena)> {
+        let arenas = self.arenas.rows.iter().enumerate();
+        arenas.filter(|(_, arena)| !arena.is_virgin(&self.located.arena))
     }
 
     /// The lists of some caches.
@@ -147,9 +163,10 @@ impl PtmallocHeap<'_> {
             return Vec::new();
         };
         let mut lists = Vec::new();
+        let mut cursor = Cursor::new(self.target.memory);
         for (owner, cache) in caches.iter().enumerate() {
             for bin in 0..layout.bins {
-                let Some(found) = self.tcaches.bin(self.target.memory, cache.at, bin) else {
+                let Some(found) = self.tcaches.bin(&mut cursor, cache.at, bin) else {
                     continue;
                 };
                 if found.head.is_null() && found.count == 0 {
@@ -175,9 +192,10 @@ impl PtmallocHeap<'_> {
         let Some(fastbins) = self.located.arena.fastbins else {
             return;
         };
+        let mut cursor = Cursor::new(self.target.memory);
         for bin in 0..ArenaLayout::FASTBINS {
             let head_word = arena.at.saturating_add(fastbins + 8 * bin);
-            let head = Address::new(self.word(head_word).unwrap_or(0));
+            let head = Address::new(cursor.read_u64(head_word).unwrap_or(0));
             if !head.is_null() {
                 lists.push(ChunkList {
                     kind: Kind::Fastbin,
@@ -195,9 +213,13 @@ impl PtmallocHeap<'_> {
     }
 
     fn bins(&self, owner: usize, arena: &Arena, lists: &mut Vec<ChunkList>) {
+        let mut cursor = Cursor::new(self.target.memory);
         for number in 1..=BINS {
             let at = arena.at.saturating_add(self.located.arena.bin(number));
-            let word = |offset| Address::new(self.word(at.saturating_add(offset)).unwrap_or(0));
+            let mut word = |offset| {
+                let word = cursor.read_u64(at.saturating_add(offset));
+                Address::new(word.unwrap_or(0))
+            };
             let (head, last) = (word(16), word(24));
             if head == at && last == at || head.is_null() && last.is_null() {
                 continue;

@@ -14,7 +14,7 @@ const MAX_ENTRIES: u64 = 1 << 22;
 impl PtmallocHeap<'_> {
     /// The list that holds a chunk, and its place there.
     pub(super) fn standing_of(&self, map: &HeapMap, block: Block) -> Option<Standing> {
-        let lists = self.chunk_lists();
+        let lists = self.lists();
         let mut left = MAX_ENTRIES;
         let layout = self.tcaches.layout.as_ref();
         let size = block.bytes.checked_add(8)?;

@@ -6,7 +6,7 @@ use super::arenas::Arenas;
 use super::layout::{ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, TcacheLayout};
 use super::locate::Located;
 use super::structure::{self, Shape};
-use ground::target::{Address, InstructionSet, MemoryExt, Target, TargetMemory};
+use ground::target::{Address, Cursor, InstructionSet, MemoryExt, Target, TargetMemory};
 
 /// One thread's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,9 @@ impl Tcaches {
         let mut known: HashMap<Address, Option<usize>> = HashMap::new();
         // (distance, layout) -> (thread, cache)
         let mut votes: HashMap<(u64, usize), Vec<(usize, Address)>> = HashMap::new();
+        let is_below = target.threads.instruction_set() == InstructionSet::X86_64;
+        let mut cursor = Cursor::new(memory);
+        let mut bins = Cursor::new(memory);
         for (thread, state) in target.threads.list().iter().enumerate() {
             let Some(pointer) = state.thread_pointer else {
                 continue;
@@ -87,7 +90,11 @@ impl Tcaches {
                 let Some(at) = beside(target, pointer, distance) else {
                     break;
                 };
-                let Ok(word) = memory.read_pointer(at) else {
+                let word = match is_below {
+                    true => cursor.read_u64_backwards(at),
+                    false => cursor.read_u64(at),
+                };
+                let Ok(word) = word.map(Address::new) else {
                     break;
                 };
                 if word.is_null() || !word.is_aligned(ALIGNMENT) {
@@ -101,7 +108,7 @@ impl Tcaches {
                 let layout = *known.entry(word).or_insert_with(|| {
                     layouts
                         .iter()
-                        .position(|layout| is_cache(memory, arenas, layout, limit, word))
+                        .position(|layout| is_cache(&mut bins, arenas, layout, limit, word))
                 });
                 if let Some(layout) = layout {
                     votes
@@ -112,6 +119,7 @@ impl Tcaches {
             }
         }
         let filled = |layout: usize, found: &[(usize, Address)]| -> usize {
+            let mut cursor = Cursor::new(memory);
             let Some(layout) = layouts.get(layout) else {
                 return 0;
             };
@@ -119,7 +127,7 @@ impl Tcaches {
                 .iter()
                 .map(|(_, cache)| {
                     (0..layout.bins)
-                        .filter_map(|bin| read_bin(memory, layout, limit, *cache, bin))
+                        .filter_map(|bin| read_bin(&mut cursor, layout, limit, *cache, bin))
                         .filter(|bin| {
                             !bin.head.is_null() && is_plausible(memory, arenas, limit, bin)
                         })
@@ -169,8 +177,10 @@ impl Tcaches {
         }
         let firsts = arenas.regions.iter().filter_map(|region| {
             let block = region.start.checked_add(HEADER)?;
-            let fits = |layout: &&TcacheLayout| is_cache(memory, arenas, layout, limit, block);
-            Some((block, *layouts.iter().find(fits)?))
+            let mut cursor = Cursor::new(memory);
+            let mut layouts = layouts.iter();
+            let layout = layouts.find(|layout| is_cache(&mut cursor, arenas, layout, limit, block));
+            Some((block, *layout?))
         });
         let firsts: Vec<(Address, TcacheLayout)> = firsts.collect();
         let only = || layouts.first().copied().filter(|_| layouts.len() == 1);
@@ -187,8 +197,8 @@ impl Tcaches {
     }
 
     /// A bin of a cache.
-    pub fn bin(&self, memory: &dyn TargetMemory, cache: Address, bin: u64) -> Option<TcacheBin> {
-        read_bin(memory, self.layout.as_ref()?, self.limit, cache, bin)
+    pub fn bin(&self, cursor: &mut Cursor<'_>, cache: Address, bin: u64) -> Option<TcacheBin> {
+        read_bin(cursor, self.layout.as_ref()?, self.limit, cache, bin)
     }
 
     /// Whether a cache lies in this chunk of the right size: every bin is plausible and one is not
@@ -198,8 +208,9 @@ impl Tcaches {
             return false;
         };
         let mut filled = false;
+        let mut cursor = Cursor::new(memory);
         (0..layout.bins).all(|bin| {
-            read_bin(memory, layout, self.limit, at, bin).is_some_and(|bin| {
+            read_bin(&mut cursor, layout, self.limit, at, bin).is_some_and(|bin| {
                 filled |= !bin.head.is_null();
                 is_plausible(memory, arenas, self.limit, &bin)
             })
@@ -233,7 +244,7 @@ fn tcache_limit(memory: &dyn TargetMemory, located: &Located) -> u64 {
 }
 
 fn read_bin(
-    memory: &dyn TargetMemory,
+    cursor: &mut Cursor<'_>,
     layout: &TcacheLayout,
     limit: u64,
     cache: Address,
@@ -241,13 +252,13 @@ fn read_bin(
 ) -> Option<TcacheBin> {
     let count_at = cache.checked_add(bin * layout.count_bytes)?;
     let recorded: u64 = if layout.count_bytes == 1 {
-        memory.read_u8(count_at).ok()?.into()
+        u8::from_le_bytes(cursor.read_bytes(count_at).ok()?).into()
     } else {
-        memory.read_u16(count_at).ok()?.into()
+        u16::from_le_bytes(cursor.read_bytes(count_at).ok()?).into()
     };
     let head_word = cache.checked_add(layout.entries + 8 * bin)?;
     Some(TcacheBin {
-        head: memory.read_pointer(head_word).ok()?,
+        head: Address::new(cursor.read_u64(head_word).ok()?),
         head_word,
         count: if layout.counts_down {
             limit.wrapping_sub(recorded) & 0xffff
@@ -270,7 +281,7 @@ fn is_plausible(memory: &dyn TargetMemory, arenas: &Arenas, limit: u64, bin: &Tc
 }
 
 fn is_cache(
-    memory: &dyn TargetMemory,
+    cursor: &mut Cursor<'_>,
     arenas: &Arenas,
     layout: &TcacheLayout,
     limit: u64,
@@ -279,6 +290,7 @@ fn is_cache(
     let Some(chunk) = at.checked_sub(16) else {
         return false;
     };
+    let memory = cursor.memory();
     let Some(size) = structure::chunk_size(memory, chunk) else {
         return false;
     };
@@ -296,7 +308,7 @@ fn is_cache(
         return false;
     }
     let wrong = (0..layout.bins).filter(|bin| {
-        read_bin(memory, layout, limit, at, *bin)
+        read_bin(cursor, layout, limit, at, *bin)
             .is_none_or(|bin| !is_plausible(memory, arenas, limit, &bin))
     });
     wrong.take(MISSES + 1).count() <= MISSES

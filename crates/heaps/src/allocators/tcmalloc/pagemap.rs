@@ -74,7 +74,7 @@ pub struct Spans {
     central: Bits,
     /// Leaves of the page map.
     pub leaves: Vec<Address>,
-    /// Leaves whose memory is not in the core.
+    /// Leaves whose memory is not in the core, or not all of it.
     pub missing_leaves: u64,
     /// The same leaves with their place in the root.
     index: Vec<(u64, Address)>,
@@ -110,7 +110,7 @@ impl Spans {
         let mut leaves: Vec<(u64, Address)> = Vec::new();
         let root = located.page_heap.saturating_add(heap.root);
         let slots = root..root.saturating_add(8 << heap.root_bits);
-        for (slot, leaf) in words_in(memory, slots, |_, leaf| leaf % 8 == 0) {
+        for (slot, leaf) in words_in(memory, slots.clone(), |_, leaf| leaf % 8 == 0) {
             let index = slot.offset_from(root).unwrap_or(0) / 8;
             leaves.push((index, Address::new(leaf)));
         }
@@ -126,7 +126,13 @@ impl Spans {
         });
         let before = leaves.len();
         leaves.retain(|(_, leaf)| memory.window(*leaf).is_ok());
-        let missing_leaves = (before - leaves.len()) as u64;
+        let is_cut = |(_, leaf): &&(u64, Address)| {
+            !memory.holds(&(*leaf..leaf.saturating_add(leaf_bytes)))
+        };
+        // Or the place in the root that would lead to some.
+        let is_cut_root = !memory.holds(&slots);
+        let missing_leaves = (before - leaves.len() + leaves.iter().filter(is_cut).count()) as u64
+            + u64::from(is_cut_root);
         leaves.sort_unstable();
 
         let map = PageMap {
@@ -207,6 +213,27 @@ impl Spans {
     /// Address of the entry of a page.
     pub fn entry_of(&self, located: &Located, page: u64) -> Option<Address> {
         entry_at(located, &self.index, page)
+    }
+
+    /// Whether a page's span is not known because a word that leads to it, or the span itself, is not in the core.
+    pub fn is_unknown(&self, memory: &dyn TargetMemory, located: &Located, page: u64) -> bool {
+        let heap = &located.layout.page_heap;
+        if self.index_of_page(page).is_some() || page >> heap.leaf_bits >> heap.root_bits != 0 {
+            return false;
+        }
+        let root = located.page_heap.saturating_add(heap.root);
+        let slot = root.saturating_add(8 * (page >> heap.leaf_bits));
+        if memory.is_absent(slot) {
+            return true;
+        }
+        let leaf = memory.read_pointer(slot).unwrap_or_default();
+        let entry = leaf.saturating_add(8 * (page & ((1 << heap.leaf_bits) - 1)));
+        if leaf.is_null() || memory.is_absent(entry) {
+            return !leaf.is_null();
+        }
+        let span = memory.read_pointer(entry).unwrap_or_default();
+        let last = span.saturating_add(u64::from(located.layout.span.bytes).saturating_sub(1));
+        memory.is_absent(span) || memory.is_absent(last)
     }
 
     /// Corrects a span whose own words were written over by what the list that holds it says.

@@ -82,8 +82,9 @@ fn read_set(
     else {
         return Ok(());
     };
-    let read = initial + (whole - set.len());
-    set.skip(read.next_multiple_of(PAIR_BYTES) - read)?;
+    let read = initial.saturating_add(whole.saturating_sub(set.len()));
+    let padded = read.checked_next_multiple_of(PAIR_BYTES).unwrap_or(read);
+    set.skip(padded.saturating_sub(read))?;
     while set.len() >= PAIR_BYTES && out.len() < MAX_LISTED {
         let (start, length) = (set.read_u64()?, set.read_u64()?);
         // The last pair is of zeros; linkers leave such pairs elsewhere, too.

@@ -360,7 +360,13 @@ impl Walker<'_, '_> {
             if self.leads_on(at) {
                 return Some(at);
             }
-            at = at.saturating_add(ALIGNMENT);
+            let passed = self.places_passed(at, self.run.limit);
+            if passed > self.budget {
+                self.budget = 0;
+                return None;
+            }
+            self.budget -= passed - 1;
+            at = at.saturating_add(passed * ALIGNMENT);
         }
         None
     }

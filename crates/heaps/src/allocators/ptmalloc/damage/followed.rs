@@ -11,7 +11,7 @@ use super::Inquiry;
 use crate::allocators::ptmalloc::layout::HEADER;
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
 use crate::anomaly::AnomalyKind;
-use ground::target::{Address, MemoryExt};
+use ground::target::{Address, Cursor, MemoryExt};
 
 /// Pages of blocks of one size that are tried.
 const MAX_PAGES: usize = 1 << 12;
@@ -96,14 +96,14 @@ impl Inquiry<'_, '_> {
         match (list.kind, &self.heap.tcaches.layout) {
             (Kind::Tcache, Some(layout)) => {
                 let most = self.heap.tcaches.limit.max(127);
-                let memory = self.heap.target.memory;
+                let mut cursor = Cursor::new(self.heap.target.memory);
                 let bins = beside
                     .into_iter()
                     .flatten()
                     .filter(|bin| *bin < layout.bins);
                 list.recorded.is_some_and(|count| count <= most)
                     && bins
-                        .filter_map(|bin| self.heap.tcaches.bin(memory, list.at, bin))
+                        .filter_map(|bin| self.heap.tcaches.bin(&mut cursor, list.at, bin))
                         .all(|bin| bin.count <= most && is_chunk(bin.head))
             }
             (Kind::Fastbin, _) => {

@@ -219,8 +219,7 @@ impl Inquiry<'_, '_> {
         // Only the first entry can be on its way in or out, and who moves it has it in hand.
         let is_known = self
             .heap
-            .all_caches()
-            .get(list.owner)
+            .cache(list.owner)
             .is_some_and(|cache| cache.owner.is_some());
         let on_its_way = edge.from.is_none() && (!is_known || self.heap.may_hold_chunk(chunk));
         let transient = self.busy(list).filter(|_| on_its_way);

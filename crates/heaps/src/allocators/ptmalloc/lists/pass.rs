@@ -2,8 +2,9 @@
 //! it should be.
 //!
 //! A list is a chain of cache misses. Many are followed in turn by one thread, so that their misses
-//! overlap; a bin is cut into [`arcs`](super::arcs) first.
+//! overlap; a bin is cut into [`arcs`](super::arcs) first, a long fastbin into [`cuts`](super::cuts).
 
+use super::cuts::{self, Piece};
 use super::{ChunkList, Kind, Passed, arcs};
 use crate::allocators::ptmalloc::PtmallocHeap;
 use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, IS_MMAPPED, NON_MAIN};
@@ -14,6 +15,8 @@ use ground::target::{Address, Cursor};
 const LANES: usize = 16;
 /// Lists of single links that one worker follows: few, since each may hold millions of chunks.
 const BATCH: usize = LANES;
+/// Pieces of a long list that one worker follows.
+const PIECES: usize = 64;
 /// Entries of one list that are followed: more than a core can hold would be a circle.
 pub const MAX_ENTRIES: u64 = 1 << 32;
 
@@ -98,18 +101,31 @@ impl PtmallocHeap<'_> {
     /// Follows all lists once, and marks what is in them.
     pub fn pass(&self, lists: &[ChunkList], map: &HeapMap) -> Passed {
         let bins = arcs::Arcs::cut(self, lists, map);
-        let singles: Vec<&[ChunkList]> = lists
-            .chunk_by(|a, b| a.kind == b.kind)
-            .filter(|lists| lists.first().is_some_and(|list| list.kind != Kind::Bin))
-            .flat_map(|lists| lists.chunks(BATCH))
+        let (mut long, mut whole) = (Vec::new(), Vec::new());
+        for list in lists.iter().filter(|list| list.kind != Kind::Bin) {
+            match cuts::pieces(self, map, list) {
+                Some(pieces) => long.extend(pieces),
+                None => whole.push(Piece::whole(list)),
+            }
+        }
+        // Before all others: what meets one of their chunks then marks it, whichever piece holds that.
+        let batches: Vec<_> = long.chunks(PIECES).collect();
+        let cut = ground::parallel::map(&batches, |pieces| self.pass_singles(pieces, map));
+        let singles = whole
+            .chunk_by(|a, b| a.list.kind == b.list.kind)
+            .flat_map(|pieces| pieces.chunks(BATCH));
+        let work: Vec<Work<'_>> = singles
+            .map(Work::Singles)
+            .chain(bins.batches().map(Work::Arcs))
             .collect();
-        let work: Vec<Work<'_>> = bins.batches().map(Work::Arcs).collect();
-        let work: Vec<Work<'_>> = singles.into_iter().map(Work::Singles).chain(work).collect();
         let parts = ground::parallel::map(&work, |work| match work {
-            Work::Singles(lists) => (self.pass_singles(lists, map), Vec::new()),
+            Work::Singles(pieces) => (self.pass_singles(pieces, map), Vec::new()),
             Work::Arcs(batch) => bins.follow(batch, map),
         });
         let mut out = self.nothing_passed();
+        for part in &cut {
+            out.add(part);
+        }
         let mut followed = Vec::with_capacity(bins.len());
         for (part, arcs) in parts {
             out.add(&part);
@@ -127,17 +143,17 @@ impl PtmallocHeap<'_> {
         }
     }
 
-    fn pass_singles(&self, lists: &[ChunkList], map: &HeapMap) -> Passed {
+    fn pass_singles(&self, pieces: &[Piece<'_>], map: &HeapMap) -> Passed {
         let mut out = self.nothing_passed();
-        let (empty, lists): (Vec<&ChunkList>, Vec<_>) =
-            lists.iter().partition(|list| list.head.is_null());
-        out.irregular = empty.iter().any(|list| list.is_miscounted(0));
-        let singles = lists.into_iter().map(|list| Single {
+        let (empty, pieces): (Vec<&Piece<'_>>, Vec<_>) =
+            pieces.iter().partition(|piece| piece.head.is_null());
+        out.irregular = empty.iter().any(|piece| piece.list.is_miscounted(0));
+        let singles = pieces.into_iter().map(|piece| Single {
             heap: self,
             map,
-            list,
+            piece,
             cursor: Cursor::new(self.target.memory),
-            entry: list.head,
+            entry: piece.head,
             walked: 0,
         });
         in_turn(map, singles, &mut out, drop);
@@ -147,15 +163,15 @@ impl PtmallocHeap<'_> {
 
 /// What one worker does.
 enum Work<'a> {
-    Singles(&'a [ChunkList]),
+    Singles(&'a [Piece<'a>]),
     Arcs(arcs::Batch),
 }
 
-/// A list of single links that is being followed.
+/// A list of single links, or a piece of one, that is being followed.
 struct Single<'a, 't> {
     heap: &'a PtmallocHeap<'t>,
     map: &'a HeapMap,
-    list: &'a ChunkList,
+    piece: &'a Piece<'a>,
     cursor: Cursor<'a>,
     /// The entry to look at.
     entry: Address,
@@ -166,7 +182,7 @@ impl Single<'_, '_> {
     /// Goes on to the next entry; `None` if the one looked at is not as it should be.
     #[inline]
     fn go_on(&mut self, seen: Seen, out: &mut Passed) -> Option<Address> {
-        let (list, heap) = (self.list, self.heap);
+        let (list, heap) = (self.piece.list, self.heap);
         let chunk = list.chunk(self.entry)?;
         let size = seen.size().filter(|_| self.walked < MAX_ENTRIES)?;
         let id = seen.id.or_else(|| heap.mapped_at(self.map, chunk))?;
@@ -194,7 +210,7 @@ impl Single<'_, '_> {
 
 impl<'a> Lane<'a> for Single<'a, '_> {
     fn chunk(&self) -> Option<Address> {
-        self.list.chunk(self.entry)
+        self.piece.list.chunk(self.entry)
     }
 
     fn cursor(&mut self) -> &mut Cursor<'a> {
@@ -206,7 +222,9 @@ impl<'a> Lane<'a> for Single<'a, '_> {
         let next = self.go_on(seen, out);
         match next {
             None => out.irregular = true,
-            Some(next) if next.is_null() => out.irregular |= self.list.is_miscounted(self.walked),
+            Some(next) if next == self.piece.until => {
+                out.irregular |= self.piece.is_whole && self.piece.list.is_miscounted(self.walked);
+            }
             Some(next) => {
                 self.entry = next;
                 return true;

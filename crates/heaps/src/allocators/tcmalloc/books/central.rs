@@ -38,6 +38,7 @@ impl TcmallocHeap<'_> {
         let layout = &self.located.layout.central;
         let memory = self.target.memory;
         let Some(Some(central)) = self.central.get(usize::from(class)) else {
+            out.open_rings.push(class);
             return;
         };
         let word = |at, what, expected: String, found: String| Word {
@@ -191,6 +192,11 @@ impl TcmallocHeap<'_> {
             .spans
             .index_of(at, span.start)
             .or_else(|| self.spans.index_of_repaired(at));
+        let is_unknown = |page| self.spans.is_unknown(self.target.memory, &self.located, page);
+        if index.is_none() && is_unknown(span.start) {
+            out.open_rings.push(class);
+            return;
+        }
         let Some(index) = index else {
             let pages = u64::from(self.located.sizes.pages(class));
             if u16::from(span.class) == class && span.is_small() && span.length == pages {

@@ -3,6 +3,7 @@
 use super::super::PlainLinks;
 use super::followed::Distances;
 use super::{Class, Cut, MAX_BACK};
+use crate::allocators::Heap;
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, Repair, Stray, Transient};
 use crate::list::graph::{End, Keeper, StrayEdge};
 use crate::list::{FreeList, Links};
@@ -27,6 +28,17 @@ impl Class<'_, '_, '_> {
         }
         let list = path.list;
         self.explained.insert(stray.path);
+        if self.heap.is_unknown(stray.found) || self.heap.target.memory.is_absent(stray.found) {
+            // The list may well be whole.
+            self.push(Anomaly::new(AnomalyKind::BadEntry {
+                edge: stray.edge,
+                found: stray.found,
+                stray: stray.stray,
+                leads_on: false,
+                repair: None,
+            }));
+            return;
+        }
         // What a first entry holds that is not linked yet may be the program's data, and may lead to any block.
         let passing = (stray.edge.position == 1).then(|| self.may_be_inserting(&list, None));
         let passing = passing.flatten().filter(|_| stray.leads_on);
