@@ -18,6 +18,7 @@ use heapcheck::progress::Silent;
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::Ranges;
+use heaps::graph::subgraph::Found;
 use heaps::graph::{mark, subgraph};
 use heaps::map::HeapMap;
 use postmortem::corefile::OpenOptions;
@@ -343,7 +344,10 @@ fn a_lost_block_stays_lost_wherever_an_allocator_names_it() {
             ground.universe.silent.clone(),
         );
         let again = subgraph::survey(&planted, &mark::mark(&planted));
-        assert_eq!(again.lost, lost.lost, "{}", fixture.release);
-        assert_eq!(again.weak, lost.weak, "{}", fixture.release);
+        // A free block that is filled is rather what a pointer to its start means: then the block that ends there is lost, too.
+        let is_lost = |found: &Found| again.lost.contains(found);
+        assert!(lost.lost.iter().all(is_lost), "{}", fixture.release);
+        let was_doubtful = |found: &Found| lost.weak.contains(found);
+        assert!(again.weak.iter().all(was_doubtful), "{}", fixture.release);
     }
 }

@@ -12,7 +12,7 @@ use crate::report::schema::Document;
 use postmortem::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.
-const MAX_PATHS: usize = 8;
+const MAX_PATHS: usize = 16;
 
 /// What `refs` takes.
 #[derive(clap::Args, Clone, Debug)]

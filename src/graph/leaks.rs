@@ -416,12 +416,13 @@ fn find_history(ground: &Ground<'_>, groups: &mut [Group]) {
     if examples.is_empty() {
         return;
     }
-    let found = ground.references(&examples, 4);
+    let found = ground.references(&examples, super::holders::MAX_SHOWN);
     for (group, references) in lost.iter_mut().zip(found) {
         let history = references.from.into_iter();
-        let mut history =
-            history.filter(|holder| holder.kind == super::holders::HolderKind::History);
-        group.was_held_by = history.next();
+        let history = history.filter(|holder| holder.kind == super::holders::HolderKind::History);
+        // A block that was freed says most, an allocator's own memory least.
+        group.was_held_by =
+            history.min_by_key(|holder| (holder.block.is_none(), holder.thread.is_none()));
     }
 }
 
