@@ -75,17 +75,20 @@ struct Strand {
     state: State,
 }
 
-/// The pieces of a fastbin, in order; `None` if it is short, or its links do not lead to its end.
+/// Whether a list is a fastbin that may be worth cutting.
+pub fn is_long(heap: &PtmallocHeap<'_>, list: &ChunkList) -> bool {
+    let size = list.size.filter(|_| list.kind == Kind::Fastbin);
+    size.is_some_and(|size| chunks_of(heap, list.owner, size) >= LONG) && !is_short(heap, list)
+}
+
+/// The pieces of a long fastbin, in order; `None` if its links do not lead to its end.
 pub fn pieces<'a>(
     heap: &PtmallocHeap<'_>,
     map: &HeapMap,
     list: &'a ChunkList,
 ) -> Option<Vec<Piece<'a>>> {
-    let size = list.size.filter(|_| list.kind == Kind::Fastbin)?;
+    let size = list.size?;
     let chunks = chunks_of(heap, list.owner, size);
-    if chunks < LONG || is_short(heap, list) {
-        return None;
-    }
     let places = places(heap, map, list, size);
     let mut strands: Vec<Strand> = [list.head]
         .into_iter()

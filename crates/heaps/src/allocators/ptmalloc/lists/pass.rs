@@ -101,9 +101,14 @@ impl PtmallocHeap<'_> {
     /// Follows all lists once, and marks what is in them.
     pub fn pass(&self, lists: &[ChunkList], map: &HeapMap) -> Passed {
         let bins = arcs::Arcs::cut(self, lists, map);
+        let singles = lists.iter().filter(|list| list.kind != Kind::Bin);
+        let long = singles.clone().filter(|list| cuts::is_long(self, list));
+        // Several long ones are followed beside each other anyway.
+        let is_alone = (1..LANES / 2).contains(&long.count());
         let (mut long, mut whole) = (Vec::new(), Vec::new());
-        for list in lists.iter().filter(|list| list.kind != Kind::Bin) {
-            match cuts::pieces(self, map, list) {
+        for list in singles {
+            let may = is_alone && cuts::is_long(self, list);
+            match may.then(|| cuts::pieces(self, map, list)).flatten() {
                 Some(pieces) => long.extend(pieces),
                 None => whole.push(Piece::whole(list)),
             }
