@@ -18,6 +18,18 @@ fn log(name: &str) -> String {
         .to_string()
 }
 
+/// What a command that must succeed writes.
+fn said(arguments: &[&str]) -> String {
+    let outcome = heapcheck(arguments);
+    assert_eq!(outcome.status, 0, "{arguments:?}: {}", outcome.stderr);
+    outcome.text().to_owned()
+}
+
+/// The same as JSON; answers about many reports have no schema yet.
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 fn lines(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -34,7 +46,7 @@ fn import_writes_a_line_an_error_and_a_summary() {
         "version=1.2",
     ]);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let records = lines(&outcome.text());
+    let records = lines(outcome.text());
     assert_eq!(records.len(), 20);
     assert!(
         outcome.stderr.contains("created: 20\n")
@@ -54,18 +66,18 @@ fn import_writes_a_line_an_error_and_a_summary() {
         );
     }
     let missing = heapcheck(&["import", "no-such-file", &log("mtrace.log")]);
-    assert_eq!((missing.status, lines(&missing.text()).len()), (2, 2));
+    assert_eq!((missing.status, lines(missing.text()).len()), (2, 2));
 }
 
 #[test]
 fn triage_reads_records_from_standard_input() {
-    let records = heapcheck(&["import", &log("asan-gcc-O0.log"), &log("asan-clang-O0.log")]).text();
+    let records = said(&["import", &log("asan-gcc-O0.log"), &log("asan-clang-O0.log")]);
     let outcome = heapcheck_with_input(
         &["triage", "groups", "--format", "json", "-"],
-        records.as_bytes(),
+        records.clone().into_bytes(),
     );
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let groups = outcome.json().unwrap();
+    let groups = value(outcome.text());
     assert_eq!(
         (
             &groups["errors"],
@@ -78,7 +90,7 @@ fn triage_reads_records_from_standard_input() {
     }
     let again = heapcheck_with_input(
         &["triage", "groups", "--format", "json", "-"],
-        records.as_bytes(),
+        records.clone().into_bytes(),
     );
     assert_eq!(again.text(), outcome.text());
 }
@@ -86,9 +98,7 @@ fn triage_reads_records_from_standard_input() {
 #[test]
 fn a_group_is_shown_compared_and_ticketed() {
     let file = log("asan-gcc-O0.log");
-    let groups = heapcheck(&["triage", "groups", "--format", "json", &file])
-        .json()
-        .unwrap();
+    let groups = value(&said(&["triage", "groups", "--format", "json", &file]));
     let key = |kind: &str| {
         groups["groups"]
             .as_array()
@@ -100,27 +110,26 @@ fn a_group_is_shown_compared_and_ticketed() {
             .unwrap()
             .to_owned()
     };
-    let shown = heapcheck(&["triage", "show", &key("use-after-free"), &file]).text();
+    let shown = said(&["triage", "show", &key("use-after-free"), &file]);
     assert!(
         shown.contains("scrap_ship (harbour.c:")
             && shown.contains("freed")
             && shown.contains("allocated"),
         "{shown}"
     );
-    let ticket = heapcheck(&["triage", "show", "--ticket", &key("double-free"), &file]).text();
+    let ticket = said(&["triage", "show", "--ticket", &key("double-free"), &file]);
     assert!(
         ticket.starts_with("# double-free: scuttle ← scuttle_twice ← main\n")
             && ticket.contains("~~~text\n"),
         "{ticket}"
     );
-    let diff = heapcheck(&[
+    let diff = said(&[
         "triage",
         "diff",
         &key("heap-overrun"),
         &key("heap-underrun"),
         &file,
-    ])
-    .text();
+    ]);
     assert!(
         diff.contains("- load_hold (harbour.c:") && diff.contains("+ check_keel (harbour.c:"),
         "{diff}"
@@ -138,7 +147,7 @@ fn sarif_has_a_result_a_group_and_no_line_in_its_fingerprints() {
         &log("asan-gcc-O0.log"),
         &log("valgrind-gcc-O0-xml.log"),
     ]);
-    let sarif = outcome.json().unwrap();
+    let sarif = value(outcome.text());
     assert_eq!(sarif["version"], "2.1.0");
     let results = sarif["runs"][0]["results"].as_array().unwrap();
     assert_eq!(results.len(), 12);
@@ -202,7 +211,7 @@ fn the_gate_of_the_examples() {
         Some(1),
         "a new bug"
     );
-    let record = lines(&heapcheck(&["import", &log("asan-clang-one-double.log")]).text()).remove(0);
+    let record = lines(&said(&["import", &log("asan-clang-one-double.log")])).remove(0);
     let key = record["key"].as_str().unwrap();
     let file = path("heapcheck.triage.toml").display().to_string();
     let mute = |until: &str| {
@@ -244,22 +253,22 @@ fn the_gate_of_the_examples() {
 #[test]
 fn flame_graphs_and_profiles() {
     let files = [log("lsan-gcc-O2.log"), log("valgrind-gcc-O0-xml.log")];
-    let folded = heapcheck(&["triage", "flame", &files[0], &files[1]]).text();
+    let folded = said(&["triage", "flame", &files[0], &files[1]]);
     assert!(
         folded.contains("main;storm;lose_cargo;hire_ship 800\n"),
         "{folded}"
     );
-    let counted = heapcheck(&["triage", "flame", "--by", "count", &files[0]]).text();
+    let counted = said(&["triage", "flame", "--by", "count", &files[0]]);
     assert!(
         counted.contains("main;storm;lose_cargo;hire_ship 4\n"),
         "{counted}"
     );
-    let svg = heapcheck(&["triage", "flame", "--svg", &files[0]]).text();
+    let svg = said(&["triage", "flame", "--svg", &files[0]]);
     assert!(
         svg.starts_with("<svg ") && svg.contains("lose_cargo: 400 bytes (89.3 %)"),
         "{svg}"
     );
-    let by_frame = heapcheck(&["triage", "flame", "--by", "frame", &files[0]]).text();
+    let by_frame = said(&["triage", "flame", "--by", "frame", &files[0]]);
     assert!(by_frame.starts_with("           448  main\n"), "{by_frame}");
 }
 
@@ -288,7 +297,7 @@ fn batch_says_an_error_for_each_file_that_is_no_core_and_goes_on_where_it_stoppe
             &out,
         ];
         arguments.extend(more);
-        heapcheck_with_input(&arguments, input.as_bytes()).status
+        heapcheck_with_input(&arguments, input.as_bytes().to_vec()).status
     };
     assert_eq!(run(&list, &["-"]), 3);
     let first = fs::read_to_string(&out).unwrap();

@@ -29,7 +29,8 @@ pub fn set_apart(
     let mut places: Vec<Address> = Vec::new();
     let unknown = |at: Address| heap.is_unknown(at).then_some(at);
     let absent = |kind: &AnomalyKind| {
-        leads_to(map, memory, kind).or_else(|| places_of(memory, kind).into_iter().find_map(unknown))
+        leads_to(map, memory, kind)
+            .or_else(|| places_of(memory, kind).into_iter().find_map(unknown))
     };
     anomalies.retain(|anomaly| match absent(&anomaly.kind) {
         Some(place) => {

@@ -47,15 +47,19 @@ impl Key {
         } else {
             blame(record, rules, most)
         };
-        let strength = found.strength;
+        let mut strength = found.strength;
         parts.extend(found.parts);
         if record.is(Kind::UndefinedBehaviour) || record.is(Kind::DataRace) {
             parts.extend(record.subject.clone());
-        } else if strength == Strength::Weak && found.is_nothing {
+        } else if strength == Strength::Weak && (found.is_nothing || record.subject.is_some()) {
             // Strangers are not grouped by nothing: the program and heapcheck's own fingerprint, or the log.
             let program = record.process.as_deref().unwrap_or(&record.source.file);
+            parts.truncate(1);
             parts.push(format!("in {}", text::base_name(program)));
-            parts.extend(record.subject.clone());
+            if let Some(fingerprint) = &record.subject {
+                parts.push(fingerprint.clone());
+                strength = Strength::Short; // it is made of names, and the same in the next build
+            }
         }
         let clean = |part: &String| part.replace(SEPARATOR, " ");
         Self {

@@ -64,7 +64,7 @@ impl Worker {
         let report = out.join().unwrap_or_default();
         let seconds = begin.elapsed().as_secs_f64();
         if let Some(code) = ended.code().and_then(|code| u8::try_from(code).ok())
-            && let Some(line) = line(&report, id, code, seconds)
+            && let Some(line) = line(&report, core, id, code, seconds)
         {
             return Ok((line, code));
         }
@@ -139,14 +139,16 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process:
 }
 
 /// The report on one line, with the id first; none if it is no whole document.
-fn line(report: &[u8], id: &str, code: u8, seconds: f64) -> Option<Vec<u8>> {
+fn line(report: &[u8], core: &Path, id: &str, code: u8, seconds: f64) -> Option<Vec<u8>> {
     let report = report.trim_ascii();
     let inside = report
         .strip_prefix(b"{")
         .filter(|_| report.ends_with(b"}"))?;
-    let mut line =
-        format!("{{\"core_id\":\"{id}\",\"exit_status\":{code},\"seconds\":{seconds:.3},")
-            .into_bytes();
+    let path = json!(core.to_string_lossy());
+    let mut line = format!(
+        "{{\"core_id\":\"{id}\",\"core_file\":{path},\"exit_status\":{code},\"seconds\":{seconds:.3},"
+    )
+    .into_bytes();
     line.reserve(inside.len() / 2);
     let (mut string, mut escaped) = (false, false);
     for &byte in inside {
@@ -172,7 +174,7 @@ pub(super) fn failed(core: &Path, id: Option<&str>, message: &str) -> Vec<u8> {
     let id = json!(id.unwrap_or(""));
     let path = json!(core.to_string_lossy());
     let message = json!(message);
-    format!("{{\"core_id\":{id},\"exit_status\":2,\"schema_version\":1,\"status\":\"ERROR\",\"error\":{{\"message\":{message}}},\"core\":{{\"path\":{path}}}}}\n").into_bytes()
+    format!("{{\"core_id\":{id},\"core_file\":{path},\"exit_status\":2,\"schema_version\":1,\"status\":\"ERROR\",\"error\":{{\"message\":{message}}},\"core\":{{\"path\":{path}}}}}\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -182,12 +184,13 @@ mod tests {
     #[test]
     fn a_report_becomes_one_line() {
         let report = b"{\n  \"a\": \"x \\\" {\\n y\",\n  \"b\": [ 1, 2 ]\n}\n";
-        let made = String::from_utf8(line(report, "s1:0", 1, 0.5).unwrap()).unwrap();
+        let made =
+            String::from_utf8(line(report, Path::new("c"), "s1:0", 1, 0.5).unwrap()).unwrap();
         assert_eq!(
             made,
-            "{\"core_id\":\"s1:0\",\"exit_status\":1,\"seconds\":0.500,\"a\":\"x \\\" {\\n y\",\"b\":[1,2]}\n"
+            "{\"core_id\":\"s1:0\",\"core_file\":\"c\",\"exit_status\":1,\"seconds\":0.500,\"a\":\"x \\\" {\\n y\",\"b\":[1,2]}\n"
         );
-        assert!(line(b"{\"a\": 1", "", 0, 0.0).is_none());
+        assert!(line(b"{\"a\": 1", Path::new("c"), "", 0, 0.0).is_none());
         serde_json::from_slice::<serde_json::Value>(&failed(Path::new("a\"b"), None, "c\nd"))
             .unwrap();
     }

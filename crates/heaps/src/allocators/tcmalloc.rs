@@ -152,7 +152,11 @@ impl<'t> TcmallocHeap<'t> {
     /// Whether any span is known, or none need be: what is taken for the page heap may be something else, if that is not in the core.
     fn has_spans(&self) -> bool {
         let classes = 1..self.located.sizes.classes();
-        let holds = |class| self.free_lists(class).iter().any(|list| !list.head.is_null());
+        let holds = |class| {
+            self.free_lists(class)
+                .iter()
+                .any(|list| !list.head.is_null())
+        };
         !self.spans.rows().is_empty() || !classes.into_iter().any(holds)
     }
 

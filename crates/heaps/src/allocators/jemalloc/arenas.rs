@@ -96,6 +96,8 @@ impl Arenas {
             let fits = |arena: &Arena| arena.index == index;
             if let Some(arena) = arena_at(memory, layout, found).filter(fits) {
                 out.add(memory, layout, arena);
+            } else if memory.is_absent(Address::new(found.get() & !(BLOCK_ALIGNMENT - 1))) {
+                out.is_cut = true; // its base is not there
             } else if out.broken.len() < MAX_BROKEN {
                 out.mend(memory, layout, (index, at, found));
             }

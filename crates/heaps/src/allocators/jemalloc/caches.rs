@@ -172,7 +172,11 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
 fn is_absent_below(memory: &dyn TargetMemory, pointer: Address) -> bool {
     const PAGE: usize = 4096;
     let mut places = (0..DISTANCES.end).step_by(PAGE);
-    places.any(|distance| pointer.checked_sub(distance).is_some_and(|at| memory.is_absent(at)))
+    places.any(|distance| {
+        pointer
+            .checked_sub(distance)
+            .is_some_and(|at| memory.is_absent(at))
+    })
 }
 
 /// Threads whose caches were not found because a part of what they keep below their pointers is not in the core.

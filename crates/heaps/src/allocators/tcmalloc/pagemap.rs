@@ -126,9 +126,8 @@ impl Spans {
         });
         let before = leaves.len();
         leaves.retain(|(_, leaf)| memory.window(*leaf).is_ok());
-        let is_cut = |(_, leaf): &&(u64, Address)| {
-            !memory.holds(&(*leaf..leaf.saturating_add(leaf_bytes)))
-        };
+        let is_cut =
+            |(_, leaf): &&(u64, Address)| !memory.holds(&(*leaf..leaf.saturating_add(leaf_bytes)));
         // Or the place in the root that would lead to some.
         let is_cut_root = !memory.holds(&slots);
         let missing_leaves = (before - leaves.len() + leaves.iter().filter(is_cut).count()) as u64

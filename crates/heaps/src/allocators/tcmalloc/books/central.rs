@@ -192,7 +192,10 @@ impl TcmallocHeap<'_> {
             .spans
             .index_of(at, span.start)
             .or_else(|| self.spans.index_of_repaired(at));
-        let is_unknown = |page| self.spans.is_unknown(self.target.memory, &self.located, page);
+        let is_unknown = |page| {
+            self.spans
+                .is_unknown(self.target.memory, &self.located, page)
+        };
         if index.is_none() && is_unknown(span.start) {
             out.open_rings.push(class);
             return;

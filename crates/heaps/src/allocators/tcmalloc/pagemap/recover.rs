@@ -43,7 +43,10 @@ impl PageMap<'_> {
             }
             if let Some((span, repair)) = self.repaired(run, rows) {
                 found.push(span);
-                repairs.push(repair);
+                // Beside memory that is not in the core a span may be lost of which no word is wrong.
+                if repair.found != repair.expected {
+                    repairs.push(repair);
+                }
             }
         }
         rows.append(&mut found);
@@ -175,7 +178,9 @@ impl Spans {
             let Some(repair) = entry_repair(memory, located, &self.index, &span, span.start) else {
                 continue;
             };
-            self.repairs.push(repair);
+            if repair.found != repair.expected {
+                self.repairs.push(repair);
+            }
             let place = self.rows.partition_point(|other| other.start < span.start);
             self.rows.insert(place, span);
         }
