@@ -39,7 +39,10 @@ impl Segment {
     fn is_stack(&self) -> bool {
         let guarded = THREAD_STACK_BYTES + PAGE;
         let of_threads = [THREAD_STACK_BYTES, guarded];
-        of_threads.iter().any(|bytes| self.bytes % bytes == 0) || self.start >> 36 == 0x7ff
+        of_threads
+            .iter()
+            .any(|bytes| self.bytes.is_multiple_of(*bytes))
+            || self.start >> 36 == 0x7ff
     }
 }
 

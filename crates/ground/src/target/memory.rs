@@ -244,16 +244,28 @@ pub trait MemoryExt: TargetMemory {
 
     /// Whether all of a range can be read.
     fn holds(&self, range: &Range<Address>) -> bool {
+        self.first_fault(range).is_none()
+    }
+
+    /// Whether a part of a range is not in the core although the process had it.
+    fn lacks(&self, range: &Range<Address>) -> bool {
+        let fault = self.first_fault(range);
+        matches!(fault, Some(Fault::NotDumped(_) | Fault::Truncated(_)))
+    }
+
+    /// Why the first byte of a range that cannot be read is absent.
+    fn first_fault(&self, range: &Range<Address>) -> Option<Fault> {
         let mut at = range.start;
         while at < range.end {
             match self.window(at) {
                 Ok(window) if !window.bytes.is_empty() => {
                     at = at.saturating_add(window.bytes.len() as u64);
                 }
-                _ => return false,
+                Ok(_) => return Some(Fault::Unmapped(at)),
+                Err(fault) => return Some(fault),
             }
         }
-        true
+        None
     }
 
     /// The mapping that contains `at`.

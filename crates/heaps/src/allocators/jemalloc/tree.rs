@@ -176,7 +176,7 @@ impl Tree {
         nodes.retain(|leaf| memory.window(leaf.at).is_ok());
         tree.missing += (before - nodes.len()) as u64;
         let bytes = geometry.element_bytes() << bits;
-        let is_cut = |leaf: &&Leaf| !memory.holds(&(leaf.at..leaf.at.saturating_add(bytes)));
+        let is_cut = |leaf: &&Leaf| memory.lacks(&(leaf.at..leaf.at.saturating_add(bytes)));
         tree.missing += nodes.iter().filter(is_cut).count() as u64;
         nodes.sort_by_key(|leaf| leaf.page);
         tree.leaves = nodes;

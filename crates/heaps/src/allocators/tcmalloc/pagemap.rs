@@ -127,9 +127,9 @@ impl Spans {
         let before = leaves.len();
         leaves.retain(|(_, leaf)| memory.window(*leaf).is_ok());
         let is_cut =
-            |(_, leaf): &&(u64, Address)| !memory.holds(&(*leaf..leaf.saturating_add(leaf_bytes)));
+            |(_, leaf): &&(u64, Address)| memory.lacks(&(*leaf..leaf.saturating_add(leaf_bytes)));
         // Or the place in the root that would lead to some.
-        let is_cut_root = !memory.holds(&slots);
+        let is_cut_root = memory.lacks(&slots);
         let missing_leaves = (before - leaves.len() + leaves.iter().filter(is_cut).count()) as u64
             + u64::from(is_cut_root);
         leaves.sort_unstable();
