@@ -215,8 +215,9 @@ fn a_renderer_sees_the_report_and_nothing_else() {
 fn libraries_stay_in_their_rooms() {
     // What is named may be used in these rooms only.
     let rules: &[(&str, &str, &[&str])] = &[
-        ("src", "serde", &["report"]),
-        ("src", "serde_json", &["report"]),
+        // The answers over many reports are values of the crate reports; their commands write them.
+        ("src", "serde", &["report", "commands"]),
+        ("src", "serde_json", &["report", "commands"]),
         ("src", "schemars", &["report"]),
         ("src", "clap", &["cli", "commands"]),
         ("src", "anstyle", &["report"]),
