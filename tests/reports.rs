@@ -38,7 +38,7 @@ fn lines(text: &str) -> Vec<Value> {
 
 #[test]
 fn import_writes_a_line_an_error_and_a_summary() {
-    let outcome = heapcheck(&[
+    let outcome = heapcheck([
         "import",
         &log("asan-gcc-O0.log"),
         &log("valgrind-gcc-O2-xml.log"),
@@ -65,7 +65,7 @@ fn import_writes_a_line_an_error_and_a_summary() {
             (&1.into(), &"error".into(), &"1.2".into())
         );
     }
-    let missing = heapcheck(&["import", "no-such-file", &log("mtrace.log")]);
+    let missing = heapcheck(["import", "no-such-file", &log("mtrace.log")]);
     assert_eq!((missing.status, lines(missing.text()).len()), (2, 2));
 }
 
@@ -73,7 +73,7 @@ fn import_writes_a_line_an_error_and_a_summary() {
 fn triage_reads_records_from_standard_input() {
     let records = said(&["import", &log("asan-gcc-O0.log"), &log("asan-clang-O0.log")]);
     let outcome = heapcheck_with_input(
-        &["triage", "groups", "--format", "json", "-"],
+        ["triage", "groups", "--format", "json", "-"],
         records.clone().into_bytes(),
     );
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -89,7 +89,7 @@ fn triage_reads_records_from_standard_input() {
         assert_eq!(group["errors"], 2);
     }
     let again = heapcheck_with_input(
-        &["triage", "groups", "--format", "json", "-"],
+        ["triage", "groups", "--format", "json", "-"],
         records.clone().into_bytes(),
     );
     assert_eq!(again.text(), outcome.text());
@@ -134,13 +134,13 @@ fn a_group_is_shown_compared_and_ticketed() {
         diff.contains("- load_hold (harbour.c:") && diff.contains("+ check_keel (harbour.c:"),
         "{diff}"
     );
-    let none = heapcheck(&["triage", "show", "v1:0000000000000000", &file]);
+    let none = heapcheck(["triage", "show", "v1:0000000000000000", &file]);
     assert_eq!(none.status, 2);
 }
 
 #[test]
 fn sarif_has_a_result_a_group_and_no_line_in_its_fingerprints() {
-    let outcome = heapcheck(&[
+    let outcome = heapcheck([
         "import",
         "--format",
         "sarif",
@@ -177,7 +177,7 @@ fn the_gate_of_the_examples() {
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
     let base = path("base.ndjson").display().to_string();
     assert_eq!(
-        heapcheck(&[
+        heapcheck([
             "import",
             "-o",
             &base,
@@ -215,7 +215,7 @@ fn the_gate_of_the_examples() {
     let key = record["key"].as_str().unwrap();
     let file = path("heapcheck.triage.toml").display().to_string();
     let mute = |until: &str| {
-        heapcheck(&[
+        heapcheck([
             "triage",
             "mute",
             key,

@@ -278,9 +278,9 @@ impl Ground<'_> {
                 let found = self
                     .thread(owner)
                     .and_then(|thread| tls::variable(self.session, thread, at));
-                if let Some((name, offset, module)) = found {
-                    holder.symbol = Some((name, offset));
-                    holder.module = module;
+                if let Some(variable) = found {
+                    holder.symbol = Some(variable.symbol);
+                    holder.module = Some(variable.module);
                 }
             }
             RootKind::Global => {

@@ -14,12 +14,16 @@ const MAX_MODULES: u64 = 256;
 /// What the dynamic linker writes for a block that was never made (`TLS_DTV_UNALLOCATED`).
 const UNALLOCATED: u64 = u64::MAX;
 
-/// The thread-local variable at `at`: its name, the bytes from its start, and its module with the offset in the module's block.
-pub fn variable(
-    session: &Session,
-    thread: &Thread,
-    at: Address,
-) -> Option<(String, u64, Option<(String, u64)>)> {
+/// A thread-local variable.
+pub struct Variable {
+    /// Its name, and the bytes from its start.
+    pub symbol: (String, u64),
+    /// Its module's name, and the offset in the module's block.
+    pub module: (String, u64),
+}
+
+/// The thread-local variable at `at`.
+pub fn variable(session: &Session, thread: &Thread, at: Address) -> Option<Variable> {
     let memory = session.target().memory;
     let modules = session.modules();
     let tp = thread.thread_pointer?;
@@ -58,8 +62,10 @@ pub fn variable(
         let Some((module, _)) = own.filter(|(_, bytes)| offset < *bytes) else {
             continue;
         };
-        let (name, inside) = session.debug_info().thread_local_at(module.id, offset)?;
-        return Some((name, inside, Some((module.name.clone(), offset))));
+        return Some(Variable {
+            symbol: session.debug_info().thread_local_at(module.id, offset)?,
+            module: (module.name.clone(), offset),
+        });
     }
     None
 }

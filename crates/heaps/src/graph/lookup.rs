@@ -342,7 +342,7 @@ impl<'m> Lookup<'m> {
             } => {
                 let slot = match magic {
                     0 => inside.checked_div(stride.into())?,
-                    magic => inside * magic >> 40,
+                    magic => (inside * magic) >> 40,
                 };
                 let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
                 (slot32, inside - slot * u64::from(stride))
