@@ -17,6 +17,7 @@ use heapcheck::graph::roots;
 use heapcheck::progress::Silent;
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
+use heaps::graph::references::Place;
 use heaps::graph::roots::Ranges;
 use heaps::graph::subgraph::Found;
 use heaps::graph::{mark, subgraph};
@@ -269,7 +270,13 @@ impl<'m> Planted<'m> {
             }
             for (index, word) in (0u64..).zip(copy.as_chunks_mut::<8>().0) {
                 let at = region.range.start.saturating_add(index * 8);
-                if !universe.place(at).is_source() {
+                let place = universe.place(at);
+                // The word in front of the header of glibc's top is the last one of the block before it.
+                let ends_a_block = place == Place::Silent
+                    && at
+                        .checked_sub(8)
+                        .is_some_and(|before| matches!(universe.place(before), Place::Node(..)));
+                if !place.is_source() && !ends_a_block {
                     *word = value.get().to_le_bytes();
                     planted += 1;
                 }
@@ -346,7 +353,8 @@ fn a_lost_block_stays_lost_wherever_an_allocator_names_it() {
         let again = subgraph::survey(&planted, &mark::mark(&planted));
         // A free block that is filled is rather what a pointer to its start means: then the block that ends there is lost, too.
         let is_lost = |found: &Found| again.lost.contains(found);
-        assert!(lost.lost.iter().all(is_lost), "{}", fixture.release);
+        let found: Vec<_> = lost.lost.iter().filter(|found| !is_lost(found)).collect();
+        assert!(found.is_empty(), "{}: {found:?}", fixture.release);
         let was_doubtful = |found: &Found| lost.weak.contains(found);
         assert!(again.weak.iter().all(was_doubtful), "{}", fixture.release);
     }
