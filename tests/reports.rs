@@ -315,6 +315,15 @@ fn batch_says_an_error_for_each_file_that_is_no_core_and_goes_on_where_it_stoppe
     let all = fs::read_to_string(&out).unwrap();
     let whole = all
         .lines()
-        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-    assert_eq!(whole.count(), 6, "{all}");
+        .filter(|line| serde_json::from_str::<Value>(line).is_ok());
+    assert_eq!(
+        whole.count(),
+        6,
+        "five files and the one that is not there: {all}"
+    );
+    assert_eq!(
+        all.lines().count(),
+        7,
+        "the line that was cut stands alone: {all}"
+    );
 }
