@@ -1,6 +1,7 @@
 /* Bytes that only malloc may change, where a setting makes it watch or fill them. Each aborts at once.
  *   PERTURBED   M_PERTURB fills free blocks; one of them, in a bin, is written to, far from its links
- *   CHECKED     MALLOC_CHECK_ puts a mark behind what was asked for; a block is written one byte past that, within itself */
+ *   CHECKED     MALLOC_CHECK_ puts a mark behind what was asked for; a block is written one byte past that, within itself.
+ *               The mark follows from the address, and is an 'a' itself in one run of 256 */
 #include "ptmalloc.h"
 
 enum { BLOCKS = 60 };
@@ -22,7 +23,7 @@ static void scene(void)
     enum { SIZE = 70 };
     for (int i = 0; i < BLOCKS; i++)
         blocks[i] = (char *)memset(do_malloc(SIZE), 'a', SIZE);
-    blocks[30][SIZE] = 'a';
+    blocks[30][SIZE] = blocks[30][SIZE] == 'a' ? 'b' : 'a';
     expect_block("heap-overrun", blocks[30], usable(blocks[30]), NULL);
 #endif
 }
