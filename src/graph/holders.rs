@@ -1,7 +1,8 @@
 //! Who points at a block, named as a person would: a register, a stack slot of a function's frame, a thread-local, a
 //! variable of a module, another block.
 
-mod tls;
+pub mod tls;
+pub mod variables;
 
 use ground::target::{Address, Frame, SymbolTable, Thread};
 use heaps::graph::Universe;
@@ -12,6 +13,7 @@ use heaps::graph::roots::{RootKind, Strength};
 use heaps::map::{Block, BlockState};
 
 use super::{Ground, roots};
+use variables::{Belonging, LocalVariable};
 
 /// References that a report shows of one block.
 pub const MAX_SHOWN: usize = 16;
@@ -70,8 +72,8 @@ pub struct FrameSlot {
     pub frame: usize,
     /// Its function.
     pub function: Option<String>,
-    /// Bytes from the frame's stack pointer.
-    pub offset: i64,
+    /// Bytes from the frame's stack pointer; `None` for a register.
+    pub offset: Option<i64>,
 }
 
 /// A word that points at a block, and what it is.
@@ -91,7 +93,9 @@ pub struct Holder {
     pub register: Option<String>,
     /// The frame that it lies in.
     pub slot: Option<FrameSlot>,
-    /// The variable that it is or belongs to, and the bytes from its start.
+    /// The variable of that frame that it is or belongs to, and the bytes from its start.
+    pub variable: Option<(String, u64)>,
+    /// The module's or thread's variable that it is or belongs to, and the bytes from its start.
     pub symbol: Option<(String, u64)>,
     /// The module that it lies in, and the bytes from its start.
     pub module: Option<(String, u64)>,
@@ -124,7 +128,7 @@ pub struct References {
 
 impl Ground<'_> {
     /// What to look for where an address is meant: the block around it, or the word there.
-    fn target(&self, at: Address) -> Target {
+    pub fn target(&self, at: Address) -> Target {
         let hit = self.universe.lookup.find(at.get());
         let block = hit.and_then(|hit| Target::of(&self.universe, hit.node));
         block.unwrap_or(Target {
@@ -201,6 +205,7 @@ impl Ground<'_> {
             thread: None,
             register: None,
             slot: None,
+            variable: None,
             symbol: None,
             module: None,
             block: None,
@@ -238,7 +243,8 @@ impl Ground<'_> {
         holder
     }
 
-    fn thread(&self, index: usize) -> Option<&Thread> {
+    /// The thread at this index.
+    pub fn thread(&self, index: usize) -> Option<&Thread> {
         self.session.threads().list().get(index)
     }
 
@@ -259,6 +265,50 @@ impl Ground<'_> {
                     .to_owned(),
             ),
         };
+        let thread = register.thread as usize;
+        let found = self
+            .variables
+            .in_register(self.session, thread, register.number);
+        if let Some(found) = found {
+            self.name_variable(holder, thread, found, None);
+        }
+    }
+
+    /// Notes the variable of a frame. `at`: its word, where it is on the stack.
+    fn name_variable(
+        &self,
+        holder: &mut Holder,
+        thread: usize,
+        found: LocalVariable,
+        at: Option<Address>,
+    ) {
+        let threads = self.session.threads();
+        let frame = threads.frames(thread).get(found.frame);
+        let outer = frame.and_then(|frame| self.function(frame));
+        holder.note = match (found.register, found.saved_by) {
+            (Some(register), Some(by)) => Some(format!(
+                "{} of that frame, which frame {by} keeps here",
+                threads.register_name(register)
+            )),
+            _ => None,
+        };
+        if let (Some(_), Some(outer)) = (&found.inlined, &outer) {
+            let inlined = format!("inlined into {outer}");
+            holder.note = Some(match holder.note.take() {
+                Some(note) => format!("{inlined}; {note}"),
+                None => inlined,
+            });
+        }
+        let offset = frame.zip(at).and_then(|(frame, at)| {
+            let offset = i128::from(at.get()) - i128::from(frame.sp.get());
+            i64::try_from(offset).ok()
+        });
+        holder.slot = Some(FrameSlot {
+            frame: found.frame,
+            function: found.inlined.or(outer),
+            offset,
+        });
+        holder.variable = Some((found.name, found.offset));
     }
 
     fn name_root(&self, holder: &mut Holder, index: u32, at: Address) {
@@ -271,15 +321,16 @@ impl Ground<'_> {
                 holder.kind = HolderKind::Stack;
                 holder.thread = self.thread(owner).map(|thread| thread.tid);
                 holder.slot = self.slot(owner, at, root.range.start);
+                self.name_local(holder, owner, at);
             }
             RootKind::Tls => {
                 holder.kind = HolderKind::Tls;
                 holder.thread = self.thread(owner).map(|thread| thread.tid);
                 let found = self
                     .thread(owner)
-                    .and_then(|thread| tls::variable(self.session, thread, at));
+                    .and_then(|thread| self.thread_locals.variable(self.session, thread, at));
                 if let Some(variable) = found {
-                    holder.symbol = Some(variable.symbol);
+                    holder.symbol = variable.symbol;
                     holder.module = Some(variable.module);
                 }
             }
@@ -302,8 +353,25 @@ impl Ground<'_> {
         }
     }
 
+    /// Says which variable a word of the stack is.
+    fn name_local(&self, holder: &mut Holder, thread: usize, at: Address) {
+        let Some(frame) = holder.slot.as_ref().map(|slot| slot.frame) else {
+            return;
+        };
+        match self.variables.at_word(self.session, thread, frame, at) {
+            Some(Belonging::Variable(found)) => {
+                self.name_variable(holder, thread, found, Some(at));
+            }
+            Some(Belonging::Saved { register, by }) => {
+                let name = self.session.threads().register_name(register);
+                holder.note = Some(format!("{name} of the caller, which frame {by} keeps here"));
+            }
+            None => {}
+        }
+    }
+
     /// The frame of a thread that a place of its stack lies in. `floor`: where that stack's live part begins.
-    fn slot(&self, thread: usize, at: Address, floor: Address) -> Option<FrameSlot> {
+    pub fn slot(&self, thread: usize, at: Address, floor: Address) -> Option<FrameSlot> {
         let frames = self.session.threads().frames(thread);
         // Frames of another stack lie outside of this one.
         let here = frames
@@ -318,11 +386,12 @@ impl Ground<'_> {
         Some(FrameSlot {
             frame: index,
             function: self.function(frame),
-            offset: i64::try_from(offset).ok()?,
+            offset: i64::try_from(offset).ok(),
         })
     }
 
-    fn function(&self, frame: &Frame) -> Option<String> {
+    /// The function of a frame.
+    pub fn function(&self, frame: &Frame) -> Option<String> {
         let found = self
             .session
             .debug_info()

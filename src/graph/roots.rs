@@ -20,6 +20,8 @@ use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
 use super::Ground;
+use super::holders::tls::ThreadLocals;
+use super::holders::variables::Variables;
 use crate::analysis::Analysis;
 use postmortem::session::{Limit, Session};
 
@@ -110,6 +112,8 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         vectors,
         mappings,
         own,
+        variables: Variables::default(),
+        thread_locals: ThreadLocals::of(session),
         missing: missing(session),
     }
 }

@@ -156,6 +156,7 @@ fn block(found: HolderBlock) -> Block {
 pub(super) fn reference(holder: &Holder) -> Reference {
     let is_local = holder.kind == crate::graph::holders::HolderKind::Tls;
     let symbol = holder.symbol.as_ref();
+    let variable = holder.variable.as_ref().or(symbol.filter(|_| is_local));
     Reference {
         kind: holder.kind.name().into(),
         strength: holder.strength.name().into(),
@@ -163,9 +164,10 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         thread_id: holder.thread,
         frame: holder.slot.as_ref().map(|slot| slot.frame),
         function: holder.slot.as_ref().and_then(|slot| slot.function.clone()),
-        stack_offset: holder.slot.as_ref().map(|slot| slot.offset),
+        stack_offset: holder.slot.as_ref().and_then(|slot| slot.offset),
         register: holder.register.clone(),
-        variable: symbol.filter(|_| is_local).map(|(name, _)| name.clone()),
+        variable: variable.map(|(name, _)| name.clone()),
+        variable_offset: variable.map(|(_, offset)| *offset),
         symbol: symbol.map(|(name, _)| name.clone()),
         symbol_offset: symbol.map(|(_, offset)| *offset),
         module: holder.module.as_ref().map(|(name, _)| name.clone()),

@@ -28,6 +28,8 @@ pub struct Reference {
     pub register: Option<String>,
     /// The variable that it is, in the source: of a frame, or thread-local.
     pub variable: Option<String>,
+    /// Bytes from that variable's start.
+    pub variable_offset: Option<u64>,
     /// The module's variable that it is or lies in.
     pub symbol: Option<String>,
     /// Bytes from that variable's start.

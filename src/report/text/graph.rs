@@ -93,6 +93,27 @@ fn row(found: &Reference) -> String {
     text
 }
 
+/// A variable of a frame, in words.
+fn local(found: &Reference) -> Option<String> {
+    let name = found.variable.as_deref()?;
+    let name = match found.variable_offset {
+        None | Some(0) => name.to_owned(),
+        Some(offset) => format!("{name}+{offset:#x}"),
+    };
+    let function = found
+        .function
+        .as_deref()
+        .map_or(String::new(), |function| format!(" {function}"));
+    let frame = found.frame.map_or(String::new(), |frame| {
+        format!(" of frame {frame}{function}")
+    });
+    let note = found
+        .note
+        .as_deref()
+        .map_or(String::new(), |note| format!(" ({note})"));
+    Some(format!("variable {name}{frame}{note}"))
+}
+
 /// Where a word stands, in words.
 fn place(found: &Reference) -> String {
     let of_thread = found
@@ -107,29 +128,44 @@ fn place(found: &Reference) -> String {
         });
     let module = found.module.as_deref();
     match found.kind.as_str() {
-        "register" => format!(
-            "register {}{of_thread}",
-            found.register.as_deref().unwrap_or("?")
-        ),
-        "stack" => {
-            let frame = found
-                .frame
-                .map_or(String::new(), |frame| format!(", frame {frame}"));
-            let function = found
-                .function
-                .as_deref()
-                .map_or(String::new(), |name| format!(" {name}"));
-            let slot = found
-                .stack_offset
-                .map_or(String::new(), |offset| match offset {
-                    0.. => format!(", sp+{offset:#x}"),
-                    below => format!(", sp-{:#x}", below.unsigned_abs()),
-                });
-            format!("stack{of_thread}{frame}{function}{slot}")
+        "register" => {
+            let register = found.register.as_deref().unwrap_or("?");
+            match local(found) {
+                Some(local) => format!("{local}{of_thread}, in register {register}"),
+                None => format!("register {register}{of_thread}"),
+            }
         }
+        "stack" => match local(found) {
+            Some(local) => format!("{local}{of_thread}"),
+            None => {
+                let frame = found
+                    .frame
+                    .map_or(String::new(), |frame| format!(", frame {frame}"));
+                let function = found
+                    .function
+                    .as_deref()
+                    .map_or(String::new(), |name| format!(" {name}"));
+                let slot = found
+                    .stack_offset
+                    .map_or(String::new(), |offset| match offset {
+                        0.. => format!(", sp+{offset:#x}"),
+                        below => format!(", sp-{:#x}", below.unsigned_abs()),
+                    });
+                let note = found
+                    .note
+                    .as_deref()
+                    .map_or(String::new(), |note| format!(" ({note})"));
+                format!("stack{of_thread}{frame}{function}{slot}{note}")
+            }
+        },
         "tls" => match variable {
             Some(name) => format!("thread-local {name}{of_thread}"),
-            None => format!("thread-local memory{of_thread}"),
+            None => match (module, found.module_offset) {
+                (Some(module), Some(offset)) => {
+                    format!("thread-local variables of {module}+{offset}{of_thread}")
+                }
+                _ => format!("thread-local memory{of_thread}"),
+            },
         },
         "global" => match (variable, module, found.module_offset) {
             (Some(name), Some(module), _) => format!("variable {name} of {module}"),

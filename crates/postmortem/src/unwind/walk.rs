@@ -80,6 +80,48 @@ impl Unwinder {
         })
     }
 
+    /// The registers of a frame's caller that the frame's function, or a signal that interrupted the caller, keeps elsewhere: each with the
+    /// word that has it, `None` where that cannot be told. Nothing is answered where the caller was not found by rules.
+    pub fn saved_registers(
+        &self,
+        thread: usize,
+        frame: usize,
+    ) -> Option<Vec<(u16, Option<Address>)>> {
+        let stack = self.stack(thread)?;
+        let next = frame.checked_add(1)?;
+        let is_gap = stack.omitted.is_some_and(|omitted| omitted.before == next);
+        let caller = stack.frames.get(next).filter(|_| !is_gap)?;
+        let here = stack.frames.get(frame)?;
+        if caller.trust != FrameTrust::Cfi {
+            return None;
+        }
+        let rules = self.rules(here.lookup.get())?;
+        let row = rules.row.as_ref()?;
+        let machinery = Machinery {
+            memory: self.memory.as_ref(),
+            arch: self.arch,
+            tables: rules.tables,
+            bias: rules.module.bias,
+        };
+        // A signal's frame has an address of its own; what the kernel saved is told by expressions.
+        let cfa = machinery.frame_address(row, &here.registers)?;
+        Some(machinery.saved(row, &here.registers, cfa))
+    }
+
+    /// The canonical frame address of a frame: what its variables lie relative to.
+    pub fn frame_address(&self, thread: usize, frame: usize) -> Option<Address> {
+        let here = self.stack(thread)?.frames.get(frame)?;
+        let rules = self.rules(here.lookup.get())?;
+        let machinery = Machinery {
+            memory: self.memory.as_ref(),
+            arch: self.arch,
+            tables: rules.tables,
+            bias: rules.module.bias,
+        };
+        let cfa = machinery.frame_address(rules.row.as_ref()?, &here.registers)?;
+        Some(Address::new(cfa))
+    }
+
     /// Whether a return went to a place without code: to this frame, whose caller is `next`.
     fn is_nowhere(&self, here: &Here, next: Option<&Here>) -> bool {
         if self.is_code(Address::new(here.lookup())) {
