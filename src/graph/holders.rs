@@ -10,6 +10,7 @@ use heaps::graph::lookup::Node;
 use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Reference, Target};
 use heaps::graph::roots::{RootKind, Strength};
+use heaps::graph::trees::{self, Branch, Extent};
 use heaps::map::{Block, BlockState};
 
 use super::{Ground, roots};
@@ -124,6 +125,34 @@ pub struct References {
     pub path: Vec<Holder>,
     /// The search for one was given up.
     pub path_cut: bool,
+    /// Who holds the holders, if that was asked.
+    pub tree: Option<HolderTree>,
+    /// What hangs on the block, if that was asked.
+    pub down: Option<HolderTree>,
+}
+
+/// A row of a tree, named.
+#[derive(Clone, Debug)]
+pub struct TreeRow {
+    /// The row.
+    pub branch: Branch,
+    /// Its word.
+    pub holder: Holder,
+    /// Downward: the block that the word points at.
+    pub to: Option<HolderBlock>,
+}
+
+/// A tree of references, named.
+#[derive(Clone, Debug, Default)]
+pub struct HolderTree {
+    /// Its rows.
+    pub rows: Vec<TreeRow>,
+    /// Words of the block that was asked for that are not shown.
+    pub more: u64,
+    /// Downward: blocks that hang on it, and their bytes.
+    pub reached: (u64, u64),
+    /// There is more than was looked at.
+    pub cut: bool,
 }
 
 impl Ground<'_> {
@@ -164,8 +193,7 @@ impl Ground<'_> {
                 count: holders.count,
                 history_count: holders.silent_count,
                 from: from.map(|reference| self.holder(reference)).collect(),
-                path: Vec::new(),
-                path_cut: false,
+                ..References::default()
             }
         })
         .collect()
@@ -179,6 +207,36 @@ impl Ground<'_> {
             steps.map(|reference| self.holder(reference)).collect(),
             path.cut,
         )
+    }
+
+    /// Who holds an address, and who holds those.
+    pub fn holders_of_holders(&self, at: Address, extent: Extent) -> HolderTree {
+        self.named(trees::upward(&self.universe, self.target(at), extent))
+    }
+
+    /// What hangs on the block at an address; `None` if there is none in use.
+    pub fn what_hangs_on(&self, at: Address, extent: Extent) -> Option<HolderTree> {
+        let node = self.target(at).node?;
+        let is_live = self.universe.lookup.is_live(node);
+        is_live.then(|| self.named(trees::downward(&self.universe, node, extent)))
+    }
+
+    fn named(&self, tree: trees::Tree) -> HolderTree {
+        let rows = tree.rows.into_iter();
+        HolderTree {
+            rows: rows
+                .map(|branch| TreeRow {
+                    holder: self.holder(&branch.reference),
+                    to: branch
+                        .node
+                        .and_then(|node| self.block_of(node, branch.reference.offset)),
+                    branch,
+                })
+                .collect(),
+            more: tree.more,
+            reached: tree.reached,
+            cut: tree.cut,
+        }
     }
 
     /// A block as a holder shows it.

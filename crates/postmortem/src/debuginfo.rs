@@ -177,6 +177,18 @@ impl DebugInfo {
         Some(demangle::demangle(name))
     }
 
+    /// The section of a module's file that a run-time address lies in.
+    pub fn section_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        let (module, state) = self.module(module)?;
+        let files = self.files(module, state);
+        let debug = files.debug.as_ref().map(|(file, _)| file);
+        let mut all = files.image.iter().chain(debug);
+        all.find_map(|file| {
+            let image = ElfImage::parse(file.bytes()).ok()?;
+            image.section_at(at.get().wrapping_sub(module.bias))
+        })
+    }
+
     /// The thread-local variable that covers an offset in a module's block, demangled, and the bytes from its start.
     pub fn thread_local_at(&self, module: ModuleId, offset: u64) -> Option<(String, u64)> {
         let (_, symbols) = self.symbols(module)?;

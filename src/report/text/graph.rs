@@ -7,6 +7,7 @@ use super::answers::{self, block};
 use super::number::{bytes, count};
 use super::page::{Page, Role};
 use super::stacks::{module_columns, write_frame};
+use super::trees;
 
 /// Indentation of fields.
 const INDENT: usize = 4;
@@ -50,6 +51,12 @@ fn write_references(found: &References, page: &mut Page) {
         let label = if number == 0 { "path" } else { "" };
         page.field(INDENT, label, Role::Plain, &row(step));
     }
+    if let Some(tree) = &found.tree {
+        trees::upward(tree, page);
+    }
+    if let Some(tree) = &found.down {
+        trees::downward(tree, page);
+    }
 }
 
 fn verb(words: u64) -> String {
@@ -59,7 +66,7 @@ fn verb(words: u64) -> String {
     }
 }
 
-fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
+pub(super) fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
     for (number, found) in rows.iter().enumerate() {
         let label = if number == 0 { label } else { "" };
         page.field(INDENT, label, Role::Plain, &row(found));
@@ -115,7 +122,7 @@ fn local(found: &Reference) -> Option<String> {
 }
 
 /// Where a word stands, in words.
-fn place(found: &Reference) -> String {
+pub(super) fn place(found: &Reference) -> String {
     let of_thread = found
         .thread_id
         .map_or(String::new(), |thread| format!(" of thread {thread}"));
