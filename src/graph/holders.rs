@@ -314,6 +314,8 @@ impl Ground<'_> {
         };
         let thread = self.thread(register.thread as usize);
         holder.thread = thread.map(|thread| thread.tid);
+        holder.note = (register.strength == Strength::Weak)
+            .then(|| "left over: the code that follows does not read it".into());
         holder.register = match register.number.checked_sub(roots::FIRST_VECTOR) {
             Some(vector) => self.vectors.get(usize::from(vector)).cloned(),
             None => Some(
@@ -343,12 +345,13 @@ impl Ground<'_> {
         let threads = self.session.threads();
         let frame = threads.frames(thread).get(found.frame);
         let outer = frame.and_then(|frame| self.function(frame));
+        let was = holder.note.take();
         holder.note = match (found.register, found.saved_by) {
             (Some(register), Some(by)) => Some(format!(
                 "{} of that frame, which frame {by} keeps here",
                 threads.register_name(register)
             )),
-            _ => None,
+            _ => was,
         };
         if let (Some(_), Some(outer)) = (&found.inlined, &outer) {
             let inlined = format!("inlined into {outer}");

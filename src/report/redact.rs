@@ -77,6 +77,11 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
     for address in report.addresses.iter_mut().flatten() {
         inspected(address, classify);
     }
+    if let Some(leaks) = &mut report.leaks
+        && let Some(since) = &mut leaks.since
+    {
+        since.source = file_name(&since.source);
+    }
     for limit in &mut report.limits {
         limit.what = sentence(&limit.what, classify);
         limit.why = sentence(&limit.why, classify);

@@ -1,7 +1,7 @@
 //! Who points where, and what nobody points at, for people.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Finding, LeakGroup, Leaks, Reference, References, Report, Sum};
+use crate::report::schema::{Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum};
 
 use super::answers::{self, block};
 use super::number::{bytes, count};
@@ -94,7 +94,7 @@ fn row(found: &Reference) -> String {
             count(found.points_at_offset, "byte")
         );
     }
-    if found.strength == "weak" && found.kind != "history" {
+    if found.strength == "weak" && found.kind != "history" && found.kind != "register" {
         text = format!("{text} (weak: may be no pointer)");
     }
     text
@@ -139,7 +139,11 @@ pub(super) fn place(found: &Reference) -> String {
             let register = found.register.as_deref().unwrap_or("?");
             match local(found) {
                 Some(local) => format!("{local}{of_thread}, in register {register}"),
-                None => format!("register {register}{of_thread}"),
+                None => {
+                    let note = found.note.as_deref();
+                    let note = note.map_or(String::new(), |note| format!(" ({note})"));
+                    format!("register {register}{of_thread}{note}")
+                }
             }
         }
         "stack" => match local(found) {
@@ -265,6 +269,9 @@ pub fn leaks(report: &Report, page: &mut Page) {
         );
     }
     page.field(2, "reachable", Role::Plain, &sum(found.reachable));
+    if let Some(since) = &found.since {
+        write_since(since, page);
+    }
     if !found.mappings.is_empty() {
         let all = found
             .mappings
@@ -295,6 +302,38 @@ pub fn leaks(report: &Report, page: &mut Page) {
     }
 }
 
+fn write_since(since: &Since, page: &mut Page) {
+    let role = match since.lost.blocks {
+        0 => Role::Good,
+        _ => Role::Critical,
+    };
+    let by = match since.matched_by.as_str() {
+        "address" => "the same process: compared block by block",
+        _ => "another process: compared by groups",
+    };
+    let more = match since.lost.blocks {
+        0 => "nothing more is lost".into(),
+        _ => format!("{} more lost", sum(since.lost)),
+    };
+    page.field(
+        2,
+        "since",
+        role,
+        &format!("{more} than in {} ({by})", since.source),
+    );
+    if since.possible.blocks > 0 {
+        let text = format!("{} more possibly lost", sum(since.possible));
+        page.field(2, "", Role::Warning, &text);
+    }
+    if since.gone.blocks > 0 {
+        let text = format!(
+            "{} of what was lost there are lost no more",
+            sum(since.gone)
+        );
+        page.field(2, "", Role::Plain, &text);
+    }
+}
+
 fn sum(sum: Sum) -> String {
     format!("{}, {}", count(sum.blocks, "block"), bytes(sum.bytes))
 }
@@ -304,6 +343,7 @@ fn write_class(found: &Leaks, class: &str, heading: &str, page: &mut Page) {
         .groups
         .iter()
         .filter(|group| group.class == class)
+        .filter(|group| group.new.is_none_or(|new| new.blocks > 0))
         .collect();
     if groups.is_empty() {
         return;
@@ -341,6 +381,9 @@ fn write_group(group: &LeakGroup, page: &mut Page) {
     let allocator = page.paint(Role::Faint, &escaped(&group.allocator).to_string());
     page.line(&format!("{title}  {allocator}"));
     page.sentence(INDENT, Role::Plain, &group.message);
+    if let Some(new) = group.new {
+        page.field(INDENT, "new", Role::Plain, &format!("{} of it", sum(new)));
+    }
     if group.indirect_blocks > 0 {
         let held = Sum {
             blocks: group.indirect_blocks,
