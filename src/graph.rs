@@ -16,6 +16,7 @@ use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
 
 use crate::analysis::Analysis;
+use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
 use holders::variables::Variables;
 use postmortem::session::{Limit, Session};
@@ -37,6 +38,8 @@ pub struct Ground<'a> {
     pub own: Vec<Ranges>,
     /// Variables of frames.
     pub variables: Variables,
+    /// What functions do not read of their frames.
+    pub leftovers: Leftovers,
     /// Modules with thread-local variables.
     pub thread_locals: ThreadLocals,
     /// What the core does not hold of the memory in which pointers may stand.

@@ -24,6 +24,9 @@ use crate::graph::holders::variables::Belonging;
 use crate::graph::holders::{FrameSlot, MAX_SHOWN, References};
 pub use words::Word;
 
+/// Below this a word is a number.
+const SMALL: u64 = 1 << 16;
+
 /// What an address is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum What {
@@ -147,6 +150,10 @@ pub fn inspect(ground: &Ground<'_>, addresses: &[Address], words: usize) -> Vec<
             };
             let look = Look { ground, at: *at };
             look.place(&mut found);
+            if found.what == What::Unmapped && at.get() < SMALL {
+                // Words that hold a small number point nowhere.
+                found.references = References::default();
+            }
             found.words = words::around(ground, &found, words);
             found
         })
@@ -394,7 +401,7 @@ impl Look<'_, '_> {
                 let named = (variable.name, variable.offset.saturating_add(inside));
                 let frames = ground.session.threads().frames(thread);
                 let outer = frames.get(variable.frame);
-                let outer = outer.and_then(|frame| ground.function(frame));
+                let outer = outer.and_then(|frame| ground.source_function(frame));
                 let own = FrameSlot {
                     frame: variable.frame,
                     function: variable.inlined.or(outer),

@@ -1,6 +1,7 @@
 //! Who points at a block, named as a person would: a register, a stack slot of a function's frame, a thread-local, a
 //! variable of a module, another block.
 
+pub mod leftover;
 pub mod tls;
 pub mod variables;
 
@@ -192,7 +193,15 @@ impl Ground<'_> {
                 }),
                 count: holders.count,
                 history_count: holders.silent_count,
-                from: from.map(|reference| self.holder(reference)).collect(),
+                from: {
+                    let mut from: Vec<Holder> =
+                        from.map(|reference| self.holder(reference)).collect();
+                    // What turned out to be left over goes behind what holds.
+                    from.sort_by_key(|holder| {
+                        (holder.kind == HolderKind::History, holder.strength)
+                    });
+                    from
+                },
                 ..References::default()
             }
         })
@@ -344,7 +353,7 @@ impl Ground<'_> {
     ) {
         let threads = self.session.threads();
         let frame = threads.frames(thread).get(found.frame);
-        let outer = frame.and_then(|frame| self.function(frame));
+        let outer = frame.and_then(|frame| self.source_function(frame));
         let was = holder.note.take();
         holder.note = match (found.register, found.saved_by) {
             (Some(register), Some(by)) => Some(format!(
@@ -427,6 +436,10 @@ impl Ground<'_> {
                 let name = self.session.threads().register_name(register);
                 holder.note = Some(format!("{name} of the caller, which frame {by} keeps here"));
             }
+            None if self.leftovers.is_leftover(self.session, thread, frame, at) => {
+                holder.strength = Strength::Weak;
+                holder.note = Some("left over: that function does not read it".into());
+            }
             None => {}
         }
     }
@@ -458,6 +471,16 @@ impl Ground<'_> {
             .debug_info()
             .function_at(frame.module?, frame.lookup)?;
         Some(found.name)
+    }
+
+    /// The function of a frame by its name in the source: parts of it that lie elsewhere (`f.cold`) have the same.
+    pub fn source_function(&self, frame: &Frame) -> Option<String> {
+        let source = self
+            .session
+            .debug_info()
+            .source_at(frame.module?, frame.lookup);
+        let named = source.frames.last().and_then(|last| last.function.clone());
+        named.or_else(|| self.function(frame))
     }
 
     /// Memory that is no source.

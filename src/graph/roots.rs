@@ -22,6 +22,7 @@ use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
 use super::Ground;
+use super::holders::leftover::Leftovers;
 use super::holders::tls::ThreadLocals;
 use super::holders::variables::Variables;
 use crate::analysis::Analysis;
@@ -117,6 +118,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         mappings,
         own,
         variables: Variables::default(),
+        leftovers: Leftovers::default(),
         thread_locals: ThreadLocals::of(session),
         missing: missing(session),
     }

@@ -60,7 +60,9 @@ impl Innermost {
 
     /// The same of a part of a vector register, by its name: `xmm3[1]`.
     pub fn reads_vector(&self, name: &str) -> bool {
-        let digits = name.strip_prefix("xmm").or_else(|| name.strip_prefix("ymm"));
+        let digits = name
+            .strip_prefix("xmm")
+            .or_else(|| name.strip_prefix("ymm"));
         let number = digits.and_then(|digits| digits.split('[').next()?.parse::<u32>().ok());
         number.is_none_or(|number| number >= 16 || self.live >> (16 + number) & 1 == 1)
     }

@@ -94,7 +94,11 @@ fn row(found: &Reference) -> String {
             count(found.points_at_offset, "byte")
         );
     }
-    if found.strength == "weak" && found.kind != "history" && found.kind != "register" {
+    let is_said = found
+        .note
+        .as_deref()
+        .is_some_and(|note| note.starts_with("left over"));
+    if found.strength == "weak" && found.kind != "history" && !is_said {
         text = format!("{text} (weak: may be no pointer)");
     }
     text

@@ -107,7 +107,24 @@ fn words(found: &InspectedAddress, page: &mut Page) {
         .max()
         .unwrap_or(0)
         .min(32);
-    for word in &found.words {
+    let is_plain =
+        |word: &InspectedWord| word.meaning == "zero" && word.name.is_none() && !at(word);
+    let mut words = found.words.iter().peekable();
+    while let Some(word) = words.next() {
+        if is_plain(word) {
+            let mut more = 0u64;
+            while words.next_if(|next| is_plain(next)).is_some() {
+                more += 1;
+            }
+            if more > 0 {
+                let name = if width == 0 { 0 } else { width + 1 };
+                page.line(&format!(
+                    "    {}{:name$}  {:<18}  zero, and {} more",
+                    word.address, "", "0x0", more
+                ));
+                continue;
+            }
+        }
         let mark = if at(word) { ">" } else { " " };
         let value = match word.value {
             Some(value) => format!("{value}"),

@@ -3,15 +3,28 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use gimli::CfaRule;
 use ground::target::{Address, Frame, FrameTrust, MemoryExt, Module, RegisterSet, Thread};
 
 use super::cfi::{Machinery, NoCaller};
+
 use super::fallback::{Guess, Guessed};
 use super::tables::{Row, Tables};
 use super::{
     KEPT_AT_LEAST, KEPT_INNER, KEPT_OF_ALL, KEPT_OF_OTHERS, KEPT_OUTER, MAX_FRAMES,
     MAX_FRAMES_OF_ALL, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder,
 };
+
+/// The canonical frame address of a function in terms of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRule {
+    /// The register, by its DWARF number.
+    pub register: u16,
+    /// What is added to its value.
+    pub offset: i64,
+    /// The function has code that exceptions lead to, which may lie elsewhere.
+    pub has_landing_pads: bool,
+}
 
 /// How a frame was reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,6 +119,21 @@ impl Unwinder {
         // A signal's frame has an address of its own; what the kernel saved is told by expressions.
         let cfa = machinery.frame_address(row, &here.registers)?;
         Some(machinery.saved(row, &here.registers, cfa))
+    }
+
+    /// Where the frame of the function at `at` is relative to a register, before the instruction there; `None` where the rules say it
+    /// otherwise.
+    pub fn frame_rule(&self, at: Address) -> Option<FrameRule> {
+        let rules = self.rules(at.get())?;
+        let row = rules.row.as_ref()?;
+        match row.cfa {
+            CfaRule::RegisterAndOffset { register, offset } => Some(FrameRule {
+                register: register.0,
+                offset,
+                has_landing_pads: row.landing_pads,
+            }),
+            CfaRule::Expression(_) => None,
+        }
     }
 
     /// The canonical frame address of a frame: what its variables lie relative to.
