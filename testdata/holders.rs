@@ -57,14 +57,14 @@ fn wipe() {
 fn in_static() {
     let made = Box::into_raw(session());
     state(made, "kind=global symbol=SESSIONS offset=16");
-    SESSIONS[2].store(made, Ordering::Relaxed);
+    black_box(&SESSIONS)[2].store(made, Ordering::Relaxed);
 }
 
 #[inline(never)]
 fn in_thread_local() {
     let made = Box::into_raw(session());
     state(made, "kind=tls symbol=CACHE offset=0");
-    CACHE.with(|cache| cache.set(made));
+    CACHE.with(|cache| black_box(cache).set(made));
 }
 
 #[inline(never)]
@@ -81,6 +81,7 @@ fn worker_loop() -> u64 {
     let mine = session();
     state(&*mine, "kind=stack variable=mine function=holders::worker_loop");
     wait_for_ever();
+    black_box(CACHE.with(Cell::get));
     mine.number + u64::from(mine.name[17])
 }
 
@@ -99,6 +100,7 @@ fn die_holding() -> u64 {
         std::process::abort();
     }
     black_box(&server);
+    black_box(SESSIONS[2].load(Ordering::Relaxed));
     server.names[0]
 }
 

@@ -10,6 +10,7 @@
 //! ```
 
 mod innermost;
+mod registers;
 
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ use ground::target::{
 };
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
-use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
+use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
 use super::Ground;
@@ -89,7 +90,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
     finder.threads();
     let mappings = finder.mappings();
     finder.others();
-    let (registers, vectors) = registers(session, &finder.innermost);
+    let (registers, vectors) = registers::all(session, &finder.innermost);
     let silent = Ranges::new(finder.silent);
     // No root lies in a heap, but for the live part of a stack that the program made of a block.
     let mut roots = Vec::new();
@@ -122,50 +123,6 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         thread_locals: ThreadLocals::of(session),
         missing: missing(session),
     }
-}
-
-/// Registers of all threads, and the names of those that are not general ones.
-fn registers(session: &Session, innermost: &innermost::Reader<'_>) -> (Vec<Register>, Vec<String>) {
-    /// Names that are told apart.
-    const MAX_NAMES: usize = 4096;
-    let mut found = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    let worth = |is_read| match is_read {
-        true => Strength::Strong,
-        false => Strength::Weak,
-    };
-    for (index, thread) in session.threads().list().iter().enumerate() {
-        let Ok(number) = u32::try_from(index) else {
-            break;
-        };
-        let innermost = innermost.of(index);
-        let general = thread.registers.iter();
-        found.extend(general.map(|(register, value)| Register {
-            thread: number,
-            number: register,
-            value,
-            strength: worth(innermost.reads(register)),
-        }));
-        for (name, value) in session.vector_words(index) {
-            let strength = worth(innermost.reads_vector(&name));
-            let known = names.iter().position(|known| *known == name);
-            let place = known.unwrap_or_else(|| {
-                if names.len() < MAX_NAMES {
-                    names.push(name);
-                }
-                names.len() - 1
-            });
-            if let Ok(place) = u16::try_from(place) {
-                found.push(Register {
-                    thread: number,
-                    number: FIRST_VECTOR.saturating_add(place),
-                    value,
-                    strength,
-                });
-            }
-        }
-    }
-    (found, names)
 }
 
 /// Bytes of thread-local storage that all modules ask for, and what glibc keeps for more.
