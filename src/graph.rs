@@ -7,6 +7,7 @@
 
 pub mod holders;
 pub mod leaks;
+mod missing;
 pub mod roots;
 
 use std::ops::Range;

@@ -11,17 +11,15 @@
 
 use std::ops::Range;
 
-use ground::target::{
-    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
-};
+use ground::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
-use super::Ground;
+use super::{Ground, missing};
 use crate::analysis::Analysis;
-use postmortem::session::{Limit, Session};
+use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
 pub const FIRST_VECTOR: u16 = 1000;
@@ -110,7 +108,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         vectors,
         mappings,
         own,
-        missing: missing(session),
+        missing: missing::find(session, analysis),
     }
 }
 
@@ -162,34 +160,6 @@ fn static_tls(session: &Session) -> u64 {
         tls.map(|header| header.memory_bytes.saturating_add(64))
     });
     sizes.fold(SURPLUS, u64::saturating_add).min(MOST)
-}
-
-/// What a leak search cannot know because the core does not hold it.
-fn missing(session: &Session) -> Option<Limit> {
-    /// Absent mappings that are no more are taken for ones that were never touched: alternate stacks of signals, guards.
-    const UNTOUCHED: u64 = 1 << 20;
-    let memory = session.memory();
-    let regions = memory.regions().iter().filter(|region| {
-        region.writable && region.readable && region.kind == RegionKind::Anonymous
-    });
-    let (mut bytes, mut untouched) = (0u64, 0u64);
-    for region in regions {
-        // The kernel leaves out a mapping that nobody wrote to, and one that must not be dumped: they look alike.
-        let absent = region.bytes().saturating_sub(region.present_bytes);
-        let sum = match region.dumped_bytes == 0 && memory.writes_are_dumped() {
-            true => &mut untouched,
-            false => &mut bytes,
-        };
-        *sum = sum.saturating_add(absent);
-    }
-    if untouched > UNTOUCHED {
-        bytes = bytes.saturating_add(untouched);
-    }
-    (bytes > 0).then(|| Limit {
-        what: format!("{bytes} bytes of writable memory as a place of pointers"),
-        why: "the core does not hold them: what seems lost may be held from there, so nothing counts as definitely lost".into(),
-        incomplete: false,
-    })
 }
 
 impl Finder<'_> {
