@@ -42,10 +42,10 @@ pub fn find(session: &Session, analysis: &Analysis<'_>) -> Option<Limit> {
             incomplete: false,
         });
     }
-    let partial = analysis.heaps.iter().find(|heap| heap.heap.is_partial())?;
-    Some(Limit {
-        what: format!("a part of the heap of {}", partial.identity.name),
-        why: format!("the core does not hold it: {why}"),
+    let is_partial = analysis.heaps.iter().any(|heap| heap.heap.is_partial());
+    (is_partial || analysis.limits.iter().any(|limit| limit.incomplete)).then(|| Limit {
+        what: "the heap as a place of pointers".into(),
+        why: format!("a part of it was not read: {why}"),
         incomplete: false,
     })
 }
@@ -53,9 +53,15 @@ pub fn find(session: &Session, analysis: &Analysis<'_>) -> Option<Limit> {
 /// Whether something lies in the region, whose end at least is absent, that must have been written to.
 fn was_in_use(session: &Session, analysis: &Analysis<'_>, region: &Region) -> bool {
     let absent = region.range.start.saturating_add(region.present_bytes)..region.range.end;
-    let mut threads = session.threads().list().iter();
-    let is_of_a_thread = threads.any(|thread| {
-        region.range.contains(&thread.sp)
+    let mut threads = session.threads().list().iter().enumerate();
+    let is_of_a_thread = threads.any(|(index, thread)| {
+        // A handler may run on a stack of its own.
+        let frames = session.threads().frames(index).iter();
+        let mut stacks = frames
+            .filter(|frame| frame.interrupted)
+            .map(|frame| frame.sp)
+            .chain([thread.sp]);
+        stacks.any(|sp| region.range.contains(&sp))
             || thread.thread_pointer.is_some_and(|tp| absent.contains(&tp))
     });
     let mut modules = session.target().modules.iter();
