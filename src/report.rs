@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Session + Examination ──compose──> Document ──┬── text    for people
-//!                                    (schema)   └── json    for pipelines
+//!                                    (schema)   ├── json    for pipelines
+//!                                               └── ndjson  the same in lines
 //! ```
 //!
 //! [`schema`] is a contract of its own (`docs/report.md`), converted by hand from the internal types, so that those may
@@ -12,6 +13,7 @@
 pub mod compose;
 pub mod escape;
 pub mod json;
+pub mod ndjson;
 pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -52,7 +54,7 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json];
+pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json, &ndjson::Ndjson];
 
 impl fmt::Debug for dyn Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ const ROOT: &[&[&str]] = &[
     &["analysis", "crash"],
     &["graph"],
     &["checks"],
-    &["examination"],
+    &["examination", "inspect"],
     &["report"],
     &[
         "main",

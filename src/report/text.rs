@@ -12,10 +12,12 @@ mod dump;
 mod findings;
 mod graph;
 mod heap;
+mod inspect;
 mod number;
 mod page;
 mod recursion;
 mod stacks;
+mod trees;
 
 use std::io;
 
@@ -47,6 +49,7 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
+                Command::Inspect => graph_page(report, screen, inspect::addresses),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),
