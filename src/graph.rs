@@ -16,6 +16,7 @@ use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
 
 use crate::analysis::Analysis;
+use crate::types::Types;
 use postmortem::session::{Limit, Session};
 
 /// The graph of one process, ready to be asked.
@@ -33,6 +34,8 @@ pub struct Ground<'a> {
     pub mappings: Vec<Range<Address>>,
     /// What each heap keeps for itself beside its extents.
     pub own: Vec<Ranges>,
+    /// What blocks hold.
+    pub types: Types<'a>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

@@ -3,7 +3,7 @@
 
 mod tls;
 
-use ground::target::{Address, Frame, SymbolTable, Thread};
+use ground::target::{Address, Frame, MemoryExt, SymbolTable, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Node;
 use heaps::graph::paths;
@@ -12,6 +12,7 @@ use heaps::graph::roots::{RootKind, Strength};
 use heaps::map::{Block, BlockState};
 
 use super::{Ground, roots};
+use crate::types::{self, Type};
 
 /// References that a report shows of one block.
 pub const MAX_SHOWN: usize = 16;
@@ -63,6 +64,17 @@ pub struct HolderBlock {
     pub offset: u64,
 }
 
+impl HolderBlock {
+    /// The block, for a question about its type.
+    fn place(self) -> types::Place {
+        types::Place {
+            address: self.address,
+            bytes: self.bytes,
+            state: self.state,
+        }
+    }
+}
+
 /// A frame and a place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameSlot {
@@ -97,6 +109,8 @@ pub struct Holder {
     pub module: Option<(String, u64)>,
     /// The block that it lies in.
     pub block: Option<HolderBlock>,
+    /// What that block holds.
+    pub block_type: Option<Type>,
     /// What else is known of the place, in words.
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
@@ -110,6 +124,8 @@ pub struct References {
     pub to: Address,
     /// The block that holds it.
     pub block: Option<HolderBlock>,
+    /// What that block holds.
+    pub block_type: Option<Type>,
     /// Words that can hold it.
     pub count: u64,
     /// Words that cannot.
@@ -152,14 +168,17 @@ impl Ground<'_> {
                 .and_then(|place| found.get(place))
                 .unwrap_or(&none);
             let from = holders.list.iter().chain(&holders.silent);
+            let from: Vec<Holder> = from.map(|reference| self.holder(reference)).collect();
+            let block = target
+                .node
+                .and_then(|node| self.block_of(node, to.offset_from(target.start).unwrap_or(0)));
             References {
                 to: *to,
-                block: target.node.and_then(|node| {
-                    self.block_of(node, to.offset_from(target.start).unwrap_or(0))
-                }),
+                block,
+                block_type: block.and_then(|block| self.type_of(block, &from)),
                 count: holders.count,
                 history_count: holders.silent_count,
-                from: from.map(|reference| self.holder(reference)).collect(),
+                from,
                 path: Vec::new(),
                 path_cut: false,
             }
@@ -175,6 +194,24 @@ impl Ground<'_> {
             steps.map(|reference| self.holder(reference)).collect(),
             path.cut,
         )
+    }
+
+    /// What a block holds: by its own words, else by those beside the pointers to it.
+    fn type_of(&self, block: HolderBlock, from: &[Holder]) -> Option<Type> {
+        let place = block.place();
+        self.types.of_block(place).or_else(|| {
+            let pointers = from.iter().filter(|holder| {
+                holder.points_at == 0
+                    && holder.kind != HolderKind::History
+                    && holder.value == block.address.get()
+            });
+            let memory = self.session.target().memory;
+            let mut tables = pointers.filter_map(|holder| {
+                let behind = holder.address?.checked_add(8)?;
+                memory.read_u64(behind).ok()
+            });
+            tables.find_map(|table| self.types.of_trait_object(place, table))
+        })
     }
 
     /// A block as a holder shows it.
@@ -204,6 +241,7 @@ impl Ground<'_> {
             symbol: None,
             module: None,
             block: None,
+            block_type: None,
             note: None,
             points_at: reference.offset,
         };
@@ -235,6 +273,9 @@ impl Ground<'_> {
                 self.name_silent(&mut holder, reference.at);
             }
         }
+        holder.block_type = holder
+            .block
+            .and_then(|block| self.types.of_block(block.place()));
         holder
     }
 

@@ -21,6 +21,7 @@ use heaps::map::HeapMap;
 
 use super::Ground;
 use crate::analysis::Analysis;
+use crate::types::Types;
 use postmortem::session::{Limit, Session};
 
 /// Number of the first register that is not a general one.
@@ -110,6 +111,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         vectors,
         mappings,
         own,
+        types: Types::new(session),
         missing: missing(session),
     }
 }

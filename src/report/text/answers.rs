@@ -1,7 +1,7 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
 use crate::report::schema::{
-    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary, Type,
 };
 
 use super::coverage;
@@ -261,10 +261,26 @@ pub fn severity(severity: Severity) -> (Role, &'static str) {
 
 /// A block in words.
 pub fn block(block: &Block) -> String {
-    let text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    let mut text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    if let Some(known) = &block.type_of {
+        text = format!("{text}, {}", type_of(known));
+    }
     match block.offset {
         0 => text,
         offset => format!("{text}; the address is {} into it", count(offset, "byte")),
+    }
+}
+
+/// A type in words: `of type Session`, `was of type Shape or a class derived from it`.
+pub fn type_of(known: &Type) -> String {
+    let was = if known.was { "was " } else { "" };
+    let derived = match known.is_base {
+        true => " or a class derived from it",
+        false => "",
+    };
+    match &known.conflict {
+        Some(conflict) => format!("{was}of type {}{derived} (but {conflict})", known.name),
+        None => format!("{was}of type {}{derived}", known.name),
     }
 }
 
@@ -276,8 +292,8 @@ pub fn culprit(culprit: &Culprit) -> String {
         bytes(culprit.size),
         culprit.state
     );
-    if let Some(name) = &culprit.type_name {
-        text = format!("{text}, a {name}");
+    if let Some(known) = &culprit.type_of {
+        text = format!("{text}, {}", type_of(known));
     }
     if let Some(contents) = &culprit.contents {
         text = format!("{text}; it holds {contents}");
