@@ -76,6 +76,8 @@ pub struct Place {
 const MAX_BASES_AT: u64 = 128;
 /// Objects of an array that are looked at.
 const MAX_ELEMENTS: u64 = 64;
+/// Bytes of the largest block that is taken for an object, or an array, of a size that nothing tells: larger ones are cut by the program.
+const MAX_UNKNOWN: u64 = 64 << 10;
 /// Virtual tables that are remembered.
 const MAX_KNOWN: usize = 1 << 20;
 
@@ -119,7 +121,7 @@ impl<'s> Types<'s> {
             return None; // the object would begin in front of the block
         }
         let Some(size) = class.size else {
-            return Some(class.to_type());
+            return self.object_of_unknown_size(block, table, class);
         };
         if fits(block.bytes, size) {
             return Some(class.to_type());
@@ -130,6 +132,27 @@ impl<'s> Types<'s> {
         let count = self.run_of(block.address, table, size, count);
         let used = count.checked_mul(size)?;
         (count > 1 && fits(block.bytes, used) && rest < size).then(|| class.to_array(count))
+    }
+
+    /// The same where nothing says how large an object is. No object holds one of its own class, so that its table further on begins
+    /// the next one of an array.
+    fn object_of_unknown_size(&self, block: Place, table: u64, class: &Class) -> Option<Type> {
+        if block.bytes > MAX_UNKNOWN {
+            return None;
+        }
+        let again = |offset: &u64| {
+            let at = block.address.checked_add(*offset);
+            at.and_then(|at| self.word(at)) == Some(table)
+        };
+        let Some(size) = (8..block.bytes & !7).step_by(8).find(again) else {
+            return Some(class.to_type());
+        };
+        let count = block.bytes.checked_div(size)?;
+        let run = self.run_of(block.address, table, size, count);
+        let used = size.checked_mul(run)?;
+        // What a size class has beyond an object may hold what was there before.
+        (run > 1 && run == count.min(MAX_ELEMENTS) && (run < count || fits(block.bytes, used)))
+            .then(|| class.to_array(count))
     }
 
     /// `new T[n]` keeps n in front of its first object, if T has a destructor.

@@ -61,9 +61,11 @@ impl Class {
 }
 
 /// What a table's symbol says.
-struct BySymbol {
-    name: String,
-    is_construction: bool,
+enum BySymbol {
+    /// The class whose table it is.
+    Class(String),
+    /// It stands while an object is made or destroyed.
+    Construction,
 }
 
 /// The class of the table at `table`, which objects lead to.
@@ -79,11 +81,15 @@ pub(super) fn read(session: &Session, module: &Module, table: Address) -> Option
         (None, Some(_)) if memory.read_u64(table).is_err() => 0,
         _ => return None,
     };
-    let known = by_symbol.as_ref().map(|known| known.name.clone());
+    let is_construction = matches!(by_symbol, Some(BySymbol::Construction));
+    let known = match by_symbol {
+        Some(BySymbol::Class(name)) => Some(name),
+        _ => None,
+    };
     let full = known.clone().or_else(|| by_info.clone());
     let is_proved = info.is_some_and(|info| rtti::is_type_info(session, info));
     let conflict = match (&known, &by_info) {
-        (Some(known), Some(info)) if known != info && !is_construction(&by_symbol) => {
+        (Some(known), Some(info)) if known != info => {
             Some(format!("its type_info says {}", shortened(info)))
         }
         _ => None,
@@ -112,14 +118,10 @@ pub(super) fn read(session: &Session, module: &Module, table: Address) -> Option
         module: module.name.clone(),
         to_top,
         size,
-        is_base: is_construction(&by_symbol) || shape.is_some_and(|shape| shape.is_abstract),
+        is_base: is_construction || shape.is_some_and(|shape| shape.is_abstract),
         has_derived: info.is_some_and(|info| rtti::has_derived(session, module, info)),
         conflict,
     })
-}
-
-fn is_construction(known: &Option<BySymbol>) -> bool {
-    known.as_ref().is_some_and(|known| known.is_construction)
 }
 
 /// The class by the symbol that covers the table.
@@ -130,22 +132,13 @@ fn by_symbol(session: &Session, module: &Module, table: Address) -> Option<BySym
     if inside < 16 || !inside.is_multiple_of(8) {
         return None;
     }
-    let is_construction = stored.starts_with("_ZTC");
-    if !is_construction && !stored.starts_with("_ZTV") {
-        return None;
+    // While a derived class is made its base has a table of its own, whose type_info is the base's.
+    if stored.starts_with("_ZTC") {
+        return Some(BySymbol::Construction);
     }
-    let readable = demangle(stored);
-    let name = match is_construction {
-        true => {
-            let both = readable.strip_prefix("construction vtable for ")?;
-            both.split_once("-in-").map_or(both, |(base, _)| base)
-        }
-        false => readable.strip_prefix("vtable for ")?,
-    };
-    Some(BySymbol {
-        name: name.to_owned(),
-        is_construction,
-    })
+    let name = demangle(&format!("_ZTI{}", stored.strip_prefix("_ZTV")?));
+    let name = name.strip_prefix("typeinfo for ")?;
+    Some(BySymbol::Class(name.to_owned()))
 }
 
 /// What stands in a table.
