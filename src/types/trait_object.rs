@@ -45,7 +45,13 @@ pub(super) fn read(session: &Session, module: &Module, block: Place, table: u64)
     let name = session
         .debug_info()
         .trait_object_at(module.id, table)
-        .or_else(|| by_functions(session, module, drop, &word))?;
+        .or_else(|| by_functions(session, module, drop, &word))
+        .or_else(|| {
+            // Neither debug information nor symbols: another core of the same build tells alike.
+            let has_function = drop != 0 || word(24).is_some_and(|at| has_code(Address::new(at)));
+            let offset = table.offset_from(module.range.start)?;
+            has_function.then(|| format!("trait object of {}+{offset:#x}", module.name))
+        })?;
     Some(Type {
         name,
         known_by: KnownBy::Vtable,
