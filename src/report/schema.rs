@@ -20,7 +20,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 pub use finding::{
-    Block, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
+    Block, Cause, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
     Overwriter, Severity, Stacks, Type,
 };
 pub use graph::{LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Sum};

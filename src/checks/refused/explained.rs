@@ -10,22 +10,27 @@ use heaps::map::{Block, BlockState};
 use super::super::place::Place;
 use super::sayings::{About, Saying};
 use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
-use crate::checks::finding::{Finding, FindingKind};
+use crate::checks::finding::{Confidence, Finding, FindingKind};
 
-/// The finding that explains it.
+/// The finding that explains it, and whether that is proved: the only other stories are about other blocks or lists.
 pub fn by<'f>(
     scene: Scene<'_>,
     pointer: Option<&Pointer>,
     findings: &'f mut [Finding],
-) -> Option<&'f mut Finding> {
+) -> Option<(&'f mut Finding, bool)> {
     let is_candidate = |finding: &Finding| is_alarm(finding) && finding.heap == scene.death.heap;
-    let best = findings
+    let mut ranked: Vec<(u32, usize)> = findings
         .iter()
         .enumerate()
         .filter(|(_, finding)| is_candidate(finding))
         .filter_map(|(index, finding)| Some((rank(scene, pointer, finding)?, index)))
-        .min_by_key(|found| *found)?;
-    findings.get_mut(best.1)
+        .collect();
+    ranked.sort_unstable();
+    let (best, index) = *ranked.first()?;
+    let is_only = ranked.get(1).is_none_or(|(second, _)| *second > best);
+    let found = findings.get_mut(index)?;
+    let is_proved = is_only && is_proved(scene, pointer, best, found);
+    Some((found, is_proved))
 }
 
 /// The finding of a free block that was written to, if the pointer is the allocator's word that must have stood in it before: the
@@ -55,6 +60,30 @@ pub fn by_former_word<'f>(
     findings
         .iter_mut()
         .find(|finding| was_there(finding).is_some())
+}
+
+/// Whether a finding of this rank cannot but be what the process died of: the allocator named the block that was given, whose own words
+/// are damaged; or a list of the thread that died, and this is the only one of its kind that is damaged at its head.
+fn is_proved(scene: Scene<'_>, pointer: Option<&Pointer>, rank: u32, finding: &Finding) -> bool {
+    let Some((saying, _)) = scene.death.said else {
+        return pointer.is_some_and(|pointer| pointer.is_certain)
+            && rank == 0
+            && finding
+                .at
+                .is_some_and(|at| pointer.is_some_and(|pointer| pointer.value == at));
+    };
+    let tid = (scene.target.threads.list().get(scene.crash.thread)).map(|thread| thread.tid);
+    match (pointer, saying.about) {
+        (Some(pointer), About::Pointer(_) | About::Block) => pointer.is_certain && rank <= 1,
+        (None, About::List(_)) => {
+            finding.confidence == Confidence::Certain
+                && !finding.locations.is_empty()
+                && (finding.locations.iter()).all(|place| {
+                    place.position <= 1 && (place.list.thread.is_none() || place.list.thread == tid)
+                })
+        }
+        _ => false,
+    }
 }
 
 /// How well it explains the death; less is better. `None`: not at all.

@@ -10,8 +10,8 @@ use crate::checks::finding::{self as found, Finding};
 use crate::checks::fingerprint::{self, Names};
 use crate::graph::holders::{MAX_SHOWN, References};
 use crate::report::schema::{
-    self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
-    Stacks,
+    self, Block, Bytes, Cause, Collateral, Culprit, Dump, Evidence, Fingerprint, Location,
+    Overwriter, Stacks,
 };
 
 /// Bytes of a row in a dump; a dump starts at a multiple of it.
@@ -102,6 +102,16 @@ pub fn finding(
         }),
         referenced_by: references(block_holders),
         referenced_by_count: block_holders.count,
+        explains_crash: finding.explains_crash.name().into(),
+        causes: finding
+            .causes
+            .iter()
+            .map(|cause| Cause {
+                kind: cause.kind.name().into(),
+                address: cause.at.map(Into::into),
+                text: cause.text.clone(),
+            })
+            .collect(),
         next_steps: finding.next_steps.clone(),
         fingerprint: Fingerprint {
             v1: finding.fingerprint.clone(),

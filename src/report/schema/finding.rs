@@ -74,6 +74,11 @@ pub struct Finding {
     pub referenced_by: Vec<Reference>,
     /// Words that can hold the block, all of them.
     pub referenced_by_count: u64,
+    /// Whether it is what the process died of: `yes` only where that is proved.
+    #[schemars(extend("examples" = ["yes", "no", "unknown"]))]
+    pub explains_crash: String,
+    /// The way back from the crash, each step a fact: to this error, or with `no` to what it was instead; with `unknown` as far as it is known.
+    pub causes: Vec<Cause>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// The same bug in another core of the same program gives the same fingerprint.
@@ -97,6 +102,20 @@ pub struct Block {
     pub type_of: Option<Type>,
     /// Its first bytes, with `--include-bytes`; else `null`.
     pub bytes: Option<Bytes>,
+}
+
+/// A step of the way back from the crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Cause {
+    /// What it is about.
+    #[schemars(extend("examples" = [
+        "operand", "register", "load", "overwritten", "freed", "held-by", "written-by", "message", "call", "signal",
+    ]))]
+    pub kind: String,
+    /// Where that can be looked at: an instruction, a word, a block.
+    pub address: Option<Hex>,
+    /// The fact in words.
+    pub text: String,
 }
 
 /// A type, and how it is known.

@@ -64,6 +64,9 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
     }
+    if report.crash_info.signal.is_some() {
+        page.field(INDENT, "explains", Role::Plain, &explains(worst));
+    }
 }
 
 fn program(report: &Report) -> String {
@@ -299,6 +302,29 @@ pub fn culprit(culprit: &Culprit) -> String {
         text = format!("{text}; it holds {contents}");
     }
     text
+}
+
+/// Whether the error is what the process died of, in a line.
+pub fn explains(finding: &Finding) -> String {
+    let telling = |kinds: &[&str]| {
+        let mut steps = finding.causes.iter().rev();
+        let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
+        step.map_or_else(String::new, |step| format!(": {}", step.text))
+    };
+    match finding.explains_crash.as_str() {
+        "yes" => format!(
+            "the crash{}",
+            telling(&["overwritten", "freed", "call", "message"])
+        ),
+        "no" => match finding.causes.iter().any(|step| step.kind == "signal") {
+            true => format!("not the crash{}", telling(&["signal"])),
+            false => format!(
+                "not the crash, which is of a null pointer{}",
+                telling(&["load"])
+            ),
+        },
+        _ => "not known whether the crash comes of it: no way leads back from there to here".into(),
+    }
 }
 
 /// Who did it, as far as the core tells.
