@@ -101,7 +101,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
 }
 
 /// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
-fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
+pub fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
     let frames = target.threads.frames(crash.thread);
     let first = crash
         .origins

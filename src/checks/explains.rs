@@ -11,9 +11,11 @@
 //! memory) say so where they are found.
 
 use ground::target::{Address, MemoryExt, Target};
+use heaps::map::BlockState;
 
+use super::dangling::is_in_allocator;
 use super::finding::{
-    Cause, CauseKind, ExplainsCrash, Finding, FindingKind, OverwriterClass, Severity,
+    Cause, CauseKind, Evidence, ExplainsCrash, Finding, FindingKind, OverwriterClass, Severity,
 };
 use crate::analysis::Analysis;
 use crate::crash::origin::{Load, Origin, Role};
@@ -44,7 +46,7 @@ pub fn explain(
     for finding in findings.iter_mut() {
         if finding.explains_crash == ExplainsCrash::Unknown && finding.severity() != Severity::Note
         {
-            if let Some(causes) = died_of(target, crash, finding) {
+            if let Some(causes) = died_of(target, analysis, crash, finding) {
                 finding.explains_crash = ExplainsCrash::Yes;
                 finding.causes = causes;
             }
@@ -67,7 +69,12 @@ pub fn explain(
 }
 
 /// The way from the fault to a word that the error wrote over.
-fn died_of(target: Target<'_>, crash: &Crash, finding: &Finding) -> Option<Vec<Cause>> {
+fn died_of(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    finding: &Finding,
+) -> Option<Vec<Cause>> {
     let writes = matches!(
         finding.kind,
         FindingKind::HeapOverrun
@@ -82,13 +89,13 @@ fn died_of(target: Target<'_>, crash: &Crash, finding: &Finding) -> Option<Vec<C
     if !crash.is_by_memory || !writes {
         return None;
     }
-    crash.origins.iter().find_map(|origin| {
+    let by_loads = crash.origins.iter().find_map(|origin| {
         (0..origin.loads.len()).find_map(|index| {
             let load = origin.loads.get(index)?;
             let at = load.at?;
             // A small number may stand there by chance; a way that is not the only one then proves nothing.
             let is_sure = load.direct || origin.value >= MAX_NULL;
-            let damage = damaged_word(target, finding, at, load.bytes)?;
+            let damage = damaged_word(target, analysis, finding, at, load.bytes)?;
             if !is_sure || load.is_slot {
                 return None;
             }
@@ -97,28 +104,91 @@ fn died_of(target: Target<'_>, crash: &Crash, finding: &Finding) -> Option<Vec<C
             causes.extend(writer(finding));
             Some(causes)
         })
+    });
+    by_loads.or_else(|| followed(target, analysis, crash, finding))
+}
+
+/// An allocator that died of the link that it was following: the damaged word itself, or what stands where it leads. The loop that
+/// follows links has no way back to the one before.
+fn followed(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    finding: &Finding,
+) -> Option<Vec<Cause>> {
+    let origin = crash.origins.first()?;
+    if origin.value < MAX_NULL || !is_in_allocator(target, analysis, crash) {
+        return None;
+    }
+    let read = |at: Address| target.memory.read_u64(at).ok();
+    damaged(analysis, finding).find_map(|word| {
+        let held = read(word.at).filter(|_| word.bytes == 8)?;
+        let behind = read(Address::new(held));
+        if held != origin.value && behind != Some(origin.value) {
+            return None;
+        }
+        let mut causes: Vec<Cause> = operand(crash).into_iter().collect();
+        causes.push(register(origin));
+        if held != origin.value {
+            causes.push(Cause {
+                kind: CauseKind::Load,
+                at: Some(Address::new(held)),
+                text: format!("that is the word at {held:#x}, to which the damaged one leads"),
+            });
+        }
+        causes.push(overwritten(word));
+        causes.extend(writer(finding));
+        Some(causes)
+    })
+}
+
+/// The step of a damaged word.
+fn overwritten(word: &Evidence) -> Cause {
+    Cause {
+        kind: CauseKind::Overwritten,
+        at: Some(word.at),
+        text: format!(
+            "the word at {} is the one that was written over: {}, {}",
+            word.at, word.what, word.found
+        ),
+    }
+}
+
+/// Words that the error wrote over. What lies in a block in use is its program's: where the bytes came from, not where they went.
+fn damaged<'f>(
+    analysis: &'f Analysis<'f>,
+    finding: &'f Finding,
+) -> impl Iterator<Item = &'f Evidence> {
+    finding.evidence.iter().filter(|word| {
+        let holder = analysis
+            .heaps
+            .iter()
+            .find_map(|heap| Some((heap, heap.map.block_at(word.at)?)));
+        let is_used = holder.is_some_and(|(heap, (block, offset))| {
+            offset < block.bytes && heap.map.state(block.id) == BlockState::InUse
+        });
+        !is_used && !word.expected.is_empty()
     })
 }
 
 /// The step that says that a word was written over by this error.
-fn damaged_word(target: Target<'_>, finding: &Finding, at: Address, bytes: u64) -> Option<Cause> {
+fn damaged_word(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    finding: &Finding,
+    at: Address,
+    bytes: u64,
+) -> Option<Cause> {
     let end = at.checked_add(bytes.max(1))?;
-    let proof = finding.evidence.iter().find(|word| {
+    let proof = damaged(analysis, finding).find(|word| {
         let word_end = word.at.saturating_add(word.bytes.into());
-        word.at < end && at < word_end && !word.expected.is_empty()
+        word.at < end && at < word_end
     });
     if let Some(word) = proof {
-        return Some(Cause {
-            kind: CauseKind::Overwritten,
-            at: Some(word.at),
-            text: format!(
-                "the word at {} is the one that was written over: {}, {}",
-                word.at, word.what, word.found
-            ),
-        });
+        return Some(overwritten(word));
     }
     // What did the damage went on into the block.
-    let first = finding.evidence.iter().map(|word| word.at).min()?;
+    let first = damaged(analysis, finding).map(|word| word.at).min()?;
     let is_overrun = finding.kind == FindingKind::HeapOverrun && finding.culprit.is_some();
     let length = end.offset_from(first)?;
     if !is_overrun || at < first || length > MAX_RUN {
@@ -258,7 +328,8 @@ fn null(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> Option<Ot
             .registers
             .iter()
             .all(|register| register.value.is_some_and(|value| value < MAX_NULL));
-    if !is_null || crash.origins.is_empty() {
+    // The allocator's own nulls are its lists' ends, and what led there.
+    if !is_null || crash.origins.is_empty() || is_in_allocator(target, analysis, crash) {
         return None;
     }
     let mut causes: Vec<Cause> = self::operand(crash).into_iter().collect();
@@ -287,7 +358,7 @@ fn null(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> Option<Ot
 fn is_settled(analysis: &Analysis<'_>, at: Address) -> bool {
     analysis.heaps.iter().all(|heap| {
         let block = heap.map.block_at(at);
-        block.is_none_or(|(block, _)| heap.map.state(block.id) == heaps::map::BlockState::InUse)
+        block.is_none_or(|(block, _)| heap.map.state(block.id) == BlockState::InUse)
     })
 }
 

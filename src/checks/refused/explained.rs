@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use ground::target::Address;
 use heaps::allocators::Residue;
+use heaps::anomaly::HolderKind;
 use heaps::map::{Block, BlockState};
 
 use super::super::place::Place;
 use super::sayings::{About, Saying};
 use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
-use crate::checks::finding::{Confidence, Finding, FindingKind};
+use crate::checks::finding::{Finding, FindingKind, Location};
 
 /// The finding that explains it, and whether that is proved: the only other stories are about other blocks or lists.
 pub fn by<'f>(
@@ -62,27 +63,31 @@ pub fn by_former_word<'f>(
         .find(|finding| was_there(finding).is_some())
 }
 
-/// Whether a finding of this rank cannot but be what the process died of: the allocator named the block that was given, whose own words
-/// are damaged; or a list of the thread that died, and this is the only one of its kind that is damaged at its head.
+/// Whether a finding of this rank cannot but be what the process died of: the pointer that was given is what it is about, or the words
+/// around that block are damaged; or it is the only damage of the kind that the allocator named, in a list of the thread that died.
 fn is_proved(scene: Scene<'_>, pointer: Option<&Pointer>, rank: u32, finding: &Finding) -> bool {
+    let is_certain = pointer.is_some_and(|pointer| pointer.is_certain);
+    let is_at = pointer.is_some_and(|pointer| finding.at == Some(pointer.value));
     let Some((saying, _)) = scene.death.said else {
-        return pointer.is_some_and(|pointer| pointer.is_certain)
-            && rank == 0
-            && finding
-                .at
-                .is_some_and(|at| pointer.is_some_and(|pointer| pointer.value == at));
+        return is_certain && is_at && rank == 0;
     };
-    let tid = (scene.target.threads.list().get(scene.crash.thread)).map(|thread| thread.tid);
-    match (pointer, saying.about) {
-        (Some(pointer), About::Pointer(_) | About::Block) => pointer.is_certain && rank <= 1,
-        (None, About::List(_)) => {
-            finding.confidence == Confidence::Certain
-                && !finding.locations.is_empty()
-                && (finding.locations.iter()).all(|place| {
-                    place.position <= 1 && (place.list.thread.is_none() || place.list.thread == tid)
+    let thread = scene.target.threads.list().get(scene.crash.thread);
+    let is_own = |place: &Location| {
+        let owner = place.list.thread;
+        owner.is_none() || owner == thread.map(|thread| thread.tid)
+    };
+    match saying.about {
+        About::Pointer(_) | About::Block => is_certain && rank <= 1,
+        About::List(_) => {
+            let mut places = finding.locations.iter();
+            !finding.locations.is_empty()
+                && places.all(|place| {
+                    let is_met = place.list.holder == HolderKind::Bin || place.position <= 1;
+                    is_met && is_own(place)
                 })
         }
-        _ => false,
+        About::Top => (finding.evidence.iter()).any(|word| word.what.contains("top chunk")),
+        About::State => false,
     }
 }
 
