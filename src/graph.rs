@@ -17,6 +17,7 @@ use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
 
 use crate::analysis::Analysis;
+use crate::types::Types;
 use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
 use holders::variables::Variables;
@@ -43,6 +44,8 @@ pub struct Ground<'a> {
     pub leftovers: Leftovers,
     /// Modules with thread-local variables.
     pub thread_locals: ThreadLocals,
+    /// What blocks hold.
+    pub types: Types<'a>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

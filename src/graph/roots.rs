@@ -25,6 +25,7 @@ use super::holders::tls::ThreadLocals;
 use super::holders::variables::Variables;
 use super::{Ground, missing};
 use crate::analysis::Analysis;
+use crate::types::Types;
 use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
@@ -120,6 +121,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         leftovers: Leftovers::default(),
         thread_locals: ThreadLocals::of(session),
         missing: missing::find(session, analysis),
+        types: Types::new(session),
     }
 }
 

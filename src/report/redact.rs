@@ -70,6 +70,9 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
             frames(&mut stacks.allocation);
             frames(&mut stacks.deallocation);
         }
+        for cause in &mut finding.causes {
+            cause.text = sentence(&cause.text, classify);
+        }
         for step in &mut finding.next_steps {
             *step = sentence(step, classify);
         }

@@ -21,8 +21,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 pub use finding::{
-    Block, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
-    Overwriter, Severity, Stacks,
+    Block, Cause, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
+    Overwriter, Severity, Stacks, Type,
 };
 pub use graph::{
     LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Since, Sum, Tree, TreeRow,

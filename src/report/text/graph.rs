@@ -1,7 +1,9 @@
 //! Who points where, and what nobody points at, for people.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum};
+use crate::report::schema::{
+    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum, Type,
+};
 
 use super::answers::{self, block};
 use super::number::{bytes, count};
@@ -188,26 +190,30 @@ pub(super) fn place(found: &Reference) -> String {
             _ => "variables of a module".into(),
         },
         "heap" => match &found.block {
-            Some(block) => format!(
-                "+{:#x} in block {}, {}",
-                block.offset,
-                block.address,
-                bytes(block.size)
-            ),
+            Some(block) => in_block(block, found.type_of.as_ref()),
             None => "a block".into(),
         },
         _ => {
             let note = found.note.as_deref().unwrap_or("memory");
             match &found.block {
-                Some(block) => format!(
-                    "{note} (+{:#x} in block {}, {})",
-                    block.offset,
-                    block.address,
-                    bytes(block.size)
-                ),
+                Some(block) => format!("{note} ({})", in_block(block, found.type_of.as_ref())),
                 None => format!("{note}{of_thread}"),
             }
         }
+    }
+}
+
+/// `+0x10 in block 0x1000, 48 bytes, a Session`.
+fn in_block(block: &Block, known: Option<&Type>) -> String {
+    let text = format!(
+        "+{:#x} in block {}, {}",
+        block.offset,
+        block.address,
+        bytes(block.size)
+    );
+    match known {
+        Some(known) => format!("{text}, {}", answers::type_of(known)),
+        None => text,
     }
 }
 
@@ -395,7 +401,9 @@ fn write_group(group: &LeakGroup, page: &mut Page) {
         };
         page.field(INDENT, "lost with it", Role::Plain, &sum(held));
     }
-    if !group.signature.is_empty() {
+    if let Some(known) = &group.type_of {
+        page.field(INDENT, "type", Role::Plain, &answers::type_of(known));
+    } else if !group.signature.is_empty() {
         page.field(INDENT, "first words", Role::Plain, &group.signature);
     }
     let examples: Vec<String> = group.examples.iter().map(ToString::to_string).collect();
