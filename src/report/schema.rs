@@ -25,8 +25,8 @@ pub use finding::{
 };
 pub use graph::{LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Sum};
 pub use heap::{
-    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
-    UnsupportedAllocator,
+    Allocator, Coverage, Details, HeapMap, HeapPiece, Located, Memory, SizeClass, Statistics,
+    Tally, UnsupportedAllocator,
 };
 pub use process::{
     AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,

@@ -76,7 +76,7 @@ fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
 }
 
 /// A reference in a line.
-fn row(found: &Reference) -> String {
+pub fn row(found: &Reference) -> String {
     let mut text = place(found);
     if let Some(address) = found.address {
         text = format!("{text}, at {address}");
