@@ -1,7 +1,7 @@
 //! The first screen: what died, whether its heap is damaged, which block, who did it, what to do.
 
 use super::markup::Markup;
-use crate::report::schema::Report;
+use crate::report::schema::{Command, Report};
 use crate::report::text::answers;
 use crate::report::text::coverage;
 use crate::report::text::graph;
@@ -12,9 +12,11 @@ use crate::report::text::page::Role;
 pub fn title(report: &Report) -> String {
     let program = report.process.executable.as_deref().unwrap_or("a core");
     let what = match (report.findings.first(), &report.crash_info.signal) {
+        _ if report.leaks.is_some() => "Leaks",
+        _ if report.references.is_some() => "References",
         (Some(worst), _) => worst.kind.as_str(),
         (None, Some(signal)) => signal.as_str(),
-        (None, None) => "heap report",
+        (None, None) => "Report",
     };
     format!("{what} in {program}")
 }
@@ -39,9 +41,13 @@ pub fn write(report: &Report, page: &mut Markup) {
     );
     page.leaf("p", &[("class", "faint")], &from);
     page.leaf("h1", &[], &title(report));
-    let looked = report.memory.is_some() || !report.allocators.is_empty();
-    if looked {
-        let (role, heap) = answers::heap(report);
+    // Another command looked for no damage, so it has nothing to say of it.
+    let verdict = match (&report.leaks, report.command) {
+        (Some(leaks), _) => Some(graph::lost(leaks)),
+        (None, Command::Check) => Some(answers::heap(report)),
+        (None, _) => None,
+    };
+    if let Some((role, heap)) = verdict {
         let class = format!("verdict {}", class(role));
         page.leaf("p", &[("class", &class)], &heap);
     }
