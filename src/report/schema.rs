@@ -28,8 +28,8 @@ pub use graph::{
     LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Since, Sum, Tree, TreeRow,
 };
 pub use heap::{
-    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
-    UnsupportedAllocator,
+    Allocator, Coverage, Details, HeapMap, HeapPiece, Located, Memory, SizeClass, Statistics,
+    Tally, UnsupportedAllocator,
 };
 pub use inspect::{InspectedAddress, InspectedMapping, InspectedWord, Neighbour};
 pub use process::{

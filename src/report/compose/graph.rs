@@ -85,6 +85,7 @@ pub(super) fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
         program: process::program(ground.session),
         crash: None,
         include_bytes: 0,
+        draw_heaps: false,
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) 
 }
 
 /// A reference in a line.
-fn row(found: &Reference) -> String {
+pub fn row(found: &Reference) -> String {
     let mut text = place(found);
     if let Some(address) = found.address {
         text = format!("{text}, at {address}");
@@ -249,26 +249,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     let Some(found) = &report.leaks else {
         return;
     };
-    let lost = Sum {
-        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
-        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
-    };
-    let (role, said) = match lost.blocks {
-        0 => (Role::Good, "nothing is definitely lost".into()),
-        _ => (
-            Role::Critical,
-            format!("{} of it hang on others that are lost", sum(lost)),
-        ),
-    };
-    let said: String = match (lost.blocks, found.indirect.blocks) {
-        (0, _) => said,
-        (_, 0) => format!("{} definitely lost", sum(lost)),
-        (_, held) => format!(
-            "{} lost, {} of them hang on others",
-            sum(lost),
-            super::number::thousands(held)
-        ),
-    };
+    let (role, said) = lost(found);
     page.field(2, "lost", role, &said);
     if found.possible.blocks > 0 {
         page.field(
@@ -342,6 +323,24 @@ fn write_since(since: &Since, page: &mut Page) {
         );
         page.field(2, "", Role::Plain, &text);
     }
+}
+
+/// What is lost, in words.
+pub fn lost(found: &Leaks) -> (Role, String) {
+    let lost = Sum {
+        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
+        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
+    };
+    let text = match (lost.blocks, found.indirect.blocks) {
+        (0, _) => return (Role::Good, "nothing is definitely lost".into()),
+        (_, 0) => format!("{} definitely lost", sum(lost)),
+        (_, held) => format!(
+            "{} lost, {} of them hang on others",
+            sum(lost),
+            super::number::thousands(held)
+        ),
+    };
+    (Role::Critical, text)
 }
 
 fn sum(sum: Sum) -> String {
