@@ -29,7 +29,7 @@ pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
 use crate::commands::{
-    CoreCommand, ReportsCommand, batch, check, import, leaks, refs, schema, stacks, triage,
+    CoreCommand, ReportsCommand, batch, check, import, leaks, maps, refs, schema, stacks, triage,
 };
 use crate::report::Format;
 
@@ -64,6 +64,8 @@ enum Subcommands {
     Leaks(Box<leaks::Args>),
     /// Find who points at an address
     Refs(Box<refs::Args>),
+    /// List every mapping and what it is
+    Maps(Box<maps::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -94,6 +96,7 @@ impl Subcommands {
             Self::Stacks(stacks) => Invocation::Read(stacks),
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
+            Self::Maps(maps) => Invocation::Read(maps),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),

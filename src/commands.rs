@@ -6,6 +6,7 @@ pub mod batch;
 pub mod check;
 pub mod import;
 pub mod leaks;
+pub mod maps;
 pub mod refs;
 pub mod schema;
 pub mod stacks;

@@ -33,6 +33,8 @@ pub struct Ground<'a> {
     pub mappings: Vec<Range<Address>>,
     /// What each heap keeps for itself beside its extents.
     pub own: Vec<Ranges>,
+    /// The memory of threads.
+    pub lands: Vec<roots::Land>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

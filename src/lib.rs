@@ -39,3 +39,4 @@ pub mod progress;
 pub mod report;
 pub mod terminal;
 pub mod unforeseen;
+pub mod usage;

@@ -9,7 +9,7 @@ const ROOT: &[&[&str]] = &[
     &["progress"],
     &["analysis", "crash"],
     &["graph"],
-    &["checks"],
+    &["checks", "usage"],
     &["examination"],
     &["report"],
     &[

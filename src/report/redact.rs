@@ -74,6 +74,9 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
             *step = sentence(step, classify);
         }
     }
+    for mapping in report.mappings.iter_mut().flatten() {
+        mapping.name = mapping.name.take().map(|name| file_name(&name));
+    }
     for limit in &mut report.limits {
         limit.what = sentence(&limit.what, classify);
         limit.why = sentence(&limit.why, classify);

@@ -11,6 +11,7 @@ mod finding;
 mod graph;
 mod heap;
 mod process;
+mod usage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub use process::{
     Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
     Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
 };
+
+pub use usage::{Mapping, MemoryKind};
 
 /// The version of this schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -133,6 +136,8 @@ pub enum Command {
     Refs,
     /// What does nobody point at?
     Leaks,
+    /// What is mapped?
+    Maps,
 }
 
 /// `status` of a report.
@@ -230,6 +235,9 @@ pub struct Report {
     /// What `leaks` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// What `maps` found: every mapping, cut where one kind of memory ends and another begins, by address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Vec<Mapping>>,
     /// Something beside findings is at or above the threshold of exit status 1.
     #[serde(skip)]
     pub is_found: bool,

@@ -16,6 +16,7 @@ mod number;
 mod page;
 mod recursion;
 mod stacks;
+mod usage;
 
 use std::io;
 
@@ -47,6 +48,7 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
+                Command::Maps => graph_page(report, screen, usage::maps),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),
@@ -72,7 +74,7 @@ fn check(report: &Report, screen: Screen) -> String {
     page.into_text()
 }
 
-/// What a command says of pointers, and what was not looked at.
+/// What a command says, and what was not looked at.
 fn graph_page(report: &Report, screen: Screen, write: fn(&Report, &mut Page)) -> String {
     let mut page = Page::new(screen);
     write(report, &mut page);

@@ -9,6 +9,7 @@ use super::graph;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
+use super::usage;
 use crate::report::escape::escaped;
 
 /// Indentation of the answers.
@@ -41,6 +42,9 @@ pub fn write(report: &Report, page: &mut Page) {
     page.field(INDENT, "heap", role, &heap);
     if let Some(looked_at) = coverage::looked_at(report) {
         page.field(INDENT, "looked at", Role::Warning, &looked_at);
+    }
+    if let Some(memory) = usage::in_a_line(report) {
+        page.field(INDENT, "memory", Role::Plain, &memory);
     }
     let Some(worst) = report.findings.first() else {
         return;

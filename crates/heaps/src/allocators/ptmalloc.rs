@@ -449,6 +449,11 @@ impl Heap for PtmallocHeap<'_> {
         self.memory_of_its_own()
     }
 
+    fn arena(&self, at: Address) -> Option<u32> {
+        let region = self.arenas.region_of(at)?;
+        u32::try_from(region.arena).ok()
+    }
+
     fn is_unknown(&self, at: Address) -> bool {
         let mut walks = self.walks().iter();
         walks.any(|walk| walk.doubtful.iter().any(|range| range.contains(&at)))

@@ -9,6 +9,10 @@
 //!
 //! Cost: a row of 56 bytes for each extent, 1 KiB for each MiB that more than one extent shares, 4 bytes for each 4 KiB of chunks.
 
+mod numbering;
+
+pub use numbering::Numbering;
+
 use crate::map::{BlockId, BlockState, Chunks, GRANULE, HeapMap, Owner, Shape};
 use ground::target::Address;
 
