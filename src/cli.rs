@@ -30,6 +30,7 @@ pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
 use crate::commands::{
     CoreCommand, ReportsCommand, batch, check, import, leaks, maps, refs, schema, stacks, triage,
+    usage,
 };
 use crate::report::Format;
 
@@ -64,6 +65,8 @@ enum Subcommands {
     Leaks(Box<leaks::Args>),
     /// Find who points at an address
     Refs(Box<refs::Args>),
+    /// Find where the memory is, and who holds it
+    Usage(Box<usage::Args>),
     /// List every mapping and what it is
     Maps(Box<maps::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
@@ -96,6 +99,7 @@ impl Subcommands {
             Self::Stacks(stacks) => Invocation::Read(stacks),
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
+            Self::Usage(usage) => Invocation::Read(usage),
             Self::Maps(maps) => Invocation::Read(maps),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),

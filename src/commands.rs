@@ -11,6 +11,7 @@ pub mod refs;
 pub mod schema;
 pub mod stacks;
 pub mod triage;
+pub mod usage;
 
 use std::fmt;
 

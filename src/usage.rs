@@ -7,4 +7,7 @@
 //!                                            └─> suspects   the few that hold most: where it accumulates, by which way
 //! ```
 
+pub mod blocks;
 pub mod mappings;
+pub mod owners;
+pub mod suspects;

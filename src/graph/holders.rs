@@ -357,6 +357,14 @@ impl Ground<'_> {
     }
 }
 
+impl Ground<'_> {
+    /// The name of a thread-local variable of the thread at this index.
+    pub fn local_at(&self, thread: usize, at: Address) -> Option<String> {
+        let variable = tls::variable(self.session, self.thread(thread)?, at)?;
+        Some(variable.symbol.0)
+    }
+}
+
 /// Blocks that lie where addresses point, for what is asked of many.
 pub fn node_at(universe: &Universe<'_>, at: Address) -> Option<Node> {
     universe.lookup.find(at.get()).map(|hit| hit.node)

@@ -436,6 +436,8 @@ impl<'a> Finder<'a> {
         known.extend(self.claimed.list().iter().cloned());
         known.extend(self.modules.list().iter().cloned());
         known.extend(self.silent.iter().cloned());
+        let heaps = self.analysis.heaps.iter();
+        known.extend(heaps.flat_map(|heap| heap.heap.kept_memory()));
         let known = Ranges::new(known);
         let pointers: Vec<Address> = {
             let threads = self.session.threads().list().iter();

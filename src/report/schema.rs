@@ -35,7 +35,10 @@ pub use process::{
     Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
 };
 
-pub use usage::{Mapping, MemoryKind};
+pub use usage::{
+    AllocatorFigures, BlockSize, Figures, LargeBlock, MadeOf, Mapping, MemoryKind, Owner,
+    Reclaimable, Suspect, Usage,
+};
 
 /// The version of this schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -138,6 +141,8 @@ pub enum Command {
     Leaks,
     /// What is mapped?
     Maps,
+    /// Where is the memory?
+    Usage,
 }
 
 /// `status` of a report.
@@ -235,6 +240,9 @@ pub struct Report {
     /// What `leaks` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// What `usage` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// What `maps` found: every mapping, cut where one kind of memory ends and another begins, by address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mappings: Option<Vec<Mapping>>,

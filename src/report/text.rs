@@ -12,6 +12,7 @@ mod dump;
 mod findings;
 mod graph;
 mod heap;
+mod maps;
 mod number;
 mod page;
 mod recursion;
@@ -48,7 +49,8 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
-                Command::Maps => graph_page(report, screen, usage::maps),
+                Command::Maps => graph_page(report, screen, maps::maps),
+                Command::Usage => graph_page(report, screen, usage::usage),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),

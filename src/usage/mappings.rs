@@ -149,6 +149,8 @@ struct Cutter<'a> {
     analysis: &'a Analysis<'a>,
     /// By address, without overlap.
     claims: Vec<(Range<Address>, Claim)>,
+    /// Addresses that heaps keep, and whose, by address.
+    kept: Vec<(Range<Address>, usize)>,
     page: u64,
 }
 
@@ -159,6 +161,7 @@ pub fn all(session: &Session, analysis: &Analysis<'_>, lands: &[Land]) -> Vec<Ma
         session,
         analysis,
         claims: claims(analysis, lands),
+        kept: kept(analysis),
         page: memory.abi().page_bytes.clamp(512, 1 << 16),
     };
     let mut rows = Vec::new();
@@ -246,7 +249,31 @@ fn claims(analysis: &Analysis<'_>, lands: &[Land]) -> Vec<(Range<Address>, Claim
     found
 }
 
+/// Addresses that heaps keep beyond what they have.
+fn kept(analysis: &Analysis<'_>) -> Vec<(Range<Address>, usize)> {
+    let heaps = analysis.heaps.iter().enumerate();
+    let mut kept: Vec<_> = heaps
+        .flat_map(|(index, heap)| {
+            heap.heap
+                .kept_memory()
+                .into_iter()
+                .map(move |range| (range, index))
+        })
+        .collect();
+    kept.sort_by_key(|(range, index)| (range.start, *index));
+    kept
+}
+
 impl Cutter<'_> {
+    /// The heap that keeps these addresses.
+    fn keeper(&self, range: &Range<Address>) -> Option<usize> {
+        let after = self
+            .kept
+            .partition_point(|(kept, _)| kept.start <= range.start);
+        let (kept, index) = self.kept.get(after.checked_sub(1)?)?;
+        (range.end <= kept.end).then_some(*index)
+    }
+
     /// Appends the rows of a mapping.
     fn cut(&self, region: &Region, rows: &mut Vec<Mapping>) {
         if region.kind == RegionKind::Kernel {
@@ -393,9 +420,22 @@ impl Cutter<'_> {
         if at < range.end {
             pieces.push((at..range.end, None));
         }
+        let is_open = rest != Kind::Reserved;
+        for piece in &mut pieces {
+            let keeper = self
+                .keeper(&piece.0)
+                .filter(|_| is_open && piece.1.is_none());
+            piece.1 = piece.1.or(keeper.map(Claim::Heap));
+        }
         for (range, claim) in self.fill(pieces) {
             rows.push(match claim {
-                None => row(range, rest, None),
+                None => match self.keeper(&range) {
+                    Some(heap) => Mapping {
+                        kind: rest,
+                        ..self.heap(heap, range)
+                    },
+                    None => row(range, rest, None),
+                },
                 Some(Claim::Heap(heap)) => self.heap(heap, range),
                 Some(Claim::Land(kind, thread)) => self.land(kind, thread, range),
             });
@@ -437,6 +477,11 @@ impl Cutter<'_> {
                 break;
             }
             arenas.extend(heap.heap.arena(extent.start));
+        }
+        if arenas.is_empty() {
+            // What lies behind an arena's chunks.
+            let before = first.checked_sub(1).and_then(|before| extents.get(before));
+            arenas.extend(before.and_then(|before| heap.heap.arena(before.start)));
         }
         Mapping {
             allocator: Some(allocator),
@@ -498,30 +543,23 @@ fn row(range: Range<Address>, kind: Kind, name: Option<String>) -> Mapping {
     }
 }
 
-/// Says of memory without access what it guards, or what it is kept for: by its neighbours.
+/// Says of memory without access which stack it guards: the one right above it.
 fn name_closed(rows: &mut [Mapping]) {
-    for index in 0..rows.len() {
-        let Some(closed) = rows
-            .get(index)
-            .filter(|row| row.kind == Kind::Reserved && row.name.is_none())
-        else {
+    for index in 1..rows.len() {
+        let Some((below, above)) = rows.split_at_mut_checked(index) else {
             continue;
         };
-        let (start, end) = (closed.range.start, closed.range.end);
-        let above = rows.get(index.saturating_add(1));
-        let guarded = above.filter(|row| row.range.start == end && row.kind == Kind::Stack);
-        let below = index.checked_sub(1).and_then(|below| rows.get(below));
-        let kept = below.filter(|row| row.range.end == start && row.kind == Kind::Heap);
-        let (kind, name, thread, allocator) = match (guarded, kept) {
-            (Some(stack), _) => (Kind::Guard, stack.name.clone(), stack.thread, None),
-            (None, Some(heap)) => (Kind::Reserved, heap.name.clone(), None, heap.allocator),
-            _ => continue,
+        let (Some(closed), Some(stack)) = (below.last_mut(), above.first()) else {
+            continue;
         };
-        if let Some(closed) = rows.get_mut(index) {
-            closed.kind = kind;
-            closed.name = name;
-            closed.thread = thread;
-            closed.allocator = allocator;
+        let is_guard = closed.kind == Kind::Reserved
+            && closed.allocator.is_none()
+            && stack.kind == Kind::Stack
+            && stack.range.start == closed.range.end;
+        if is_guard {
+            closed.kind = Kind::Guard;
+            closed.name = stack.name.clone();
+            closed.thread = stack.thread;
         }
     }
 }

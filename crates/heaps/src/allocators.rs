@@ -377,6 +377,11 @@ pub trait Heap: Sync {
     /// the program's. May overlap.
     fn own_memory(&self) -> Vec<Range<Address>>;
 
+    /// Addresses that it keeps for itself beyond its extents, given back or not used yet: no word there is anybody's.
+    fn kept_memory(&self) -> Vec<Range<Address>> {
+        Vec::new()
+    }
+
     /// The number of the arena that the memory at `at` belongs to; `None` where there are none, or it cannot be told.
     fn arena(&self, _at: Address) -> Option<u32> {
         None

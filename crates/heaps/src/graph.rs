@@ -20,6 +20,7 @@ pub mod mark;
 pub mod paths;
 pub mod references;
 pub mod resolve;
+pub mod retained;
 pub mod roots;
 pub mod shares;
 pub mod subgraph;

@@ -99,7 +99,7 @@ fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
     super::end(report, ground.session, ground.analysis, options)
 }
 
-fn sum(tally: Tally) -> Sum {
+pub(super) fn sum(tally: Tally) -> Sum {
     Sum {
         blocks: tally.blocks,
         bytes: tally.bytes,
@@ -118,7 +118,7 @@ fn of_address(found: &References) -> schema::References {
     }
 }
 
-fn block(found: HolderBlock) -> Block {
+pub(super) fn block(found: HolderBlock) -> Block {
     Block {
         address: found.address.into(),
         size: found.bytes,

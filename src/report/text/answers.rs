@@ -6,10 +6,10 @@ use crate::report::schema::{
 
 use super::coverage;
 use super::graph;
+use super::maps;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
-use super::usage;
 use crate::report::escape::escaped;
 
 /// Indentation of the answers.
@@ -43,7 +43,7 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(looked_at) = coverage::looked_at(report) {
         page.field(INDENT, "looked at", Role::Warning, &looked_at);
     }
-    if let Some(memory) = usage::in_a_line(report) {
+    if let Some(memory) = maps::in_a_line(report) {
         page.field(INDENT, "memory", Role::Plain, &memory);
     }
     let Some(worst) = report.findings.first() else {

@@ -76,7 +76,7 @@ fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
 }
 
 /// A reference in a line.
-fn row(found: &Reference) -> String {
+pub(super) fn row(found: &Reference) -> String {
     let mut text = place(found);
     if let Some(address) = found.address {
         text = format!("{text}, at {address}");
@@ -94,7 +94,7 @@ fn row(found: &Reference) -> String {
 }
 
 /// Where a word stands, in words.
-fn place(found: &Reference) -> String {
+pub(super) fn place(found: &Reference) -> String {
     let of_thread = found
         .thread_id
         .map_or(String::new(), |thread| format!(" of thread {thread}"));

@@ -1,164 +1,256 @@
-//! Where the memory is.
+//! Where the memory is, and who holds it: the few that hold most first.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Mapping, MemoryKind, Report};
+use crate::report::schema::{
+    AllocatorFigures, BlockSize, MadeOf, Owner, Reclaimable, Report, Suspect, Usage,
+};
 
-use super::answers;
 use super::number::{bytes, count, percent, short, thousands};
 use super::page::{Page, Role};
+use super::{answers, graph, maps};
 
-/// What `maps` says.
-pub fn maps(report: &Report, page: &mut Page) {
+/// Indentation below a suspect's number.
+const INDENT: usize = 4;
+/// Rows of a table that are shown.
+const MAX_ROWS: usize = 20;
+
+/// What `usage` says.
+pub fn usage(report: &Report, page: &mut Page) {
     answers::title(report, page);
-    let Some(memory) = &report.memory else {
+    let (Some(usage), Some(memory)) = (&report.usage, &report.memory) else {
         return;
     };
-    if let Some(line) = in_a_line(report) {
+    if let Some(line) = maps::in_a_line(report) {
         page.field(2, "memory", Role::Plain, &line);
     }
-    write_kinds(&memory.by_kind, page);
-    let Some(mappings) = &report.mappings else {
-        return;
-    };
-    page.heading("MAPPINGS");
-    let head = format!(
-        "  {:<29}  {:<4}{:>18}{:>18}  {:<11}{}",
-        "addresses", "", "bytes", "in the core", "kind", "name"
-    );
-    let head = page.paint(Role::Faint, &head);
-    page.line(&head);
-    for mapping in mappings {
-        write_mapping(mapping, page);
-    }
-    total(&memory.by_kind, mappings, page);
-}
-
-fn write_mapping(mapping: &Mapping, page: &mut Page) {
-    let in_core = match mapping.bytes_in_core {
-        0 => "-".to_owned(),
-        bytes => thousands(bytes),
-    };
-    let addresses = format!("{:x}-{:x}", mapping.start.0, mapping.end.0);
-    page.line(&format!(
-        "  {addresses:<29}  {:<4}{:>18}{in_core:>18}  {:<11}{}",
-        mapping.permissions.as_deref().unwrap_or("???"),
-        thousands(mapping.bytes),
-        escaped(&mapping.kind),
-        escaped(mapping.name.as_deref().unwrap_or("")),
-    ));
-}
-
-/// What all rows add up to.
-fn total(kinds: &[MemoryKind], mappings: &[Mapping], page: &mut Page) {
-    let (all, in_core) = sums(kinds);
-    let untold = mappings
-        .iter()
-        .filter(|mapping| mapping.permissions.is_none())
-        .fold(0u64, |sum, mapping| sum.saturating_add(mapping.bytes));
-    let mut text = format!(
-        "total {} in {}: the core's segments, of which it holds {}",
-        bytes(all.saturating_sub(untold)),
-        count(mappings.len() as u64, "row"),
-        bytes(in_core)
-    );
-    if untold > 0 {
-        text = format!(
-            "{text}; and {} that the core only names as a file's",
-            bytes(untold)
-        );
-    }
-    page.gap();
-    page.sentence(2, Role::Plain, &text);
-}
-
-fn sums(kinds: &[MemoryKind]) -> (u64, u64) {
-    kinds.iter().fold((0u64, 0u64), |(all, in_core), kind| {
-        (
-            all.saturating_add(kind.bytes),
-            in_core.saturating_add(kind.bytes_in_core),
-        )
-    })
-}
-
-/// All memory by kind as a table.
-pub fn write_kinds(kinds: &[MemoryKind], page: &mut Page) {
-    page.heading("MEMORY BY KIND");
-    let head = format!(
-        "  {:<24}{:>10}{:>20}{:>20}{:>14}{:>10}",
-        "", "rows", "bytes", "in the core", "", "share"
-    );
-    let head = page.paint(Role::Faint, &head);
-    page.line(&head);
-    let (all, in_core) = sums(kinds);
-    let mut row = |name: &str, mappings: u64, size: u64, present: u64| {
-        page.line(&format!(
-            "  {:<24}{:>10}{:>20}{:>20}{:>14}{:>10}",
-            escaped(name),
-            thousands(mappings),
-            thousands(size),
-            thousands(present),
-            short(present).unwrap_or_default(),
-            percent(present, in_core),
-        ));
-    };
-    let mut rows = 0u64;
-    for kind in kinds {
-        rows = rows.saturating_add(kind.mappings);
-        row(
-            &of_kind(kind),
-            kind.mappings,
-            kind.bytes,
-            kind.bytes_in_core,
-        );
-    }
-    row("all", rows, all, in_core);
-}
-
-fn of_kind(kind: &MemoryKind) -> String {
-    match &kind.name {
-        Some(name) => format!("{} ({name})", kind.kind),
-        None => kind.kind.clone(),
-    }
-}
-
-/// Most kinds in a line.
-const MAX_KINDS: usize = 4;
-
-/// What the core holds, by kind, in a line: the largest first; what of the heaps is in use, and what share of the writable memory they are.
-pub fn in_a_line(report: &Report) -> Option<String> {
-    let memory = report.memory.as_ref()?;
-    let (_, in_core) = sums(&memory.by_kind);
-    let size = |number: u64| short(number).unwrap_or_else(|| count(number, "byte"));
+    page.field(2, "free", Role::Plain, &given_back(usage.reclaimable));
     let in_use = report.allocators.iter().fold(0u64, |sum, allocator| {
         sum.saturating_add(allocator.statistics.in_use.bytes)
     });
-    // Of each kind one part, whoever has it.
-    let mut parts: Vec<(&str, u64)> = Vec::new();
-    for kind in &memory.by_kind {
-        match parts.iter_mut().find(|(name, _)| *name == kind.kind) {
-            Some((_, bytes)) => *bytes = bytes.saturating_add(kind.bytes_in_core),
-            None => parts.push((&kind.kind, kind.bytes_in_core)),
+    if let (Some(suspects), Some(owners)) = (&usage.suspects, &usage.owners) {
+        write_suspects(suspects, owners, in_use, page);
+        write_owners(owners, usage.owners_dropped, in_use, page);
+    }
+    maps::write_kinds(&memory.by_kind, page);
+    for allocator in &usage.allocators {
+        write_figures(allocator, page);
+    }
+    write_sizes(usage, report, in_use, page);
+    write_largest(usage, page);
+}
+
+/// What of the free memory could be given back.
+fn given_back(found: Reclaimable) -> String {
+    let size = |number: u64| short(number).unwrap_or_else(|| count(number, "byte"));
+    format!(
+        "trimming would give back {}; {} are in pages that blocks in use share, {} in caches; {} cost nothing",
+        size(found.trim),
+        size(found.fragmented),
+        size(found.cached),
+        size(found.untouched),
+    )
+}
+
+fn write_suspects(suspects: &[Suspect], owners: &[Owner], in_use: u64, page: &mut Page) {
+    if suspects.is_empty() {
+        page.heading("SUSPECTS: nobody holds more than a tenth of what is in use");
+        return;
+    }
+    page.heading(&format!(
+        "SUSPECTS: {} more than a tenth of what is in use{}",
+        match suspects.len() {
+            1 => "one holds".to_owned(),
+            more => format!("{more} hold"),
+        },
+        if suspects.len() > 1 { " each" } else { "" },
+    ));
+    for (number, found) in (1..).zip(suspects) {
+        let Some(owner) = owners.get(found.owner) else {
+            continue;
+        };
+        page.gap();
+        let title = format!("{}: {}", percent(found.bytes, in_use), named(owner));
+        page.line(&format!(
+            "[{number}] {}",
+            page.paint(Role::Strong, &escaped(&title))
+        ));
+        page.sentence(INDENT, Role::Plain, &sentence(found, owner));
+        for (number, made) in found.made_of.iter().enumerate() {
+            let label = if number == 0 { "made of" } else { "" };
+            page.field(INDENT, label, Role::Plain, &made_of(made));
+        }
+        for (number, step) in found.path.iter().enumerate() {
+            let label = if number == 0 { "path" } else { "" };
+            page.field(INDENT, label, Role::Plain, &graph::row(step));
         }
     }
-    parts.retain(|(_, bytes)| *bytes > 0);
-    parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let rest = parts.iter().skip(MAX_KINDS).map(|(_, bytes)| *bytes);
-    let rest = rest.fold(0u64, u64::saturating_add);
-    parts.truncate(MAX_KINDS);
-    let mut shown: Vec<String> = parts
+}
+
+fn sentence(found: &Suspect, owner: &Owner) -> String {
+    let mut text = format!(
+        "{} {} in {}",
+        named(owner),
+        match owner.holders.len() {
+            1 => format!("holds {}", bytes(found.bytes)),
+            _ => format!("hold {}", bytes(found.bytes)),
+        },
+        count(found.blocks, "block")
+    );
+    match &found.gathers_at {
+        Some(block) => {
+            text = format!(
+                "{text}; it gathers at the block {} of {}, on which {} in {} hang",
+                block.address,
+                bytes(block.size),
+                bytes(found.gathered.bytes),
+                count(found.gathered.blocks, "block"),
+            );
+        }
+        None if found.path_cut => {
+            text.push_str("; too many to tell where it gathers without --retained");
+        }
+        None if !found.made_of.is_empty() => {
+            text.push_str("; no one block has most of it");
+        }
+        None => {}
+    }
+    text
+}
+
+fn made_of(found: &MadeOf) -> String {
+    format!(
+        "{} of {}, {}; the first words of {}: {}",
+        count(found.blocks, "block"),
+        count(found.block_bytes, "byte"),
+        bytes(found.bytes),
+        found.example,
+        found.signature
+    )
+}
+
+/// An owner in words.
+fn named(owner: &Owner) -> String {
+    let holders: Vec<String> = owner
+        .holders
         .iter()
-        .map(|(name, bytes)| match *name {
-            "heap" => format!("heap {}, of it {} in use", size(*bytes), size(in_use)),
-            _ => format!("{name} {}", size(*bytes)),
+        .map(|holder| match (holder.kind.as_str(), holder.thread_id) {
+            ("register", Some(thread)) => format!("registers of thread {thread}"),
+            _ => graph::place(holder),
         })
         .collect();
-    if rest > 0 {
-        shown.push(format!("other {}", size(rest)));
+    match (owner.kind.as_str(), holders.as_slice()) {
+        ("nobody", _) => "nobody for certain: see `heapcheck leaks`".into(),
+        ("variables", _) => "several variables together".into(),
+        ("threads", _) => "several threads together".into(),
+        ("pair", [one, two]) => format!("{one} and {two} together"),
+        (_, [one, ..]) => one.clone(),
+        (kind, []) => kind.to_owned(),
     }
-    let mut text = format!("{} in the core: {}", size(in_core), shown.join("; "));
-    let share = percent(memory.walked_bytes, memory.writable_bytes);
-    if memory.walked_bytes > 0 && !share.is_empty() {
-        text = format!("{text}; the heaps are {share} of the writable memory");
+}
+
+fn write_owners(owners: &[Owner], dropped: u64, in_use: u64, page: &mut Page) {
+    page.heading("HELD BY");
+    let head = format!(
+        "  {:>14}{:>20}{:>14}{:>10}  {}",
+        "blocks", "bytes", "", "share", "owner"
+    );
+    let head = page.paint(Role::Faint, &head);
+    page.line(&head);
+    for owner in owners.iter().take(MAX_ROWS) {
+        let mut name = named(owner);
+        if owner.mapping_bytes > 0 {
+            name = format!("{name}, and {} of mappings", bytes(owner.mapping_bytes));
+        }
+        page.line(&format!(
+            "  {:>14}{:>20}{:>14}{:>10}  {}",
+            thousands(owner.blocks),
+            thousands(owner.bytes),
+            short(owner.bytes).unwrap_or_default(),
+            percent(owner.bytes, in_use),
+            escaped(&name),
+        ));
     }
-    Some(text)
+    let more = (owners.len().saturating_sub(MAX_ROWS) as u64).saturating_add(dropped);
+    if more > 0 {
+        page.line(&format!("  and {}", count(more, "more owner")));
+    }
+}
+
+fn write_figures(allocator: &AllocatorFigures, page: &mut Page) {
+    let module = allocator.module.as_deref().unwrap_or("");
+    page.heading(&format!(
+        "WHAT {} OF {} WOULD SAY ITSELF",
+        escaped(&allocator.name),
+        escaped(module)
+    ));
+    for (name, value) in &allocator.figures.0 {
+        let value = value.map_or_else(|| "unknown".to_owned(), thousands);
+        page.line(&format!("  {:<40}{value:>20}", escaped(name)));
+    }
+}
+
+fn write_sizes(usage: &Usage, report: &Report, in_use: u64, page: &mut Page) {
+    let mut rows: Vec<&BlockSize> = usage.sizes.iter().collect();
+    if rows.is_empty() {
+        return;
+    }
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.bytes), row.allocator, row.block_bytes));
+    page.heading(&format!(
+        "BLOCKS BY SIZE: {}",
+        count(rows.len() as u64, "size")
+    ));
+    let head = format!(
+        "  {:>16}{:>14}{:>14}{:>20}{:>14}{:>10}  {}",
+        "block bytes", "in use", "free", "bytes in use", "", "share", "allocator"
+    );
+    let head = page.paint(Role::Faint, &head);
+    page.line(&head);
+    for row in rows.iter().take(MAX_ROWS) {
+        let name = report
+            .allocators
+            .get(row.allocator)
+            .map_or("", |allocator| &allocator.name);
+        let size = match row.largest > row.block_bytes {
+            true => format!("from {}", thousands(row.block_bytes)),
+            false => thousands(row.block_bytes),
+        };
+        page.line(&format!(
+            "  {size:>16}{:>14}{:>14}{:>20}{:>14}{:>10}  {}",
+            thousands(row.in_use),
+            thousands(row.free),
+            thousands(row.bytes),
+            short(row.bytes).unwrap_or_default(),
+            percent(row.bytes, in_use),
+            escaped(name),
+        ));
+    }
+    if rows.len() > MAX_ROWS {
+        let more = (rows.len() - MAX_ROWS) as u64;
+        page.line(&format!(
+            "  and {}: --format json has them",
+            count(more, "more size")
+        ));
+    }
+}
+
+fn write_largest(usage: &Usage, page: &mut Page) {
+    /// Blocks that are shown.
+    const MAX_BLOCKS: usize = 10;
+    if usage.largest.is_empty() {
+        return;
+    }
+    page.heading("LARGEST BLOCKS");
+    for block in usage.largest.iter().take(MAX_BLOCKS) {
+        let owner = block
+            .owner
+            .and_then(|owner| usage.owners.as_ref()?.get(owner));
+        let held = owner.map_or(String::new(), named);
+        page.line(&format!(
+            "  {:<18}{:>18}{:>14}  {}",
+            block.address.to_string(),
+            thousands(block.size),
+            short(block.size).unwrap_or_default(),
+            escaped(&held),
+        ));
+    }
 }
