@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Rooms of `heapcheck` by floor, lowest first. Rooms of one floor may use each other.
 const ROOT: &[&[&str]] = &[
-    &["progress"],
+    &["progress", "types"],
     &["analysis", "crash"],
     &["graph"],
-    &["checks"],
+    &["checks", "usage"],
     &["examination", "inspect"],
     &["report"],
     &[

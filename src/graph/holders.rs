@@ -6,7 +6,7 @@ mod names;
 pub mod tls;
 pub mod variables;
 
-use ground::target::Address;
+use ground::target::{Address, MemoryExt};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Node;
 use heaps::graph::paths;
@@ -16,6 +16,7 @@ use heaps::graph::trees::{self, Branch, Extent};
 use heaps::map::{Block, BlockState};
 
 use super::Ground;
+use crate::types::{self, Type};
 
 /// References that a report shows of one block.
 pub const MAX_SHOWN: usize = 16;
@@ -67,6 +68,17 @@ pub struct HolderBlock {
     pub offset: u64,
 }
 
+impl HolderBlock {
+    /// The block, for a question about its type.
+    fn place(self) -> types::Place {
+        types::Place {
+            address: self.address,
+            bytes: self.bytes,
+            state: self.state,
+        }
+    }
+}
+
 /// A frame and a place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameSlot {
@@ -103,6 +115,8 @@ pub struct Holder {
     pub module: Option<(String, u64)>,
     /// The block that it lies in.
     pub block: Option<HolderBlock>,
+    /// What that block holds.
+    pub block_type: Option<Type>,
     /// What else is known of the place, in words.
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
@@ -116,6 +130,8 @@ pub struct References {
     pub to: Address,
     /// The block that holds it.
     pub block: Option<HolderBlock>,
+    /// What that block holds.
+    pub block_type: Option<Type>,
     /// Words that can hold it.
     pub count: u64,
     /// Words that cannot.
@@ -141,6 +157,8 @@ pub struct TreeRow {
     pub holder: Holder,
     /// Downward: the block that the word points at.
     pub to: Option<HolderBlock>,
+    /// What that block holds.
+    pub to_type: Option<Type>,
 }
 
 /// A tree of references, named.
@@ -186,16 +204,18 @@ impl Ground<'_> {
                 .and_then(|place| found.get(place))
                 .unwrap_or(&none);
             let from = holders.list.iter().chain(&holders.silent);
+            let from: Vec<Holder> = from.map(|reference| self.holder(reference)).collect();
+            let block = target
+                .node
+                .and_then(|node| self.block_of(node, to.offset_from(target.start).unwrap_or(0)));
             References {
                 to: *to,
-                block: target.node.and_then(|node| {
-                    self.block_of(node, to.offset_from(target.start).unwrap_or(0))
-                }),
+                block,
+                block_type: block.and_then(|block| self.type_of(block, &from)),
                 count: holders.count,
                 history_count: holders.silent_count,
                 from: {
-                    let mut from: Vec<Holder> =
-                        from.map(|reference| self.holder(reference)).collect();
+                    let mut from = from;
                     // What turned out to be left over goes behind what holds.
                     from.sort_by_key(|holder| {
                         (holder.kind == HolderKind::History, holder.strength)
@@ -234,18 +254,40 @@ impl Ground<'_> {
         let rows = tree.rows.into_iter();
         HolderTree {
             rows: rows
-                .map(|branch| TreeRow {
-                    holder: self.holder(&branch.reference),
-                    to: branch
+                .map(|branch| {
+                    let to = branch
                         .node
-                        .and_then(|node| self.block_of(node, branch.reference.offset)),
-                    branch,
+                        .and_then(|node| self.block_of(node, branch.reference.offset));
+                    TreeRow {
+                        holder: self.holder(&branch.reference),
+                        to,
+                        to_type: to.and_then(|block| self.types.of_block(block.place())),
+                        branch,
+                    }
                 })
                 .collect(),
             more: tree.more,
             reached: tree.reached,
             cut: tree.cut,
         }
+    }
+
+    /// What a block holds: by its own words, else by those beside the pointers to it.
+    fn type_of(&self, block: HolderBlock, from: &[Holder]) -> Option<Type> {
+        let place = block.place();
+        self.types.of_block(place).or_else(|| {
+            let pointers = from.iter().filter(|holder| {
+                holder.points_at == 0
+                    && holder.kind != HolderKind::History
+                    && holder.value == block.address.get()
+            });
+            let memory = self.session.target().memory;
+            let mut tables = pointers.filter_map(|holder| {
+                let behind = holder.address?.checked_add(8)?;
+                memory.read_u64(behind).ok()
+            });
+            tables.find_map(|table| self.types.of_trait_object(place, table))
+        })
     }
 
     /// A block as a holder shows it.
@@ -260,6 +302,15 @@ impl Ground<'_> {
             state: heap.map.state(id),
             offset,
         })
+    }
+}
+
+impl Ground<'_> {
+    /// The name of a thread-local variable of the thread at this index.
+    pub fn local_at(&self, thread: usize, at: Address) -> Option<String> {
+        let thread = self.thread(thread)?;
+        let variable = self.thread_locals.variable(self.session, thread, at)?;
+        variable.symbol.map(|(name, _)| name)
     }
 }
 

@@ -14,20 +14,19 @@ mod registers;
 
 use std::ops::Range;
 
-use ground::target::{
-    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
-};
+use ground::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
-use super::Ground;
 use super::holders::leftover::Leftovers;
 use super::holders::tls::ThreadLocals;
 use super::holders::variables::Variables;
+use super::{Ground, missing};
 use crate::analysis::Analysis;
-use postmortem::session::{Limit, Session};
+use crate::types::Types;
+use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
 pub const FIRST_VECTOR: u16 = 1000;
@@ -57,28 +56,46 @@ struct Finder<'a> {
     roots: Vec<Root>,
     silent: Vec<Range<Address>>,
     /// Memory that is accounted for, beside heaps and modules.
-    taken: Vec<Range<Address>>,
+    taken: Vec<Land>,
+}
+
+/// What a run of memory is to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LandKind {
+    /// Thread-local storage, and what libc keeps of a thread.
+    Tls,
+    /// A stack, dead part and live one.
+    Stack,
+    /// The stack of a thread that is not in the core.
+    StackOfTheGone,
+}
+
+/// A run of memory that belongs to a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Land {
+    /// The memory.
+    pub range: Range<Address>,
+    /// What it is.
+    pub kind: LandKind,
+    /// Index of the thread; 0 for one that is gone.
+    pub thread: usize,
+}
+
+/// The memory of all threads, in no order; parts may overlap.
+pub fn lands(session: &Session, analysis: &Analysis<'_>) -> Vec<Land> {
+    let mut finder = Finder::new(session, analysis);
+    finder.modules();
+    session.unwinder().unwind_all();
+    finder.threads();
+    finder.mappings();
+    finder.taken
 }
 
 /// Finds all roots of the process, and puts the graph together.
 pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a> {
     let target = session.target();
     let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
-    let extents = maps.iter().flat_map(|map| map.extents());
-    let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
-    let page = target.memory.abi().page_bytes.clamp(512, 1 << 16);
-    let mut finder = Finder {
-        session,
-        analysis,
-        claimed,
-        modules: Ranges::default(),
-        page,
-        tls: static_tls(session),
-        innermost: innermost::Reader::new(session),
-        roots: Vec::new(),
-        silent: Vec::new(),
-        taken: Vec::new(),
-    };
+    let mut finder = Finder::new(session, analysis);
     let heaps = analysis.heaps.iter();
     let own: Vec<Ranges> = heaps
         .map(|heap| Ranges::new(heap.heap.own_memory()))
@@ -121,7 +138,9 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         variables: Variables::default(),
         leftovers: Leftovers::default(),
         thread_locals: ThreadLocals::of(session),
-        missing: missing(session),
+        missing: missing::find(session, analysis),
+        types: Types::new(session),
+        lands: finder.taken,
     }
 }
 
@@ -139,35 +158,33 @@ fn static_tls(session: &Session) -> u64 {
     sizes.fold(SURPLUS, u64::saturating_add).min(MOST)
 }
 
-/// What a leak search cannot know because the core does not hold it.
-fn missing(session: &Session) -> Option<Limit> {
-    /// Absent mappings that are no more are taken for ones that were never touched: alternate stacks of signals, guards.
-    const UNTOUCHED: u64 = 1 << 20;
-    let memory = session.memory();
-    let regions = memory.regions().iter().filter(|region| {
-        region.writable && region.readable && region.kind == RegionKind::Anonymous
-    });
-    let (mut bytes, mut untouched) = (0u64, 0u64);
-    for region in regions {
-        // The kernel leaves out a mapping that nobody wrote to, and one that must not be dumped: they look alike.
-        let absent = region.bytes().saturating_sub(region.present_bytes);
-        let sum = match region.dumped_bytes == 0 && memory.writes_are_dumped() {
-            true => &mut untouched,
-            false => &mut bytes,
-        };
-        *sum = sum.saturating_add(absent);
+impl<'a> Finder<'a> {
+    fn new(session: &'a Session, analysis: &'a Analysis<'a>) -> Self {
+        let extents = analysis.heaps.iter().flat_map(|heap| heap.map.extents());
+        let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
+        let page_bytes = session.target().memory.abi().page_bytes;
+        Self {
+            session,
+            analysis,
+            claimed,
+            modules: Ranges::default(),
+            page: page_bytes.clamp(512, 1 << 16),
+            tls: static_tls(session),
+            innermost: innermost::Reader::new(session),
+            roots: Vec::new(),
+            silent: Vec::new(),
+            taken: Vec::new(),
+        }
     }
-    if untouched > UNTOUCHED {
-        bytes = bytes.saturating_add(untouched);
-    }
-    (bytes > 0).then(|| Limit {
-        what: format!("{bytes} bytes of writable memory as a place of pointers"),
-        why: "the core does not hold them: what seems lost may be held from there, so nothing counts as definitely lost".into(),
-        incomplete: false,
-    })
-}
 
-impl Finder<'_> {
+    fn take(&mut self, range: Range<Address>, kind: LandKind, thread: usize) {
+        self.taken.push(Land {
+            range,
+            kind,
+            thread,
+        });
+    }
+
     fn root(&mut self, range: Range<Address>, kind: RootKind, strength: Strength, owner: usize) {
         self.roots.push(Root {
             range,
@@ -245,7 +262,7 @@ impl Finder<'_> {
             let own = self.pthread(index, thread);
             if let Some(range) = &own {
                 self.root(range.clone(), RootKind::Tls, Strength::Strong, index);
-                self.taken.push(range.clone());
+                self.take(range.clone(), LandKind::Tls, index);
             }
             for sp in self.stack_pointers(index, thread) {
                 let is_innermost = sp == thread.sp;
@@ -265,11 +282,11 @@ impl Finder<'_> {
         for (range, bottom, index) in live {
             let dead = bottom.max(floor)..range.start;
             if dead.start < dead.end {
-                self.taken.push(dead.clone());
+                self.take(dead.clone(), LandKind::Stack, index);
                 self.silent.push(dead);
             }
             floor = floor.max(range.end);
-            self.taken.push(range.clone());
+            self.take(range.clone(), LandKind::Stack, index);
             self.root(range, RootKind::Stack, Strength::Strong, index);
         }
     }
@@ -364,10 +381,13 @@ impl Finder<'_> {
 
     /// Anonymous memory that nobody claims: whole pages of it are nodes.
     fn mappings(&mut self) -> Vec<Range<Address>> {
-        let mut known: Vec<Range<Address>> = self.taken.clone();
+        let taken = self.taken.iter().map(|land| land.range.clone());
+        let mut known: Vec<Range<Address>> = taken.collect();
         known.extend(self.claimed.list().iter().cloned());
         known.extend(self.modules.list().iter().cloned());
         known.extend(self.silent.iter().cloned());
+        let heaps = self.analysis.heaps.iter();
+        known.extend(heaps.flat_map(|heap| heap.heap.kept_memory()));
         let known = Ranges::new(known);
         let pointers: Vec<Address> = {
             let threads = self.session.threads().list().iter();
@@ -396,6 +416,7 @@ impl Finder<'_> {
                 }
                 if self.is_stack_of_the_gone(start..end, &pointers) {
                     self.root(start..end, RootKind::Mapping, Strength::Weak, 0);
+                    self.take(start..end, LandKind::StackOfTheGone, 0);
                 } else {
                     mappings.push(start..end);
                 }
@@ -423,7 +444,8 @@ impl Finder<'_> {
         let regions: Vec<Region> = self.session.target().memory.regions().to_vec();
         let known: Vec<Range<Address>> = {
             let all = self.modules.list().iter().chain(self.claimed.list());
-            all.cloned().chain(self.taken.iter().cloned()).collect()
+            let taken = self.taken.iter().map(|land| land.range.clone());
+            all.cloned().chain(taken).collect()
         };
         let known = Ranges::new(known);
         for region in regions {

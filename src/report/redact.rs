@@ -70,6 +70,9 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
             frames(&mut stacks.allocation);
             frames(&mut stacks.deallocation);
         }
+        for cause in &mut finding.causes {
+            cause.text = sentence(&cause.text, classify);
+        }
         for step in &mut finding.next_steps {
             *step = sentence(step, classify);
         }
@@ -81,6 +84,9 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
         && let Some(since) = &mut leaks.since
     {
         since.source = file_name(&since.source);
+    }
+    for mapping in report.mappings.iter_mut().flatten() {
+        mapping.name = mapping.name.take().map(|name| file_name(&name));
     }
     for limit in &mut report.limits {
         limit.what = sentence(&limit.what, classify);

@@ -29,9 +29,11 @@ mod scan;
 pub mod symbols;
 #[cfg(test)]
 mod tests;
+mod trait_objects;
 mod types;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -52,6 +54,7 @@ pub use lines::{SourceFrame, SourceFrames};
 pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
 use symbols::{SymbolIndex, SymbolSource};
+use trait_objects::TraitObjects;
 use types::Types;
 
 /// Where a function's name comes from.
@@ -98,6 +101,7 @@ struct State {
     index: Index,
     lines: OnceLock<LineIndex>,
     plt: OnceLock<Plt>,
+    trait_objects: OnceLock<TraitObjects>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -187,6 +191,25 @@ impl DebugInfo {
             let image = ElfImage::parse(file.bytes()).ok()?;
             image.section_at(at.get().wrapping_sub(module.bias))
         })
+    }
+
+    /// The same as its symbol has it: the name as stored, and the run-time address of its first byte.
+    pub fn stored_object_at(&self, module: ModuleId, at: Address) -> Option<(&str, Address)> {
+        let (info, symbols) = self.symbols(module)?;
+        let (found, name) = symbols.object_at(at.get().wrapping_sub(info.bias))?;
+        Some((name, Address::new(found.start.wrapping_add(info.bias))))
+    }
+
+    /// The table of a Rust trait object that begins at a run-time address, by debug information: the name of its type.
+    pub fn trait_object_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        if !self.limit.permits(LocatedBy::DebugInfo) {
+            return None;
+        }
+        let opened = self.dwarf(module)?;
+        let read = || TraitObjects::read(&opened.dwarf, opened.units);
+        let tables = once(&opened.state.trait_objects, read);
+        let name = tables.at(at.get().wrapping_sub(opened.module.bias))?;
+        Some(name.to_owned())
     }
 
     /// The thread-local variable that covers an offset in a module's block, demangled, and the bytes from its start.
@@ -378,6 +401,16 @@ impl DebugInfo {
             opened.module,
             &Types::new(&opened.dwarf, opened.units, index),
         )
+    }
+}
+
+impl DebugInfo {
+    /// The addresses of the variable that covers a run-time address of a module.
+    pub fn variable_range(&self, module: ModuleId, at: Address) -> Option<Range<Address>> {
+        let (module, symbols) = self.symbols(module)?;
+        let (found, _) = symbols.object_at(at.get().wrapping_sub(module.bias))?;
+        let start = Address::new(found.start.wrapping_add(module.bias));
+        Some(start..start.saturating_add(found.size))
     }
 }
 

@@ -23,6 +23,7 @@ impl Ground<'_> {
             symbol: None,
             module: None,
             block: None,
+            block_type: None,
             note: None,
             points_at: reference.offset,
         };
@@ -54,6 +55,9 @@ impl Ground<'_> {
                 self.name_silent(&mut holder, reference.at);
             }
         }
+        holder.block_type = holder
+            .block
+            .and_then(|block| self.types.of_block(block.place()));
         holder
     }
 

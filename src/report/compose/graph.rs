@@ -4,17 +4,17 @@ use ground::target::Address;
 use heaps::allocators::Tally;
 
 use super::threads::recorded_frames;
-use super::{Context, ReportOptions, allocators, class, finish, process};
+use super::{Context, ReportOptions};
 use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
 use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
 use crate::graph::leaks::{Class, Group, Leaks};
 use crate::graph::{Ground, roots};
-use crate::report::redact;
 use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
     Report, Sum, Tree, TreeRow,
 };
+use crate::types::Type;
 
 /// The report of `refs`.
 pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {
@@ -78,29 +78,12 @@ pub fn leaks(
 }
 
 pub(super) fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
-    Context {
-        target: ground.session.target(),
-        names: ground.session.debug_info(),
-        program: process::program(ground.session),
-        crash: None,
-        include_bytes: 0,
-    }
+    super::context(ground.session)
 }
 
-/// What a report says of every core.
+/// What a report says of every core, and what the table of blocks lacks.
 pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
-    let crash = crate::crash::read(ground.session);
-    let context = context(ground);
-    let mut report = process(ground.session, &context, crash.as_ref(), options);
-    report.command = command;
-    report.allocators = allocators(ground.analysis, &context);
-    report
-        .limits
-        .extend(ground.analysis.limits.iter().map(|limit| Limit {
-            what: limit.what.clone(),
-            why: limit.why.clone(),
-            incomplete: limit.incomplete,
-        }));
+    let mut report = super::base(ground.session, ground.analysis, options, command);
     if ground.universe.lookup.dropped() > 0 {
         report.limits.push(Limit {
             what: format!(
@@ -114,17 +97,11 @@ pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Comman
     report
 }
 
-pub(super) fn end(mut report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
-    finish(&mut report, ground.session);
-    if options.redact {
-        redact::redact(&mut report, &|word| {
-            class(ground.session, Some(ground.analysis), word)
-        });
-    }
-    report
+pub(super) fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
+    super::end(report, ground.session, ground.analysis, options)
 }
 
-fn sum(tally: Tally) -> Sum {
+pub(super) fn sum(tally: Tally) -> Sum {
     Sum {
         blocks: tally.blocks,
         bytes: tally.bytes,
@@ -134,7 +111,9 @@ fn sum(tally: Tally) -> Sum {
 fn of_address(found: &References) -> schema::References {
     schema::References {
         to: found.to.into(),
-        block: found.block.map(block),
+        block: found
+            .block
+            .map(|view| block(view, found.block_type.as_ref())),
         count: found.count,
         history_count: found.history_count,
         from: found.from.iter().map(reference).collect(),
@@ -153,7 +132,7 @@ fn tree(found: &HolderTree) -> Tree {
             .map(|row| TreeRow {
                 depth: row.branch.depth,
                 from: reference(&row.holder),
-                to: row.to.map(block),
+                to: row.to.map(|view| block(view, row.to_type.as_ref())),
                 repeated: row.branch.repeated,
                 more: row.branch.more,
                 held: row.branch.held,
@@ -166,12 +145,26 @@ fn tree(found: &HolderTree) -> Tree {
     }
 }
 
-fn block(found: HolderBlock) -> Block {
+/// A type as the report shows it.
+pub(super) fn type_of(found: &Type) -> schema::Type {
+    schema::Type {
+        name: found.name.clone(),
+        known_by: found.known_by.name().into(),
+        module: Some(found.module.clone()),
+        size: found.size,
+        was: found.was,
+        is_base: found.is_base,
+        conflict: found.conflict.clone(),
+    }
+}
+
+pub(super) fn block(found: HolderBlock, known: Option<&Type>) -> Block {
     Block {
         address: found.address.into(),
         size: found.bytes,
         state: found.state.name().into(),
         offset: found.offset,
+        type_of: known.map(type_of),
         bytes: None,
     }
 }
@@ -196,8 +189,10 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         symbol_offset: symbol.map(|(_, offset)| *offset),
         module: holder.module.as_ref().map(|(name, _)| name.clone()),
         module_offset: holder.module.as_ref().map(|(_, offset)| Hex(*offset)),
-        block: holder.block.map(block),
-        type_name: None,
+        block: holder
+            .block
+            .map(|view| block(view, holder.block_type.as_ref())),
+        type_of: holder.block_type.as_ref().map(type_of),
         member: None,
         note: holder.note.clone(),
         points_at_offset: holder.points_at,
@@ -218,7 +213,7 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
         new: None,
         block_bytes: group.block_bytes,
         allocator: allocator.into(),
-        type_name: None,
+        type_of: group.block_type.as_ref().map(type_of),
         signature: group.signature.clone(),
         encoding: group.encoding.map(Into::into),
         was_held_by: group.was_held_by.as_ref().map(reference),
@@ -267,11 +262,14 @@ fn identity(
             // Offsets in modules differ from build to build.
             let words = group.signature.split(' ');
             let names = words.map(|word| word.split_once("+0x").map_or(word, |(module, _)| module));
-            format!(
-                "{} {}",
-                group.block_bytes,
-                names.collect::<Vec<_>>().join(" ")
-            )
+            match &group.block_type {
+                Some(known) => known.name.clone(),
+                None => format!(
+                    "{} {}",
+                    group.block_bytes,
+                    names.collect::<Vec<_>>().join(" ")
+                ),
+            }
         }
     };
     let text = format!("{program} | memory-leak | {allocator} | {site}");
@@ -280,7 +278,10 @@ fn identity(
             "memory-leak",
             allocator,
             &group.block_bytes.to_string(),
-            &group.signature,
+            group
+                .block_type
+                .as_ref()
+                .map_or(&group.signature, |known| &known.name),
         ]),
         v2: fingerprint::of_parts(&[&text]),
         v2_text: text,

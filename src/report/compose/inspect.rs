@@ -1,7 +1,7 @@
 //! What addresses are.
 
 use super::finding::contents;
-use super::graph::{base, context, end, reference};
+use super::graph::{base, context, end, reference, type_of};
 use super::threads::recorded_frames;
 use super::{Context, ReportOptions};
 use crate::checks::finding::BlockView;
@@ -11,6 +11,7 @@ use crate::report::schema::{
     Block, Command, Hex, InspectedAddress, InspectedMapping, InspectedWord, Location, Neighbour,
     Report,
 };
+use crate::types::Type;
 
 /// The report of `inspect`.
 pub fn report(ground: &Ground<'_>, found: &[Inspection], options: &ReportOptions) -> Report {
@@ -41,8 +42,10 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
         message: found.message.clone(),
         allocator: heap.map(|heap| heap.identity.name.into()),
         structure: found.structure.clone(),
-        block: found.block.map(|view| block(view, context)),
-        type_name: None,
+        block: found
+            .block
+            .map(|view| block(view, found.references.block_type.as_ref(), context)),
+        type_of: found.references.block_type.as_ref().map(type_of),
         locations: found
             .standing
             .iter()
@@ -67,7 +70,7 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
                     "behind"
                 }
                 .into(),
-                block: block(neighbour.block, context),
+                block: block(neighbour.block, None, context),
             })
             .collect(),
         thread_id: found.thread,
@@ -101,7 +104,7 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
     }
 }
 
-fn block(view: BlockView, context: &Context<'_>) -> Block {
+fn block(view: BlockView, known: Option<&Type>, context: &Context<'_>) -> Block {
     let BlockView {
         block,
         state,
@@ -112,6 +115,7 @@ fn block(view: BlockView, context: &Context<'_>) -> Block {
         size: block.bytes,
         state: state.name().into(),
         offset,
+        type_of: known.map(type_of),
         bytes: contents(
             context.target.memory,
             block.address,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Block, Fingerprint, Frame, Hex};
+use super::{Block, Fingerprint, Frame, Hex, Type};
 
 /// A word that points at a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -40,9 +40,9 @@ pub struct Reference {
     pub module_offset: Option<Hex>,
     /// The block that it lies in; `offset` is the word's.
     pub block: Option<Block>,
-    /// The type of that block. Not told by this version: always `null`.
+    /// What that block holds; `null` where nothing tells.
     #[serde(rename = "type")]
-    pub type_name: Option<String>,
+    pub type_of: Option<Type>,
     /// The member that the word is. Not told by this version: always `null`.
     pub member: Option<String>,
     /// What else is known of the place, in words.
@@ -180,10 +180,10 @@ pub struct LeakGroup {
     pub block_bytes: u64,
     /// The allocator.
     pub allocator: String,
-    /// The blocks' type. Not told by this version: always `null`.
+    /// What the blocks hold; `null` where nothing tells.
     #[serde(rename = "type")]
-    pub type_name: Option<String>,
-    /// What the first words are: `zero`, `small`, `text`, `heap`, `heap+` (inside a block), `mapping`, a module and an offset, `other`.
+    pub type_of: Option<Type>,
+    /// What the first words are, of blocks with a type those of the first: `zero`, `small`, `text`, `heap`, `heap+` (inside a block), `mapping`, a module and an offset, `other`.
     pub signature: String,
     /// The form in which pointers to the blocks are stored, if it is another one: such blocks are possibly lost.
     #[schemars(extend("examples" = ["tag in the upper 16 bits"]))]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Block, Frame, Hex, Location, Reference};
+use super::{Block, Frame, Hex, Location, Reference, Type};
 
 /// An address, by every witness.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -23,9 +23,9 @@ pub struct InspectedAddress {
     pub structure: Option<String>,
     /// The block that holds it; `offset` is the address's.
     pub block: Option<Block>,
-    /// The type of that block. Not told by this version: always `null`.
+    /// What that block holds.
     #[serde(rename = "type")]
-    pub type_name: Option<String>,
+    pub type_of: Option<Type>,
     /// Where that block stands in free lists.
     pub locations: Vec<Location>,
     /// Where it was allocated, if the allocator recorded it.

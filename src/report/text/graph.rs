@@ -1,7 +1,9 @@
 //! Who points where, and what nobody points at, for people.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum};
+use crate::report::schema::{
+    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum, Type,
+};
 
 use super::answers::{self, block};
 use super::number::{bytes, count};
@@ -83,7 +85,7 @@ pub(super) fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) 
 }
 
 /// A reference in a line.
-fn row(found: &Reference) -> String {
+pub fn row(found: &Reference) -> String {
     let mut text = place(found);
     if let Some(address) = found.address {
         text = format!("{text}, at {address}");
@@ -188,26 +190,30 @@ pub(super) fn place(found: &Reference) -> String {
             _ => "variables of a module".into(),
         },
         "heap" => match &found.block {
-            Some(block) => format!(
-                "+{:#x} in block {}, {}",
-                block.offset,
-                block.address,
-                bytes(block.size)
-            ),
+            Some(block) => in_block(block, found.type_of.as_ref()),
             None => "a block".into(),
         },
         _ => {
             let note = found.note.as_deref().unwrap_or("memory");
             match &found.block {
-                Some(block) => format!(
-                    "{note} (+{:#x} in block {}, {})",
-                    block.offset,
-                    block.address,
-                    bytes(block.size)
-                ),
+                Some(block) => format!("{note} ({})", in_block(block, found.type_of.as_ref())),
                 None => format!("{note}{of_thread}"),
             }
         }
+    }
+}
+
+/// `+0x10 in block 0x1000, 48 bytes, a Session`.
+fn in_block(block: &Block, known: Option<&Type>) -> String {
+    let text = format!(
+        "+{:#x} in block {}, {}",
+        block.offset,
+        block.address,
+        bytes(block.size)
+    );
+    match known {
+        Some(known) => format!("{text}, {}", answers::type_of(known)),
+        None => text,
     }
 }
 
@@ -243,26 +249,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     let Some(found) = &report.leaks else {
         return;
     };
-    let lost = Sum {
-        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
-        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
-    };
-    let (role, said) = match lost.blocks {
-        0 => (Role::Good, "nothing is definitely lost".into()),
-        _ => (
-            Role::Critical,
-            format!("{} of it hang on others that are lost", sum(lost)),
-        ),
-    };
-    let said: String = match (lost.blocks, found.indirect.blocks) {
-        (0, _) => said,
-        (_, 0) => format!("{} definitely lost", sum(lost)),
-        (_, held) => format!(
-            "{} lost, {} of them hang on others",
-            sum(lost),
-            super::number::thousands(held)
-        ),
-    };
+    let (role, said) = lost(found);
     page.field(2, "lost", role, &said);
     if found.possible.blocks > 0 {
         page.field(
@@ -338,6 +325,24 @@ fn write_since(since: &Since, page: &mut Page) {
     }
 }
 
+/// What is lost, in words.
+pub fn lost(found: &Leaks) -> (Role, String) {
+    let lost = Sum {
+        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
+        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
+    };
+    let text = match (lost.blocks, found.indirect.blocks) {
+        (0, _) => return (Role::Good, "nothing is definitely lost".into()),
+        (_, 0) => format!("{} definitely lost", sum(lost)),
+        (_, held) => format!(
+            "{} lost, {} of them hang on others",
+            sum(lost),
+            super::number::thousands(held)
+        ),
+    };
+    (Role::Critical, text)
+}
+
 fn sum(sum: Sum) -> String {
     format!("{}, {}", count(sum.blocks, "block"), bytes(sum.bytes))
 }
@@ -395,7 +400,9 @@ fn write_group(group: &LeakGroup, page: &mut Page) {
         };
         page.field(INDENT, "lost with it", Role::Plain, &sum(held));
     }
-    if !group.signature.is_empty() {
+    if let Some(known) = &group.type_of {
+        page.field(INDENT, "type", Role::Plain, &answers::type_of(known));
+    } else if !group.signature.is_empty() {
         page.field(INDENT, "first words", Role::Plain, &group.signature);
     }
     let examples: Vec<String> = group.examples.iter().map(ToString::to_string).collect();
