@@ -143,9 +143,8 @@ fn each_holder_is_called_by_its_name_and_no_other_is_claimed() {
             if !is_kind {
                 wrong.push(format!("{place} is {kind}"));
             }
-            if let Some(thread) = truth.get("thread")
-                && row["thread_id"].to_string() != thread
-            {
+            let thread = truth.number("thread");
+            if thread.is_some() && row["thread_id"].as_u64() != thread {
                 wrong.push(format!("{place}: thread {}", row["thread_id"]));
             }
             if let Some(from) = truth.get("from")

@@ -30,19 +30,16 @@ impl Look<'_, '_> {
             self.elsewhere(found, region);
         }
         // Whatever it is, the core may not hold it.
-        match memory.read_u8(self.at) {
-            Err(Fault::NotDumped(_) | Fault::Truncated(_)) => {
-                let was = std::mem::take(&mut found.message);
-                let what = "the core does not hold this byte";
-                found.message = match was.is_empty() || found.what == What::Mapping {
-                    true => what.into(),
-                    false => format!("{was}; {what}"),
-                };
-                if !is_heaps && found.what == What::Mapping {
-                    found.what = What::NotDumped;
-                }
+        if let Err(Fault::NotDumped(_) | Fault::Truncated(_)) = memory.read_u8(self.at) {
+            let was = std::mem::take(&mut found.message);
+            let what = "the core does not hold this byte";
+            found.message = match was.is_empty() || found.what == What::Mapping {
+                true => what.into(),
+                false => format!("{was}; {what}"),
+            };
+            if !is_heaps && found.what == What::Mapping {
+                found.what = What::NotDumped;
             }
-            _ => {}
         }
     }
 

@@ -114,6 +114,9 @@ fn inspected(address: &mut InspectedAddress, classify: Classify<'_>) {
             word.meaning = word.value.map_or(String::new(), |value| classify(value.0));
             word.value = None;
         }
+        if word.meaning.starts_with(TEXT) {
+            word.meaning = TEXT.into();
+        }
         word.meaning = sentence(&word.meaning, classify);
     }
 }

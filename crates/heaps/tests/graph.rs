@@ -10,6 +10,7 @@ use heaps::graph::mark::{self, Reach};
 use heaps::graph::references::{self, Place, Target};
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::graph::subgraph::{self, Role};
+use heaps::graph::trees;
 use heaps::map::{ChunkLayout, Chunks, Extent, HeapMap, MapBuilder, Owner, Shape};
 
 const CHUNKS: ChunkLayout = ChunkLayout { lead: 16, spill: 8 };
@@ -432,6 +433,98 @@ fn all_references_are_found_whatever_the_number_of_threads() {
             assert_eq!(few.list, all.list[..all.list.len().min(2)]);
         }
     }
+}
+
+#[test]
+fn trees_equal_brute_force() {
+    const FAR: trees::Extent = trees::Extent {
+        depth: 1000,
+        width: 64,
+    };
+    let mut random = fastrand::Rng::with_seed(23);
+    let mut looked = 0;
+    for _ in 0..40 {
+        let process = process(&mut random);
+        let universe = universe(&process);
+        let blocks = process.blocks.iter().enumerate();
+        for (index, block) in blocks.filter(|(_, block)| block.live).take(12) {
+            let node = node_of(&universe, block);
+            // Down: what is reached, each block once; the rows of a block add up.
+            let mut reached = naive_reach(&process, [index], None);
+            reached.remove(&index);
+            let bytes: u64 = reached.iter().map(|to| process.blocks[*to].bytes).sum();
+            let down = trees::downward(&universe, node, FAR);
+            assert_eq!(down.reached, (reached.len() as u64, bytes));
+            let mut once = BTreeSet::from([node]);
+            for row in down.rows.iter().filter(|row| !row.repeated) {
+                assert!(once.insert(row.node.unwrap()), "{row:?}");
+            }
+            let is_whole =
+                |tree: &trees::Tree| tree.more == 0 && tree.rows.iter().all(|row| row.more == 0);
+            if is_whole(&down) {
+                assert_eq!(once.len(), reached.len() + 1);
+                let first = down.rows.iter().filter(|row| row.depth == 1);
+                let sum: u64 = first.map(|row| row.reached.0).sum();
+                assert_eq!(sum, down.reached.0);
+            }
+            // Up: all blocks in use that lead there, each once.
+            let up = trees::upward(&universe, Target::of(&universe, node).unwrap(), FAR);
+            if is_whole(&up) {
+                looked += 1;
+                let leads = |from: &usize| {
+                    let block = &process.blocks[*from];
+                    *from != index
+                        && block.live
+                        && naive_reach(&process, [*from], None).contains(&index)
+                };
+                let expected: BTreeSet<Node> = (0..process.blocks.len())
+                    .filter(leads)
+                    .map(|from| node_of(&universe, &process.blocks[from]))
+                    .collect();
+                let rows = up.rows.iter().filter(|row| !row.repeated);
+                let found: Vec<Node> = rows
+                    .filter_map(|row| match row.reference.place {
+                        Place::Node(node, _) => Some(node),
+                        _ => None,
+                    })
+                    .collect();
+                assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), expected);
+                assert_eq!(found.len(), expected.len());
+            }
+        }
+    }
+    assert!(looked > 50, "{looked}");
+}
+
+/// A list of a hundred thousand blocks: nothing recurses, and what is not shown is counted.
+#[test]
+fn a_long_list_hangs_on_its_head() {
+    const COUNT: u64 = 100_000;
+    let pages = COUNT * 64 / PAGE + 1;
+    let mut memory = Memory::new(START, pages);
+    let mut builder = MapBuilder::new(12);
+    let shape = Shape::Slab {
+        stride: 64,
+        count: COUNT as u32,
+    };
+    builder.add(Extent::new(at(START), pages * PAGE, shape, Owner::InUse, 1));
+    let (map, ..) = builder.finish();
+    for block in 0..COUNT - 1 {
+        memory.put(START + block * 64 + 8, START + (block + 1) * 64);
+    }
+    memory.put(START + (COUNT - 1) * 64 + 8, START); // and back to the head
+    let universe = Universe::new(
+        &memory,
+        Lookup::new(&[&map], &[]),
+        Vec::new(),
+        Vec::new(),
+        Ranges::default(),
+    );
+    let extent = trees::Extent { depth: 5, width: 8 };
+    let down = trees::downward(&universe, Node { row: 0, slot: 0 }, extent);
+    assert_eq!(down.reached, (COUNT - 1, (COUNT - 1) * 64));
+    assert_eq!(down.rows.len(), 5);
+    assert_eq!(down.rows[4].reached.0, COUNT - 5);
 }
 
 /// A vector's end is no pointer to its neighbour; an array of pointers to neighbours is.

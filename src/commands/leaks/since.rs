@@ -111,55 +111,64 @@ fn of_core(path: &Path, args: &Args, progress: &dyn Progress) -> Result<Before, 
 fn of_report(path: &Path) -> Result<Before, Error> {
     let name = path.display();
     let file = File::open(path)?;
-    let mut text = String::new();
-    file.take(MAX_REPORT).read_to_string(&mut text)?;
-    let mut documents = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    let mut written = String::new();
+    file.take(MAX_REPORT).read_to_string(&mut written)?;
+    let mut documents = serde_json::Deserializer::from_str(&written).into_iter::<Value>();
     let first = documents.next().transpose();
     let report = first
         .map_err(|error| format!("{name}: {error}"))?
         .unwrap_or_default();
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let leaks = &report["leaks"];
-    let groups = leaks["groups"]
-        .as_array()
-        .ok_or_else(|| format!("{name}: no report of `heapcheck leaks`"))?;
+    let groups = report.pointer("/leaks/groups").and_then(Value::as_array);
+    let groups = groups.ok_or_else(|| format!("{name}: no report of `heapcheck leaks`"))?;
     let mut before = Before {
         process: (
-            report["pid"].as_u64(),
-            text(&report["process"]["executable"]),
+            report.pointer("/pid").and_then(Value::as_u64),
+            text(&report, "/process/executable"),
         ),
         ..Before::default()
     };
     for group in groups {
+        let sum = |own: &str, held: &str| number(group, own).saturating_add(number(group, held));
         before.add_group(
-            &text(&group["class"]),
-            &text(&group["fingerprint"]["v2"]),
+            &text(group, "/class"),
+            &text(group, "/fingerprint/v2"),
             Sum {
-                blocks: number(&group["blocks"]).saturating_add(number(&group["indirect_blocks"])),
-                bytes: number(&group["bytes"]).saturating_add(number(&group["indirect_bytes"])),
+                blocks: sum("/blocks", "/indirect_blocks"),
+                bytes: sum("/bytes", "/indirect_bytes"),
             },
         );
     }
     let mut add = |block: &Value| {
-        let address = text(&block["address"]);
+        let address = text(block, "/address");
         let digits = address.strip_prefix("0x");
         if let Some(at) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-            before.add_block(&text(&block["class"]), at, number(&block["size"]));
+            before.add_block(&text(block, "/class"), at, number(block, "/size"));
         }
     };
     // In an NDJSON report each block has a line of its own.
     for line in documents {
         let line = line.map_err(|error| format!("{name}: {error}"))?;
-        if line["record"] == "leaked-block" {
+        if text(&line, "/record") == "leaked-block" {
             add(&line);
         }
     }
-    if let Some(blocks) = leaks["blocks"].as_array() {
+    let blocks = report.pointer("/leaks/blocks").and_then(Value::as_array);
+    if let Some(blocks) = blocks {
         blocks.iter().for_each(&mut add);
         before.blocks.get_or_insert_default();
     }
     Ok(before)
+}
+
+/// The number at a place of a report; 0 if there is none.
+fn number(value: &Value, place: &str) -> u64 {
+    value.pointer(place).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// The text at a place of a report; empty if there is none.
+fn text(value: &Value, place: &str) -> String {
+    let text = value.pointer(place).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
 }
 
 impl Before {

@@ -52,9 +52,16 @@ impl ThreadLocals {
             is_here.then_some((*id, offset))
         })?;
         let module = session.modules().module(id)?;
+        let symbol = session.debug_info().thread_local_at(id, offset);
         Some(Variable {
-            symbol: session.debug_info().thread_local_at(id, offset),
+            symbol: symbol.map(|(name, inside)| (plain(&name).to_owned(), inside)),
             module: (module.name.clone(), offset),
         })
     }
+}
+
+/// The name in the source. Rust's `thread_local!` puts the value into a variable of a closure's own: `server::CACHE::{{constant}}::...::VAL`.
+fn plain(name: &str) -> &str {
+    let end = name.find("::{{").unwrap_or(name.len());
+    name.get(..end).unwrap_or(name)
 }

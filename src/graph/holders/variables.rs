@@ -51,10 +51,13 @@ pub enum Belonging {
     },
 }
 
+/// By thread and frame.
+type Kept = BTreeMap<(usize, usize), Arc<Vec<Local>>>;
+
 /// Variables of frames, as far as they were asked for.
 #[derive(Default)]
 pub struct Variables {
-    kept: Mutex<BTreeMap<(usize, usize), Arc<Vec<Local>>>>,
+    kept: Mutex<Kept>,
 }
 
 impl Variables {

@@ -30,7 +30,7 @@ pub fn downward(tree: &Tree, page: &mut Page) {
     let reached = tree.reached;
     let said = match reached.blocks {
         0 => "nothing hangs on it".into(),
-        _ => format!("on it hang {}:", sum(reached)),
+        _ => format!("what hangs on it: {}", sum(reached)),
     };
     page.sentence(INDENT, Role::Strong, &said);
     write(tree, page, |row| {

@@ -12,6 +12,7 @@
 mod build;
 mod chunks;
 mod numbering;
+mod rows;
 
 pub use numbering::Numbering;
 
@@ -20,6 +21,7 @@ use ground::target::Address;
 
 use super::roots::Ranges;
 use chunks::ChunkTable;
+use rows::{Kind, Row};
 
 /// A thing that can be pointed at: a block, or a mapping of the program's own. Nodes sort by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,37 +39,6 @@ pub struct Hit {
     pub node: Node,
     /// Bytes from its start.
     pub offset: u64,
-}
-
-/// What a row of the table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// An allocator's own memory: no node.
-    Own,
-    /// One block.
-    Single,
-    /// Blocks of one size. `magic` is 0 where the reciprocal would not be exact.
-    Slab { stride: u32, count: u32, magic: u64 },
-    /// Chunks, by this table.
-    Chunks { table: u32 },
-    /// A mapping of the program's own.
-    Mapping,
-}
-
-#[derive(Clone, Debug)]
-struct Row {
-    start: u64,
-    bytes: u64,
-    first_bit: u64,
-    kind: Kind,
-    heap: u32,
-    map_row: u32,
-    /// Its blocks can be in use at all.
-    may_live: bool,
-    /// Something in it is silent.
-    is_cut: bool,
-    /// Some of its blocks are the allocator's own.
-    has_own: bool,
 }
 
 /// Granules of the smallest chunk that has a block.
@@ -457,27 +428,6 @@ impl<'m> Lookup<'m> {
                     }
                 }
             }
-        }
-    }
-}
-
-impl Kind {
-    fn of(shape: Shape, bytes: u64) -> Self {
-        match shape {
-            Shape::Metadata => Kind::Own,
-            Shape::Single => Kind::Single,
-            Shape::Slab { stride: 0, .. } => Kind::Own,
-            Shape::Slab { stride, count } => Kind::Slab {
-                stride,
-                count,
-                // Exact while offset and stride are below 2^20.
-                magic: if bytes <= 1 << 20 {
-                    (1 << 40) / u64::from(stride) + 1
-                } else {
-                    0
-                },
-            },
-            Shape::Chunks { .. } => Kind::Chunks { table: 0 },
         }
     }
 }

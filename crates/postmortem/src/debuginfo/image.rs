@@ -193,9 +193,9 @@ impl<'d> ElfImage<'d> {
         let mut sections = self.sections.iter();
         let found = sections.find(|section| {
             let start = section.sh_addr(LittleEndian);
-            let flags = u64::from(section.sh_flags(LittleEndian).0);
-            let is_loaded = flags & u64::from(elf::SHF_ALLOC.0) != 0;
-            let is_bare = flags & u64::from(elf::SHF_TLS.0) != 0;
+            let flags = section.sh_flags(LittleEndian).0;
+            let is_loaded = flags & elf::SHF_ALLOC.0 != 0;
+            let is_bare = flags & elf::SHF_TLS.0 != 0;
             let offset = at.checked_sub(start);
             is_loaded
                 && !is_bare

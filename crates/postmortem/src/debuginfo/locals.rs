@@ -300,7 +300,7 @@ impl<'a> Reader<'_, 'a> {
         let pieces = evaluation.as_result().iter();
         Some(
             pieces
-                .map(|piece| (piece.location.clone(), piece.size_in_bits))
+                .map(|piece| (piece.location, piece.size_in_bits))
                 .collect(),
         )
     }

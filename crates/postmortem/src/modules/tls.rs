@@ -65,19 +65,18 @@ impl ModuleSet {
 
 /// The number behind the words that are `known`.
 fn number(memory: &dyn TargetMemory, map: Address, known: [u64; 4]) -> Option<u64> {
-    let word = |index: u64| {
-        let at = map.checked_add(index.checked_mul(8)?)?;
-        memory.read_u64(at).ok()
+    let word = |index: u64, further: u64| {
+        let index = index.checked_add(further)?;
+        memory
+            .read_u64(map.checked_add(index.checked_mul(8)?)?)
+            .ok()
     };
     for first in 0..MAX_WORDS {
-        if word(first)? != known[0] {
-            continue;
-        }
-        let is_here = (1..4)
-            .zip(&known[1..])
-            .all(|(offset, known)| word(first + offset) == Some(*known));
-        if is_here {
-            return word(first + 6).filter(|number| (1..MAX_NUMBER).contains(number));
+        // Behind the end of what is mapped there is nothing to find.
+        word(first, 0)?;
+        let mut all = (0..).zip(&known);
+        if all.all(|(further, known)| word(first, further) == Some(*known)) {
+            return word(first, 6).filter(|number| (1..MAX_NUMBER).contains(number));
         }
     }
     None

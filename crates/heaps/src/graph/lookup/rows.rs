@@ -1,0 +1,55 @@
+//! A row of the table: one extent of a heap, or a mapping.
+
+use crate::map::Shape;
+
+/// What a row of the table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An allocator's own memory: no node.
+    Own,
+    /// One block.
+    Single,
+    /// Blocks of one size. `magic` is 0 where the reciprocal would not be exact.
+    Slab { stride: u32, count: u32, magic: u64 },
+    /// Chunks, by this table.
+    Chunks { table: u32 },
+    /// A mapping of the program's own.
+    Mapping,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub start: u64,
+    pub bytes: u64,
+    pub first_bit: u64,
+    pub kind: Kind,
+    pub heap: u32,
+    pub map_row: u32,
+    /// Its blocks can be in use at all.
+    pub may_live: bool,
+    /// Something in it is silent.
+    pub is_cut: bool,
+    /// Some of its blocks are the allocator's own.
+    pub has_own: bool,
+}
+
+impl Kind {
+    pub fn of(shape: Shape, bytes: u64) -> Self {
+        match shape {
+            Shape::Metadata => Kind::Own,
+            Shape::Single => Kind::Single,
+            Shape::Slab { stride: 0, .. } => Kind::Own,
+            Shape::Slab { stride, count } => Kind::Slab {
+                stride,
+                count,
+                // Exact while offset and stride are below 2^20.
+                magic: if bytes <= 1 << 20 {
+                    (1 << 40) / u64::from(stride) + 1
+                } else {
+                    0
+                },
+            },
+            Shape::Chunks { .. } => Kind::Chunks { table: 0 },
+        }
+    }
+}
