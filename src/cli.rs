@@ -30,7 +30,7 @@ pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
 use crate::commands::{
-    CoreCommand, ReportsCommand, batch, check, import, leaks, refs, schema, stacks, triage,
+    CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, refs, schema, stacks, triage,
 };
 use crate::report::Format;
 
@@ -61,6 +61,8 @@ enum Subcommands {
     Leaks(Box<leaks::Args>),
     /// Find who points at an address
     Refs(Box<refs::Args>),
+    /// Say what an address is, and what each word around it means
+    Inspect(Box<inspect::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -91,6 +93,7 @@ impl Subcommands {
             Self::Stacks(stacks) => Invocation::Read(stacks),
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
+            Self::Inspect(inspect) => Invocation::Read(inspect),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),

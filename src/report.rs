@@ -3,6 +3,7 @@
 //! ```text
 //! Session + Examination ──compose──> Document ──┬── text    for people
 //!                                    (schema)   ├── json    for pipelines
+//!                                               ├── ndjson  the same in lines
 //!                                               └── html    a page to send
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod compose;
 pub mod escape;
 pub mod html;
 pub mod json;
+pub mod ndjson;
 pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -59,7 +61,7 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json, &html::Html];
+pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json, &ndjson::Ndjson, &html::Html];
 
 impl fmt::Debug for dyn Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

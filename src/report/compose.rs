@@ -4,6 +4,7 @@ mod crash;
 mod finding;
 pub mod graph;
 mod heap;
+pub mod inspect;
 mod process;
 mod threads;
 

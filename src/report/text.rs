@@ -12,10 +12,12 @@ pub(super) mod dump;
 pub(super) mod findings;
 pub(super) mod graph;
 mod heap;
+mod inspect;
 pub(super) mod number;
 pub(super) mod page;
 pub(super) mod recursion;
 pub(super) mod stacks;
+mod trees;
 
 use std::io;
 
@@ -47,6 +49,7 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
+                Command::Inspect => graph_page(report, screen, inspect::addresses),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),

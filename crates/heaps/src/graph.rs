@@ -21,6 +21,7 @@ pub mod references;
 pub mod resolve;
 pub mod roots;
 pub mod subgraph;
+pub mod trees;
 pub mod words;
 
 use ground::target::{Address, TargetMemory};

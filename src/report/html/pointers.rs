@@ -162,7 +162,12 @@ fn groups(found: &Leaks, page: &mut Markup) {
                     Cell::Number(group.block_bytes),
                     Cell::Number(group.bytes),
                     Cell::Number(group.indirect_bytes),
-                    Cell::Text(group.type_name.as_deref().unwrap_or(&group.signature)),
+                    Cell::Text(
+                        group
+                            .type_of
+                            .as_ref()
+                            .map_or(&group.signature, |known| &known.name),
+                    ),
                 ]);
             }
         },

@@ -1,7 +1,7 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
 use crate::report::schema::{
-    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary, Type,
 };
 
 use super::coverage;
@@ -63,6 +63,9 @@ pub fn write(report: &Report, page: &mut Page) {
     page.field(INDENT, "done by", Role::Plain, &done_by(worst));
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
+    }
+    if report.crash_info.signal.is_some() {
+        page.field(INDENT, "explains", Role::Plain, &explains(worst));
     }
 }
 
@@ -264,10 +267,26 @@ pub fn severity(severity: Severity) -> (Role, &'static str) {
 
 /// A block in words.
 pub fn block(block: &Block) -> String {
-    let text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    let mut text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    if let Some(known) = &block.type_of {
+        text = format!("{text}, {}", type_of(known));
+    }
     match block.offset {
         0 => text,
         offset => format!("{text}; the address is {} into it", count(offset, "byte")),
+    }
+}
+
+/// A type in words: `of type Session`, `was of type Shape or a class derived from it`.
+pub fn type_of(known: &Type) -> String {
+    let was = if known.was { "was " } else { "" };
+    let derived = match known.is_base {
+        true => " or a class derived from it",
+        false => "",
+    };
+    match &known.conflict {
+        Some(conflict) => format!("{was}of type {}{derived} (but {conflict})", known.name),
+        None => format!("{was}of type {}{derived}", known.name),
     }
 }
 
@@ -279,13 +298,36 @@ pub fn culprit(culprit: &Culprit) -> String {
         bytes(culprit.size),
         culprit.state
     );
-    if let Some(name) = &culprit.type_name {
-        text = format!("{text}, a {name}");
+    if let Some(known) = &culprit.type_of {
+        text = format!("{text}, {}", type_of(known));
     }
     if let Some(contents) = &culprit.contents {
         text = format!("{text}; it holds {contents}");
     }
     text
+}
+
+/// Whether the error is what the process died of, in a line.
+pub fn explains(finding: &Finding) -> String {
+    let telling = |kinds: &[&str]| {
+        let mut steps = finding.causes.iter().rev();
+        let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
+        step.map_or_else(String::new, |step| format!(": {}", step.text))
+    };
+    match finding.explains_crash.as_str() {
+        "yes" => format!(
+            "the crash{}",
+            telling(&["overwritten", "freed", "call", "message"])
+        ),
+        "no" => match finding.causes.iter().any(|step| step.kind == "signal") {
+            true => format!("not the crash{}", telling(&["signal"])),
+            false => format!(
+                "not the crash, which is of a null pointer{}",
+                telling(&["load"])
+            ),
+        },
+        _ => "not known whether the crash comes of it: no way leads back from there to here".into(),
+    }
 }
 
 /// Who did it, as far as the core tells.

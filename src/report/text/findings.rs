@@ -108,6 +108,7 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         write_stack("allocated by", &stacks.allocation, page);
         write_stack("freed by", &stacks.deallocation, page);
     }
+    write_causes(finding, page);
     for (number, step) in finding.next_steps.iter().enumerate() {
         let label = if number == 0 { "next steps" } else { "" };
         page.field(INDENT, label, Role::Plain, step);
@@ -117,6 +118,28 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         let text = format!("{} ({})", fingerprint.v2, fingerprint.v2_text);
         page.field(INDENT, "fingerprint", Role::Faint, &text);
     }
+}
+
+/// The way back from the crash, if it is known.
+fn write_causes(finding: &Finding, page: &mut Page) {
+    let label = match finding.explains_crash.as_str() {
+        "yes" => "died of it",
+        "no" => "died of",
+        _ => "perhaps",
+    };
+    some(&finding.causes, |number, shown| {
+        let label = if number == 0 { label } else { "" };
+        let arrow = if number == 0 { "" } else { "<- " };
+        match shown {
+            Ok(step) => page.field(INDENT, label, Role::Plain, &format!("{arrow}{}", step.text)),
+            Err(more) => page.field(
+                INDENT,
+                label,
+                Role::Plain,
+                &format!("and {more} more steps"),
+            ),
+        }
+    });
 }
 
 /// What was written, in words.
