@@ -139,7 +139,10 @@ fn what_is_no_core_is_refused_with_the_reason() {
     refused(&["/no/such/core"], &["/no/such/core", "no such file"]);
     refused(&["leeks"], &["leeks", "did you mean the command `leaks`?"]);
     refused(&["leaks"], &["no core file was named", "--help"]);
-    refused(&["--formt", "json"], &["--formt' found; tip: ", "'--format'"]);
+    refused(
+        &["--formt", "json"],
+        &["--formt' found; tip: ", "'--format'"],
+    );
     refused(&[&files.file("empty", b"")], &["empty"]);
     refused(
         &[&files.file("text", b"This is no core.\n")],
