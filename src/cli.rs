@@ -30,7 +30,8 @@ pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
 use crate::commands::{
-    CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, refs, schema, stacks, triage,
+    CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, maps, refs, schema, stacks,
+    triage, usage,
 };
 use crate::report::Format;
 
@@ -63,6 +64,10 @@ enum Subcommands {
     Refs(Box<refs::Args>),
     /// Say what an address is, and what each word around it means
     Inspect(Box<inspect::Args>),
+    /// Find where the memory is, and who holds it
+    Usage(Box<usage::Args>),
+    /// List every mapping and what it is
+    Maps(Box<maps::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -94,6 +99,8 @@ impl Subcommands {
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
             Self::Inspect(inspect) => Invocation::Read(inspect),
+            Self::Usage(usage) => Invocation::Read(usage),
+            Self::Maps(maps) => Invocation::Read(maps),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),

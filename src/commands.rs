@@ -7,10 +7,12 @@ pub mod check;
 pub mod import;
 pub mod inspect;
 pub mod leaks;
+pub mod maps;
 pub mod refs;
 pub mod schema;
 pub mod stacks;
 pub mod triage;
+pub mod usage;
 
 use std::fmt;
 

@@ -46,6 +46,8 @@ pub struct Ground<'a> {
     pub thread_locals: ThreadLocals,
     /// What blocks hold.
     pub types: Types<'a>,
+    /// The memory of threads.
+    pub lands: Vec<roots::Land>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

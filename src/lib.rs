@@ -41,3 +41,4 @@ pub mod report;
 pub mod terminal;
 pub mod types;
 pub mod unforeseen;
+pub mod usage;

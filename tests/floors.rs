@@ -9,7 +9,7 @@ const ROOT: &[&[&str]] = &[
     &["progress", "types"],
     &["analysis", "crash"],
     &["graph"],
-    &["checks"],
+    &["checks", "usage"],
     &["examination", "inspect"],
     &["report"],
     &[

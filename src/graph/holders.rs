@@ -305,6 +305,15 @@ impl Ground<'_> {
     }
 }
 
+impl Ground<'_> {
+    /// The name of a thread-local variable of the thread at this index.
+    pub fn local_at(&self, thread: usize, at: Address) -> Option<String> {
+        let thread = self.thread(thread)?;
+        let variable = self.thread_locals.variable(self.session, thread, at)?;
+        variable.symbol.map(|(name, _)| name)
+    }
+}
+
 /// Blocks that lie where addresses point, for what is asked of many.
 pub fn node_at(universe: &Universe<'_>, at: Address) -> Option<Node> {
     universe.lookup.find(at.get()).map(|hit| hit.node)

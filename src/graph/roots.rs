@@ -56,28 +56,46 @@ struct Finder<'a> {
     roots: Vec<Root>,
     silent: Vec<Range<Address>>,
     /// Memory that is accounted for, beside heaps and modules.
-    taken: Vec<Range<Address>>,
+    taken: Vec<Land>,
+}
+
+/// What a run of memory is to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LandKind {
+    /// Thread-local storage, and what libc keeps of a thread.
+    Tls,
+    /// A stack, dead part and live one.
+    Stack,
+    /// The stack of a thread that is not in the core.
+    StackOfTheGone,
+}
+
+/// A run of memory that belongs to a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Land {
+    /// The memory.
+    pub range: Range<Address>,
+    /// What it is.
+    pub kind: LandKind,
+    /// Index of the thread; 0 for one that is gone.
+    pub thread: usize,
+}
+
+/// The memory of all threads, in no order; parts may overlap.
+pub fn lands(session: &Session, analysis: &Analysis<'_>) -> Vec<Land> {
+    let mut finder = Finder::new(session, analysis);
+    finder.modules();
+    session.unwinder().unwind_all();
+    finder.threads();
+    finder.mappings();
+    finder.taken
 }
 
 /// Finds all roots of the process, and puts the graph together.
 pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a> {
     let target = session.target();
     let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
-    let extents = maps.iter().flat_map(|map| map.extents());
-    let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
-    let page = target.memory.abi().page_bytes.clamp(512, 1 << 16);
-    let mut finder = Finder {
-        session,
-        analysis,
-        claimed,
-        modules: Ranges::default(),
-        page,
-        tls: static_tls(session),
-        innermost: innermost::Reader::new(session),
-        roots: Vec::new(),
-        silent: Vec::new(),
-        taken: Vec::new(),
-    };
+    let mut finder = Finder::new(session, analysis);
     let heaps = analysis.heaps.iter();
     let own: Vec<Ranges> = heaps
         .map(|heap| Ranges::new(heap.heap.own_memory()))
@@ -122,6 +140,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         thread_locals: ThreadLocals::of(session),
         missing: missing::find(session, analysis),
         types: Types::new(session),
+        lands: finder.taken,
     }
 }
 
@@ -139,7 +158,33 @@ fn static_tls(session: &Session) -> u64 {
     sizes.fold(SURPLUS, u64::saturating_add).min(MOST)
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
+    fn new(session: &'a Session, analysis: &'a Analysis<'a>) -> Self {
+        let extents = analysis.heaps.iter().flat_map(|heap| heap.map.extents());
+        let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
+        let page_bytes = session.target().memory.abi().page_bytes;
+        Self {
+            session,
+            analysis,
+            claimed,
+            modules: Ranges::default(),
+            page: page_bytes.clamp(512, 1 << 16),
+            tls: static_tls(session),
+            innermost: innermost::Reader::new(session),
+            roots: Vec::new(),
+            silent: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, range: Range<Address>, kind: LandKind, thread: usize) {
+        self.taken.push(Land {
+            range,
+            kind,
+            thread,
+        });
+    }
+
     fn root(&mut self, range: Range<Address>, kind: RootKind, strength: Strength, owner: usize) {
         self.roots.push(Root {
             range,
@@ -217,7 +262,7 @@ impl Finder<'_> {
             let own = self.pthread(index, thread);
             if let Some(range) = &own {
                 self.root(range.clone(), RootKind::Tls, Strength::Strong, index);
-                self.taken.push(range.clone());
+                self.take(range.clone(), LandKind::Tls, index);
             }
             for sp in self.stack_pointers(index, thread) {
                 let is_innermost = sp == thread.sp;
@@ -237,11 +282,11 @@ impl Finder<'_> {
         for (range, bottom, index) in live {
             let dead = bottom.max(floor)..range.start;
             if dead.start < dead.end {
-                self.taken.push(dead.clone());
+                self.take(dead.clone(), LandKind::Stack, index);
                 self.silent.push(dead);
             }
             floor = floor.max(range.end);
-            self.taken.push(range.clone());
+            self.take(range.clone(), LandKind::Stack, index);
             self.root(range, RootKind::Stack, Strength::Strong, index);
         }
     }
@@ -336,10 +381,13 @@ impl Finder<'_> {
 
     /// Anonymous memory that nobody claims: whole pages of it are nodes.
     fn mappings(&mut self) -> Vec<Range<Address>> {
-        let mut known: Vec<Range<Address>> = self.taken.clone();
+        let taken = self.taken.iter().map(|land| land.range.clone());
+        let mut known: Vec<Range<Address>> = taken.collect();
         known.extend(self.claimed.list().iter().cloned());
         known.extend(self.modules.list().iter().cloned());
         known.extend(self.silent.iter().cloned());
+        let heaps = self.analysis.heaps.iter();
+        known.extend(heaps.flat_map(|heap| heap.heap.kept_memory()));
         let known = Ranges::new(known);
         let pointers: Vec<Address> = {
             let threads = self.session.threads().list().iter();
@@ -368,6 +416,7 @@ impl Finder<'_> {
                 }
                 if self.is_stack_of_the_gone(start..end, &pointers) {
                     self.root(start..end, RootKind::Mapping, Strength::Weak, 0);
+                    self.take(start..end, LandKind::StackOfTheGone, 0);
                 } else {
                     mappings.push(start..end);
                 }
@@ -395,7 +444,8 @@ impl Finder<'_> {
         let regions: Vec<Region> = self.session.target().memory.regions().to_vec();
         let known: Vec<Range<Address>> = {
             let all = self.modules.list().iter().chain(self.claimed.list());
-            all.cloned().chain(self.taken.iter().cloned()).collect()
+            let taken = self.taken.iter().map(|land| land.range.clone());
+            all.cloned().chain(taken).collect()
         };
         let known = Ranges::new(known);
         for region in regions {

@@ -85,6 +85,9 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
     {
         since.source = file_name(&since.source);
     }
+    for mapping in report.mappings.iter_mut().flatten() {
+        mapping.name = mapping.name.take().map(|name| file_name(&name));
+    }
     for limit in &mut report.limits {
         limit.what = sentence(&limit.what, classify);
         limit.why = sentence(&limit.why, classify);

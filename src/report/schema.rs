@@ -12,6 +12,7 @@ mod graph;
 mod heap;
 mod inspect;
 mod process;
+mod usage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,6 +37,11 @@ pub use process::{
     AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
     Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
     Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
+};
+
+pub use usage::{
+    AllocatorFigures, BlockSize, Figures, LargeBlock, MadeOf, Mapping, MemoryKind, Owner,
+    Reclaimable, Suspect, Usage,
 };
 
 /// The version of this schema.
@@ -139,6 +145,10 @@ pub enum Command {
     Leaks,
     /// What is there?
     Inspect,
+    /// What is mapped?
+    Maps,
+    /// Where is the memory?
+    Usage,
 }
 
 /// `status` of a report.
@@ -239,6 +249,12 @@ pub struct Report {
     /// What `leaks` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// What `usage` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What `maps` found: every mapping, cut where one kind of memory ends and another begins, by address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Vec<Mapping>>,
     /// Something beside findings is at or above the threshold of exit status 1.
     #[serde(skip)]
     pub is_found: bool,

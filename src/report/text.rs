@@ -13,11 +13,13 @@ pub(super) mod findings;
 pub(super) mod graph;
 mod heap;
 mod inspect;
+mod maps;
 pub(super) mod number;
 pub(super) mod page;
 pub(super) mod recursion;
 pub(super) mod stacks;
 mod trees;
+mod usage;
 
 use std::io;
 
@@ -50,6 +52,8 @@ impl Format for Text {
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
                 Command::Inspect => graph_page(report, screen, inspect::addresses),
+                Command::Maps => graph_page(report, screen, maps::maps),
+                Command::Usage => graph_page(report, screen, usage::usage),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),
@@ -75,7 +79,7 @@ fn check(report: &Report, screen: Screen) -> String {
     page.into_text()
 }
 
-/// What a command says of pointers, and what was not looked at.
+/// What a command says, and what was not looked at.
 fn graph_page(report: &Report, screen: Screen, write: fn(&Report, &mut Page)) -> String {
     let mut page = Page::new(screen);
     write(report, &mut page);

@@ -33,6 +33,7 @@ mod trait_objects;
 mod types;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -400,6 +401,16 @@ impl DebugInfo {
             opened.module,
             &Types::new(&opened.dwarf, opened.units, index),
         )
+    }
+}
+
+impl DebugInfo {
+    /// The addresses of the variable that covers a run-time address of a module.
+    pub fn variable_range(&self, module: ModuleId, at: Address) -> Option<Range<Address>> {
+        let (module, symbols) = self.symbols(module)?;
+        let (found, _) = symbols.object_at(at.get().wrapping_sub(module.bias))?;
+        let start = Address::new(found.start.wrapping_add(module.bias));
+        Some(start..start.saturating_add(found.size))
     }
 }
 

@@ -4,13 +4,12 @@ use ground::target::Address;
 use heaps::allocators::Tally;
 
 use super::threads::recorded_frames;
-use super::{Context, ReportOptions, allocators, class, finish, process};
+use super::{Context, ReportOptions};
 use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
 use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
 use crate::graph::leaks::{Class, Group, Leaks};
 use crate::graph::{Ground, roots};
-use crate::report::redact;
 use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
     Report, Sum, Tree, TreeRow,
@@ -79,30 +78,12 @@ pub fn leaks(
 }
 
 pub(super) fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
-    Context {
-        target: ground.session.target(),
-        names: ground.session.debug_info(),
-        program: process::program(ground.session),
-        crash: None,
-        include_bytes: 0,
-        draw_heaps: false,
-    }
+    super::context(ground.session)
 }
 
-/// What a report says of every core.
+/// What a report says of every core, and what the table of blocks lacks.
 pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
-    let crash = crate::crash::read(ground.session);
-    let context = context(ground);
-    let mut report = process(ground.session, &context, crash.as_ref(), options);
-    report.command = command;
-    report.allocators = allocators(ground.analysis, &context);
-    report
-        .limits
-        .extend(ground.analysis.limits.iter().map(|limit| Limit {
-            what: limit.what.clone(),
-            why: limit.why.clone(),
-            incomplete: limit.incomplete,
-        }));
+    let mut report = super::base(ground.session, ground.analysis, options, command);
     if ground.universe.lookup.dropped() > 0 {
         report.limits.push(Limit {
             what: format!(
@@ -116,17 +97,11 @@ pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Comman
     report
 }
 
-pub(super) fn end(mut report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
-    finish(&mut report, ground.session);
-    if options.redact {
-        redact::redact(&mut report, &|word| {
-            class(ground.session, Some(ground.analysis), word)
-        });
-    }
-    report
+pub(super) fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
+    super::end(report, ground.session, ground.analysis, options)
 }
 
-fn sum(tally: Tally) -> Sum {
+pub(super) fn sum(tally: Tally) -> Sum {
     Sum {
         blocks: tally.blocks,
         bytes: tally.bytes,
@@ -183,7 +158,7 @@ pub(super) fn type_of(found: &Type) -> schema::Type {
     }
 }
 
-fn block(found: HolderBlock, known: Option<&Type>) -> Block {
+pub(super) fn block(found: HolderBlock, known: Option<&Type>) -> Block {
     Block {
         address: found.address.into(),
         size: found.bytes,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Hex;
+use super::{Hex, MemoryKind};
 
 /// An allocator of the process.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -163,7 +163,7 @@ pub struct UnsupportedAllocator {
 }
 
 /// Writable anonymous memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Memory {
     /// All of it that is in the core, stacks and variables of modules included.
     pub writable_bytes: u64,
@@ -171,4 +171,6 @@ pub struct Memory {
     pub walked_bytes: u64,
     /// What of it no such heap, no module's variables and no stack of a thread accounts for.
     pub unclaimed_bytes: u64,
+    /// Every byte of the process once, by kind.
+    pub by_kind: Vec<MemoryKind>,
 }

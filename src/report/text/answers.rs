@@ -6,6 +6,7 @@ use crate::report::schema::{
 
 use super::coverage;
 use super::graph;
+use super::maps;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
@@ -41,6 +42,9 @@ pub fn write(report: &Report, page: &mut Page) {
     page.field(INDENT, "heap", role, &heap);
     if let Some(looked_at) = coverage::looked_at(report) {
         page.field(INDENT, "looked at", Role::Warning, &looked_at);
+    }
+    if let Some(memory) = maps::in_a_line(report) {
+        page.field(INDENT, "memory", Role::Plain, &memory);
     }
     let Some(worst) = report.findings.first() else {
         return;

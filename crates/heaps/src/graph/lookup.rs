@@ -11,6 +11,9 @@
 
 mod build;
 mod chunks;
+mod numbering;
+
+pub use numbering::Numbering;
 
 use crate::map::{BlockId, BlockState, GRANULE, HeapMap, Owner, Shape};
 use ground::target::Address;

@@ -159,6 +159,11 @@ impl AddressSpace {
         self.writes_are_dumped
     }
 
+    /// Whether the core says what the mapping in this row of [`regions`](TargetMemory::regions) permits: gcore does not, of what it leaves out.
+    pub fn has_permissions(&self, row: usize) -> bool {
+        self.has_permissions.get(row).copied().unwrap_or(false)
+    }
+
     /// The smallest range of whole pages around `range`.
     pub fn whole_pages(&self, range: Range<Address>) -> Range<Address> {
         let mask = self.abi.page_bytes.wrapping_sub(1);

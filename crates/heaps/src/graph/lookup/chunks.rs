@@ -3,7 +3,7 @@
 use crate::map::Chunks;
 
 /// Granules of 4 KiB.
-const PIECE: u32 = 256;
+pub(super) const PIECE: u32 = 256;
 
 /// Chunks of one run, and the last chunk that begins before each 4 KiB of it.
 pub(super) struct ChunkTable<'m> {
