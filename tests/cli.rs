@@ -138,7 +138,6 @@ fn what_is_no_core_is_refused_with_the_reason() {
     let files = Files::new();
     refused(&["/no/such/core"], &["/no/such/core", "no such file"]);
     refused(&["leeks"], &["leeks", "did you mean the command `leaks`?"]);
-    refused(&["leaks"], &["no core file was named", "--help"]);
     refused(
         &["--formt", "json"],
         &["--formt' found; tip: ", "'--format'"],
