@@ -137,10 +137,14 @@ fn a_wrong_command_line_is_refused_in_one_line() {
 fn what_is_no_core_is_refused_with_the_reason() {
     let files = Files::new();
     refused(&["/no/such/core"], &["/no/such/core", "no such file"]);
+    refused(
+        &["--threads", "1", "leaks", "core"],
+        &["`leaks` stands before"],
+    );
     refused(&["leeks"], &["leeks", "did you mean the command `leaks`?"]);
     refused(
         &["--formt", "json"],
-        &["--formt' found; tip: ", "'--format'"],
+        &["--formt' found; a similar argument", "'--format'"],
     );
     refused(&[&files.file("empty", b"")], &["empty"]);
     refused(
