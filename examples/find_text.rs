@@ -2,7 +2,6 @@
 //!
 //! Every string that a program still has, and many that it has freed, can be found in its core.
 
-use ground::target::TargetMemory as _;
 use heapcheck::{analysis, progress::Silent};
 use postmortem::session::{Session, SessionOptions};
 

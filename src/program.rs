@@ -92,16 +92,21 @@ fn make(command: &dyn CoreCommand, progress: &dyn Progress) -> Result<Document, 
         open: core.open_options(),
     })
     .map_err(|error| match slip(&core.files()) {
-        Some(command) => format!("{error}; did you mean the command `{command}`?").into(),
+        Some(slip) => format!("{error}; {slip}").into(),
         None => Error::from(error),
     })?;
     command.run(&session, progress)
 }
 
-/// The command that the first file may have been meant as: it is not there, and nearly has that name.
-fn slip(files: &[PathBuf]) -> Option<&'static str> {
+/// What is said where the first file may have been meant as a command: it is not there, and has that name, or nearly.
+fn slip(files: &[PathBuf]) -> Option<String> {
     let first = files.first().filter(|first| !first.exists())?;
-    cli::help::meant(first.to_str()?)
+    let name = first.to_str()?;
+    if cli::help::of(name).is_some_and(|help| !help.command.is_empty()) {
+        return Some(format!("the command `{name}` stands before its options"));
+    }
+    let meant = cli::help::meant(name)?;
+    Some(format!("did you mean the command `{meant}`?"))
 }
 
 /// Does `work`, which gives the exit status. An error, and a panic that nobody foresaw, is said and gives status 2.

@@ -115,7 +115,7 @@ fn help_and_version_are_no_errors() {
     let outcome = heapcheck(["--version"]);
     assert_eq!(
         outcome.text(),
-        concat!("heapcheck ", env!("CARGO_PKG_VERSION"), "\n")
+        concat!("heapcheck ", env!("HEAPCHECK_VERSION"), "\n")
     );
 }
 
@@ -137,6 +137,15 @@ fn a_wrong_command_line_is_refused_in_one_line() {
 fn what_is_no_core_is_refused_with_the_reason() {
     let files = Files::new();
     refused(&["/no/such/core"], &["/no/such/core", "no such file"]);
+    refused(
+        &["--threads", "1", "leaks", "core"],
+        &["`leaks` stands before"],
+    );
+    refused(&["leeks"], &["leeks", "did you mean the command `leaks`?"]);
+    refused(
+        &["--formt", "json"],
+        &["--formt' found; a similar argument", "'--format'"],
+    );
     refused(&[&files.file("empty", b"")], &["empty"]);
     refused(
         &[&files.file("text", b"This is no core.\n")],

@@ -39,11 +39,11 @@ fn read_aloud(page: &str) -> Vec<String> {
                 for attribute in start.attributes() {
                     attribute.expect("attributes are well-formed");
                 }
-                open.push(String::from_utf8(start.name().as_ref().to_vec()).unwrap());
+                open.push(start.name().as_ref().to_owned());
             }
             Event::End(_) => drop(open.pop()),
             Event::Text(text) => {
-                let text = String::from_utf8(text.to_vec()).unwrap();
+                let text = text.as_ref().to_owned();
                 let silent = ["style", "script", "title"];
                 let shown = !open.iter().any(|tag| silent.contains(&tag.as_str()));
                 if shown && !text.trim().is_empty() {

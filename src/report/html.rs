@@ -19,7 +19,8 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 
-use super::schema::{Document, Level, Report};
+use super::schema::{Command, Document, Level, Report};
+use super::text::Text;
 use super::{Format, Screen};
 use markup::Markup;
 
@@ -53,7 +54,7 @@ impl Format for Html {
         page.element("html", &[("lang", "en")], |page| {
             head(document, page);
             page.element("body", &[], |page| match document {
-                Document::Report(report) => body(report, page),
+                Document::Report(report) => body(report, &text_view(document), page),
                 Document::Error(error) => page.leaf("p", &[], &error.error.message),
                 Document::Schema(schema) => page.leaf("pre", &[], &format!("{schema:#}")),
             });
@@ -127,7 +128,28 @@ fn sections(report: &Report) -> Vec<Section> {
     present.map(|(_, section)| section).collect()
 }
 
-fn body(report: &Report, page: &mut Markup) {
+/// What the text says for a command that has no section of its own here; else nothing.
+fn text_view(document: &Document) -> String {
+    let command = match document {
+        Document::Report(report) => report.command,
+        _ => return String::new(),
+    };
+    if [
+        Command::Check,
+        Command::Stacks,
+        Command::Refs,
+        Command::Leaks,
+    ]
+    .contains(&command)
+    {
+        return String::new();
+    }
+    let bytes = Text.render(document, Screen::default()).unwrap_or_default();
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// `answer`: what the text says, where that is all that there is.
+fn body(report: &Report, answer: &str, page: &mut Markup) {
     let sections = sections(report);
     page.leaf(
         "a",
@@ -145,6 +167,19 @@ fn body(report: &Report, page: &mut Markup) {
         });
     });
     page.element("main", &[("id", "main")], |page| {
+        if !answer.is_empty() {
+            table::scroll("The answer", page, |page| {
+                page.element("pre", &[], |page| {
+                    for line in answer.lines() {
+                        if page.is_full() {
+                            return;
+                        }
+                        page.text(line);
+                        page.own("\n");
+                    }
+                });
+            });
+        }
         for (anchor, heading, write) in sections {
             let label = format!("{anchor}-heading");
             page.element(

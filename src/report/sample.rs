@@ -213,6 +213,8 @@ fn finding() -> Finding {
         cwe: 122,
         severity: Severity::Critical,
         confidence: Confidence::Certain,
+        explains_crash: "unknown".into(),
+        causes: Vec::new(),
         allocator: "tcmalloc".into(),
         address: Some(Hex(0x1050)),
         block: Some(Block {

@@ -48,6 +48,22 @@ fn write_finding(finding: &Finding, page: &mut Markup) {
     page.leaf("p", &[("class", "faint")], &facets);
     page.leaf("p", &[], &finding.message);
     page.element("dl", &[], |page| fields(finding, page));
+    if !finding.causes.is_empty() {
+        page.leaf(
+            "h4",
+            &[],
+            match finding.explains_crash.as_str() {
+                "yes" => "The program died of it: the way back from the crash",
+                "no" => "The program died of something else: the way back from the crash",
+                _ => "The way back from the crash, as far as it is known",
+            },
+        );
+        page.element("ol", &[], |page| {
+            for step in &finding.causes {
+                page.leaf("li", &[], &step.text);
+            }
+        });
+    }
     if !finding.evidence.is_empty() {
         page.leaf("h4", &[], "The words that prove it");
     }

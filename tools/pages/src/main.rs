@@ -37,7 +37,7 @@ fn write(folder: &Path) -> Result<()> {
 /// The page of the program and one of each command: `heapcheck-leaks.1`.
 fn manual_pages(command: &Command) -> Result<Vec<(String, Vec<u8>)>> {
     let mut command = command.clone();
-    // A page is told when the program was released, not when the page was made.
+    // Fills in what subcommands inherit.
     command.build();
     let mut pages = Vec::new();
     let mut open = vec![(command.get_name().to_owned(), &command)];
