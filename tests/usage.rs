@@ -5,6 +5,8 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use common::way::Way;
@@ -46,27 +48,36 @@ fn sum(rows: &Value, key: &str) -> u64 {
 
 /// What a core's program headers say: bytes of memory, and bytes that the file holds. Read here by hand, not by the program's reader.
 fn segments(core: &Path) -> (u64, u64) {
-    let file = std::fs::read(core).unwrap();
-    let u16_at = |at: usize| u64::from(u16::from_le_bytes(file[at..at + 2].try_into().unwrap()));
-    let u32_at = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
-    let u64_at = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
-    assert_eq!(file[..4], *b"\x7fELF", "{}", core.display());
-    let (mut at, size) = (u64_at(32), u16_at(54));
-    let mut count = u16_at(56);
-    if count == 0xffff {
-        count = u64::from(u32_at(u64_at(40) as usize + 44));
-    }
-    let (mut memory, mut held) = (0, 0);
-    for _ in 0..count {
-        let header = at as usize;
-        at += size;
-        if u32_at(header) == 1 {
-            let (offset, bytes) = (u64_at(header + 8), u64_at(header + 32));
-            memory += u64_at(header + 40);
-            held += bytes.min((file.len() as u64).saturating_sub(offset));
-        }
-    }
-    (memory, held)
+    let mut file = File::open(core).unwrap();
+    let length = file.metadata().unwrap().len();
+    let mut read = |at: u64, bytes: u64| {
+        let mut buffer = vec![0; usize::try_from(bytes).unwrap()];
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.read_exact(&mut buffer).unwrap();
+        buffer
+    };
+    let number = |bytes: &[u8], at: usize, size: usize| {
+        let bytes = bytes[at..at + size].iter().rev();
+        bytes.fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let head = read(0, 64);
+    assert_eq!(head[..4], *b"\x7fELF", "{}", core.display());
+    let size = number(&head, 54, 2);
+    let count = match number(&head, 56, 2) {
+        0xffff => number(&read(number(&head, 40, 8), 64), 44, 4),
+        count => count,
+    };
+    let table = read(number(&head, 32, 8), size * count);
+    let loads = table
+        .chunks(usize::try_from(size).unwrap())
+        .filter(|header| number(header, 0, 4) == 1);
+    loads.fold((0, 0), |(memory, held), header| {
+        let there = length.saturating_sub(number(header, 8, 8));
+        (
+            memory + number(header, 40, 8),
+            held + number(header, 32, 8).min(there),
+        )
+    })
 }
 
 fn differences(
@@ -110,13 +121,13 @@ fn mappings_add_up_to_the_core() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Sizes, owners and free memory add up to what the allocators hold. Of built cores every fourth is read.
+/// Sizes, owners and free memory add up to what the allocators hold. Of built cores every sixth is read.
 #[test]
 fn usage_adds_up_to_the_heaps() {
     let cores: Vec<Fixture> = cores()
         .into_iter()
         .enumerate()
-        .filter(|(index, _)| *index < 70 || index % 4 == 0)
+        .filter(|(index, _)| *index < 70 || index % 6 == 0)
         .map(|(_, fixture)| fixture)
         .collect();
     let wrong = differences(&cores, |fixture| {
@@ -165,9 +176,14 @@ fn usage_adds_up_to_the_heaps() {
             .iter()
             .map(|heap| number(&heap["statistics"]["in_use"], "bytes"))
             .sum();
+        // What is cut off by damage, or on its way, is not always told block by block.
+        let lost: u64 = heaps
+            .iter()
+            .map(|heap| number(&heap["statistics"]["lost"], "bytes"))
+            .sum();
         let owned = sum(&usage["owners"], "bytes");
-        let is_healthy = fixture.is("HEALTHY");
-        (is_healthy && number(usage, "owners_dropped") == 0 && owned != in_use)
+        let is_told = fixture.is("HEALTHY") && number(usage, "owners_dropped") == 0;
+        (is_told && !(in_use..=in_use + lost).contains(&owned))
             .then(|| format!("owners have {owned} of {in_use} bytes"))
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
