@@ -7,6 +7,7 @@ mod count_mismatch;
 mod cyclic_list;
 mod dangling;
 mod double_free;
+mod explains;
 mod filling;
 pub mod finding;
 pub mod fingerprint;
@@ -17,7 +18,7 @@ mod header;
 mod join;
 mod link_damage;
 mod metadata;
-mod place;
+pub mod place;
 mod refused;
 pub mod residue;
 pub mod values;
@@ -81,6 +82,7 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
     if let Some(crash) = crash {
         refused::explain(target, analysis, crash, &mut verdict);
         dangling::explain(target, analysis, crash, &mut verdict);
+        explains::explain(target, analysis, crash, &mut verdict.findings);
     }
     verdict
 }

@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod check;
 pub mod import;
+pub mod inspect;
 pub mod leaks;
 pub mod maps;
 pub mod refs;

@@ -3,7 +3,7 @@
 //! The directory is the pipeline; imports go down only (a test keeps it):
 //!
 //! ```text
-//! main, program, commands, cli > report > examination > checks > analysis, crash
+//! main, program, commands, cli > report > examination, inspect > checks > graph > analysis, crash > types
 //! ──────────────────────────────────────────────────────────────────────────────── crates
 //! heaps (allocator walkers)        postmortem (a core as memory, modules, threads)
 //!                        ground
@@ -32,11 +32,13 @@ pub mod commands;
 pub mod crash;
 pub mod examination;
 pub mod graph;
+pub mod inspect;
 pub mod interrupt;
 pub mod output;
 pub mod program;
 pub mod progress;
 pub mod report;
 pub mod terminal;
+pub mod types;
 pub mod unforeseen;
 pub mod usage;

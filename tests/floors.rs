@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Rooms of `heapcheck` by floor, lowest first. Rooms of one floor may use each other.
 const ROOT: &[&[&str]] = &[
-    &["progress"],
+    &["progress", "types"],
     &["analysis", "crash"],
     &["graph"],
     &["checks", "usage"],
-    &["examination"],
+    &["examination", "inspect"],
     &["report"],
     &[
         "main",

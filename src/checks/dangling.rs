@@ -18,7 +18,7 @@ use ground::target::{Address, Target};
 use heaps::allocators::Residue;
 use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
 
-use super::finding::{Confidence, Finding, FindingKind, Location, Severity};
+use super::finding::{Confidence, ExplainsCrash, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
 use super::{Subject, Verdict, wording};
 use crate::analysis::Analysis;
@@ -70,7 +70,12 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         return;
     };
     let deed = words::deed(&found, access(crash));
-    let told = finding(target, &found, &deed, words::frame(&found));
+    let mut told = finding(target, &found, &deed, words::frame(&found));
+    told.causes = words::causes(crash, &found, target);
+    // A word that the program left may have been read before the block was freed.
+    if found.confidence == Confidence::Certain {
+        told.explains_crash = ExplainsCrash::Yes;
+    }
     // A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
     let block = found.freed.block.address;
     let is_known = |known: &&mut Finding| {
@@ -85,6 +90,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     };
     if let Some(known) = verdict.findings.iter_mut().find(is_known) {
         known.evidence.extend(told.evidence);
+        known.explains_crash = told.explains_crash;
+        known.causes = told.causes;
         return;
     }
     verdict.findings.push(told);
@@ -94,7 +101,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
 }
 
 /// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
-fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
+pub fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> bool {
     let frames = target.threads.frames(crash.thread);
     let first = crash
         .origins

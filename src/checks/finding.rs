@@ -216,6 +216,83 @@ pub struct RecordedStacks {
     pub deallocation: Vec<Address>,
 }
 
+/// Whether an error is what the process died of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExplainsCrash {
+    /// It is: proved by words in memory.
+    Yes,
+    /// It is not: the process is shown to have died of something else.
+    No,
+    /// Neither can be shown.
+    #[default]
+    Unknown,
+}
+
+impl ExplainsCrash {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExplainsCrash::Yes => "yes",
+            ExplainsCrash::No => "no",
+            ExplainsCrash::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a step of the way back from the crash is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CauseKind {
+    /// The instruction at fault and its memory.
+    Operand,
+    /// A register that made the address at fault, or was called.
+    Register,
+    /// A word that the program loaded.
+    Load,
+    /// A word that was written over.
+    Overwritten,
+    /// A block that had been freed.
+    Freed,
+    /// A word that still points at it.
+    HeldBy,
+    /// The block whose end was written past.
+    WrittenBy,
+    /// The allocator's last message.
+    Message,
+    /// The call of the allocator.
+    Call,
+    /// A signal that somebody sent.
+    Signal,
+}
+
+impl CauseKind {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            CauseKind::Operand => "operand",
+            CauseKind::Register => "register",
+            CauseKind::Load => "load",
+            CauseKind::Overwritten => "overwritten",
+            CauseKind::Freed => "freed",
+            CauseKind::HeldBy => "held-by",
+            CauseKind::WrittenBy => "written-by",
+            CauseKind::Message => "message",
+            CauseKind::Call => "call",
+            CauseKind::Signal => "signal",
+        }
+    }
+}
+
+/// A step of the way back from the crash: a fact that can be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What it is about.
+    pub kind: CauseKind,
+    /// Where: of an instruction, a word, a block.
+    pub at: Option<Address>,
+    /// In words.
+    pub text: String,
+}
+
 /// What a check says about one error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -249,6 +326,10 @@ pub struct Finding {
     pub overwriter: Option<Overwriter>,
     /// Stacks that the allocator recorded for the block (or the culprit).
     pub stacks: Option<RecordedStacks>,
+    /// Whether it is what the process died of.
+    pub explains_crash: ExplainsCrash,
+    /// How that is known: from the crash back to the error, or to what it was instead.
+    pub causes: Vec<Cause>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// Fingerprint, recipe 1: hex.

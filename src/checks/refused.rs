@@ -25,9 +25,12 @@ use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use self::death::Death;
-use super::finding::{Confidence, Evidence, Finding, FindingKind, OverwriterClass, Severity};
+use super::finding::{
+    Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, OverwriterClass,
+    Severity,
+};
 use super::place::Place;
-use super::{Subject, Verdict, fingerprint, wording};
+use super::{Subject, Verdict, explains, fingerprint, wording};
 use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};
 use crate::crash::{Crash, LastWords};
@@ -81,9 +84,13 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         death,
     };
     let pointer = scene.pointer();
-    if let Some(found) = explained::by(scene, pointer.as_ref(), &mut verdict.findings) {
+    if let Some((found, is_proved)) = explained::by(scene, pointer.as_ref(), &mut verdict.findings)
+    {
         if let Some((_, words)) = death.said {
             found.evidence.push(words_as_evidence(words));
+        }
+        if is_proved {
+            scene.blame(pointer.as_ref(), found);
         }
         return;
     }
@@ -98,7 +105,11 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
             .extend(death.said.map(|(_, words)| words_as_evidence(words)));
         return;
     }
-    if let Some(finding) = verdict::of(scene, pointer.as_ref(), &verdict.findings) {
+    if let Some(mut finding) = verdict::of(scene, pointer.as_ref(), &verdict.findings) {
+        // The allocator itself said what it died of, or what it died of follows from the pointer alone.
+        if death.said.is_some() || finding.confidence == Confidence::Certain {
+            scene.blame(pointer.as_ref(), &mut finding);
+        }
         add(verdict, finding);
     }
 }
@@ -135,6 +146,60 @@ fn take_in_consequences(verdict: &mut Verdict, reentered: &mut Finding) {
 }
 
 impl Scene<'_> {
+    /// Says of a finding that it is what the process died of: the allocator refused the call, or died in it.
+    fn blame(&self, pointer: Option<&Pointer>, finding: &mut Finding) {
+        finding.explains_crash = ExplainsCrash::Yes;
+        let message = self.death.said.map(|(_, words)| Cause {
+            kind: CauseKind::Message,
+            at: Some(words.address),
+            text: format!(
+                "{} ended the process: \"{}\"",
+                words.speaker.name(),
+                words.text
+            ),
+        });
+        let call = pointer.map(|pointer| {
+            let function = self
+                .death
+                .call
+                .map_or("the allocator", |call| call.entry.name());
+            let from = self
+                .death
+                .caller
+                .map_or_else(String::new, |frame| format!(", called from frame {frame}"));
+            Cause {
+                kind: CauseKind::Call,
+                at: Some(pointer.value),
+                text: format!("{function} was given {}{from}", pointer.value),
+            }
+        });
+        let loaded = pointer.and_then(|pointer| {
+            let from = pointer.loaded_from?;
+            Some(Cause {
+                kind: CauseKind::Load,
+                at: Some(from),
+                text: format!("the pointer was loaded from {from}"),
+            })
+        });
+        let damaged = finding
+            .evidence
+            .iter()
+            .find(|word| {
+                self.death
+                    .said
+                    .is_none_or(|(_, words)| words.address != word.at)
+            })
+            .map(|word| Cause {
+                kind: CauseKind::Overwritten,
+                at: Some(word.at),
+                text: format!("{}: {}, and not {}", word.what, word.found, word.expected),
+            });
+        let is_written = finding.culprit.is_some() || finding.overwriter.is_some();
+        let damaged = damaged.filter(|_| is_written);
+        let steps = [message, call, loaded, damaged, explains::writer(finding)];
+        finding.causes = steps.into_iter().flatten().collect();
+    }
+
     /// The pointer that the call was given, by the message if that names it, else from the call.
     fn pointer(&self) -> Option<Pointer> {
         let argument = self.death.call.and_then(|call| call.argument.as_ref());
@@ -264,6 +329,8 @@ fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> 
         culprit: None,
         overwriter: None,
         stacks: None,
+        explains_crash: ExplainsCrash::Unknown,
+        causes: Vec::new(),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1_without_block(allocator, kind),
     }

@@ -133,8 +133,9 @@ fn words_of_free_blocks(
     words
 }
 
-/// One value.
-fn describe(
+/// One value, and the block that it leads to, or behind. `words`: values that are known to be an allocator's; `sp`: a place of the stack that is
+/// called so.
+pub fn describe(
     target: Target<'_>,
     analysis: &Analysis<'_>,
     words: &BTreeMap<u64, String>,

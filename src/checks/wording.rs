@@ -6,7 +6,7 @@ use heaps::map::Block;
 
 use super::Subject;
 use super::finding::{
-    BlockView, Confidence, Evidence, Finding, FindingKind, Location, RecordedStacks,
+    BlockView, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Location, RecordedStacks,
 };
 use super::fingerprint;
 
@@ -171,6 +171,8 @@ pub fn finding(
         culprit: None,
         overwriter: None,
         stacks: block.and_then(|block| recorded(subject, block)),
+        explains_crash: ExplainsCrash::Unknown,
+        causes: Vec::new(),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1(subject, kind, block),
     }

@@ -20,6 +20,7 @@ enum Of {
     Stacks,
     Leaks,
     Refs,
+    Inspect,
     Maps,
     Usage,
 }
@@ -28,8 +29,9 @@ enum Of {
 pub fn run(args: &Args) -> Document {
     Document::Schema(match args.command {
         // All that is said of one core is one document with a part for each command.
-        None | Some(Of::Check | Of::Stacks | Of::Leaks | Of::Refs | Of::Maps | Of::Usage) => {
-            json::schema()
-        }
+        None
+        | Some(
+            Of::Check | Of::Stacks | Of::Leaks | Of::Refs | Of::Inspect | Of::Maps | Of::Usage,
+        ) => json::schema(),
     })
 }

@@ -16,8 +16,8 @@ mod message;
 
 use ground::target::{Address, MemoryExt, Target};
 
+use crate::types::rtti;
 use postmortem::debuginfo::DebugInfo;
-use postmortem::debuginfo::demangle::demangle;
 
 /// `exception_class` of an exception thrown in C++: libstdc++'s and libc++abi's, the last byte 0 (1 marks a dependent one).
 const CLASSES: [u64; 2] = [
@@ -107,24 +107,11 @@ fn exception_near(target: Target<'_>, value: u64) -> Option<Exception> {
         let info = target.memory.read_pointer(header).ok()?;
         let object = Address::new(class.checked_add(OBJECT_AT)?);
         Some(Exception {
-            type_name: type_name(target, info)?,
+            type_name: rtti::name_of(target.memory, info)?,
             object,
             message: message::find(target, info, object),
         })
     })
-}
-
-/// The name in a `std::type_info`.
-fn type_name(target: Target<'_>, info: Address) -> Option<String> {
-    let name = target.memory.read_pointer(info.checked_add(8)?).ok()?;
-    let bytes = text(target, name, MAX_NAME_BYTES)?;
-    let name = std::str::from_utf8(&bytes).ok()?;
-    // A star marks a name that is compared by address.
-    let name = name.strip_prefix('*').unwrap_or(name);
-    let mangled = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
-    let readable = demangle(&format!("_ZTI{name}"));
-    let readable = readable.strip_prefix("typeinfo for ").unwrap_or(name);
-    mangled.then(|| readable.to_owned())
 }
 
 /// The bytes at `at` up to a zero, at most `most`.

@@ -13,9 +13,11 @@ use heaps::graph::encodings;
 use heaps::graph::lookup::Node;
 use heaps::graph::mark::{self, Marks};
 use heaps::graph::subgraph::{self, Found, Role};
+use heaps::map::BlockState;
 
 use super::Ground;
 use super::holders::Holder;
+use crate::types::{Place, Type};
 use postmortem::session::Limit;
 
 /// Groups that a report shows; the sums count all.
@@ -79,7 +81,9 @@ pub struct Group {
     pub block_bytes: u64,
     /// Index of their heap.
     pub heap: usize,
-    /// What their first words are.
+    /// What they hold.
+    pub block_type: Option<Type>,
+    /// What the first words are; of blocks with a type those of the first.
     pub signature: String,
     /// Where they were allocated, if that was recorded: innermost first.
     pub stack: Vec<Address>,
@@ -130,7 +134,17 @@ struct Key {
     stack: Vec<Address>,
     heap: usize,
     bytes: u64,
-    signature: String,
+    /// Blocks of one type are alike whatever their words are.
+    what: What,
+}
+
+/// What a block holds, as far as groups go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// An object.
+    Typed(Type),
+    /// Words of these kinds.
+    Signature(String),
 }
 
 struct Gatherer<'g, 'a> {
@@ -334,9 +348,17 @@ impl Gatherer<'_, '_> {
         let known = self.ground.analysis.heaps.get(heap);
         let stack = known.and_then(|heap| heap.heap.recorded_stack(found.at));
         self.is_full |= self.groups.len() >= MAX_KEPT;
-        let signature = match self.is_full {
-            true => "more kinds than are told apart".into(),
-            false => signature::of(self.ground, found.at, found.bytes),
+        let block = Place {
+            address: found.at,
+            bytes: found.bytes,
+            state: BlockState::InUse,
+        };
+        let what = match self.is_full {
+            true => What::Signature("more kinds than are told apart".into()),
+            false => match self.ground.types.of_block(block) {
+                Some(found) => What::Typed(found),
+                None => What::Signature(signature::of(self.ground, found.at, found.bytes)),
+            },
         };
         let key = Key {
             class,
@@ -345,9 +367,10 @@ impl Gatherer<'_, '_> {
             stack: stack.unwrap_or_default(),
             heap,
             bytes: found.bytes,
-            signature,
+            what,
         };
         let met = &mut self.met;
+        let ground = self.ground;
         let (group, place) = self.groups.entry(key).or_insert_with_key(|key| {
             let place = *met;
             *met += 1;
@@ -359,7 +382,14 @@ impl Gatherer<'_, '_> {
                 held: Tally::default(),
                 block_bytes: key.bytes,
                 heap,
-                signature: key.signature.clone(),
+                block_type: match &key.what {
+                    What::Typed(known) => Some(known.clone()),
+                    What::Signature(_) => None,
+                },
+                signature: match &key.what {
+                    What::Typed(_) => signature::of(ground, found.at, found.bytes),
+                    What::Signature(signature) => signature.clone(),
+                },
                 stack: key.stack.clone(),
                 was_held_by: None,
                 examples: Vec::new(),

@@ -9,19 +9,24 @@
 //! the rest           shared and file mappings, code made at run time, stacks of threads that are gone: weak
 //! ```
 
+mod innermost;
+mod registers;
+
 use std::ops::Range;
 
-use ground::target::{
-    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
-};
+use ground::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
-use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
+use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
-use super::Ground;
+use super::holders::leftover::Leftovers;
+use super::holders::tls::ThreadLocals;
+use super::holders::variables::Variables;
+use super::{Ground, missing};
 use crate::analysis::Analysis;
-use postmortem::session::{Limit, Session};
+use crate::types::Types;
+use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
 pub const FIRST_VECTOR: u16 = 1000;
@@ -47,6 +52,7 @@ struct Finder<'a> {
     page: u64,
     /// Bytes of static thread-local storage, at most.
     tls: u64,
+    innermost: innermost::Reader<'a>,
     roots: Vec<Root>,
     silent: Vec<Range<Address>>,
     /// Memory that is accounted for, beside heaps and modules.
@@ -101,7 +107,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
     finder.threads();
     let mappings = finder.mappings();
     finder.others();
-    let (registers, vectors) = registers(session);
+    let (registers, vectors) = registers::all(session, &finder.innermost);
     let silent = Ranges::new(finder.silent);
     // No root lies in a heap, but for the live part of a stack that the program made of a block.
     let mut roots = Vec::new();
@@ -129,45 +135,13 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         vectors,
         mappings,
         own,
+        variables: Variables::default(),
+        leftovers: Leftovers::default(),
+        thread_locals: ThreadLocals::of(session),
+        missing: missing::find(session, analysis),
+        types: Types::new(session),
         lands: finder.taken,
-        missing: missing(session),
     }
-}
-
-/// Registers of all threads, and the names of those that are not general ones.
-fn registers(session: &Session) -> (Vec<Register>, Vec<String>) {
-    /// Names that are told apart.
-    const MAX_NAMES: usize = 4096;
-    let mut found = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for (index, thread) in session.threads().list().iter().enumerate() {
-        let Ok(number) = u32::try_from(index) else {
-            break;
-        };
-        let general = thread.registers.iter();
-        found.extend(general.map(|(register, value)| Register {
-            thread: number,
-            number: register,
-            value,
-        }));
-        for (name, value) in session.vector_words(index) {
-            let known = names.iter().position(|known| *known == name);
-            let place = known.unwrap_or_else(|| {
-                if names.len() < MAX_NAMES {
-                    names.push(name);
-                }
-                names.len() - 1
-            });
-            if let Ok(place) = u16::try_from(place) {
-                found.push(Register {
-                    thread: number,
-                    number: FIRST_VECTOR.saturating_add(place),
-                    value,
-                });
-            }
-        }
-    }
-    (found, names)
 }
 
 /// Bytes of thread-local storage that all modules ask for, and what glibc keeps for more.
@@ -184,34 +158,6 @@ fn static_tls(session: &Session) -> u64 {
     sizes.fold(SURPLUS, u64::saturating_add).min(MOST)
 }
 
-/// What a leak search cannot know because the core does not hold it.
-fn missing(session: &Session) -> Option<Limit> {
-    /// Absent mappings that are no more are taken for ones that were never touched: alternate stacks of signals, guards.
-    const UNTOUCHED: u64 = 1 << 20;
-    let memory = session.memory();
-    let regions = memory.regions().iter().filter(|region| {
-        region.writable && region.readable && region.kind == RegionKind::Anonymous
-    });
-    let (mut bytes, mut untouched) = (0u64, 0u64);
-    for region in regions {
-        // The kernel leaves out a mapping that nobody wrote to, and one that must not be dumped: they look alike.
-        let absent = region.bytes().saturating_sub(region.present_bytes);
-        let sum = match region.dumped_bytes == 0 && memory.writes_are_dumped() {
-            true => &mut untouched,
-            false => &mut bytes,
-        };
-        *sum = sum.saturating_add(absent);
-    }
-    if untouched > UNTOUCHED {
-        bytes = bytes.saturating_add(untouched);
-    }
-    (bytes > 0).then(|| Limit {
-        what: format!("{bytes} bytes of writable memory as a place of pointers"),
-        why: "the core does not hold them: what seems lost may be held from there, so nothing counts as definitely lost".into(),
-        incomplete: false,
-    })
-}
-
 impl<'a> Finder<'a> {
     fn new(session: &'a Session, analysis: &'a Analysis<'a>) -> Self {
         let extents = analysis.heaps.iter().flat_map(|heap| heap.map.extents());
@@ -224,6 +170,7 @@ impl<'a> Finder<'a> {
             modules: Ranges::default(),
             page: page_bytes.clamp(512, 1 << 16),
             tls: static_tls(session),
+            innermost: innermost::Reader::new(session),
             roots: Vec::new(),
             silent: Vec::new(),
             taken: Vec::new(),
@@ -318,7 +265,9 @@ impl<'a> Finder<'a> {
                 self.take(range.clone(), LandKind::Tls, index);
             }
             for sp in self.stack_pointers(index, thread) {
-                if let Some((piece, from)) = self.live_stack(sp) {
+                let is_innermost = sp == thread.sp;
+                let red_zone = !is_innermost || self.innermost.of(index).red_zone;
+                if let Some((piece, from)) = self.live_stack(sp, red_zone) {
                     // What is beside the stack in its mapping belongs to the thread.
                     let end = match &own {
                         Some(own) if piece.contains(&own.start) && own.start > from => own.start,
@@ -415,10 +364,11 @@ impl<'a> Finder<'a> {
         (distance <= MAX_GUARD).then(|| self.piece(start))?
     }
 
-    /// The memory around a stack, and where its live part begins.
-    fn live_stack(&self, sp: Address) -> Option<(Range<Address>, Address)> {
+    /// The memory around a stack, and where its live part begins. `is_used`: the words below the stack pointer may be.
+    fn live_stack(&self, sp: Address, is_used: bool) -> Option<(Range<Address>, Address)> {
         let red_zone = match self.session.threads().instruction_set() {
-            InstructionSet::X86_64 => RED_ZONE,
+            InstructionSet::X86_64 if is_used => RED_ZONE,
+            InstructionSet::X86_64 => 0,
             InstructionSet::Aarch64 => 0,
         };
         let piece = self.piece(sp).or_else(|| self.above_guard(sp))?;

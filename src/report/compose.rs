@@ -4,6 +4,7 @@ mod crash;
 mod finding;
 pub mod graph;
 mod heap;
+pub mod inspect;
 mod process;
 mod threads;
 pub mod usage;
@@ -35,6 +36,8 @@ pub struct ReportOptions {
     pub include_bytes: usize,
     /// `--redact`: leave out what may not leave the house.
     pub redact: bool,
+    /// The format draws heaps ([`Format::draws_heaps`](super::Format::draws_heaps)).
+    pub draw_heaps: bool,
 }
 
 /// What the parts of a report are made from.
@@ -45,6 +48,7 @@ struct Context<'c> {
     program: &'c str,
     crash: Option<&'c Crash>,
     include_bytes: usize,
+    draw_heaps: bool,
 }
 
 impl Context<'_> {
@@ -75,6 +79,7 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         program: process::program(session),
         crash,
         include_bytes: options.include_bytes,
+        draw_heaps: options.draw_heaps,
     };
     let mut report = process(session, &context, crash, options);
     if let Some(crash) = crash {
@@ -130,6 +135,7 @@ fn context(session: &Session) -> Context<'_> {
         program: process::program(session),
         crash: None,
         include_bytes: 0,
+        draw_heaps: false,
     }
 }
 
@@ -246,6 +252,7 @@ pub fn stacks(session: &Session, options: &ReportOptions) -> Report {
         program: process::program(session),
         crash: crash.as_ref(),
         include_bytes: 0,
+        draw_heaps: false,
     };
     let mut report = process(session, &context, crash.as_ref(), options);
     report.command = Command::Stacks;

@@ -167,6 +167,25 @@ pub fn overrun() -> Report {
                 ],
                 ..Details::default()
             },
+            map: Some(HeapMap {
+                piece_bytes: 4096,
+                pieces: vec![
+                    HeapPiece {
+                        start: Hex(0x1000),
+                        in_use: 3000,
+                        free: 800,
+                        lost: 96,
+                        metadata: 200,
+                        largest_free: 48,
+                    },
+                    HeapPiece {
+                        start: Hex(0x9000),
+                        free: 4096,
+                        largest_free: 4096,
+                        ..HeapPiece::default()
+                    },
+                ],
+            }),
         }],
         findings: vec![finding()],
         summary: Summary {
@@ -201,6 +220,7 @@ fn finding() -> Finding {
             size: 48,
             state: "free".into(),
             offset: 0,
+            type_of: None,
             bytes: None,
         }),
         message: "the link in a free block was overwritten from the block before it".into(),
@@ -228,7 +248,7 @@ fn finding() -> Finding {
             address: Hex(0x1020),
             size: 48,
             state: "in-use".into(),
-            type_name: None,
+            type_of: None,
             contents: None,
             bytes: Some(Bytes(b"AAAA".to_vec())),
             referenced_by: Vec::new(),

@@ -10,6 +10,7 @@
 mod finding;
 mod graph;
 mod heap;
+mod inspect;
 mod process;
 mod usage;
 
@@ -21,14 +22,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 pub use finding::{
-    Block, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
-    Overwriter, Severity, Stacks,
+    Block, Cause, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
+    Overwriter, Severity, Stacks, Type,
 };
-pub use graph::{LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Sum};
+pub use graph::{
+    LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Since, Sum, Tree, TreeRow,
+};
 pub use heap::{
-    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
-    UnsupportedAllocator,
+    Allocator, Coverage, Details, HeapMap, HeapPiece, Located, Memory, SizeClass, Statistics,
+    Tally, UnsupportedAllocator,
 };
+pub use inspect::{InspectedAddress, InspectedMapping, InspectedWord, Neighbour};
 pub use process::{
     AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
     Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
@@ -139,6 +143,8 @@ pub enum Command {
     Refs,
     /// What does nobody point at?
     Leaks,
+    /// What is there?
+    Inspect,
     /// What is mapped?
     Maps,
     /// Where is the memory?
@@ -237,6 +243,9 @@ pub struct Report {
     /// Who points at the addresses that `refs` was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub references: Option<Vec<References>>,
+    /// What the addresses are that `inspect` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<InspectedAddress>>,
     /// What `leaks` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,

@@ -5,18 +5,20 @@
 //! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in `page::Page` or at the
 //! place where it is put into a line.
 
-mod answers;
-mod coverage;
-mod crash;
-mod dump;
-mod findings;
-mod graph;
+pub(super) mod answers;
+pub(super) mod coverage;
+pub(super) mod crash;
+pub(super) mod dump;
+pub(super) mod findings;
+pub(super) mod graph;
 mod heap;
+mod inspect;
 mod maps;
-mod number;
-mod page;
-mod recursion;
-mod stacks;
+pub(super) mod number;
+pub(super) mod page;
+pub(super) mod recursion;
+pub(super) mod stacks;
+mod trees;
 mod usage;
 
 use std::io;
@@ -49,6 +51,7 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
+                Command::Inspect => graph_page(report, screen, inspect::addresses),
                 Command::Maps => graph_page(report, screen, maps::maps),
                 Command::Usage => graph_page(report, screen, usage::usage),
             },

@@ -24,6 +24,7 @@ pub mod retained;
 pub mod roots;
 pub mod shares;
 pub mod subgraph;
+pub mod trees;
 pub mod words;
 
 use ground::target::{Address, TargetMemory};

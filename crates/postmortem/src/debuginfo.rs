@@ -12,7 +12,7 @@
 //!
 //! Files here may be hostile: sections are inflated within bounds, nesting is bounded, and what is damaged is missing.
 //!
-//! Not for: split DWARF, DWARF in big-endian or 32-bit files, locals and parameters.
+//! Not for: split DWARF, DWARF in big-endian or 32-bit files.
 
 pub mod demangle;
 mod dies;
@@ -21,6 +21,7 @@ mod files;
 pub mod image;
 mod index;
 mod lines;
+mod locals;
 mod mentions;
 mod names;
 mod plt;
@@ -28,6 +29,7 @@ mod scan;
 pub mod symbols;
 #[cfg(test)]
 mod tests;
+mod trait_objects;
 mod types;
 
 use std::collections::HashMap;
@@ -49,8 +51,10 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
+pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
 use symbols::{SymbolIndex, SymbolSource};
+use trait_objects::TraitObjects;
 use types::Types;
 
 /// Where a function's name comes from.
@@ -97,6 +101,7 @@ struct State {
     index: Index,
     lines: OnceLock<LineIndex>,
     plt: OnceLock<Plt>,
+    trait_objects: OnceLock<TraitObjects>,
     notes: Mutex<Vec<String>>,
 }
 
@@ -176,6 +181,37 @@ impl DebugInfo {
         Some(demangle::demangle(name))
     }
 
+    /// The section of a module's file that a run-time address lies in.
+    pub fn section_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        let (module, state) = self.module(module)?;
+        let files = self.files(module, state);
+        let debug = files.debug.as_ref().map(|(file, _)| file);
+        let mut all = files.image.iter().chain(debug);
+        all.find_map(|file| {
+            let image = ElfImage::parse(file.bytes()).ok()?;
+            image.section_at(at.get().wrapping_sub(module.bias))
+        })
+    }
+
+    /// The same as its symbol has it: the name as stored, and the run-time address of its first byte.
+    pub fn stored_object_at(&self, module: ModuleId, at: Address) -> Option<(&str, Address)> {
+        let (info, symbols) = self.symbols(module)?;
+        let (found, name) = symbols.object_at(at.get().wrapping_sub(info.bias))?;
+        Some((name, Address::new(found.start.wrapping_add(info.bias))))
+    }
+
+    /// The table of a Rust trait object that begins at a run-time address, by debug information: the name of its type.
+    pub fn trait_object_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        if !self.limit.permits(LocatedBy::DebugInfo) {
+            return None;
+        }
+        let opened = self.dwarf(module)?;
+        let read = || TraitObjects::read(&opened.dwarf, opened.units);
+        let tables = once(&opened.state.trait_objects, read);
+        let name = tables.at(at.get().wrapping_sub(opened.module.bias))?;
+        Some(name.to_owned())
+    }
+
     /// The thread-local variable that covers an offset in a module's block, demangled, and the bytes from its start.
     pub fn thread_local_at(&self, module: ModuleId, offset: u64) -> Option<(String, u64)> {
         let (_, symbols) = self.symbols(module)?;
@@ -213,6 +249,24 @@ impl DebugInfo {
         };
         let at = lookup.get().wrapping_sub(opened.module.bias);
         lines.at(&opened.dwarf, opened.units, at)
+    }
+
+    /// The variables and parameters of a frame's function, and of those inlined into it there, that have a place at the frame's
+    /// address; empty where the module has no debug information.
+    pub fn locals_at(&self, module: ModuleId, frame: &FrameFacts<'_>) -> Vec<Local> {
+        let Some((mut opened, lines)) = self.line_index(module) else {
+            return Vec::new();
+        };
+        if let Some(Some(dwarf)) = opened.state.dwarf.get() {
+            opened.dwarf = dwarf.borrow_with_locations();
+        }
+        let bias = opened.module.bias;
+        let at = frame.lookup.get().wrapping_sub(bias);
+        let types = Types::new(&opened.dwarf, opened.units, &opened.state.index);
+        let function = lines.function_at(types.dies(), at);
+        function.map_or_else(Vec::new, |function| {
+            locals::of_function(&types, function, at, bias, frame)
+        })
     }
 
     /// Reads what [`source_at`](Self::source_at) needs of a module, with all threads; to be called before threads ask in

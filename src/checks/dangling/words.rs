@@ -4,10 +4,10 @@ use ground::target::{MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
 
 use super::Use;
-use crate::checks::finding::Evidence;
-use crate::checks::{residue, wording};
-use crate::crash::Access;
+use crate::checks::finding::{Cause, CauseKind, Evidence};
+use crate::checks::{explains, residue, wording};
 use crate::crash::origin::Role;
+use crate::crash::{Access, Crash};
 
 /// What happened, in one sentence.
 pub fn message(found: &Use<'_>, deed: &str) -> String {
@@ -131,6 +131,41 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
         "a block in use",
         format!("{word:#x}"),
     ))
+}
+
+/// The way from the fault back to the free block.
+pub fn causes(crash: &Crash, found: &Use<'_>, target: Target<'_>) -> Vec<Cause> {
+    let freed = found.freed;
+    let mut causes = found.origin.map_or_else(Vec::new, |origin| {
+        let last = found
+            .load
+            .and_then(|load| origin.loads.iter().position(|other| other == load));
+        explains::way(crash, origin, last.unwrap_or(0))
+    });
+    let word = match freed.residue {
+        Some(what) => residue::meaning(what, freed.word),
+        None => format!("{:#x}, as the program left it", freed.word),
+    };
+    causes.push(Cause {
+        kind: CauseKind::Freed,
+        at: Some(freed.at),
+        text: format!(
+            "the word at {} lies in {} which is free; it is {word}",
+            freed.at,
+            place(found)
+        ),
+    });
+    let holder = found.load.and_then(|load| load.held_at);
+    causes.extend(
+        holder
+            .filter(|at| target.memory.read_u64(*at).is_ok())
+            .map(|at| Cause {
+                kind: CauseKind::HeldBy,
+                at: Some(at),
+                text: format!("the word at {at} still points there"),
+            }),
+    );
+    causes
 }
 
 /// What a person can do.

@@ -5,27 +5,33 @@ use std::ops::Range;
 
 use ground::target::Address;
 use heaps::allocators::Residue;
+use heaps::anomaly::HolderKind;
 use heaps::map::{Block, BlockState};
 
 use super::super::place::Place;
 use super::sayings::{About, Saying};
 use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
-use crate::checks::finding::{Finding, FindingKind};
+use crate::checks::finding::{Finding, FindingKind, Location};
 
-/// The finding that explains it.
+/// The finding that explains it, and whether that is proved: the only other stories are about other blocks or lists.
 pub fn by<'f>(
     scene: Scene<'_>,
     pointer: Option<&Pointer>,
     findings: &'f mut [Finding],
-) -> Option<&'f mut Finding> {
+) -> Option<(&'f mut Finding, bool)> {
     let is_candidate = |finding: &Finding| is_alarm(finding) && finding.heap == scene.death.heap;
-    let best = findings
+    let mut ranked: Vec<(u32, usize)> = findings
         .iter()
         .enumerate()
         .filter(|(_, finding)| is_candidate(finding))
         .filter_map(|(index, finding)| Some((rank(scene, pointer, finding)?, index)))
-        .min_by_key(|found| *found)?;
-    findings.get_mut(best.1)
+        .collect();
+    ranked.sort_unstable();
+    let (best, index) = *ranked.first()?;
+    let is_only = ranked.get(1).is_none_or(|(second, _)| *second > best);
+    let found = findings.get_mut(index)?;
+    let is_proved = is_only && is_proved(scene, pointer, best, found);
+    Some((found, is_proved))
 }
 
 /// The finding of a free block that was written to, if the pointer is the allocator's word that must have stood in it before: the
@@ -55,6 +61,34 @@ pub fn by_former_word<'f>(
     findings
         .iter_mut()
         .find(|finding| was_there(finding).is_some())
+}
+
+/// Whether a finding of this rank cannot but be what the process died of: the pointer that was given is what it is about, or the words
+/// around that block are damaged; or it is the only damage of the kind that the allocator named, in a list of the thread that died.
+fn is_proved(scene: Scene<'_>, pointer: Option<&Pointer>, rank: u32, finding: &Finding) -> bool {
+    let is_certain = pointer.is_some_and(|pointer| pointer.is_certain);
+    let is_at = pointer.is_some_and(|pointer| finding.at == Some(pointer.value));
+    let Some((saying, _)) = scene.death.said else {
+        return is_certain && is_at && rank == 0;
+    };
+    let thread = scene.target.threads.list().get(scene.crash.thread);
+    let is_own = |place: &Location| {
+        let owner = place.list.thread;
+        owner.is_none() || owner == thread.map(|thread| thread.tid)
+    };
+    match saying.about {
+        About::Pointer(_) | About::Block => is_certain && rank <= 1,
+        About::List(_) => {
+            let mut places = finding.locations.iter();
+            !finding.locations.is_empty()
+                && places.all(|place| {
+                    let is_met = place.list.holder == HolderKind::Bin || place.position <= 1;
+                    is_met && is_own(place)
+                })
+        }
+        About::Top => (finding.evidence.iter()).any(|word| word.what.contains("top chunk")),
+        About::State => false,
+    }
 }
 
 /// How well it explains the death; less is better. `None`: not at all.

@@ -15,6 +15,7 @@ use crate::report::schema::{
     CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender,
     Thread,
 };
+use crate::types::{self, Types};
 use ground::arch::ArchInfo;
 use postmortem::corefile::SignalInfo;
 use postmortem::session::Session;
@@ -257,6 +258,7 @@ pub fn values(
     analysis: &Analysis<'_>,
     crash: &Crash,
 ) -> Vec<schema::RegisterMeaning> {
+    let types = Types::new(session);
     let named = |found: RegisterMeaning| {
         let register = session.arch().register_name(found.register)?;
         Some(schema::RegisterMeaning {
@@ -269,6 +271,14 @@ pub fn values(
                 size: view.block.bytes,
                 state: view.state.name().into(),
                 offset: view.offset,
+                type_of: types
+                    .of_block(types::Place {
+                        address: view.block.address,
+                        bytes: view.block.bytes,
+                        state: view.state,
+                    })
+                    .as_ref()
+                    .map(super::graph::type_of),
                 bytes: None,
             }),
         })

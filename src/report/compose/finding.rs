@@ -10,8 +10,8 @@ use crate::checks::finding::{self as found, Finding};
 use crate::checks::fingerprint::{self, Names};
 use crate::graph::holders::{MAX_SHOWN, References};
 use crate::report::schema::{
-    self, Block, Bytes, Collateral, Culprit, Dump, Evidence, Fingerprint, Location, Overwriter,
-    Stacks,
+    self, Block, Bytes, Cause, Collateral, Culprit, Dump, Evidence, Fingerprint, Location,
+    Overwriter, Stacks,
 };
 
 /// Bytes of a row in a dump; a dump starts at a multiple of it.
@@ -51,6 +51,7 @@ pub fn finding(
             size: view.block.bytes,
             state: view.state.name().into(),
             offset: view.offset,
+            type_of: block_holders.block_type.as_ref().map(graph::type_of),
             bytes: contents(view.block.address, view.block.bytes),
         }),
         message: finding.message.clone(),
@@ -85,7 +86,7 @@ pub fn finding(
             address: culprit.block.address.into(),
             size: culprit.block.bytes,
             state: culprit.state.name().into(),
-            type_name: None,
+            type_of: culprit_holders.block_type.as_ref().map(graph::type_of),
             contents: culprit.contents.clone(),
             bytes: contents(culprit.block.address, culprit.block.bytes),
             referenced_by: references(culprit_holders),
@@ -101,6 +102,16 @@ pub fn finding(
         }),
         referenced_by: references(block_holders),
         referenced_by_count: block_holders.count,
+        explains_crash: finding.explains_crash.name().into(),
+        causes: finding
+            .causes
+            .iter()
+            .map(|cause| Cause {
+                kind: cause.kind.name().into(),
+                address: cause.at.map(Into::into),
+                text: cause.text.clone(),
+            })
+            .collect(),
         next_steps: finding.next_steps.clone(),
         fingerprint: Fingerprint {
             v1: finding.fingerprint.clone(),
@@ -173,7 +184,12 @@ fn dump(
 }
 
 /// The first bytes of a block, as far as the command line permits and the core holds them.
-fn contents(memory: &dyn TargetMemory, at: Address, bytes: u64, most: usize) -> Option<Bytes> {
+pub(super) fn contents(
+    memory: &dyn TargetMemory,
+    at: Address,
+    bytes: u64,
+    most: usize,
+) -> Option<Bytes> {
     let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(most);
     if count == 0 {
         return None;

@@ -7,13 +7,14 @@ use super::threads::recorded_frames;
 use super::{Context, ReportOptions};
 use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
-use crate::graph::holders::{Holder, HolderBlock, MAX_SHOWN, References};
+use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
 use crate::graph::leaks::{Class, Group, Leaks};
 use crate::graph::{Ground, roots};
 use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
-    Report, Sum,
+    Report, Sum, Tree, TreeRow,
 };
+use crate::types::Type;
 
 /// The report of `refs`.
 pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {
@@ -60,6 +61,7 @@ pub fn leaks(
                 class: mapping.class.name().into(),
             })
             .collect(),
+        since: None,
         blocks: with_blocks.then(|| {
             let blocks = found.blocks.iter();
             blocks
@@ -75,12 +77,12 @@ pub fn leaks(
     end(report, ground, options)
 }
 
-fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
+pub(super) fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
     super::context(ground.session)
 }
 
 /// What a report says of every core, and what the table of blocks lacks.
-fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
+pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
     let mut report = super::base(ground.session, ground.analysis, options, command);
     if ground.universe.lookup.dropped() > 0 {
         report.limits.push(Limit {
@@ -95,7 +97,7 @@ fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Repor
     report
 }
 
-fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
+pub(super) fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
     super::end(report, ground.session, ground.analysis, options)
 }
 
@@ -109,21 +111,60 @@ pub(super) fn sum(tally: Tally) -> Sum {
 fn of_address(found: &References) -> schema::References {
     schema::References {
         to: found.to.into(),
-        block: found.block.map(block),
+        block: found
+            .block
+            .map(|view| block(view, found.block_type.as_ref())),
         count: found.count,
         history_count: found.history_count,
         from: found.from.iter().map(reference).collect(),
         path: found.path.iter().map(reference).collect(),
         path_cut: found.path_cut,
+        tree: found.tree.as_ref().map(tree),
+        down: found.down.as_ref().map(tree),
     }
 }
 
-pub(super) fn block(found: HolderBlock) -> Block {
+fn tree(found: &HolderTree) -> Tree {
+    let sum = |(blocks, bytes)| Sum { blocks, bytes };
+    let rows = found.rows.iter();
+    Tree {
+        rows: rows
+            .map(|row| TreeRow {
+                depth: row.branch.depth,
+                from: reference(&row.holder),
+                to: row.to.map(|view| block(view, row.to_type.as_ref())),
+                repeated: row.branch.repeated,
+                more: row.branch.more,
+                held: row.branch.held,
+                reached: sum(row.branch.reached),
+            })
+            .collect(),
+        more: found.more,
+        reached: sum(found.reached),
+        cut: found.cut,
+    }
+}
+
+/// A type as the report shows it.
+pub(super) fn type_of(found: &Type) -> schema::Type {
+    schema::Type {
+        name: found.name.clone(),
+        known_by: found.known_by.name().into(),
+        module: Some(found.module.clone()),
+        size: found.size,
+        was: found.was,
+        is_base: found.is_base,
+        conflict: found.conflict.clone(),
+    }
+}
+
+pub(super) fn block(found: HolderBlock, known: Option<&Type>) -> Block {
     Block {
         address: found.address.into(),
         size: found.bytes,
         state: found.state.name().into(),
         offset: found.offset,
+        type_of: known.map(type_of),
         bytes: None,
     }
 }
@@ -132,6 +173,7 @@ pub(super) fn block(found: HolderBlock) -> Block {
 pub(super) fn reference(holder: &Holder) -> Reference {
     let is_local = holder.kind == crate::graph::holders::HolderKind::Tls;
     let symbol = holder.symbol.as_ref();
+    let variable = holder.variable.as_ref().or(symbol.filter(|_| is_local));
     Reference {
         kind: holder.kind.name().into(),
         strength: holder.strength.name().into(),
@@ -139,15 +181,18 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         thread_id: holder.thread,
         frame: holder.slot.as_ref().map(|slot| slot.frame),
         function: holder.slot.as_ref().and_then(|slot| slot.function.clone()),
-        stack_offset: holder.slot.as_ref().map(|slot| slot.offset),
+        stack_offset: holder.slot.as_ref().and_then(|slot| slot.offset),
         register: holder.register.clone(),
-        variable: symbol.filter(|_| is_local).map(|(name, _)| name.clone()),
+        variable: variable.map(|(name, _)| name.clone()),
+        variable_offset: variable.map(|(_, offset)| *offset),
         symbol: symbol.map(|(name, _)| name.clone()),
         symbol_offset: symbol.map(|(_, offset)| *offset),
         module: holder.module.as_ref().map(|(name, _)| name.clone()),
         module_offset: holder.module.as_ref().map(|(_, offset)| Hex(*offset)),
-        block: holder.block.map(block),
-        type_name: None,
+        block: holder
+            .block
+            .map(|view| block(view, holder.block_type.as_ref())),
+        type_of: holder.block_type.as_ref().map(type_of),
         member: None,
         note: holder.note.clone(),
         points_at_offset: holder.points_at,
@@ -165,9 +210,10 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
         bytes: group.own.bytes,
         indirect_blocks: group.held.blocks,
         indirect_bytes: group.held.bytes,
+        new: None,
         block_bytes: group.block_bytes,
         allocator: allocator.into(),
-        type_name: None,
+        type_of: group.block_type.as_ref().map(type_of),
         signature: group.signature.clone(),
         encoding: group.encoding.map(Into::into),
         was_held_by: group.was_held_by.as_ref().map(reference),
@@ -216,11 +262,14 @@ fn identity(
             // Offsets in modules differ from build to build.
             let words = group.signature.split(' ');
             let names = words.map(|word| word.split_once("+0x").map_or(word, |(module, _)| module));
-            format!(
-                "{} {}",
-                group.block_bytes,
-                names.collect::<Vec<_>>().join(" ")
-            )
+            match &group.block_type {
+                Some(known) => known.name.clone(),
+                None => format!(
+                    "{} {}",
+                    group.block_bytes,
+                    names.collect::<Vec<_>>().join(" ")
+                ),
+            }
         }
     };
     let text = format!("{program} | memory-leak | {allocator} | {site}");
@@ -229,7 +278,10 @@ fn identity(
             "memory-leak",
             allocator,
             &group.block_bytes.to_string(),
-            &group.signature,
+            group
+                .block_type
+                .as_ref()
+                .map_or(&group.signature, |known| &known.name),
         ]),
         v2: fingerprint::of_parts(&[&text]),
         v2_text: text,

@@ -160,11 +160,12 @@ fn suspect(found: &Suspect, owners: &Owners<'_>) -> Option<schema::Suspect> {
 
 fn place(found: Place) -> schema::Block {
     match found {
-        Place::Block(found) => block(found),
+        Place::Block(found) => block(found, None),
         Place::Mapping(start, bytes) => schema::Block {
             address: start.into(),
             size: bytes,
             state: "mapping".into(),
+            type_of: None,
             offset: 0,
             bytes: None,
         },

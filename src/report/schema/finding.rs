@@ -74,6 +74,11 @@ pub struct Finding {
     pub referenced_by: Vec<Reference>,
     /// Words that can hold the block, all of them.
     pub referenced_by_count: u64,
+    /// Whether it is what the process died of: `yes` only where that is proved.
+    #[schemars(extend("examples" = ["yes", "no", "unknown"]))]
+    pub explains_crash: String,
+    /// The way back from the crash, each step a fact: to this error, or with `no` to what it was instead; with `unknown` as far as it is known.
+    pub causes: Vec<Cause>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// The same bug in another core of the same program gives the same fingerprint.
@@ -92,8 +97,45 @@ pub struct Block {
     pub state: String,
     /// Bytes from its start to the finding's address.
     pub offset: u64,
+    /// What it holds, or held last if it is free; `null` where nothing tells.
+    #[serde(rename = "type")]
+    pub type_of: Option<Type>,
     /// Its first bytes, with `--include-bytes`; else `null`.
     pub bytes: Option<Bytes>,
+}
+
+/// A step of the way back from the crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Cause {
+    /// What it is about.
+    #[schemars(extend("examples" = [
+        "operand", "register", "load", "overwritten", "freed", "held-by", "written-by", "message", "call", "signal",
+    ]))]
+    pub kind: String,
+    /// Where that can be looked at: an instruction, a word, a block.
+    pub address: Option<Hex>,
+    /// The fact in words.
+    pub text: String,
+}
+
+/// A type, and how it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Type {
+    /// Its name, without what the standard library adds by itself: `Session`, `Session[9]`, `std::map<int, std::string>`.
+    pub name: String,
+    /// How it is known: by a virtual table, by the type_info that this leads to.
+    #[schemars(extend("examples" = ["vtable", "rtti"]))]
+    pub known_by: String,
+    /// The module that has its virtual table.
+    pub module: Option<String>,
+    /// Bytes of one object, where they are known.
+    pub size: Option<u64>,
+    /// The block is free: this is what it held last.
+    pub was: bool,
+    /// The object may be of a class that is derived from this one.
+    pub is_base: bool,
+    /// Another source that says something else, in words.
+    pub conflict: Option<String>,
 }
 
 /// A word in memory that proves a finding.
@@ -159,9 +201,9 @@ pub struct Culprit {
     /// `in-use`, `free` or `lost`.
     #[schemars(extend("examples" = ["in-use", "free", "lost"]))]
     pub state: String,
-    /// Type of the object in it, when known.
+    /// What it holds; `null` where nothing tells.
     #[serde(rename = "type")]
-    pub type_name: Option<String>,
+    pub type_of: Option<Type>,
     /// What it holds, in a few words, when that says something.
     pub contents: Option<String>,
     /// Its first bytes, with `--include-bytes`; else `null`.

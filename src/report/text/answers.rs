@@ -1,7 +1,7 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
 use crate::report::schema::{
-    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary,
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary, Type,
 };
 
 use super::coverage;
@@ -68,9 +68,13 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
     }
+    if report.crash_info.signal.is_some() {
+        page.field(INDENT, "explains", Role::Plain, &explains(worst));
+    }
 }
 
-fn program(report: &Report) -> String {
+/// The program and its process id.
+pub fn program(report: &Report) -> String {
     let executable = report.process.executable.as_deref().unwrap_or("unknown");
     // A symbolic link's name says what was run: `ls` of busybox. The kernel keeps 15 bytes of it.
     let called = report.process.name.as_deref();
@@ -85,13 +89,14 @@ fn program(report: &Report) -> String {
 }
 
 /// The command line, if it says more than the program's name.
-fn command(report: &Report) -> Option<&str> {
+pub fn command(report: &Report) -> Option<&str> {
     let arguments = report.process.arguments.as_deref()?.trim();
     let name = report.process.executable.as_deref().unwrap_or("");
     (!arguments.is_empty() && arguments != name).then_some(arguments)
 }
 
-fn crash(report: &Report) -> String {
+/// How it died, and where.
+pub fn crash(report: &Report) -> String {
     let crash = &report.crash_info;
     let Some(signal) = &crash.signal else {
         return "none recorded: a snapshot of a live process, or the core lost its notes".into();
@@ -175,7 +180,8 @@ fn named_place(frame: &Frame, function: Option<&str>) -> String {
     }
 }
 
-fn heap(report: &Report) -> (Role, String) {
+/// Whether the heap is damaged.
+pub fn heap(report: &Report) -> (Role, String) {
     let summary = report.summary;
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let mut names = String::new();
@@ -265,10 +271,26 @@ pub fn severity(severity: Severity) -> (Role, &'static str) {
 
 /// A block in words.
 pub fn block(block: &Block) -> String {
-    let text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    let mut text = format!("{}, {}, {}", block.address, bytes(block.size), block.state);
+    if let Some(known) = &block.type_of {
+        text = format!("{text}, {}", type_of(known));
+    }
     match block.offset {
         0 => text,
         offset => format!("{text}; the address is {} into it", count(offset, "byte")),
+    }
+}
+
+/// A type in words: `of type Session`, `was of type Shape or a class derived from it`.
+pub fn type_of(known: &Type) -> String {
+    let was = if known.was { "was " } else { "" };
+    let derived = match known.is_base {
+        true => " or a class derived from it",
+        false => "",
+    };
+    match &known.conflict {
+        Some(conflict) => format!("{was}of type {}{derived} (but {conflict})", known.name),
+        None => format!("{was}of type {}{derived}", known.name),
     }
 }
 
@@ -280,8 +302,8 @@ pub fn culprit(culprit: &Culprit) -> String {
         bytes(culprit.size),
         culprit.state
     );
-    if let Some(name) = &culprit.type_name {
-        text = format!("{text}, a {name}");
+    if let Some(known) = &culprit.type_of {
+        text = format!("{text}, {}", type_of(known));
     }
     if let Some(contents) = &culprit.contents {
         text = format!("{text}; it holds {contents}");
@@ -289,8 +311,31 @@ pub fn culprit(culprit: &Culprit) -> String {
     text
 }
 
+/// Whether the error is what the process died of, in a line.
+pub fn explains(finding: &Finding) -> String {
+    let telling = |kinds: &[&str]| {
+        let mut steps = finding.causes.iter().rev();
+        let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
+        step.map_or_else(String::new, |step| format!(": {}", step.text))
+    };
+    match finding.explains_crash.as_str() {
+        "yes" => format!(
+            "the crash{}",
+            telling(&["overwritten", "freed", "call", "message"])
+        ),
+        "no" => match finding.causes.iter().any(|step| step.kind == "signal") {
+            true => format!("not the crash{}", telling(&["signal"])),
+            false => format!(
+                "not the crash, which is of a null pointer{}",
+                telling(&["load"])
+            ),
+        },
+        _ => "not known whether the crash comes of it: no way leads back from there to here".into(),
+    }
+}
+
 /// Who did it, as far as the core tells.
-fn done_by(finding: &Finding) -> String {
+pub fn done_by(finding: &Finding) -> String {
     if let Some(found) = &finding.culprit {
         let likely = match finding.confidence {
             Confidence::Certain => "",

@@ -1,7 +1,7 @@
 //! Findings, each with the words that prove it.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Report};
+use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Overwriter, Report};
 
 use super::answers::{block, confidence, counts, culprit, severity};
 use super::dump;
@@ -67,18 +67,8 @@ fn write_finding(finding: &Finding, page: &mut Page) {
     if let Some(held_by) = graph::held_by(finding) {
         field("held by", &held_by);
     }
-    if let Some(overwriter) = &finding.overwriter {
-        let text = match &overwriter.text {
-            Some(text)
-                if ["ascii", "utf16"].contains(&overwriter.class.as_str())
-                    && !text.starts_with('"') =>
-            {
-                format!("{} \"{text}\"", overwriter.class)
-            }
-            Some(text) => format!("{}: {text}", overwriter.class),
-            None => overwriter.class.clone(),
-        };
-        field("written", &text);
+    if let Some(found) = &finding.overwriter {
+        field("written", &overwriter(found));
     }
     some(&finding.locations, |number, shown| {
         let label = if number == 0 { "listed in" } else { "" };
@@ -118,6 +108,7 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         write_stack("allocated by", &stacks.allocation, page);
         write_stack("freed by", &stacks.deallocation, page);
     }
+    write_causes(finding, page);
     for (number, step) in finding.next_steps.iter().enumerate() {
         let label = if number == 0 { "next steps" } else { "" };
         page.field(INDENT, label, Role::Plain, step);
@@ -126,6 +117,38 @@ fn write_finding(finding: &Finding, page: &mut Page) {
     if !fingerprint.v2.is_empty() {
         let text = format!("{} ({})", fingerprint.v2, fingerprint.v2_text);
         page.field(INDENT, "fingerprint", Role::Faint, &text);
+    }
+}
+
+/// The way back from the crash, if it is known.
+fn write_causes(finding: &Finding, page: &mut Page) {
+    let label = match finding.explains_crash.as_str() {
+        "yes" => "died of it",
+        "no" => "died of",
+        _ => "perhaps",
+    };
+    some(&finding.causes, |number, shown| {
+        let label = if number == 0 { label } else { "" };
+        let arrow = if number == 0 { "" } else { "<- " };
+        match shown {
+            Ok(step) => page.field(INDENT, label, Role::Plain, &format!("{arrow}{}", step.text)),
+            Err(more) => page.field(
+                INDENT,
+                label,
+                Role::Plain,
+                &format!("and {more} more steps"),
+            ),
+        }
+    });
+}
+
+/// What was written, in words.
+pub fn overwriter(found: &Overwriter) -> String {
+    let is_text = ["ascii", "utf16"].contains(&found.class.as_str());
+    match &found.text {
+        Some(text) if is_text && !text.starts_with('"') => format!("{} \"{text}\"", found.class),
+        Some(text) => format!("{}: {text}", found.class),
+        None => found.class.clone(),
     }
 }
 
@@ -139,7 +162,8 @@ fn some<T>(list: &[T], mut show: impl FnMut(usize, Result<&T, usize>)) {
     }
 }
 
-fn location(location: &Location) -> String {
+/// A place in a free list, in words.
+pub fn location(location: &Location) -> String {
     let thread = match location.thread_id {
         Some(thread) => format!(" of thread {thread}"),
         None => String::new(),
@@ -175,7 +199,7 @@ fn write_evidence(evidence: &Evidence, page: &mut Page) {
 }
 
 /// The command that shows the word, and the one after it.
-fn gdb_command(evidence: &Evidence) -> String {
+pub fn gdb_command(evidence: &Evidence) -> String {
     let (unit, letter) = match evidence.size {
         1 => (1, 'b'),
         2 => (2, 'h'),

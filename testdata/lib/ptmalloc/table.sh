@@ -69,6 +69,8 @@ done
 for what in nothing earlier again given_up; do
     recipe healthy-dangling-${what//_/-} dangling.c "-D${what^^}"
 done
+recipe holders-c holders.c
+recipe holders-cxx holders.cc
 recipe leaks leaks.c
 recipe leaks-no-pie leaks.c -no-pie
 recipe usage usage.c
@@ -176,8 +178,8 @@ ptmalloc_table() {
     cell glibc-2.36 other-asan O2 other-asan-O2 env=ASAN_OPTIONS=disable_coredump=0
     cell glibc-2.36 other-musl O2 other-musl-O2 static=-static,strip
     ptmalloc_stories
-    cells glibc-2.36 O0 leaks leaks-no-pie
-    cells glibc-2.36 O2 leaks leaks-no-pie
+    cells glibc-2.36 O0 leaks leaks-no-pie holders-c holders-cxx
+    cells glibc-2.36 O2 leaks leaks-no-pie holders-c holders-cxx
     cells glibc-2.43 O2 leaks usage
     cells glibc-2.36 O2 usage
     for release in glibc-2.36 glibc-2.43; do

@@ -290,6 +290,21 @@ impl TargetMemory for AddressSpace {
         self.abi
     }
 
+    fn behind_absent(&self, at: Address) -> Option<Address> {
+        let piece = self.pieces.find(at.get());
+        piece.map_or_else(
+            || {
+                let after = self
+                    .pieces
+                    .starts
+                    .partition_point(|start| *start <= at.get());
+                let next = self.pieces.starts.get(after);
+                next.map(|start| Address::new(*start))
+            },
+            |piece| Some(Address::new(piece.end)),
+        )
+    }
+
     fn window(&self, at: Address) -> Result<Window<'_>, Fault> {
         let piece = self.pieces.find(at.get()).ok_or(Fault::Unmapped(at))?;
         let (file, offset, source) = match piece.place.advanced(piece.offset_of(at)) {

@@ -3,7 +3,8 @@
 //!
 //! Cost: 8 bytes for each row of the table, 4 for each 4 KiB of chunks.
 
-use super::{Kind, Lookup, Node, PIECE};
+use super::chunks::PIECE;
+use super::{Kind, Lookup, Node};
 
 /// The numbers.
 pub struct Numbering<'l, 'm> {
