@@ -2,7 +2,8 @@
 
 use ground::target::Address;
 use heaps::allocators::Tally;
-use heaps::graph::references::{Place, Reference};
+use heaps::graph::lookup::Node;
+use heaps::graph::references::{self, Reference};
 use heaps::graph::resolve::Resolver;
 use heaps::graph::retained::Retained;
 use heaps::graph::roots::Strength;
@@ -38,11 +39,20 @@ pub struct MadeOf {
     pub signature: String,
 }
 
+/// A block, or a mapping of the program's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A block.
+    Block(HolderBlock),
+    /// A mapping: its start and bytes.
+    Mapping(Address, u64),
+}
+
 /// Where the bytes of a suspect gather.
 #[derive(Clone, Debug)]
 pub struct Gathering {
-    /// The block on which most of it hangs; `None`: the owner itself.
-    pub block: Option<HolderBlock>,
+    /// Where most of it hangs; `None`: at the owner itself.
+    pub block: Option<Place>,
     /// What hangs there, the block included.
     pub held: Tally,
     /// The words that lead there, the owner's first.
@@ -89,7 +99,7 @@ fn gathering(
         Share::Several(_) | Share::Nobody => return None,
     };
     if owner.blocks.blocks > most as u64 {
-        return None;
+        return chain(ground, owners, owner);
     }
     let universe = &ground.universe;
     let members = owners.shares.members(owner.share, most.saturating_add(1));
@@ -135,7 +145,7 @@ fn gathering(
             let target = members.get(*to).map_or(value, |member| member.at.get());
             path.push(ground.holder(&Reference {
                 strength: Strength::Strong,
-                place: Place::Node(block.node, offset),
+                place: references::Place::Node(block.node, offset),
                 at,
                 value,
                 offset: value.saturating_sub(target),
@@ -146,17 +156,91 @@ fn gathering(
     Some(Gathering {
         block: at
             .and_then(|at| members.get(at))
-            .and_then(|found| ground.block_of(found.node, 0)),
+            .and_then(|found| place(ground, found.node)),
         held: at.map_or(owner.blocks, |at| retained.held(at)),
         path_cut: path.len() < way.len(),
         path,
-        made_of: sizes
-            .map(|(block_bytes, blocks, example)| MadeOf {
-                block_bytes,
-                blocks,
-                example,
-                signature: signature::of(ground, example, block_bytes),
-            })
-            .collect(),
+        made_of: made_of(ground, sizes),
     })
+}
+
+fn place(ground: &Ground<'_>, node: Node) -> Option<Place> {
+    if let Some(block) = ground.block_of(node, 0) {
+        return Some(Place::Block(block));
+    }
+    let (start, bytes) = ground.universe.lookup.extent(node)?;
+    Some(Place::Mapping(start, bytes))
+}
+
+/// The same without dominators, for owners with many blocks: what the only way leads through holds everything behind it.
+fn chain(ground: &Ground<'_>, owners: &Owners<'_>, owner: &Owner) -> Option<Gathering> {
+    let Share::One(number) = owner.share else {
+        return None;
+    };
+    let lookup = &ground.universe.lookup;
+    let mut resolver = Resolver::new(&ground.universe);
+    let seeds = owners::seeds_of(&owners.seeds, number).iter();
+    let mut own = seeds.filter_map(|seed| {
+        let edge = resolver.edge(seed.place, seed.value)?;
+        (owners.shares.of(edge.node) == owner.share).then_some((seed, edge.node))
+    });
+    let (seed, first) = own.next()?;
+    if own.any(|(_, node)| node != first) {
+        return None;
+    }
+    let mut way = vec![first];
+    let mut path = vec![ground.holder(&owners::reference(ground, seed))];
+    while way.len() <= MAX_STEPS {
+        let from = *way.last()?;
+        let (start, bytes) = lookup.extent(from)?;
+        let range = start..start.saturating_add(bytes);
+        let Some((next, at, value)) = owners.shares.only_one(owner.share, range, &way) else {
+            break;
+        };
+        let target = lookup.extent(next).map_or(value, |(start, _)| start.get());
+        path.push(ground.holder(&Reference {
+            strength: Strength::Strong,
+            place: references::Place::Node(from, at.offset_from(start).unwrap_or(0)),
+            at,
+            value,
+            offset: value.saturating_sub(target),
+        }));
+        way.push(next);
+    }
+    // What is longer is a list: its first block stands for it.
+    if way.len() > MAX_STEPS {
+        let size = |node: &Node| lookup.extent(*node).map(|(_, bytes)| bytes);
+        let last = way.last().and_then(size);
+        let start = way.iter().rposition(|node| size(node) != last);
+        let kept = start.map_or(1, |place| place.saturating_add(2));
+        way.truncate(kept);
+        path.truncate(kept);
+    }
+    let at = *way.last()?;
+    let mut held = owner.blocks;
+    for (_, bytes) in way.iter().rev().skip(1).filter_map(|node| {
+        let is_block = lookup.mapping(*node).is_none();
+        lookup.extent(*node).filter(|_| is_block)
+    }) {
+        held.blocks = held.blocks.saturating_sub(1);
+        held.bytes = held.bytes.saturating_sub(bytes);
+    }
+    let sizes = owners.shares.sizes(owner.share, &way).into_iter();
+    Some(Gathering {
+        block: place(ground, at),
+        held,
+        path,
+        path_cut: false,
+        made_of: made_of(ground, sizes.take(MAX_SIZES)),
+    })
+}
+
+fn made_of(ground: &Ground<'_>, sizes: impl Iterator<Item = (u64, Tally, Address)>) -> Vec<MadeOf> {
+    let rows = sizes.map(|(block_bytes, blocks, example)| MadeOf {
+        block_bytes,
+        blocks,
+        example,
+        signature: signature::of(ground, example, block_bytes),
+    });
+    rows.collect()
 }

@@ -12,7 +12,7 @@ use crate::report::schema::{
 use crate::usage::blocks::{Blocks, Size};
 use crate::usage::mappings::{self, Mapping, Permissions};
 use crate::usage::owners::{Owner, OwnerKind, Owners};
-use crate::usage::suspects::{MadeOf, Suspect};
+use crate::usage::suspects::{MadeOf, Place, Suspect};
 use heaps::graph::shares::Share;
 use postmortem::session::Session;
 
@@ -145,7 +145,7 @@ fn suspect(found: &Suspect, owners: &Owners<'_>) -> Option<schema::Suspect> {
         owner: found.owner,
         blocks: owner.blocks.blocks,
         bytes: owner.blocks.bytes,
-        gathers_at: gathering.and_then(|gathering| gathering.block.map(|view| block(view, None))),
+        gathers_at: gathering.and_then(|gathering| gathering.block.map(place)),
         gathered: sum(gathering.map_or(owner.blocks, |gathering| gathering.held)),
         path: gathering.map_or_else(Vec::new, |gathering| {
             gathering.path.iter().map(reference).collect()
@@ -156,6 +156,20 @@ fn suspect(found: &Suspect, owners: &Owners<'_>) -> Option<schema::Suspect> {
             gathering.made_of.iter().map(made_of).collect()
         }),
     })
+}
+
+fn place(found: Place) -> schema::Block {
+    match found {
+        Place::Block(found) => block(found, None),
+        Place::Mapping(start, bytes) => schema::Block {
+            address: start.into(),
+            size: bytes,
+            state: "mapping".into(),
+            type_of: None,
+            offset: 0,
+            bytes: None,
+        },
+    }
 }
 
 fn made_of(found: &MadeOf) -> schema::MadeOf {

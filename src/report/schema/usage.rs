@@ -183,7 +183,8 @@ pub struct Suspect {
     pub blocks: u64,
     /// Their usable bytes.
     pub bytes: u64,
-    /// The block on which 7 tenths and more of it hang, from step to step; `null` where it gathers at the owner itself.
+    /// The block on which 7 tenths and more of it hang, from step to step, or a mapping of the program's own (`state` is `mapping`);
+    /// `null` where it gathers at the owner itself.
     pub gathers_at: Option<Block>,
     /// What hangs there.
     pub gathered: Sum,

@@ -29,6 +29,7 @@ pub fn usage(report: &Report, page: &mut Page) {
     });
     if let (Some(suspects), Some(owners)) = (&usage.suspects, &usage.owners) {
         write_suspects(suspects, owners, in_use, page);
+        write_unheld(owners, in_use, page);
         write_owners(owners, usage.owners_dropped, in_use, page);
     }
     maps::write_kinds(&memory.by_kind, page);
@@ -86,6 +87,21 @@ fn write_suspects(suspects: &[Suspect], owners: &[Owner], in_use: u64, page: &mu
     }
 }
 
+/// More than a tenth that nobody holds is worth a look by another command.
+fn write_unheld(owners: &[Owner], in_use: u64, page: &mut Page) {
+    let unheld = owners.iter().find(|owner| owner.kind == "nobody");
+    if let Some(owner) = unheld.filter(|owner| owner.bytes.saturating_mul(10) > in_use) {
+        page.gap();
+        let text = format!(
+            "{} of what is in use, {} in {}, are held by nobody for certain: heapcheck leaks says what that is",
+            percent(owner.bytes, in_use),
+            bytes(owner.bytes),
+            count(owner.blocks, "block"),
+        );
+        page.sentence(2, Role::Warning, &text);
+    }
+}
+
 fn sentence(found: &Suspect, owner: &Owner) -> String {
     let mut text = format!(
         "{} {} in {}",
@@ -99,7 +115,12 @@ fn sentence(found: &Suspect, owner: &Owner) -> String {
     match &found.gathers_at {
         Some(block) => {
             text = format!(
-                "{text}; it gathers at the block {} of {}, on which {} in {} hang",
+                "{text}; it gathers at the {} {} of {}, on which {} in {} hang",
+                if block.state == "mapping" {
+                    "mapping"
+                } else {
+                    "block"
+                },
                 block.address,
                 bytes(block.size),
                 bytes(found.gathered.bytes),

@@ -73,6 +73,7 @@ recipe holders-c holders.c
 recipe holders-cxx holders.cc
 recipe leaks leaks.c
 recipe leaks-no-pie leaks.c -no-pie
+recipe usage usage.c
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
 # Where glibc's malloc serves nobody.
@@ -179,7 +180,8 @@ ptmalloc_table() {
     ptmalloc_stories
     cells glibc-2.36 O0 leaks leaks-no-pie holders-c holders-cxx
     cells glibc-2.36 O2 leaks leaks-no-pie holders-c holders-cxx
-    cells glibc-2.43 O2 leaks
+    cells glibc-2.43 O2 leaks usage
+    cells glibc-2.36 O2 usage
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done

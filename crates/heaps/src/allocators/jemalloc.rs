@@ -383,6 +383,8 @@ impl Heap for JemallocHeap<'_> {
         // Words before the bins are links and counters; a bin has three words.
         let caches = self.caches.iter().map(|cache| cache.at);
         own.extend(caches.map(|at| at..at.saturating_add(bins * 24)));
+        // Its other blocks by their first bytes, which say whose they are.
+        own.extend(self.own.iter().map(|at| *at..at.saturating_add(8)));
         // Of the page that a large extent has to spare, parts lie before and behind its block.
         let large = self.located.extents.rows.iter();
         let large = large.filter(|row| self.holds_blocks(row) && self.slab_class(row).is_none());

@@ -421,11 +421,81 @@ impl Shares<'_, '_> {
         sums
     }
 
+    /// The only node of `share` that words lead to, of those in a run of memory; `None` where there is none, or there are several.
+    pub fn only_one(
+        &self,
+        share: Share,
+        range: Range<Address>,
+        but: &[Node],
+    ) -> Option<(Node, Address, u64)> {
+        let universe = self.universe;
+        let filter = Filter::new(universe.lookup.span());
+        let mut resolver = Resolver::new(universe);
+        let mut found: Option<(Node, Address, u64)> = None;
+        let mut is_several = false;
+        for part in universe.silent.without(range) {
+            words::each(universe.memory, &part, filter, |at, value| {
+                let edge = resolver.edge(Some(at), value);
+                let strong = edge.filter(|edge| edge.strength == Strength::Strong);
+                let Some(edge) = strong.filter(|edge| !but.contains(&edge.node)) else {
+                    return;
+                };
+                if self.of(edge.node) == share {
+                    let known = *found.get_or_insert((edge.node, at, value));
+                    is_several |= known.0 != edge.node;
+                }
+            });
+        }
+        found.filter(|_| !is_several)
+    }
+
+    /// What one has by size, those with most bytes first, each with the lowest address; but for `but`. Sizes beyond a number are left out.
+    pub fn sizes(&self, share: Share, but: &[Node]) -> Vec<(u64, Tally, Address)> {
+        const MAX_SIZES: usize = 1 << 16;
+        const ROWS: u32 = 1024;
+        let Some(label) = self.label_of(share) else {
+            return Vec::new();
+        };
+        let lookup = &self.universe.lookup;
+        let mut all: BTreeMap<u64, (Tally, Address)> = BTreeMap::new();
+        let pieces = parallel::for_each_index(lookup.rows().div_ceil(ROWS), |piece| {
+            let mut part: BTreeMap<u64, (Tally, Address)> = BTreeMap::new();
+            let first = piece * ROWS;
+            for row in first..first.saturating_add(ROWS).min(lookup.rows()) {
+                lookup.each_live(row, |node, at, bytes| {
+                    let is_own = self.label(node) == Some(label) && !but.contains(&node);
+                    let has_room = part.len() < MAX_SIZES || part.contains_key(&bytes);
+                    if is_own && has_room && lookup.mapping(node).is_none() {
+                        part.entry(bytes)
+                            .or_insert((Tally::default(), at))
+                            .0
+                            .add(1, bytes);
+                    }
+                });
+            }
+            part
+        });
+        for (bytes, (tally, at)) in pieces.into_iter().flatten() {
+            let row = all.entry(bytes).or_insert((Tally::default(), at));
+            row.0.add(tally.blocks, tally.bytes);
+            row.1 = row.1.min(at);
+        }
+        let mut rows: Vec<_> = all
+            .into_iter()
+            .map(|(bytes, (tally, at))| (bytes, tally, at))
+            .collect();
+        rows.sort_by_key(|(bytes, tally, _)| (std::cmp::Reverse(tally.bytes), *bytes));
+        rows
+    }
+
+    fn label_of(&self, share: Share) -> Option<u32> {
+        let place = self.meaning.iter().position(|(known, _)| *known == share)?;
+        u32::try_from(place.checked_add(1)?).ok()
+    }
+
     /// What one has, by address, mappings included; at most `most` of it.
     pub fn members(&self, share: Share, most: usize) -> Vec<Found> {
-        let place = self.meaning.iter().position(|(known, _)| *known == share);
-        let Some(label) = place.and_then(|place| u32::try_from(place.saturating_add(1)).ok())
-        else {
+        let Some(label) = self.label_of(share) else {
             return Vec::new();
         };
         let lookup = &self.universe.lookup;

@@ -83,7 +83,7 @@ impl TcmallocHeap<'_> {
     }
 
     /// `metadata_system_bytes_` (src/common.cc): by its symbol, or beside the place and the rest of the chunk that metadata is cut from,
-    /// if one word alone fits. Chunks are cut one after the other; how far the last one is used is known.
+    /// if one word alone fits. Chunks are cut one after the other; the last one ends where spans begin.
     fn metadata_bytes(&self, own_bytes: u64) -> Option<u64> {
         const NAME: &str = "_ZN8tcmallocL22metadata_system_bytes_E";
         let target = self.target;
@@ -93,42 +93,41 @@ impl TcmallocHeap<'_> {
         {
             return memory.read_u64(symbol.address).ok();
         }
-        let is_own = |at: u64| {
-            let region = memory.region_at(Address::new(at));
-            region.is_some_and(|region| {
-                region.writable && !self.module.range.contains(&Address::new(at))
+        let chunks = self.metadata_extents();
+        let is_last = |place: u64, rest: u64| {
+            let place = Address::new(place);
+            let Some(end) = place.checked_add(rest) else {
+                return false;
+            };
+            // Spans begin at pages of the allocator's own.
+            chunks.iter().any(|chunk| {
+                let behind = chunk.end().offset_from(end);
+                chunk.start <= place && behind.is_some_and(|behind| behind < self.page_bytes())
             })
         };
-        // The rest of a chunk, behind the place where it begins.
         let is_rest = |_, word: u64| word > 0 && word < METADATA_CHUNK;
         let mut found: Option<u64> = None;
         for (at, rest) in words_where(memory, self.module, is_rest) {
-            let mut beside = |distance: i64| {
+            let beside = |distance: i64| {
                 let at = at.get().checked_add_signed(distance.checked_mul(8)?)?;
                 memory.read_u64(Address::new(at)).ok()
             };
-            for place in [-1, 1] {
-                let Some(next) = beside(place) else { continue };
-                let end = next.checked_add(rest);
-                let last = end.and_then(|end| end.checked_sub(1));
-                let is_chunk = is_own(next)
-                    && last.is_some_and(is_own)
-                    && end.is_some_and(|end| end.is_multiple_of(memory.abi().page_bytes.max(1)));
-                if !is_chunk {
-                    continue;
-                }
-                let used = METADATA_CHUNK - rest;
-                let mut fits = (-NEAR..=NEAR)
-                    .filter(|distance| ![0, place].contains(distance))
-                    .filter_map(&mut beside)
-                    .filter(|word| (used..=own_bytes).contains(word));
-                let (first, second) = (fits.next(), fits.next());
-                match (first, second, found) {
-                    (Some(bytes), None, None) => found = Some(bytes),
-                    (Some(bytes), None, Some(other)) if bytes == other => {}
-                    (Some(_), _, _) => return None,
-                    _ => {}
-                }
+            let mut places = [-1, 1].into_iter();
+            let Some(place) =
+                places.find(|place| beside(*place).is_some_and(|at| is_last(at, rest)))
+            else {
+                continue;
+            };
+            let used = METADATA_CHUNK - rest;
+            let mut fits = (-NEAR..=NEAR)
+                .filter(|distance| ![0, place].contains(distance))
+                .filter_map(beside)
+                .filter(|word| (used..=own_bytes).contains(word));
+            match (fits.next(), fits.next(), found) {
+                (Some(bytes), None, None) => found = Some(bytes),
+                (Some(bytes), None, Some(other)) if bytes == other => {}
+                (Some(_), ..) => return None,
+                (None, ..) => {}
             }
         }
         found
