@@ -71,6 +71,11 @@ for what in nothing earlier again given_up; do
 done
 recipe leaks leaks.c
 recipe leaks-no-pie leaks.c -no-pie
+recipe types types.cc
+recipe types-no-pie types.cc -no-pie
+for how in global member called sent zeroed returned wild own deep text table before freed; do
+    recipe explains-$how ptmalloc/explains.c "-D${how^^}"
+done
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
 # Where glibc's malloc serves nobody.
@@ -177,6 +182,9 @@ ptmalloc_table() {
     ptmalloc_stories
     cells glibc-2.36 O0 leaks leaks-no-pie
     cells glibc-2.36 O2 leaks leaks-no-pie
+    cells glibc-2.36 O0 types explains-{member,text,freed}
+    cells glibc-2.36 O2 types-no-pie explains-{global,member,called,sent,zeroed,returned,wild,own,deep,text,table,before,freed}
+    cell glibc-2.36 types O2 types-stripped strip
     cells glibc-2.43 O2 leaks
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed

@@ -59,6 +59,7 @@ for what in stack argument number realloc twice inner; do
 done
 recipe sampled tcmalloc/sampled.c
 recipe leaks leaks.c
+recipe types types.cc
 recipe leaks-no-pie leaks.c -no-pie
 recipe dangling-call dangling.c -DCALL
 recipe dangling-left dangling.c -DLEFT
@@ -105,7 +106,7 @@ tcmalloc_table() {
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     cells 2.10 O0 leaks leaks-no-pie
-    cells 2.10 O2 leaks leaks-no-pie
+    cells 2.10 O2 leaks leaks-no-pie types
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call
         cells $release O2 dangling-call dangling-left
