@@ -78,7 +78,9 @@ fn score(truths: &[Truth], types: &[Value], has_names: bool) -> Score {
         score.asked += usize::from(truth.name.is_some());
         score.told += usize::from(name.is_some() && truth.name.is_some());
         let mut wrong = |why: &str| {
-            score.wrong.push(format!("{}: {why}: {truth:?}, but {found}", truth.case));
+            score
+                .wrong
+                .push(format!("{}: {why}: {truth:?}, but {found}", truth.case));
         };
         match (&truth.name, name) {
             (None, Some(_)) => wrong("nothing tells"),
