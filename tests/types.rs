@@ -142,16 +142,17 @@ fn programs() -> Vec<Fixture> {
 }
 
 #[test]
-#[cfg_attr(
-    not(feature = "fixtures"),
-    ignore = "needs ./build-fixtures.sh, and --features fixtures"
-)]
 fn objects_of_classes_are_told_by_their_tables() {
     let programs = programs();
-    assert!(programs.len() >= 5, "{}", programs.len());
+    let least = if cfg!(feature = "fixtures") { 5 } else { 1 };
+    assert!(programs.len() >= least, "{}", programs.len());
     let all: Vec<(Fixture, Way)> = programs
         .into_iter()
-        .flat_map(|fixture| Way::ALL.map(|way| (fixture.clone(), way)))
+        .flat_map(|fixture| {
+            let ways = Way::all_of(&fixture).iter();
+            ways.map(move |way| (fixture.clone(), *way))
+                .collect::<Vec<_>>()
+        })
         .collect();
     let errors = in_parallel(&all, |(fixture, way)| {
         let truths = truths(fixture);
@@ -165,10 +166,6 @@ fn objects_of_classes_are_told_by_their_tables() {
 
 /// Lost objects are in groups by their types: all of one type in one, and nothing else in it.
 #[test]
-#[cfg_attr(
-    not(feature = "fixtures"),
-    ignore = "needs ./build-fixtures.sh, and --features fixtures"
-)]
 fn lost_objects_are_grouped_by_their_types() {
     for fixture in programs() {
         let mut lost: BTreeMap<String, u64> = BTreeMap::new();
