@@ -9,7 +9,7 @@ use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
 
-use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind, Repair};
+use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of, written_prefix};
 use super::{Check, Subject, fingerprint, wording};
 
@@ -146,17 +146,6 @@ impl Check for Header {
             }),
             found: format!("{found:#x}"),
         }];
-        finding.repairs = expected
-            .filter(|_| candidates.is_none())
-            .map(|original| Repair {
-                at: *at,
-                found: *found,
-                original,
-                proof: "the blocks on both sides of it and the lists leave no other size and flags"
-                    .into(),
-            })
-            .into_iter()
-            .collect();
         finding.overwriter = overwriter_of(subject.target, scene.bytes(), scene.word);
         if let Some(culprit) = culprit {
             scene.blame(subject, culprit, *at, &mut finding);

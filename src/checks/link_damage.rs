@@ -199,7 +199,10 @@ impl Scene {
     fn undone(&self, edge: &Edge) -> Option<finding::Repair> {
         let repair = self.repair.filter(|repair| repair.unique)?;
         let own = edge.word().get() >> 12;
-        (self.mask == 0 || self.mask == own).then(|| finding::Repair {
+        // Blocks of a word each: the same write may have gone on into the next link.
+        let is_whole = self.written == 8 && self.block.bytes <= 8;
+        let is_plain = self.mask == 0 || self.mask == own;
+        (is_plain && !is_whole && !self.story.is_open()).then(|| finding::Repair {
             at: edge.word(),
             found: u64::from_le_bytes(self.word),
             original: repair.value.get() ^ self.mask,

@@ -165,6 +165,16 @@ pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
         restored,
         panicked: false,
         took,
-        said: all.iter().map(say).collect(),
+        said: all
+            .iter()
+            .map(say)
+            .chain(wrong.iter().map(|repair| {
+                let was = target.memory.read_u64(repair.at).unwrap_or(0);
+                format!(
+                    "the word at {} was {:#x}, but it was {was:#x}",
+                    repair.at, repair.original
+                )
+            }))
+            .collect(),
     })
 }
