@@ -15,6 +15,7 @@ export TESTDATA=$PWD/testdata FIXTURES=$PWD/fixtures LIBRARIES=$PWD/fixtures/lib
 . testdata/lib/stacks.sh
 . testdata/lib/stepped.sh
 . testdata/lib/guests.sh
+. testdata/lib/holders.sh
 
 machine_is_debian_12
 kernel_writes_cores
@@ -66,6 +67,7 @@ echo "fixtures: ${#TABLE[@]} in all, $((count / 6)) to be made"
 (
     build_stacks
     build_stepped
+    build_holders
 ) &
 others=$!
 made=0

@@ -18,7 +18,7 @@ mod header;
 mod join;
 mod link_damage;
 mod metadata;
-mod place;
+pub mod place;
 mod refused;
 pub mod residue;
 pub mod values;

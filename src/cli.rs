@@ -14,6 +14,7 @@
 
 mod core;
 mod heap;
+pub mod help;
 mod output;
 mod search;
 #[cfg(test)]
@@ -22,26 +23,23 @@ mod tests;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 pub use self::core::{CoreArgs, Operand};
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::SearchArgs;
 use crate::commands::{
-    CoreCommand, ReportsCommand, batch, check, import, leaks, refs, schema, stacks, triage,
+    CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, maps, refs, schema, stacks,
+    triage, usage,
 };
 use crate::report::Format;
 
 #[derive(Debug, Parser)]
 #[command(
     name = "heapcheck",
-    version,
+    version = env!("HEAPCHECK_VERSION"),
     about = "Finds heap corruption in core files: what is damaged, which block, who did it",
-    after_help = "Exit status: 0 nothing found, 1 a finding at or above --fail-on, 2 not analysed, \
-                  3 nothing found but not wholly analysed",
-    override_usage = "heapcheck [OPTIONS] <CORE> [BINARY]\n       heapcheck [OPTIONS] <BINARY> -c <CORE>\n       \
-                      heapcheck <COMMAND>",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -64,6 +62,12 @@ enum Subcommands {
     Leaks(Box<leaks::Args>),
     /// Find who points at an address
     Refs(Box<refs::Args>),
+    /// Say what an address is, and what each word around it means
+    Inspect(Box<inspect::Args>),
+    /// Find where the memory is, and who holds it
+    Usage(Box<usage::Args>),
+    /// List every mapping and what it is
+    Maps(Box<maps::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -94,6 +98,9 @@ impl Subcommands {
             Self::Stacks(stacks) => Invocation::Read(stacks),
             Self::Leaks(leaks) => Invocation::Read(leaks),
             Self::Refs(refs) => Invocation::Read(refs),
+            Self::Inspect(inspect) => Invocation::Read(inspect),
+            Self::Usage(usage) => Invocation::Read(usage),
+            Self::Maps(maps) => Invocation::Read(maps),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),
@@ -119,7 +126,8 @@ pub struct UsageError {
 pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     let format = format_of_errors(&arguments);
     let wrong = |message| UsageError { message, format };
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let matches = help::command().try_get_matches_from(arguments);
+    let arguments = match matches.and_then(|it| Arguments::from_arg_matches(&it)) {
         Ok(arguments) => arguments,
         Err(error)
             if matches!(
@@ -128,6 +136,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
             ) =>
         {
             return Ok(Invocation::Print(error.render().to_string()));
+        }
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            let line = one_line(&error.render().to_string());
+            return Err(wrong(match line.contains("CORE]") {
+                true => NO_CORE.into(),
+                false => line,
+            }));
         }
         Err(error) => return Err(wrong(one_line(&error.render().to_string()))),
     };
@@ -165,6 +180,10 @@ pub fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too large".into())
 }
 
+/// What is said where no core was named.
+const NO_CORE: &str =
+    "no core file was named: heapcheck CORE [BINARY]; heapcheck --help has examples";
+
 /// A usage error's first paragraph without the word `error`, on one line.
 fn one_line(rendered: &str) -> String {
     let paragraph: Vec<&str> = rendered
@@ -173,7 +192,7 @@ fn one_line(rendered: &str) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .filter(|line| !line.is_empty())
         .collect();
-    let line = paragraph.join(" ");
+    let line = paragraph.join(" ").replace(" tip: ", "; ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 

@@ -5,11 +5,14 @@
 pub mod batch;
 pub mod check;
 pub mod import;
+pub mod inspect;
 pub mod leaks;
+pub mod maps;
 pub mod refs;
 pub mod schema;
 pub mod stacks;
 pub mod triage;
+pub mod usage;
 
 use std::fmt;
 

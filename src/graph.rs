@@ -7,6 +7,7 @@
 
 pub mod holders;
 pub mod leaks;
+mod missing;
 pub mod roots;
 
 use std::ops::Range;
@@ -17,6 +18,9 @@ use heaps::graph::roots::Ranges;
 
 use crate::analysis::Analysis;
 use crate::types::Types;
+use holders::leftover::Leftovers;
+use holders::tls::ThreadLocals;
+use holders::variables::Variables;
 use postmortem::session::{Limit, Session};
 
 /// The graph of one process, ready to be asked.
@@ -34,8 +38,16 @@ pub struct Ground<'a> {
     pub mappings: Vec<Range<Address>>,
     /// What each heap keeps for itself beside its extents.
     pub own: Vec<Ranges>,
+    /// Variables of frames.
+    pub variables: Variables,
+    /// What functions do not read of their frames.
+    pub leftovers: Leftovers,
+    /// Modules with thread-local variables.
+    pub thread_locals: ThreadLocals,
     /// What blocks hold.
     pub types: Types<'a>,
+    /// The memory of threads.
+    pub lands: Vec<roots::Land>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

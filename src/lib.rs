@@ -3,7 +3,7 @@
 //! The directory is the pipeline; imports go down only (a test keeps it):
 //!
 //! ```text
-//! main, program, commands, cli > report > examination > checks > graph > analysis, crash > types
+//! main, program, commands, cli > report > examination, inspect > checks > graph > analysis, crash > types
 //! ──────────────────────────────────────────────────────────────────────────────── crates
 //! heaps (allocator walkers)        postmortem (a core as memory, modules, threads)
 //!                        ground
@@ -32,6 +32,7 @@ pub mod commands;
 pub mod crash;
 pub mod examination;
 pub mod graph;
+pub mod inspect;
 pub mod interrupt;
 pub mod output;
 pub mod program;
@@ -40,3 +41,4 @@ pub mod report;
 pub mod terminal;
 pub mod types;
 pub mod unforeseen;
+pub mod usage;

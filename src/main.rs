@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use heapcheck::{program, unforeseen};
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     unforeseen::remember_place();
     ExitCode::from(program::run(std::env::args_os().collect()))

@@ -1,7 +1,7 @@
 //! The frame around every command: files that are not written over, signals, threads, progress, errors, the exit status.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Invocation};
 use crate::commands::{CoreCommand, Error, schema};
@@ -90,8 +90,18 @@ fn make(command: &dyn CoreCommand, progress: &dyn Progress) -> Result<Document, 
         limit: search.limit(),
         jobs: core.jobs(),
         open: core.open_options(),
+    })
+    .map_err(|error| match slip(&core.files()) {
+        Some(command) => format!("{error}; did you mean the command `{command}`?").into(),
+        None => Error::from(error),
     })?;
     command.run(&session, progress)
+}
+
+/// The command that the first file may have been meant as: it is not there, and nearly has that name.
+fn slip(files: &[PathBuf]) -> Option<&'static str> {
+    let first = files.first().filter(|first| !first.exists())?;
+    cli::help::meant(first.to_str()?)
 }
 
 /// Does `work`, which gives the exit status. An error, and a panic that nobody foresaw, is said and gives status 2.

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! Session + Examination ──compose──> Document ──┬── text    for people
-//!                                    (schema)   └── json    for pipelines
+//!                                    (schema)   ├── json    for pipelines
+//!                                               ├── ndjson  the same in lines
+//!                                               └── html    a page to send
 //! ```
 //!
 //! [`schema`] is a contract of its own (`docs/report.md`), converted by hand from the internal types, so that those may
@@ -11,7 +13,9 @@
 
 pub mod compose;
 pub mod escape;
+pub mod html;
 pub mod json;
+pub mod ndjson;
 pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -44,6 +48,11 @@ pub trait Format: Sync {
     /// Whether an ERROR document is written to where the report would be, beside the line on standard error.
     fn writes_errors(&self) -> bool;
 
+    /// Whether it draws a heap's memory, so that a document should have its pieces.
+    fn draws_heaps(&self) -> bool {
+        false
+    }
+
     /// Writes a document.
     ///
     /// # Errors
@@ -52,7 +61,7 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json];
+pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json, &ndjson::Ndjson, &html::Html];
 
 impl fmt::Debug for dyn Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -278,6 +278,62 @@ fn what_threads_at_work_left_is_not_damaged_where_memory_is_missing() {
     check(&one_of_each("healthy-threads-01"), &[Way::Bare]);
 }
 
+/// A handler may stand on top of an allocator at work; without its stack only the blocked signals tell.
+#[test]
+fn what_a_handler_interrupted_is_not_damaged_where_memory_is_missing() {
+    check(&one_of_each("healthy-handler-01"), &[Way::Bare]);
+}
+
+/// What nothing that the thread may have been doing can explain. A core that was cut off lacks its end first, and there are the stacks.
+#[test]
+fn damage_is_told_although_the_stack_is_not_in_the_core() {
+    const NAMES: [&str; 4] = [
+        "overrun-nul-O2",
+        "double-free-O2",
+        "misaligned-free-O2",
+        "write-after-free-O2",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let chosen: Vec<Fixture> = fixtures()
+        .into_iter()
+        .filter(|fixture| NAMES.contains(&fixture.name.as_str()) && is_plain(&fixture.release))
+        .collect();
+    assert!(chosen.len() > NAMES.len());
+    let errors: Vec<String> = in_parallel(&chosen, |fixture| {
+        let (cut, core) = copy_of(fixture, directory.path());
+        // The stack that the kernel made lies behind all else.
+        let stack = *writable_segments(&core).last().unwrap();
+        core.write_all_at(&0u64.to_le_bytes(), stack.header + FILE_SIZE)
+            .unwrap();
+        let outcome = run(Way::Bare, &cut);
+        fs::remove_file(&cut.core).unwrap();
+        let place = format!("{}/{}", fixture.release, fixture.name);
+        let report = outcome.json().unwrap();
+        let expected = fixture
+            .facts("EXPECT")
+            .filter_map(|fact| fact.get("kind"))
+            .filter(|kind| {
+                !items(&report["findings"])
+                    .iter()
+                    .any(|finding| finding["kind"] == **kind && finding["severity"] == "critical")
+            });
+        let lost: Vec<String> = expected.map(|kind| format!("{place}: {kind}")).collect();
+        match outcome.status {
+            1 => lost,
+            status => vec![format!("{place}: status {status}")],
+        }
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(
+        errors.is_empty(),
+        "{} :\n{}",
+        errors.len(),
+        errors.join("\n")
+    );
+}
+
 #[test]
 fn a_page_that_is_not_in_the_core_is_not_damaged() {
     /// Pages of each core.

@@ -9,8 +9,8 @@ const ROOT: &[&[&str]] = &[
     &["progress", "types"],
     &["analysis", "crash"],
     &["graph"],
-    &["checks"],
-    &["examination"],
+    &["checks", "usage"],
+    &["examination", "inspect"],
     &["report"],
     &[
         "main",

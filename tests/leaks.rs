@@ -359,3 +359,107 @@ fn a_lost_block_stays_lost_wherever_an_allocator_names_it() {
         assert!(again.weak.iter().all(was_doubtful), "{}", fixture.release);
     }
 }
+
+/// What is lost more than in another core of the program, or in a report of one.
+#[test]
+fn what_was_lost_before_is_not_counted_again() {
+    let all = programs();
+    let of = |name: &str| {
+        let mut found = all
+            .iter()
+            .filter(|fixture| fixture.release == "glibc-2.36" && fixture.name == name);
+        found.next().unwrap()
+    };
+    let (fixture, other) = (of("leaks-O2"), of("leaks-O0"));
+    let path = |fixture: &Fixture| fixture.core.to_str().unwrap().to_owned();
+    let (status, whole) = run("leaks", Way::DebugInfo, fixture, &["--blocks"]);
+    assert_eq!(status, 1);
+    let sum = |value: &Value| {
+        let number = |key: &str| value[key].as_u64().unwrap();
+        (number("blocks"), number("bytes"))
+    };
+    // The same core: the same process, and nothing more.
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    std::fs::write(&json, whole.to_string()).unwrap();
+    let lines = folder.path().join("report.ndjson");
+    let mut arguments: Vec<OsString> = ["leaks", "--blocks", "--format", "ndjson"]
+        .map(Into::into)
+        .into();
+    arguments.extend(Way::DebugInfo.arguments(fixture));
+    let written = heapcheck(arguments);
+    let blocks = items(&whole["leaks"]["blocks"]).len();
+    assert_eq!(written.text().lines().count(), 1 + blocks);
+    std::fs::write(&lines, &written.stdout).unwrap();
+    let reports = [json, lines].map(|path| path.to_str().unwrap().to_owned());
+    for since in [&path(fixture), &reports[0], &reports[1]] {
+        let (status, report) = run("leaks", Way::DebugInfo, fixture, &["--since", since]);
+        let found = &report["leaks"]["since"];
+        assert_eq!(status, 0, "{since}: {found}");
+        assert_eq!(text(found, "matched_by"), "address");
+        for key in ["lost", "possible", "gone"] {
+            assert_eq!(sum(&found[key]), (0, 0), "{since}: {key}");
+        }
+        assert!(report["leaks"]["blocks"].is_null());
+        let groups = items(&report["leaks"]["groups"]);
+        assert!(groups.iter().all(|group| sum(&group["new"]) == (0, 0)));
+    }
+    // Another program: its groups are others, and everything is new.
+    let (status, report) = run("leaks", Way::DebugInfo, fixture, &["--since", &path(other)]);
+    let leaks = &report["leaks"];
+    assert_eq!(status, 1);
+    assert_eq!(text(&leaks["since"], "matched_by"), "group");
+    let (definite, indirect) = (sum(&leaks["definite"]), sum(&leaks["indirect"]));
+    let all = (definite.0 + indirect.0, definite.1 + indirect.1);
+    assert_eq!(sum(&leaks["since"]["lost"]), all);
+    // Neither a core nor a report.
+    let source = fixture.binary.to_str().unwrap();
+    let mut arguments: Vec<OsString> = ["leaks", "--since", source].map(Into::into).into();
+    arguments.extend(Way::DebugInfo.arguments(fixture));
+    assert_eq!(heapcheck(arguments).status, 2);
+}
+
+/// Holders of holders lead to a root, and what hangs on a block is counted.
+#[test]
+fn trees_have_every_step_of_a_chain() {
+    for fixture in programs() {
+        let address = |case: &str| {
+            let mut found = fixture
+                .facts("LEAK")
+                .filter(|truth| truth.get("case") == Some(case));
+            fact(found.next().unwrap(), "address").to_owned()
+        };
+        let (first, second) = (address("chain-first"), address("chain-second"));
+        let (_, report) = run(
+            "refs",
+            Way::DebugInfo,
+            &fixture,
+            &["--tree", "--down", &second, &first],
+        );
+        let found = items(&report["references"]);
+        let rows: Vec<(u64, &str)> = items(&found[0]["tree"]["rows"])
+            .iter()
+            .map(|row| (row["depth"].as_u64().unwrap(), text(&row["from"], "kind")))
+            .collect();
+        assert_eq!(rows, [(1, "heap"), (2, "global")], "{}", fixture.name);
+        assert_eq!(found[0]["down"]["reached"]["blocks"], 0);
+        let down = &found[1]["down"];
+        assert_eq!(down["reached"]["blocks"], 1, "{}", fixture.name);
+        assert_eq!(text(&down["rows"][0]["to"], "address"), second);
+        // A circle is said once.
+        let (circle, other) = (address("circle"), address("circle-other"));
+        let (_, report) = run(
+            "refs",
+            Way::DebugInfo,
+            &fixture,
+            &["--tree", "--down", &circle],
+        );
+        let found = &report["references"][0];
+        let rows = items(&found["tree"]["rows"]);
+        assert_eq!(rows.len(), 2, "{found}");
+        assert_eq!(text(&rows[0]["from"]["block"], "address"), other);
+        assert_eq!(rows[1]["repeated"], true);
+        assert_eq!(items(&found["down"]["rows"]).len(), 2);
+        assert_eq!(found["down"]["reached"]["blocks"], 1);
+    }
+}

@@ -15,7 +15,8 @@ Each mutant is one core from a fixture folder (FIXTURES/RELEASE/NAME/{core,binar
 
 No mutant may end heapcheck by a signal or a panic, take more than --seconds or --memory, give a report that is no JSON, or an exit
 status that disagrees with the report. `cut`, `dropped` and `holed` of a healthy core take memory away and damage nothing: there must be
-no finding above a note. A mutant depends on the seed and its number alone: `--only N` makes that one again, `--keep DIR` keeps its files.
+no finding above a note. `--run leaks` (or another command; those that take an address get one) asks that command: of a core from which
+memory was taken away no more may be called definitely lost than of the whole one. A mutant depends on the seed and its number alone: `--only N` makes that one again, `--keep DIR` keeps its files.
 """
 
 import argparse
@@ -140,7 +141,27 @@ def mutate(kind, core_path, binary_path, draw):
                 file.write(bytes([draw.getrandbits(8)]))
 
 
-def complaints(run, seconds, options, is_absent_only):
+def address(core_path, draw):
+    """One of the process's writable memory."""
+    entry = draw.choice(Core(core_path).writable)
+    return entry["address"] + draw.randrange(entry["memory"]) // 8 * 8
+
+
+def definite(report):
+    """Bytes that nobody points at."""
+    leaks = report.get("leaks") or {}
+    return sum(leaks.get(part, {}).get("bytes", 0) for part in ("definite", "indirect"))
+
+
+def whole_definite(options, core, binary, known={}):
+    """The same of a core as it was."""
+    if core not in known:
+        command = [options.heapcheck, "leaks", "--format", "json", core, binary]
+        known[core] = definite(json.loads(subprocess.run(command, capture_output=True).stdout))
+    return known[core]
+
+
+def complaints(run, options, is_absent_only, of_whole):
     """What is wrong with an answer."""
     if run is None:
         return ["time: not done in %d s" % options.seconds]
@@ -158,11 +179,13 @@ def complaints(run, seconds, options, is_absent_only):
         return errors + ["no JSON: %s" % error]
     findings = report.get("findings") or []
     critical = any(finding["severity"] == "critical" for finding in findings)
-    if critical != (status == 1) and status != 2:
+    if critical != (status == 1) and status != 2 and options.run == "check":
         errors.append("exit status %d with%s a critical finding" % (status, "" if critical else "out"))
     if is_absent_only:
         loud = [finding for finding in findings if finding["severity"] != "note"]
         errors += ["alarm: " + finding["kind"] + ": " + finding["message"][:120] for finding in loud[:1]]
+        if options.run == "leaks" and definite(report) > of_whole:
+            errors.append("%d bytes definitely lost, %d of the whole core" % (definite(report), of_whole))
     return errors
 
 
@@ -176,6 +199,7 @@ def main():
     parser.add_argument("--keep", help="a folder for the files of mutants with complaints")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--memory", type=int, default=4096, help="MiB of address space")
+    parser.add_argument("--run", default="check", help="the command: check, leaks, refs, ...")
     parser.add_argument("--largest", type=int, default=64, help="MiB of the largest core that is taken")
     options = parser.parse_args()
 
@@ -208,8 +232,10 @@ def main():
                 mutate(kind, core, binary, draw)
             except (IndexError, ValueError):
                 continue  # nothing to damage in this way
-            command = [options.heapcheck, "--format", "json", core]
+            command = [options.heapcheck, options.run, "--format", "json", core]
             command += [binary] if kind == "binary" or draw.random() < 0.7 else ["--no-default-paths", "--locate", "structure"]
+            if options.run in ("refs", "inspect"):
+                command.append("0x%x" % address(source, draw))
             before = time.monotonic()
             try:
                 done = subprocess.run(
@@ -228,7 +254,9 @@ def main():
             row = tally[kind]
             row["mutants"] += 1
             row["slowest"] = max(row["slowest"], seconds)
-            errors = complaints(run, seconds, options, kind in ABSENT_ONLY)
+            is_absent_only = kind in ABSENT_ONLY
+            of_whole = whole_definite(options, source, program) if is_absent_only and options.run == "leaks" else 0
+            errors = complaints(run, options, is_absent_only, of_whole)
             if errors:
                 row["complaints"] += 1
                 print("%d %s %s: %s" % (number, kind, source, "; ".join(errors)), flush=True)

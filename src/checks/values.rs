@@ -173,8 +173,9 @@ fn words_of_free_blocks(
     words
 }
 
-/// One value.
-fn describe(
+/// One value, and the block that it leads to, or behind. `words`: values that are known to be an allocator's; `sp`: a place of the stack that is
+/// called so.
+pub fn describe(
     target: Target<'_>,
     analysis: &Analysis<'_>,
     words: &BTreeMap<u64, String>,
@@ -283,6 +284,8 @@ const FILLINGS: &[(u8, &str)] = &[
     ),
     (0xaa, "with which clang fills variables that nobody set"),
     (0xfe, "with which gcc fills variables that nobody set"),
+    (0xdf, "with which debugging allocators fill freed memory"),
+    (0xe5, "with which debugging allocators fill freed memory"),
     (0xbe, "with which AddressSanitizer fills new memory"),
 ];
 

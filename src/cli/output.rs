@@ -76,6 +76,7 @@ impl OutputArgs {
             attributes: self.kv.iter().cloned().collect(),
             include_bytes: usize::try_from(self.include_bytes).unwrap_or(usize::MAX),
             redact: self.redact,
+            draw_heaps: self.format.draws_heaps(),
         }
     }
 

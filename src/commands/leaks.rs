@@ -1,13 +1,17 @@
 //! `leaks CORE [BINARY]`: what does nobody point at any more.
 
+mod since;
+
+use std::path::{Path, PathBuf};
+
 use super::{CoreCommand, Error};
 use crate::analysis;
 use crate::cli::{self, CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
-use crate::report::schema::{Document, Severity};
-use postmortem::session::Session;
+use crate::report::schema::{Document, Severity, Sum};
+use postmortem::session::{Session, SessionOptions};
 
 /// What `leaks` takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -22,6 +26,10 @@ pub struct Args {
     /// List every block that is not reached for certain
     #[arg(long, help_heading = "Analysis")]
     blocks: bool,
+
+    /// Say what of it was not lost yet in this core, or this JSON report of `leaks`
+    #[arg(long, value_name = "CORE|REPORT", help_heading = "Analysis")]
+    since: Option<PathBuf>,
 
     /// Exit with 1 only if so many bytes are lost (K, M, G, T: binary multiples)
     #[arg(long, value_name = "BYTES", value_parser = cli::size, default_value = "1", help_heading = "Analysis")]
@@ -63,6 +71,17 @@ impl CoreCommand for Args {
     }
 }
 
+/// How another core of the program is opened.
+fn session_options(args: &Args, core: &Path) -> SessionOptions {
+    SessionOptions {
+        files: vec![core.to_owned()],
+        search: args.search.paths(),
+        limit: args.search.limit(),
+        jobs: args.core.jobs(),
+        open: args.core.open_options(),
+    }
+}
+
 /// Looks for what is lost.
 ///
 /// # Errors
@@ -73,11 +92,26 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     analysis::strangers::survey(session, &mut analysis, only.is_some());
     progress.phase("following pointers", None);
     let ground = roots::ground(session, &analysis);
-    let found = leaks::find(&ground, args.blocks);
+    let is_listed = args.blocks || args.since.is_some();
+    let found = leaks::find(&ground, is_listed);
     progress.phase("writing the report", None);
     let options = args.output.report_options();
-    let mut report = compose::graph::leaks(&ground, &found, args.blocks, &options);
-    let lost = found.definite.bytes.saturating_add(found.indirect.bytes);
-    report.is_found = found.definite.blocks > 0 && lost >= args.at_least;
+    let mut report = compose::graph::leaks(&ground, &found, is_listed, &options);
+    let mut lost = Sum {
+        blocks: found.definite.blocks,
+        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
+    };
+    if let Some(path) = &args.since {
+        let blocks = match args.blocks {
+            true => report.leaks.as_ref().and_then(|leaks| leaks.blocks.clone()),
+            false => report.leaks.as_mut().and_then(|leaks| leaks.blocks.take()),
+        };
+        let blocks = blocks.unwrap_or_default();
+        since::compare(&mut report, &blocks, path, args, progress)?;
+        let leaks = report.leaks.as_ref();
+        let since = leaks.and_then(|leaks| leaks.since.as_ref());
+        lost = since.map_or(lost, |since| since.lost);
+    }
+    report.is_found = lost.blocks > 0 && lost.bytes >= args.at_least;
     Ok(Document::Report(Box::new(report)))
 }

@@ -9,10 +9,15 @@ use crate::graph::{holders, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
+use heaps::graph::trees::Extent;
 use postmortem::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.
 const MAX_PATHS: usize = 16;
+/// Steps of a tree.
+const MAX_DEPTH: usize = 64;
+/// Words of one block in a tree.
+const MAX_WIDTH: usize = 64;
 
 /// What `refs` takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,6 +36,22 @@ pub struct Args {
     /// Name at most so many words of each address
     #[arg(long, value_name = "N", default_value_t = holders::MAX_SHOWN, help_heading = "Analysis")]
     most: usize,
+
+    /// Walk the holders of the holders upward, to the roots
+    #[arg(long, help_heading = "Analysis")]
+    tree: bool,
+
+    /// Walk downward: what hangs on the block, with its bytes
+    #[arg(long, help_heading = "Analysis")]
+    down: bool,
+
+    /// Steps that a tree goes
+    #[arg(long, value_name = "N", default_value_t = 6, help_heading = "Analysis")]
+    depth: usize,
+
+    /// Words that a tree shows of one block
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Analysis")]
+    width: usize,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -84,6 +105,18 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
         .filter(|found| found.count > 0)
     {
         (references.path, references.path_cut) = ground.path(references.to);
+    }
+    let extent = Extent {
+        depth: args.depth.clamp(1, MAX_DEPTH),
+        width: args.width.clamp(1, MAX_WIDTH),
+    };
+    for references in found.iter_mut().take(MAX_PATHS) {
+        if args.tree {
+            references.tree = Some(ground.holders_of_holders(references.to, extent));
+        }
+        if args.down {
+            references.down = ground.what_hangs_on(references.to, extent);
+        }
     }
     progress.phase("writing the report", None);
     let report = compose::graph::references(&ground, &found, &args.output.report_options());

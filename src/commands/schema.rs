@@ -20,12 +20,18 @@ enum Of {
     Stacks,
     Leaks,
     Refs,
+    Inspect,
+    Maps,
+    Usage,
 }
 
 /// Makes the schema.
 pub fn run(args: &Args) -> Document {
     Document::Schema(match args.command {
         // All that is said of one core is one document with a part for each command.
-        None | Some(Of::Check | Of::Stacks | Of::Leaks | Of::Refs) => json::schema(),
+        None
+        | Some(
+            Of::Check | Of::Stacks | Of::Leaks | Of::Refs | Of::Inspect | Of::Maps | Of::Usage,
+        ) => json::schema(),
     })
 }

@@ -1,17 +1,21 @@
 //! Who points at a block, named as a person would: a register, a stack slot of a function's frame, a thread-local, a
 //! variable of a module, another block.
 
-mod tls;
+pub mod leftover;
+mod names;
+pub mod tls;
+pub mod variables;
 
-use ground::target::{Address, Frame, MemoryExt, SymbolTable, Thread};
+use ground::target::{Address, MemoryExt};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Node;
 use heaps::graph::paths;
-use heaps::graph::references::{self, Place, Reference, Target};
-use heaps::graph::roots::{RootKind, Strength};
+use heaps::graph::references::{self, Target};
+use heaps::graph::roots::Strength;
+use heaps::graph::trees::{self, Branch, Extent};
 use heaps::map::{Block, BlockState};
 
-use super::{Ground, roots};
+use super::Ground;
 use crate::types::{self, Type};
 
 /// References that a report shows of one block.
@@ -82,8 +86,8 @@ pub struct FrameSlot {
     pub frame: usize,
     /// Its function.
     pub function: Option<String>,
-    /// Bytes from the frame's stack pointer.
-    pub offset: i64,
+    /// Bytes from the frame's stack pointer; `None` for a register.
+    pub offset: Option<i64>,
 }
 
 /// A word that points at a block, and what it is.
@@ -103,7 +107,9 @@ pub struct Holder {
     pub register: Option<String>,
     /// The frame that it lies in.
     pub slot: Option<FrameSlot>,
-    /// The variable that it is or belongs to, and the bytes from its start.
+    /// The variable of that frame that it is or belongs to, and the bytes from its start.
+    pub variable: Option<(String, u64)>,
+    /// The module's or thread's variable that it is or belongs to, and the bytes from its start.
     pub symbol: Option<(String, u64)>,
     /// The module that it lies in, and the bytes from its start.
     pub module: Option<(String, u64)>,
@@ -136,11 +142,41 @@ pub struct References {
     pub path: Vec<Holder>,
     /// The search for one was given up.
     pub path_cut: bool,
+    /// Who holds the holders, if that was asked.
+    pub tree: Option<HolderTree>,
+    /// What hangs on the block, if that was asked.
+    pub down: Option<HolderTree>,
+}
+
+/// A row of a tree, named.
+#[derive(Clone, Debug)]
+pub struct TreeRow {
+    /// The row.
+    pub branch: Branch,
+    /// Its word.
+    pub holder: Holder,
+    /// Downward: the block that the word points at.
+    pub to: Option<HolderBlock>,
+    /// What that block holds.
+    pub to_type: Option<Type>,
+}
+
+/// A tree of references, named.
+#[derive(Clone, Debug, Default)]
+pub struct HolderTree {
+    /// Its rows.
+    pub rows: Vec<TreeRow>,
+    /// Words of the block that was asked for that are not shown.
+    pub more: u64,
+    /// Downward: blocks that hang on it, and their bytes.
+    pub reached: (u64, u64),
+    /// There is more than was looked at.
+    pub cut: bool,
 }
 
 impl Ground<'_> {
     /// What to look for where an address is meant: the block around it, or the word there.
-    fn target(&self, at: Address) -> Target {
+    pub fn target(&self, at: Address) -> Target {
         let hit = self.universe.lookup.find(at.get());
         let block = hit.and_then(|hit| Target::of(&self.universe, hit.node));
         block.unwrap_or(Target {
@@ -178,9 +214,15 @@ impl Ground<'_> {
                 block_type: block.and_then(|block| self.type_of(block, &from)),
                 count: holders.count,
                 history_count: holders.silent_count,
-                from,
-                path: Vec::new(),
-                path_cut: false,
+                from: {
+                    let mut from = from;
+                    // What turned out to be left over goes behind what holds.
+                    from.sort_by_key(|holder| {
+                        (holder.kind == HolderKind::History, holder.strength)
+                    });
+                    from
+                },
+                ..References::default()
             }
         })
         .collect()
@@ -194,6 +236,40 @@ impl Ground<'_> {
             steps.map(|reference| self.holder(reference)).collect(),
             path.cut,
         )
+    }
+
+    /// Who holds an address, and who holds those.
+    pub fn holders_of_holders(&self, at: Address, extent: Extent) -> HolderTree {
+        self.named(trees::upward(&self.universe, self.target(at), extent))
+    }
+
+    /// What hangs on the block at an address; `None` if there is none in use.
+    pub fn what_hangs_on(&self, at: Address, extent: Extent) -> Option<HolderTree> {
+        let node = self.target(at).node?;
+        let is_live = self.universe.lookup.is_live(node);
+        is_live.then(|| self.named(trees::downward(&self.universe, node, extent)))
+    }
+
+    fn named(&self, tree: trees::Tree) -> HolderTree {
+        let rows = tree.rows.into_iter();
+        HolderTree {
+            rows: rows
+                .map(|branch| {
+                    let to = branch
+                        .node
+                        .and_then(|node| self.block_of(node, branch.reference.offset));
+                    TreeRow {
+                        holder: self.holder(&branch.reference),
+                        to,
+                        to_type: to.and_then(|block| self.types.of_block(block.place())),
+                        branch,
+                    }
+                })
+                .collect(),
+            more: tree.more,
+            reached: tree.reached,
+            cut: tree.cut,
+        }
     }
 
     /// What a block holds: by its own words, else by those beside the pointers to it.
@@ -227,174 +303,14 @@ impl Ground<'_> {
             offset,
         })
     }
+}
 
-    /// Names a reference.
-    pub fn holder(&self, reference: &Reference) -> Holder {
-        let mut holder = Holder {
-            kind: HolderKind::History,
-            strength: reference.strength,
-            address: Some(reference.at),
-            value: reference.value,
-            thread: None,
-            register: None,
-            slot: None,
-            symbol: None,
-            module: None,
-            block: None,
-            block_type: None,
-            note: None,
-            points_at: reference.offset,
-        };
-        match reference.place {
-            Place::Register(index) => self.name_register(&mut holder, index),
-            Place::Root(index) => self.name_root(&mut holder, index, reference.at),
-            Place::Node(node, offset) => {
-                holder.block = self.block_of(node, offset);
-                holder.kind = match holder.block {
-                    Some(_) => HolderKind::Heap,
-                    None => HolderKind::Mapping,
-                };
-                let mapping = self.universe.lookup.mapping(node);
-                let mapping = mapping.and_then(|index| self.mappings.get(index as usize));
-                holder.note = mapping.map(|range| {
-                    format!(
-                        "+{offset:#x} in the program's own mapping {}-{}",
-                        range.start, range.end
-                    )
-                });
-            }
-            Place::Free(node, offset) => {
-                holder.block = self.block_of(node, offset);
-                holder.strength = Strength::Weak;
-                holder.note = Some("a free block: what it held before".into());
-            }
-            Place::Silent => {
-                holder.strength = Strength::Weak;
-                self.name_silent(&mut holder, reference.at);
-            }
-        }
-        holder.block_type = holder
-            .block
-            .and_then(|block| self.types.of_block(block.place()));
-        holder
-    }
-
-    fn thread(&self, index: usize) -> Option<&Thread> {
-        self.session.threads().list().get(index)
-    }
-
-    fn name_register(&self, holder: &mut Holder, index: u32) {
-        holder.kind = HolderKind::Register;
-        holder.address = None;
-        let Some(register) = self.universe.registers.get(index as usize) else {
-            return;
-        };
-        let thread = self.thread(register.thread as usize);
-        holder.thread = thread.map(|thread| thread.tid);
-        holder.register = match register.number.checked_sub(roots::FIRST_VECTOR) {
-            Some(vector) => self.vectors.get(usize::from(vector)).cloned(),
-            None => Some(
-                self.session
-                    .threads()
-                    .register_name(register.number)
-                    .to_owned(),
-            ),
-        };
-    }
-
-    fn name_root(&self, holder: &mut Holder, index: u32, at: Address) {
-        let Some(root) = self.universe.roots.get(index as usize) else {
-            return;
-        };
-        let owner = root.owner as usize;
-        match root.kind {
-            RootKind::Stack => {
-                holder.kind = HolderKind::Stack;
-                holder.thread = self.thread(owner).map(|thread| thread.tid);
-                holder.slot = self.slot(owner, at, root.range.start);
-            }
-            RootKind::Tls => {
-                holder.kind = HolderKind::Tls;
-                holder.thread = self.thread(owner).map(|thread| thread.tid);
-                let found = self
-                    .thread(owner)
-                    .and_then(|thread| tls::variable(self.session, thread, at));
-                if let Some(variable) = found {
-                    holder.symbol = Some(variable.symbol);
-                    holder.module = Some(variable.module);
-                }
-            }
-            RootKind::Global => {
-                holder.kind = HolderKind::Global;
-                let module = self.session.target().modules.get(owner);
-                if let Some(module) = module {
-                    let offset = at.offset_from(module.range.start).unwrap_or(0);
-                    holder.module = Some((module.name.clone(), offset));
-                    holder.symbol = self.session.debug_info().variable_at(module.id, at);
-                }
-            }
-            RootKind::Mapping => {
-                holder.kind = HolderKind::Mapping;
-                holder.note = Some(match root.any_byte {
-                    true => "code that was made at run time".into(),
-                    false => format!("the mapping at {}", root.range.start),
-                });
-            }
-        }
-    }
-
-    /// The frame of a thread that a place of its stack lies in. `floor`: where that stack's live part begins.
-    fn slot(&self, thread: usize, at: Address, floor: Address) -> Option<FrameSlot> {
-        let frames = self.session.threads().frames(thread);
-        // Frames of another stack lie outside of this one.
-        let here = frames
-            .iter()
-            .enumerate()
-            .filter(|(_, frame)| frame.sp >= floor);
-        let below = here.clone().filter(|(_, frame)| frame.sp <= at);
-        let found = below.max_by_key(|(index, frame)| (frame.sp, *index));
-        let (index, frame) =
-            found.or_else(|| here.min_by_key(|(index, frame)| (frame.sp, *index)))?;
-        let offset = i128::from(at.get()) - i128::from(frame.sp.get());
-        Some(FrameSlot {
-            frame: index,
-            function: self.function(frame),
-            offset: i64::try_from(offset).ok()?,
-        })
-    }
-
-    fn function(&self, frame: &Frame) -> Option<String> {
-        let found = self
-            .session
-            .debug_info()
-            .function_at(frame.module?, frame.lookup)?;
-        Some(found.name)
-    }
-
-    /// Memory that is no source.
-    fn name_silent(&self, holder: &mut Holder, at: Address) {
-        let is_own = self.universe.lookup.is_own(at.get());
-        let mut heaps = self.analysis.heaps.iter().zip(&self.own);
-        let owner = heaps.find(|(heap, own)| {
-            let inside = is_own && heap.map.place(at).is_some();
-            inside || own.contains(at)
-        });
-        if let Some((heap, _)) = owner {
-            holder.note = Some(format!("{}'s own memory", heap.identity.name));
-            return;
-        }
-        let memory = self.session.memory();
-        let region = ground::target::MemoryExt::region_at(memory, at);
-        let threads = self.session.threads().list().iter();
-        let mut on_it = threads.filter(|thread| {
-            region.is_some_and(|region| region.range.contains(&thread.sp)) && thread.sp > at
-        });
-        let thread = on_it.next();
-        holder.thread = thread.map(|thread| thread.tid);
-        holder.note = Some(match thread {
-            Some(_) => "dead stack, below the stack pointer".into(),
-            None => "memory that is in use no more".into(),
-        });
+impl Ground<'_> {
+    /// The name of a thread-local variable of the thread at this index.
+    pub fn local_at(&self, thread: usize, at: Address) -> Option<String> {
+        let thread = self.thread(thread)?;
+        let variable = self.thread_locals.variable(self.session, thread, at)?;
+        variable.symbol.map(|(name, _)| name)
     }
 }
 

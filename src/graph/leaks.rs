@@ -3,7 +3,7 @@
 //! `definite`: in use and not reached, and no lost block leads to it, or it stands for a circle. `indirect`: reached from lost
 //! blocks only. `possible`: reached with a weak word on the way. `reachable`: the rest.
 
-mod signature;
+pub mod signature;
 
 use std::collections::BTreeMap;
 

@@ -9,20 +9,24 @@
 //! the rest           shared and file mappings, code made at run time, stacks of threads that are gone: weak
 //! ```
 
+mod innermost;
+mod registers;
+
 use std::ops::Range;
 
-use ground::target::{
-    Address, InstructionSet, MemoryExt, Region, RegionKind, TargetMemory, Thread,
-};
+use ground::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
-use heaps::graph::roots::{Ranges, Register, Root, RootKind, Strength};
+use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::map::HeapMap;
 
-use super::Ground;
+use super::holders::leftover::Leftovers;
+use super::holders::tls::ThreadLocals;
+use super::holders::variables::Variables;
+use super::{Ground, missing};
 use crate::analysis::Analysis;
 use crate::types::Types;
-use postmortem::session::{Limit, Session};
+use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
 pub const FIRST_VECTOR: u16 = 1000;
@@ -48,30 +52,50 @@ struct Finder<'a> {
     page: u64,
     /// Bytes of static thread-local storage, at most.
     tls: u64,
+    innermost: innermost::Reader<'a>,
     roots: Vec<Root>,
     silent: Vec<Range<Address>>,
     /// Memory that is accounted for, beside heaps and modules.
-    taken: Vec<Range<Address>>,
+    taken: Vec<Land>,
+}
+
+/// What a run of memory is to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LandKind {
+    /// Thread-local storage, and what libc keeps of a thread.
+    Tls,
+    /// A stack, dead part and live one.
+    Stack,
+    /// The stack of a thread that is not in the core.
+    StackOfTheGone,
+}
+
+/// A run of memory that belongs to a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Land {
+    /// The memory.
+    pub range: Range<Address>,
+    /// What it is.
+    pub kind: LandKind,
+    /// Index of the thread; 0 for one that is gone.
+    pub thread: usize,
+}
+
+/// The memory of all threads, in no order; parts may overlap.
+pub fn lands(session: &Session, analysis: &Analysis<'_>) -> Vec<Land> {
+    let mut finder = Finder::new(session, analysis);
+    finder.modules();
+    session.unwinder().unwind_all();
+    finder.threads();
+    finder.mappings();
+    finder.taken
 }
 
 /// Finds all roots of the process, and puts the graph together.
 pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a> {
     let target = session.target();
     let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
-    let extents = maps.iter().flat_map(|map| map.extents());
-    let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
-    let page = target.memory.abi().page_bytes.clamp(512, 1 << 16);
-    let mut finder = Finder {
-        session,
-        analysis,
-        claimed,
-        modules: Ranges::default(),
-        page,
-        tls: static_tls(session),
-        roots: Vec::new(),
-        silent: Vec::new(),
-        taken: Vec::new(),
-    };
+    let mut finder = Finder::new(session, analysis);
     let heaps = analysis.heaps.iter();
     let own: Vec<Ranges> = heaps
         .map(|heap| Ranges::new(heap.heap.own_memory()))
@@ -83,7 +107,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
     finder.threads();
     let mappings = finder.mappings();
     finder.others();
-    let (registers, vectors) = registers(session);
+    let (registers, vectors) = registers::all(session, &finder.innermost);
     let silent = Ranges::new(finder.silent);
     // No root lies in a heap, but for the live part of a stack that the program made of a block.
     let mut roots = Vec::new();
@@ -111,45 +135,13 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         vectors,
         mappings,
         own,
+        variables: Variables::default(),
+        leftovers: Leftovers::default(),
+        thread_locals: ThreadLocals::of(session),
+        missing: missing::find(session, analysis),
         types: Types::new(session),
-        missing: missing(session),
+        lands: finder.taken,
     }
-}
-
-/// Registers of all threads, and the names of those that are not general ones.
-fn registers(session: &Session) -> (Vec<Register>, Vec<String>) {
-    /// Names that are told apart.
-    const MAX_NAMES: usize = 4096;
-    let mut found = Vec::new();
-    let mut names: Vec<String> = Vec::new();
-    for (index, thread) in session.threads().list().iter().enumerate() {
-        let Ok(number) = u32::try_from(index) else {
-            break;
-        };
-        let general = thread.registers.iter();
-        found.extend(general.map(|(register, value)| Register {
-            thread: number,
-            number: register,
-            value,
-        }));
-        for (name, value) in session.vector_words(index) {
-            let known = names.iter().position(|known| *known == name);
-            let place = known.unwrap_or_else(|| {
-                if names.len() < MAX_NAMES {
-                    names.push(name);
-                }
-                names.len() - 1
-            });
-            if let Ok(place) = u16::try_from(place) {
-                found.push(Register {
-                    thread: number,
-                    number: FIRST_VECTOR.saturating_add(place),
-                    value,
-                });
-            }
-        }
-    }
-    (found, names)
 }
 
 /// Bytes of thread-local storage that all modules ask for, and what glibc keeps for more.
@@ -166,35 +158,33 @@ fn static_tls(session: &Session) -> u64 {
     sizes.fold(SURPLUS, u64::saturating_add).min(MOST)
 }
 
-/// What a leak search cannot know because the core does not hold it.
-fn missing(session: &Session) -> Option<Limit> {
-    /// Absent mappings that are no more are taken for ones that were never touched: alternate stacks of signals, guards.
-    const UNTOUCHED: u64 = 1 << 20;
-    let memory = session.memory();
-    let regions = memory.regions().iter().filter(|region| {
-        region.writable && region.readable && region.kind == RegionKind::Anonymous
-    });
-    let (mut bytes, mut untouched) = (0u64, 0u64);
-    for region in regions {
-        // The kernel leaves out a mapping that nobody wrote to, and one that must not be dumped: they look alike.
-        let absent = region.bytes().saturating_sub(region.present_bytes);
-        let sum = match region.dumped_bytes == 0 && memory.writes_are_dumped() {
-            true => &mut untouched,
-            false => &mut bytes,
-        };
-        *sum = sum.saturating_add(absent);
+impl<'a> Finder<'a> {
+    fn new(session: &'a Session, analysis: &'a Analysis<'a>) -> Self {
+        let extents = analysis.heaps.iter().flat_map(|heap| heap.map.extents());
+        let claimed = Ranges::new(extents.map(|extent| extent.start..extent.end()).collect());
+        let page_bytes = session.target().memory.abi().page_bytes;
+        Self {
+            session,
+            analysis,
+            claimed,
+            modules: Ranges::default(),
+            page: page_bytes.clamp(512, 1 << 16),
+            tls: static_tls(session),
+            innermost: innermost::Reader::new(session),
+            roots: Vec::new(),
+            silent: Vec::new(),
+            taken: Vec::new(),
+        }
     }
-    if untouched > UNTOUCHED {
-        bytes = bytes.saturating_add(untouched);
-    }
-    (bytes > 0).then(|| Limit {
-        what: format!("{bytes} bytes of writable memory as a place of pointers"),
-        why: "the core does not hold them: what seems lost may be held from there, so nothing counts as definitely lost".into(),
-        incomplete: false,
-    })
-}
 
-impl Finder<'_> {
+    fn take(&mut self, range: Range<Address>, kind: LandKind, thread: usize) {
+        self.taken.push(Land {
+            range,
+            kind,
+            thread,
+        });
+    }
+
     fn root(&mut self, range: Range<Address>, kind: RootKind, strength: Strength, owner: usize) {
         self.roots.push(Root {
             range,
@@ -272,10 +262,12 @@ impl Finder<'_> {
             let own = self.pthread(index, thread);
             if let Some(range) = &own {
                 self.root(range.clone(), RootKind::Tls, Strength::Strong, index);
-                self.taken.push(range.clone());
+                self.take(range.clone(), LandKind::Tls, index);
             }
             for sp in self.stack_pointers(index, thread) {
-                if let Some((piece, from)) = self.live_stack(sp) {
+                let is_innermost = sp == thread.sp;
+                let red_zone = !is_innermost || self.innermost.of(index).red_zone;
+                if let Some((piece, from)) = self.live_stack(sp, red_zone) {
                     // What is beside the stack in its mapping belongs to the thread.
                     let end = match &own {
                         Some(own) if piece.contains(&own.start) && own.start > from => own.start,
@@ -290,11 +282,11 @@ impl Finder<'_> {
         for (range, bottom, index) in live {
             let dead = bottom.max(floor)..range.start;
             if dead.start < dead.end {
-                self.taken.push(dead.clone());
+                self.take(dead.clone(), LandKind::Stack, index);
                 self.silent.push(dead);
             }
             floor = floor.max(range.end);
-            self.taken.push(range.clone());
+            self.take(range.clone(), LandKind::Stack, index);
             self.root(range, RootKind::Stack, Strength::Strong, index);
         }
     }
@@ -372,10 +364,11 @@ impl Finder<'_> {
         (distance <= MAX_GUARD).then(|| self.piece(start))?
     }
 
-    /// The memory around a stack, and where its live part begins.
-    fn live_stack(&self, sp: Address) -> Option<(Range<Address>, Address)> {
+    /// The memory around a stack, and where its live part begins. `is_used`: the words below the stack pointer may be.
+    fn live_stack(&self, sp: Address, is_used: bool) -> Option<(Range<Address>, Address)> {
         let red_zone = match self.session.threads().instruction_set() {
-            InstructionSet::X86_64 => RED_ZONE,
+            InstructionSet::X86_64 if is_used => RED_ZONE,
+            InstructionSet::X86_64 => 0,
             InstructionSet::Aarch64 => 0,
         };
         let piece = self.piece(sp).or_else(|| self.above_guard(sp))?;
@@ -388,10 +381,13 @@ impl Finder<'_> {
 
     /// Anonymous memory that nobody claims: whole pages of it are nodes.
     fn mappings(&mut self) -> Vec<Range<Address>> {
-        let mut known: Vec<Range<Address>> = self.taken.clone();
+        let taken = self.taken.iter().map(|land| land.range.clone());
+        let mut known: Vec<Range<Address>> = taken.collect();
         known.extend(self.claimed.list().iter().cloned());
         known.extend(self.modules.list().iter().cloned());
         known.extend(self.silent.iter().cloned());
+        let heaps = self.analysis.heaps.iter();
+        known.extend(heaps.flat_map(|heap| heap.heap.kept_memory()));
         let known = Ranges::new(known);
         let pointers: Vec<Address> = {
             let threads = self.session.threads().list().iter();
@@ -420,6 +416,7 @@ impl Finder<'_> {
                 }
                 if self.is_stack_of_the_gone(start..end, &pointers) {
                     self.root(start..end, RootKind::Mapping, Strength::Weak, 0);
+                    self.take(start..end, LandKind::StackOfTheGone, 0);
                 } else {
                     mappings.push(start..end);
                 }
@@ -447,7 +444,8 @@ impl Finder<'_> {
         let regions: Vec<Region> = self.session.target().memory.regions().to_vec();
         let known: Vec<Range<Address>> = {
             let all = self.modules.list().iter().chain(self.claimed.list());
-            all.cloned().chain(self.taken.iter().cloned()).collect()
+            let taken = self.taken.iter().map(|land| land.range.clone());
+            all.cloned().chain(taken).collect()
         };
         let known = Ranges::new(known);
         for region in regions {

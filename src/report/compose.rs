@@ -4,22 +4,26 @@ mod crash;
 mod finding;
 pub mod graph;
 mod heap;
+pub mod inspect;
 mod process;
 mod threads;
+pub mod usage;
 
 use std::collections::BTreeMap;
 
 use ground::target::{Address, MemoryExt, Module, ModuleId, Target};
 
 use super::schema::{
-    Allocator, BuildIdMismatch, Command, Core, Diagnostic, Level, Limit, Memory, Report,
-    SCHEMA_VERSION, Summary, SystemInfo, UnsupportedAllocator, hex_digits,
+    Allocator, BuildIdMismatch, Command, Core, Diagnostic, Level, Limit, Report, SCHEMA_VERSION,
+    Summary, SystemInfo, UnsupportedAllocator, hex_digits,
 };
 use super::{redact, signals};
 use crate::analysis::Analysis;
 use crate::checks::finding::{Finding, Severity};
 use crate::crash::Crash;
 use crate::examination::Examination;
+use crate::graph::roots;
+use crate::usage::mappings;
 use postmortem::debuginfo::DebugInfo;
 use postmortem::session::Session;
 
@@ -32,6 +36,8 @@ pub struct ReportOptions {
     pub include_bytes: usize,
     /// `--redact`: leave out what may not leave the house.
     pub redact: bool,
+    /// The format draws heaps ([`Format::draws_heaps`](super::Format::draws_heaps)).
+    pub draw_heaps: bool,
 }
 
 /// What the parts of a report are made from.
@@ -42,6 +48,7 @@ struct Context<'c> {
     program: &'c str,
     crash: Option<&'c Crash>,
     include_bytes: usize,
+    draw_heaps: bool,
 }
 
 impl Context<'_> {
@@ -72,6 +79,7 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         program: process::program(session),
         crash,
         include_bytes: options.include_bytes,
+        draw_heaps: options.draw_heaps,
     };
     let mut report = process(session, &context, crash, options);
     if let Some(crash) = crash {
@@ -79,11 +87,11 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
     }
     report.allocators = allocators(analysis, &context);
     report.unsupported_allocators = strangers(analysis, &context);
-    report.memory = Some(Memory {
-        writable_bytes: analysis.memory.anonymous_bytes,
-        walked_bytes: analysis.memory.walked_bytes,
-        unclaimed_bytes: analysis.memory.nobodys_bytes,
-    });
+    let lands = roots::lands(session, analysis);
+    report.memory = Some(usage::memory(
+        analysis,
+        &mappings::all(session, analysis, &lands),
+    ));
     crash::add_sanitizer(&mut report.crash_info, analysis.sanitizer_report.as_ref());
     let holders = graph::of_findings(session, analysis, &verdict.findings);
     report.findings = (1..)
@@ -112,6 +120,54 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
             incomplete: false,
         });
     }
+    finish(&mut report, session);
+    if options.redact {
+        redact::redact(&mut report, &|word| class(session, Some(analysis), word));
+    }
+    report
+}
+
+/// Where names come from, for what has no crash.
+fn context(session: &Session) -> Context<'_> {
+    Context {
+        target: session.target(),
+        names: session.debug_info(),
+        program: process::program(session),
+        crash: None,
+        include_bytes: 0,
+        draw_heaps: false,
+    }
+}
+
+/// What a report says of every core whose heaps were walked.
+fn base(
+    session: &Session,
+    analysis: &Analysis<'_>,
+    options: &ReportOptions,
+    command: Command,
+) -> Report {
+    let crash = crate::crash::read(session);
+    let context = context(session);
+    let mut report = process(session, &context, crash.as_ref(), options);
+    report.command = command;
+    report.allocators = allocators(analysis, &context);
+    report
+        .limits
+        .extend(analysis.limits.iter().map(|limit| Limit {
+            what: limit.what.clone(),
+            why: limit.why.clone(),
+            incomplete: limit.incomplete,
+        }));
+    report
+}
+
+/// What is said last of such a report.
+fn end(
+    mut report: Report,
+    session: &Session,
+    analysis: &Analysis<'_>,
+    options: &ReportOptions,
+) -> Report {
     finish(&mut report, session);
     if options.redact {
         redact::redact(&mut report, &|word| class(session, Some(analysis), word));
@@ -196,6 +252,7 @@ pub fn stacks(session: &Session, options: &ReportOptions) -> Report {
         program: process::program(session),
         crash: crash.as_ref(),
         include_bytes: 0,
+        draw_heaps: false,
     };
     let mut report = process(session, &context, crash.as_ref(), options);
     report.command = Command::Stacks;

@@ -43,6 +43,29 @@ fn write(document: &Document, out: &mut dyn io::Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// Writes one value in one line.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub(super) fn compact(value: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Line);
+    value.serialize(&mut serializer)?;
+    out.write_all(b"\n")
+}
+
+/// JSON in one line, escaped as [`Terminal`]'s is.
+struct Line;
+
+impl Formatter for Line {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        write_escaped(writer, fragment)
+    }
+}
+
 /// The JSON schema of [`Document`], as `heapcheck schema` prints it: what is written, so every field is required.
 pub fn schema() -> serde_json::Value {
     SchemaSettings::draft2020_12()
@@ -63,19 +86,7 @@ impl Formatter for Terminal {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(is_active) {
-            let (before, from) = rest.split_at(at);
-            writer.write_all(before.as_bytes())?;
-            let mut characters = from.chars();
-            if let Some(active) = characters.next() {
-                for unit in active.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            }
-            rest = characters.as_str();
-        }
-        writer.write_all(rest.as_bytes())
+        write_escaped(writer, fragment)
     }
 
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -121,6 +132,23 @@ impl Formatter for Terminal {
     fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.0.end_object_value(writer)
     }
+}
+
+/// Writes a part of a string with everything that a terminal would act upon as `\u....`.
+fn write_escaped<W: ?Sized + io::Write>(writer: &mut W, fragment: &str) -> io::Result<()> {
+    let mut rest = fragment;
+    while let Some(at) = rest.find(is_active) {
+        let (before, from) = rest.split_at(at);
+        writer.write_all(before.as_bytes())?;
+        let mut characters = from.chars();
+        if let Some(active) = characters.next() {
+            for unit in active.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        rest = characters.as_str();
+    }
+    writer.write_all(rest.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::schema::{Frame, Hex, Report, Thread};
+use super::schema::{Frame, Hex, InspectedAddress, Report, Thread};
 
 /// Tells what a word is, if it is text, a pointer, a small number: in a few words that hold nothing of it.
 pub type Classify<'c> = &'c dyn Fn(u64) -> String;
@@ -79,12 +79,44 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
             *step = sentence(step, classify);
         }
     }
+    for address in report.addresses.iter_mut().flatten() {
+        inspected(address, classify);
+    }
+    if let Some(leaks) = &mut report.leaks
+        && let Some(since) = &mut leaks.since
+    {
+        since.source = file_name(&since.source);
+    }
+    for mapping in report.mappings.iter_mut().flatten() {
+        mapping.name = mapping.name.take().map(|name| file_name(&name));
+    }
     for limit in &mut report.limits {
         limit.what = sentence(&limit.what, classify);
         limit.why = sentence(&limit.why, classify);
     }
     for diagnostic in &mut report.diagnostics {
         diagnostic.message = sentence(&diagnostic.message, classify);
+    }
+}
+
+fn inspected(address: &mut InspectedAddress, classify: Classify<'_>) {
+    let neighbours = address.neighbours.iter_mut();
+    let blocks = neighbours.map(|neighbour| &mut neighbour.block);
+    for block in address.block.iter_mut().chain(blocks) {
+        block.bytes = None;
+    }
+    address.message = sentence(&address.message, classify);
+    address.file = address.file.as_deref().map(file_name);
+    if let Some(mapping) = &mut address.mapping {
+        mapping.file = mapping.file.as_deref().map(file_name);
+    }
+    for word in &mut address.words {
+        // What is no address may be anybody's secret, a small number, too.
+        if word.value.is_some_and(|value| !is_pointer(value, classify)) {
+            word.meaning = word.value.map_or(String::new(), |value| classify(value.0));
+            word.value = None;
+        }
+        word.meaning = sentence(&word.meaning, classify);
     }
 }
 

@@ -167,6 +167,25 @@ pub fn overrun() -> Report {
                 ],
                 ..Details::default()
             },
+            map: Some(HeapMap {
+                piece_bytes: 4096,
+                pieces: vec![
+                    HeapPiece {
+                        start: Hex(0x1000),
+                        in_use: 3000,
+                        free: 800,
+                        lost: 96,
+                        metadata: 200,
+                        largest_free: 48,
+                    },
+                    HeapPiece {
+                        start: Hex(0x9000),
+                        free: 4096,
+                        largest_free: 4096,
+                        ..HeapPiece::default()
+                    },
+                ],
+            }),
         }],
         findings: vec![finding()],
         summary: Summary {

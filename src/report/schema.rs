@@ -10,7 +10,9 @@
 mod finding;
 mod graph;
 mod heap;
+mod inspect;
 mod process;
+mod usage;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,15 +25,23 @@ pub use finding::{
     Block, Cause, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
     Overwriter, Repair, Severity, Stacks, Type,
 };
-pub use graph::{LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Sum};
-pub use heap::{
-    Allocator, Coverage, Details, Located, Memory, SizeClass, Statistics, Tally,
-    UnsupportedAllocator,
+pub use graph::{
+    LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Since, Sum, Tree, TreeRow,
 };
+pub use heap::{
+    Allocator, Coverage, Details, HeapMap, HeapPiece, Located, Memory, SizeClass, Statistics,
+    Tally, UnsupportedAllocator,
+};
+pub use inspect::{InspectedAddress, InspectedMapping, InspectedWord, Neighbour};
 pub use process::{
     AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
     Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
     Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
+};
+
+pub use usage::{
+    AllocatorFigures, BlockSize, Figures, LargeBlock, MadeOf, Mapping, MemoryKind, Owner,
+    Reclaimable, Suspect, Usage,
 };
 
 /// The version of this schema.
@@ -133,6 +143,12 @@ pub enum Command {
     Refs,
     /// What does nobody point at?
     Leaks,
+    /// What is there?
+    Inspect,
+    /// What is mapped?
+    Maps,
+    /// Where is the memory?
+    Usage,
 }
 
 /// `status` of a report.
@@ -227,9 +243,18 @@ pub struct Report {
     /// Who points at the addresses that `refs` was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub references: Option<Vec<References>>,
+    /// What the addresses are that `inspect` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<InspectedAddress>>,
     /// What `leaks` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaks: Option<Leaks>,
+    /// What `usage` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What `maps` found: every mapping, cut where one kind of memory ends and another begins, by address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mappings: Option<Vec<Mapping>>,
     /// Something beside findings is at or above the threshold of exit status 1.
     #[serde(skip)]
     pub is_found: bool,

@@ -5,17 +5,21 @@
 //! Every string of the report passes [`escaped`](super::escape::escaped) on its way here, in `page::Page` or at the
 //! place where it is put into a line.
 
-mod answers;
-mod coverage;
-mod crash;
-mod dump;
-mod findings;
-mod graph;
+pub(super) mod answers;
+pub(super) mod coverage;
+pub(super) mod crash;
+pub(super) mod dump;
+pub(super) mod findings;
+pub(super) mod graph;
 mod heap;
-mod number;
-mod page;
-mod recursion;
-mod stacks;
+mod inspect;
+mod maps;
+pub(super) mod number;
+pub(super) mod page;
+pub(super) mod recursion;
+pub(super) mod stacks;
+mod trees;
+mod usage;
 
 use std::io;
 
@@ -47,6 +51,9 @@ impl Format for Text {
                 Command::Stacks => minidump(report, screen),
                 Command::Refs => graph_page(report, screen, graph::references),
                 Command::Leaks => graph_page(report, screen, graph::leaks),
+                Command::Inspect => graph_page(report, screen, inspect::addresses),
+                Command::Maps => graph_page(report, screen, maps::maps),
+                Command::Usage => graph_page(report, screen, usage::usage),
             },
             Document::Error(error) => error_line(&error.error.message),
             Document::Schema(schema) => format!("{schema:#}\n"),
@@ -72,7 +79,7 @@ fn check(report: &Report, screen: Screen) -> String {
     page.into_text()
 }
 
-/// What a command says of pointers, and what was not looked at.
+/// What a command says, and what was not looked at.
 fn graph_page(report: &Report, screen: Screen, write: fn(&Report, &mut Page)) -> String {
     let mut page = Page::new(screen);
     write(report, &mut page);

@@ -103,7 +103,7 @@ pub struct Fact {
 }
 
 impl Fact {
-    fn parse(line: &str) -> Option<Self> {
+    pub fn parse(line: &str) -> Option<Self> {
         let mut parts = line.split_whitespace();
         let keyword = parts.next()?.to_owned();
         let mut fact = Self {

@@ -142,6 +142,10 @@ pub enum ThreadPointer {
 pub struct PrStatusLayout {
     /// `pr_cursig`, 16 bits.
     pub signal: u16,
+    /// `pr_sighold`, 64 bits: the signals that are blocked.
+    pub blocked_signals: u16,
+    /// `pr_pgrp`, 32 bits: the process group.
+    pub group: u16,
     /// `pr_pid`, 32 bits: the thread id.
     pub tid: u16,
     /// `pr_reg`: the register block.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::target::{Address, Fault, MemoryExt, Module, TargetMemory};
+use crate::target::{Address, MemoryExt, Module, TargetMemory};
 
 /// Every aligned 64-bit word that is not zero in the module's writable segments.
 pub fn nonzero_words<'t>(
@@ -123,8 +123,7 @@ impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
             .saturating_mul(PIECE)
     }
 
-    /// Takes the window at `at`. Skips to the next page where the core has none, to the next
-    /// mapping where there is none: a damaged program header may span the whole address space.
+    /// Takes the window at `at`, or goes to what follows where the core has none.
     fn refill(&mut self) {
         match self.memory.window(self.at) {
             Ok(window) if window.bytes.len() >= 8 => {
@@ -134,16 +133,13 @@ impl<F: Fn(Address, u64) -> bool> Words<'_, F> {
                 let most = usize::try_from(most).unwrap_or(usize::MAX);
                 self.window = words.get(..most).unwrap_or(words);
             }
-            Err(Fault::Unmapped(_)) => {
-                let regions = self.memory.regions();
-                let after = regions.partition_point(|region| region.range.start <= self.at);
-                let next = regions.get(after).map(|region| region.range.start);
-                self.at = next.map_or(self.end, align_up);
-            }
-            _ => {
-                let page = self.memory.abi().page_bytes.max(8);
-                let number = self.at.get().checked_div(page).unwrap_or(0);
-                self.at = Address::new(number.saturating_add(1).saturating_mul(page));
+            // A word across two pieces of the core.
+            Ok(_) => self.at = align_up(self.at.saturating_add(1)),
+            Err(_) => {
+                let next = self.memory.behind_absent(self.at);
+                self.at = next
+                    .map_or(self.end, align_up)
+                    .max(self.at.saturating_add(8));
             }
         }
     }

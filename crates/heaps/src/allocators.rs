@@ -92,6 +92,29 @@ pub struct Statistics {
     pub coverage: Coverage,
     /// By size class, rising; classes without blocks are left out.
     pub size_classes: Vec<SizeClassRow>,
+    /// What of the free blocks caches and quick lists hold that hand out without asking the heap, in bytes.
+    pub cached_bytes: u64,
+    /// What the allocator's own statistics would have said, under their own names and in their order.
+    pub figures: Vec<Figure>,
+}
+
+/// One number of an allocator's own statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Its name there.
+    pub name: &'static str,
+    /// The number; `None` where a core does not tell.
+    pub value: Option<u64>,
+}
+
+impl Figure {
+    /// A number that the core tells.
+    fn known(name: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            value: Some(value),
+        }
+    }
 }
 
 /// Where the bytes went. The sum is what the allocator holds.
@@ -353,6 +376,16 @@ pub trait Heap: Sync {
     /// Memory beside its extents that it keeps for itself: its variables, what lies between and around its blocks. No word there is
     /// the program's. May overlap.
     fn own_memory(&self) -> Vec<Range<Address>>;
+
+    /// Addresses that it keeps for itself beyond its extents, given back or not used yet: no word there is anybody's.
+    fn kept_memory(&self) -> Vec<Range<Address>> {
+        Vec::new()
+    }
+
+    /// The number of the arena that the memory at `at` belongs to; `None` where there are none, or it cannot be told.
+    fn arena(&self, _at: Address) -> Option<u32> {
+        None
+    }
 
     /// Whether it cannot be told what the memory at `at` is to the allocator, because what would say so is not in the core.
     fn is_unknown(&self, at: Address) -> bool;

@@ -4,6 +4,7 @@
 //! word ──> range test ──> root table ──> page ──> row of an extent ──> slot, offset      lookup
 //! roots, strongest first ──> mark bits of blocks ──> what is not reached                 mark
 //! lost blocks ──> edges among them ──> components, heads ──> dominators                  subgraph, dominators
+//! words of variables and frames ──> labels of blocks ──> what each holds                 shares
 //! a set of addresses ──> one pass over memory ──> every word that points there           references
 //! ```
 //!
@@ -19,8 +20,11 @@ pub mod mark;
 pub mod paths;
 pub mod references;
 pub mod resolve;
+pub mod retained;
 pub mod roots;
+pub mod shares;
 pub mod subgraph;
+pub mod trees;
 pub mod words;
 
 use ground::target::{Address, TargetMemory};

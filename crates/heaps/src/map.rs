@@ -17,6 +17,7 @@ mod builder;
 mod chunks;
 mod columns;
 mod extent;
+mod sketch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +25,7 @@ pub use bits::Bits;
 pub use builder::{MapBuilder, Overlap};
 pub use chunks::{ChunkLayout, Chunks, GRANULE};
 pub use extent::{Extent, Owner, Shape};
+pub use sketch::{Piece, Sketch};
 
 use ground::target::Address;
 

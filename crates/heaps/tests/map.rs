@@ -2,7 +2,8 @@
 
 use ground::target::Address;
 use heaps::map::{
-    Bits, BlockState, ChunkLayout, Chunks, Extent, HeapMap, MapBuilder, Owner, Place, Shape,
+    Bits, BlockId, BlockState, ChunkLayout, Chunks, Extent, HeapMap, MapBuilder, Owner, Piece,
+    Place, Shape,
 };
 
 const PAGE_SHIFT: u32 = 13;
@@ -298,4 +299,92 @@ fn chunks_lie_between_their_headers() {
     assert!(!map.mark_listed(chunk));
     assert!(map.is_listed(chunk));
     assert_eq!(map.listed_in(0), 1);
+}
+
+/// What each byte of a heap is, block by block: in use, free, lost, the allocator's own.
+fn sums_of(map: &HeapMap) -> [u64; 4] {
+    let mut sums = [0; 4];
+    for (row, extent) in (0u32..).zip(map.extents()) {
+        let mut blocks = 0;
+        for slot in 0..extent.blocks() {
+            let block = extent.block(row, slot).unwrap();
+            let place = match map.state(block.id) {
+                BlockState::InUse => 0,
+                BlockState::Free => 1,
+                BlockState::Lost => 2,
+            };
+            sums[place] += block.bytes;
+            blocks += block.bytes;
+        }
+        sums[3] += extent.bytes - blocks;
+    }
+    sums
+}
+
+#[test]
+fn a_sketch_has_every_byte_once_and_no_more_pieces_than_asked_for() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..200 {
+        let map = map(random_extents(&mut random));
+        for (row, extent) in (0u32..).zip(map.extents()) {
+            for slot in 0..extent.blocks() {
+                let id = BlockId { extent: row, slot };
+                match random.u8(0..4) {
+                    0 => drop(map.mark_listed(id)),
+                    1 => map.mark_lost(id),
+                    _ => {}
+                }
+            }
+        }
+        let most = [1, 7, 64, 1024][round % 4];
+        let sketch = map.sketch(most);
+        let pieces = &sketch.pieces;
+        assert!(pieces.len() <= most, "{} of {most}", pieces.len());
+        assert!(pieces.is_sorted_by(|a, b| a.start < b.start));
+        let sum = |of: fn(&Piece) -> u64| pieces.iter().map(of).sum::<u64>();
+        let sums = [
+            sum(|it| it.in_use),
+            sum(|it| it.free),
+            sum(|it| it.lost),
+            sum(|it| it.metadata),
+        ];
+        assert_eq!(sums, sums_of(&map));
+        for piece in pieces {
+            let all = piece.in_use + piece.free + piece.lost + piece.metadata;
+            assert!(piece.start % sketch.piece_bytes == 0);
+            assert!((1..=sketch.piece_bytes).contains(&all), "{piece:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_given_back_is_in_no_sketch_and_chunks_are_with_their_headers() {
+    let layout = ChunkLayout { lead: 16, spill: 8 };
+    let mut chunks = Chunks::new(layout, 0x3000);
+    for offset in [0, 0x40, 0x1000] {
+        chunks.set(offset);
+    }
+    let mut builder = MapBuilder::new(12);
+    builder.add_chunks(at(0x10000), 0x3000, chunks);
+    let mut returned = extent(0x20000, 0x1000, Shape::Single);
+    returned.owner = Owner::Returned;
+    builder.extend([returned]);
+    let (map, ..) = builder.finish();
+    let id = map.chunk_at(at(0x11000)).unwrap();
+    map.mark_listed(id);
+    let sketch = map.sketch(64);
+    assert_eq!(sketch.piece_bytes, 0x1000);
+    let found: Vec<_> = sketch
+        .pieces
+        .iter()
+        .map(|it| (it.start, it.in_use, it.free, it.largest_free))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (0x10000, 0x1000, 0, 0),
+            (0x11000, 0, 0x1000, 0x2000),
+            (0x12000, 0, 0x1000, 0),
+        ]
+    );
 }

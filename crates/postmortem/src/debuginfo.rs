@@ -12,7 +12,7 @@
 //!
 //! Files here may be hostile: sections are inflated within bounds, nesting is bounded, and what is damaged is missing.
 //!
-//! Not for: split DWARF, DWARF in big-endian or 32-bit files, locals and parameters.
+//! Not for: split DWARF, DWARF in big-endian or 32-bit files.
 
 pub mod demangle;
 mod dies;
@@ -21,6 +21,7 @@ mod files;
 pub mod image;
 mod index;
 mod lines;
+mod locals;
 mod mentions;
 mod names;
 mod plt;
@@ -32,6 +33,7 @@ mod trait_objects;
 mod types;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -49,6 +51,7 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
+pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
 use symbols::{SymbolIndex, SymbolSource};
 use trait_objects::TraitObjects;
@@ -178,6 +181,18 @@ impl DebugInfo {
         Some(demangle::demangle(name))
     }
 
+    /// The section of a module's file that a run-time address lies in.
+    pub fn section_at(&self, module: ModuleId, at: Address) -> Option<String> {
+        let (module, state) = self.module(module)?;
+        let files = self.files(module, state);
+        let debug = files.debug.as_ref().map(|(file, _)| file);
+        let mut all = files.image.iter().chain(debug);
+        all.find_map(|file| {
+            let image = ElfImage::parse(file.bytes()).ok()?;
+            image.section_at(at.get().wrapping_sub(module.bias))
+        })
+    }
+
     /// The same as its symbol has it: the name as stored, and the run-time address of its first byte.
     pub fn stored_object_at(&self, module: ModuleId, at: Address) -> Option<(&str, Address)> {
         let (info, symbols) = self.symbols(module)?;
@@ -234,6 +249,24 @@ impl DebugInfo {
         };
         let at = lookup.get().wrapping_sub(opened.module.bias);
         lines.at(&opened.dwarf, opened.units, at)
+    }
+
+    /// The variables and parameters of a frame's function, and of those inlined into it there, that have a place at the frame's
+    /// address; empty where the module has no debug information.
+    pub fn locals_at(&self, module: ModuleId, frame: &FrameFacts<'_>) -> Vec<Local> {
+        let Some((mut opened, lines)) = self.line_index(module) else {
+            return Vec::new();
+        };
+        if let Some(Some(dwarf)) = opened.state.dwarf.get() {
+            opened.dwarf = dwarf.borrow_with_locations();
+        }
+        let bias = opened.module.bias;
+        let at = frame.lookup.get().wrapping_sub(bias);
+        let types = Types::new(&opened.dwarf, opened.units, &opened.state.index);
+        let function = lines.function_at(types.dies(), at);
+        function.map_or_else(Vec::new, |function| {
+            locals::of_function(&types, function, at, bias, frame)
+        })
     }
 
     /// Reads what [`source_at`](Self::source_at) needs of a module, with all threads; to be called before threads ask in
@@ -368,6 +401,16 @@ impl DebugInfo {
             opened.module,
             &Types::new(&opened.dwarf, opened.units, index),
         )
+    }
+}
+
+impl DebugInfo {
+    /// The addresses of the variable that covers a run-time address of a module.
+    pub fn variable_range(&self, module: ModuleId, at: Address) -> Option<Range<Address>> {
+        let (module, symbols) = self.symbols(module)?;
+        let (found, _) = symbols.object_at(at.get().wrapping_sub(module.bias))?;
+        let start = Address::new(found.start.wrapping_add(module.bias));
+        Some(start..start.saturating_add(found.size))
     }
 }
 

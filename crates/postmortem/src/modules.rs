@@ -15,6 +15,7 @@ mod search;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::path::PathBuf;
 

@@ -8,9 +8,13 @@ mod vectors;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ground::target::{Environment, LocateLimit, LocatedBy, MemoryExt, Target, Thread, Threads};
+use ground::target::{
+    Address, Environment, LocateLimit, LocatedBy, MemoryExt, Target, Thread, Threads,
+};
 
-use crate::corefile::{AddressSpace, CoreError, CoreFile, OpenOptions, Process, SignalInfo};
+use crate::corefile::{
+    AddressSpace, CoreError, CoreFile, MappedFile, OpenOptions, Process, SignalInfo,
+};
 use crate::debuginfo::DebugInfo;
 use crate::modules::{ModuleSet, SearchPaths};
 use crate::unwind::Unwinder;
@@ -220,6 +224,14 @@ impl Session {
     /// The dead process's memory.
     pub fn memory(&self) -> &AddressSpace {
         &self.memory
+    }
+
+    /// The file that the kernel names for the mapping at `at`; shared memory without a file has names, too.
+    pub fn mapped_file(&self, at: Address) -> Option<&MappedFile> {
+        let files = self.core.files();
+        let after = files.partition_point(|file| file.start <= at);
+        let file = files.get(after.checked_sub(1)?)?;
+        (at < file.end).then_some(file)
     }
 
     /// What the core says about the process.

@@ -36,6 +36,7 @@ use crate::debuginfo::{DebugInfo, FileBytes};
 use crate::modules::ModuleSet;
 use ground::arch::ArchInfo;
 use tables::Tables;
+pub use walk::FrameRule;
 
 /// Frames walked before a stack is given up.
 pub const MAX_FRAMES: u64 = 1_000_000;

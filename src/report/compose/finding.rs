@@ -194,7 +194,12 @@ fn dump(
 }
 
 /// The first bytes of a block, as far as the command line permits and the core holds them.
-fn contents(memory: &dyn TargetMemory, at: Address, bytes: u64, most: usize) -> Option<Bytes> {
+pub(super) fn contents(
+    memory: &dyn TargetMemory,
+    at: Address,
+    bytes: u64,
+    most: usize,
+) -> Option<Bytes> {
     let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(most);
     if count == 0 {
         return None;

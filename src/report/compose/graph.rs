@@ -4,16 +4,15 @@ use ground::target::Address;
 use heaps::allocators::Tally;
 
 use super::threads::recorded_frames;
-use super::{Context, ReportOptions, allocators, class, finish, process};
+use super::{Context, ReportOptions};
 use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
-use crate::graph::holders::{Holder, HolderBlock, MAX_SHOWN, References};
+use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
 use crate::graph::leaks::{Class, Group, Leaks};
 use crate::graph::{Ground, roots};
-use crate::report::redact;
 use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
-    Report, Sum,
+    Report, Sum, Tree, TreeRow,
 };
 use crate::types::Type;
 
@@ -62,6 +61,7 @@ pub fn leaks(
                 class: mapping.class.name().into(),
             })
             .collect(),
+        since: None,
         blocks: with_blocks.then(|| {
             let blocks = found.blocks.iter();
             blocks
@@ -77,30 +77,13 @@ pub fn leaks(
     end(report, ground, options)
 }
 
-fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
-    Context {
-        target: ground.session.target(),
-        names: ground.session.debug_info(),
-        program: process::program(ground.session),
-        crash: None,
-        include_bytes: 0,
-    }
+pub(super) fn context<'c>(ground: &Ground<'c>) -> Context<'c> {
+    super::context(ground.session)
 }
 
-/// What a report says of every core.
-fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
-    let crash = crate::crash::read(ground.session);
-    let context = context(ground);
-    let mut report = process(ground.session, &context, crash.as_ref(), options);
-    report.command = command;
-    report.allocators = allocators(ground.analysis, &context);
-    report
-        .limits
-        .extend(ground.analysis.limits.iter().map(|limit| Limit {
-            what: limit.what.clone(),
-            why: limit.why.clone(),
-            incomplete: limit.incomplete,
-        }));
+/// What a report says of every core, and what the table of blocks lacks.
+pub(super) fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Report {
+    let mut report = super::base(ground.session, ground.analysis, options, command);
     if ground.universe.lookup.dropped() > 0 {
         report.limits.push(Limit {
             what: format!(
@@ -114,17 +97,11 @@ fn base(ground: &Ground<'_>, options: &ReportOptions, command: Command) -> Repor
     report
 }
 
-fn end(mut report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
-    finish(&mut report, ground.session);
-    if options.redact {
-        redact::redact(&mut report, &|word| {
-            class(ground.session, Some(ground.analysis), word)
-        });
-    }
-    report
+pub(super) fn end(report: Report, ground: &Ground<'_>, options: &ReportOptions) -> Report {
+    super::end(report, ground.session, ground.analysis, options)
 }
 
-fn sum(tally: Tally) -> Sum {
+pub(super) fn sum(tally: Tally) -> Sum {
     Sum {
         blocks: tally.blocks,
         bytes: tally.bytes,
@@ -142,6 +119,29 @@ fn of_address(found: &References) -> schema::References {
         from: found.from.iter().map(reference).collect(),
         path: found.path.iter().map(reference).collect(),
         path_cut: found.path_cut,
+        tree: found.tree.as_ref().map(tree),
+        down: found.down.as_ref().map(tree),
+    }
+}
+
+fn tree(found: &HolderTree) -> Tree {
+    let sum = |(blocks, bytes)| Sum { blocks, bytes };
+    let rows = found.rows.iter();
+    Tree {
+        rows: rows
+            .map(|row| TreeRow {
+                depth: row.branch.depth,
+                from: reference(&row.holder),
+                to: row.to.map(|view| block(view, row.to_type.as_ref())),
+                repeated: row.branch.repeated,
+                more: row.branch.more,
+                held: row.branch.held,
+                reached: sum(row.branch.reached),
+            })
+            .collect(),
+        more: found.more,
+        reached: sum(found.reached),
+        cut: found.cut,
     }
 }
 
@@ -158,7 +158,7 @@ pub(super) fn type_of(found: &Type) -> schema::Type {
     }
 }
 
-fn block(found: HolderBlock, known: Option<&Type>) -> Block {
+pub(super) fn block(found: HolderBlock, known: Option<&Type>) -> Block {
     Block {
         address: found.address.into(),
         size: found.bytes,
@@ -173,6 +173,7 @@ fn block(found: HolderBlock, known: Option<&Type>) -> Block {
 pub(super) fn reference(holder: &Holder) -> Reference {
     let is_local = holder.kind == crate::graph::holders::HolderKind::Tls;
     let symbol = holder.symbol.as_ref();
+    let variable = holder.variable.as_ref().or(symbol.filter(|_| is_local));
     Reference {
         kind: holder.kind.name().into(),
         strength: holder.strength.name().into(),
@@ -180,9 +181,10 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         thread_id: holder.thread,
         frame: holder.slot.as_ref().map(|slot| slot.frame),
         function: holder.slot.as_ref().and_then(|slot| slot.function.clone()),
-        stack_offset: holder.slot.as_ref().map(|slot| slot.offset),
+        stack_offset: holder.slot.as_ref().and_then(|slot| slot.offset),
         register: holder.register.clone(),
-        variable: symbol.filter(|_| is_local).map(|(name, _)| name.clone()),
+        variable: variable.map(|(name, _)| name.clone()),
+        variable_offset: variable.map(|(_, offset)| *offset),
         symbol: symbol.map(|(name, _)| name.clone()),
         symbol_offset: symbol.map(|(_, offset)| *offset),
         module: holder.module.as_ref().map(|(name, _)| name.clone()),
@@ -208,6 +210,7 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
         bytes: group.own.bytes,
         indirect_blocks: group.held.blocks,
         indirect_bytes: group.held.bytes,
+        new: None,
         block_bytes: group.block_bytes,
         allocator: allocator.into(),
         type_of: group.block_type.as_ref().map(type_of),

@@ -6,7 +6,9 @@ use super::Context;
 use super::threads::recorded_frames;
 use crate::analysis::HeapAnalysis;
 use crate::analysis::census::Service;
-use crate::report::schema::{self, Allocator, Coverage, Details, Located, SizeClass, Statistics};
+use crate::report::schema::{
+    self, Allocator, Coverage, Details, HeapMap, HeapPiece, Hex, Located, SizeClass, Statistics,
+};
 
 /// The row of one heap.
 pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'_>) -> Allocator {
@@ -56,6 +58,26 @@ pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'
                 .map(|(name, detail)| ((*name).to_owned(), value(detail, context)))
                 .collect(),
         },
+        map: context.draw_heaps.then(|| map(heap)),
+    }
+}
+
+/// Pieces of a heap that are drawn.
+const MAX_PIECES: usize = 1024;
+
+fn map(heap: &HeapAnalysis<'_>) -> HeapMap {
+    let sketch = heap.map.sketch(MAX_PIECES);
+    let pieces = sketch.pieces.iter().map(|piece| HeapPiece {
+        start: Hex(piece.start),
+        in_use: piece.in_use,
+        free: piece.free,
+        lost: piece.lost,
+        metadata: piece.metadata,
+        largest_free: piece.largest_free,
+    });
+    HeapMap {
+        piece_bytes: sketch.piece_bytes,
+        pieces: pieces.collect(),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Reference {
     pub register: Option<String>,
     /// The variable that it is, in the source: of a frame, or thread-local.
     pub variable: Option<String>,
+    /// Bytes from that variable's start.
+    pub variable_offset: Option<u64>,
     /// The module's variable that it is or lies in.
     pub symbol: Option<String>,
     /// Bytes from that variable's start.
@@ -66,6 +68,44 @@ pub struct References {
     pub path: Vec<Reference>,
     /// The search for a chain was given up.
     pub path_cut: bool,
+    /// With `--tree`: who holds the block, and who holds those, up to the roots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Tree>,
+    /// With `--down`: what hangs on the block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down: Option<Tree>,
+}
+
+/// A tree of references.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Tree {
+    /// Its rows: what belongs to one follows it, one step deeper.
+    pub rows: Vec<TreeRow>,
+    /// Words of the block that was asked for that are left out.
+    pub more: u64,
+    /// Downward: all blocks that are reached from it, without itself.
+    pub reached: Sum,
+    /// There is more than was looked at.
+    pub cut: bool,
+}
+
+/// A row of a tree.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct TreeRow {
+    /// Steps from the block that was asked for, from 1.
+    pub depth: usize,
+    /// The word.
+    pub from: Reference,
+    /// Downward: the block that it points at; `null` for a mapping.
+    pub to: Option<Block>,
+    /// Upward the holder, downward the block stands in the tree already.
+    pub repeated: bool,
+    /// Words of this row's block that are left out.
+    pub more: u64,
+    /// Upward: words that can hold the holder's block; `null` where that was not looked for.
+    pub held: Option<u64>,
+    /// Downward: blocks that are reached through this one first, itself included.
+    pub reached: Sum,
 }
 
 /// A number of blocks and their bytes.
@@ -94,8 +134,27 @@ pub struct Leaks {
     pub groups_dropped: u64,
     /// The program's own mappings that nobody points at.
     pub mappings: Vec<LostMapping>,
+    /// What is lost that was not lost there, with `--since`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
     /// Every block that is not reached for certain, with `--blocks`; else `null`.
     pub blocks: Option<Vec<LeakedBlock>>,
+}
+
+/// What has been lost since another core of the program was written, or a report of one.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Since {
+    /// The core or the report, as it was named.
+    pub source: String,
+    /// How blocks were compared: by `address`, for one process, or by `group` (its fingerprint) for another one.
+    #[schemars(extend("examples" = ["address", "group"]))]
+    pub matched_by: String,
+    /// Blocks that are definitely or indirectly lost now and were not then.
+    pub lost: Sum,
+    /// Blocks that are possibly lost now and were not, even possibly, then.
+    pub possible: Sum,
+    /// Blocks that were lost then and are not any more.
+    pub gone: Sum,
 }
 
 /// Blocks of one size that look alike, or were allocated in one place.
@@ -114,6 +173,9 @@ pub struct LeakGroup {
     pub indirect_blocks: u64,
     /// Their bytes.
     pub indirect_bytes: u64,
+    /// With `--since`: the blocks of it that were not lost there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<Sum>,
     /// Usable bytes of each block.
     pub block_bytes: u64,
     /// The allocator.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Hex;
+use super::{Hex, MemoryKind};
 
 /// An allocator of the process.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -31,6 +31,35 @@ pub struct Allocator {
     pub coverage: Coverage,
     /// Its own facts.
     pub details: Details,
+    /// Its memory in pieces, by address, for formats with pictures; else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map: Option<HeapMap>,
+}
+
+/// A heap's memory in pieces of one size. Memory that was given back to the system is in none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HeapMap {
+    /// Bytes of a piece.
+    pub piece_bytes: u64,
+    /// The pieces that hold any of the heap, by address; at most 1,024.
+    pub pieces: Vec<HeapPiece>,
+}
+
+/// What lies in a piece of a heap's memory. The bytes add up to what of the piece is the heap's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HeapPiece {
+    /// First byte.
+    pub start: Hex,
+    /// Bytes of blocks in use, with their headers.
+    pub in_use: u64,
+    /// Bytes of free blocks.
+    pub free: u64,
+    /// Bytes of blocks that damage cut off.
+    pub lost: u64,
+    /// Bytes of the allocator's own.
+    pub metadata: u64,
+    /// Bytes of the largest free block that begins in it.
+    pub largest_free: u64,
 }
 
 /// What an allocator holds.
@@ -134,7 +163,7 @@ pub struct UnsupportedAllocator {
 }
 
 /// Writable anonymous memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Memory {
     /// All of it that is in the core, stacks and variables of modules included.
     pub writable_bytes: u64,
@@ -142,4 +171,6 @@ pub struct Memory {
     pub walked_bytes: u64,
     /// What of it no such heap, no module's variables and no stack of a thread accounts for.
     pub unclaimed_bytes: u64,
+    /// Every byte of the process once, by kind.
+    pub by_kind: Vec<MemoryKind>,
 }

@@ -6,6 +6,7 @@ use crate::report::schema::{
 
 use super::coverage;
 use super::graph;
+use super::maps;
 use super::number::{bytes, count, short};
 use super::page::{Page, Role};
 use super::stacks;
@@ -42,6 +43,9 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(looked_at) = coverage::looked_at(report) {
         page.field(INDENT, "looked at", Role::Warning, &looked_at);
     }
+    if let Some(memory) = maps::in_a_line(report) {
+        page.field(INDENT, "memory", Role::Plain, &memory);
+    }
     let Some(worst) = report.findings.first() else {
         return;
     };
@@ -69,7 +73,8 @@ pub fn write(report: &Report, page: &mut Page) {
     }
 }
 
-fn program(report: &Report) -> String {
+/// The program and its process id.
+pub fn program(report: &Report) -> String {
     let executable = report.process.executable.as_deref().unwrap_or("unknown");
     // A symbolic link's name says what was run: `ls` of busybox. The kernel keeps 15 bytes of it.
     let called = report.process.name.as_deref();
@@ -84,13 +89,14 @@ fn program(report: &Report) -> String {
 }
 
 /// The command line, if it says more than the program's name.
-fn command(report: &Report) -> Option<&str> {
+pub fn command(report: &Report) -> Option<&str> {
     let arguments = report.process.arguments.as_deref()?.trim();
     let name = report.process.executable.as_deref().unwrap_or("");
     (!arguments.is_empty() && arguments != name).then_some(arguments)
 }
 
-fn crash(report: &Report) -> String {
+/// How it died, and where.
+pub fn crash(report: &Report) -> String {
     let crash = &report.crash_info;
     let Some(signal) = &crash.signal else {
         return "none recorded: a snapshot of a live process, or the core lost its notes".into();
@@ -174,7 +180,8 @@ fn named_place(frame: &Frame, function: Option<&str>) -> String {
     }
 }
 
-fn heap(report: &Report) -> (Role, String) {
+/// Whether the heap is damaged.
+pub fn heap(report: &Report) -> (Role, String) {
     let summary = report.summary;
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let mut names = String::new();
@@ -329,7 +336,7 @@ pub fn explains(finding: &Finding) -> String {
 }
 
 /// Who did it, as far as the core tells.
-fn done_by(finding: &Finding) -> String {
+pub fn done_by(finding: &Finding) -> String {
     if let Some(found) = &finding.culprit {
         let likely = match finding.confidence {
             Confidence::Certain => "",

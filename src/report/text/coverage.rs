@@ -21,7 +21,7 @@ pub fn strangers(report: &Report) -> Option<String> {
 
 /// The share of the writable memory that was looked at, where more of it is nobody's or the analysis is not whole.
 pub fn looked_at(report: &Report) -> Option<String> {
-    let memory = report.memory?;
+    let memory = report.memory.as_ref()?;
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let is_most = memory.walked_bytes >= memory.unclaimed_bytes;
     if memory.writable_bytes == 0 || is_most && !incomplete {

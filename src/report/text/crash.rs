@@ -96,7 +96,7 @@ fn is_telling(found: &RegisterMeaning) -> bool {
 }
 
 /// `free(0x10), called from [  5]`.
-fn call(call: &AllocatorCall) -> String {
+pub fn call(call: &AllocatorCall) -> String {
     let pointer = match (call.pointer, call.certain) {
         (Some(pointer), Some(true)) => pointer.to_string(),
         (Some(pointer), _) => format!("probably {pointer}"),
@@ -123,7 +123,7 @@ fn jumped_nowhere(report: &Report, frame: usize) -> Option<Hex> {
 }
 
 /// `writes 8 bytes at 0x10: rax + 0x10, rax = 0x0`.
-fn memory(operand: &MemoryOperand) -> String {
+pub fn memory(operand: &MemoryOperand) -> String {
     let does = match operand.access.as_str() {
         "read" => "reads",
         "write" => "writes",
@@ -147,13 +147,18 @@ fn memory(operand: &MemoryOperand) -> String {
     text
 }
 
-fn registers(label: &str, registers: &BTreeMap<String, Hex>, page: &mut Page) {
+/// Registers in the order that people look for them in: r8 before r10.
+pub fn in_order(registers: &BTreeMap<String, Hex>) -> Vec<(&String, &Hex)> {
     let mut order: Vec<_> = registers.iter().collect();
-    // r8 before r10.
     order.sort_by_key(|(name, _)| {
         let number = name.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
         (number.parse::<u32>().ok(), name.as_str())
     });
+    order
+}
+
+fn registers(label: &str, registers: &BTreeMap<String, Hex>, page: &mut Page) {
+    let order = in_order(registers);
     let room = page.width().saturating_sub(BEFORE);
     let per_row = (room / REGISTER_COLUMNS).clamp(1, PER_ROW);
     for (row, registers) in order.chunks(per_row).enumerate() {

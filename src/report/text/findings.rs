@@ -1,7 +1,7 @@
 //! Findings, each with the words that prove it.
 
 use crate::report::escape::escaped;
-use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Report};
+use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Overwriter, Report};
 
 use super::answers::{block, confidence, counts, culprit, severity};
 use super::dump;
@@ -67,18 +67,8 @@ fn write_finding(finding: &Finding, page: &mut Page) {
     if let Some(held_by) = graph::held_by(finding) {
         field("held by", &held_by);
     }
-    if let Some(overwriter) = &finding.overwriter {
-        let text = match &overwriter.text {
-            Some(text)
-                if ["ascii", "utf16"].contains(&overwriter.class.as_str())
-                    && !text.starts_with('"') =>
-            {
-                format!("{} \"{text}\"", overwriter.class)
-            }
-            Some(text) => format!("{}: {text}", overwriter.class),
-            None => overwriter.class.clone(),
-        };
-        field("written", &text);
+    if let Some(found) = &finding.overwriter {
+        field("written", &overwriter(found));
     }
     some(&finding.locations, |number, shown| {
         let label = if number == 0 { "listed in" } else { "" };
@@ -160,6 +150,16 @@ fn write_causes(finding: &Finding, page: &mut Page) {
     });
 }
 
+/// What was written, in words.
+pub fn overwriter(found: &Overwriter) -> String {
+    let is_text = ["ascii", "utf16"].contains(&found.class.as_str());
+    match &found.text {
+        Some(text) if is_text && !text.starts_with('"') => format!("{} \"{text}\"", found.class),
+        Some(text) => format!("{}: {text}", found.class),
+        None => found.class.clone(),
+    }
+}
+
 /// The first few of a list, then the number of the others.
 fn some<T>(list: &[T], mut show: impl FnMut(usize, Result<&T, usize>)) {
     for (number, item) in list.iter().take(MAX_SHOWN).enumerate() {
@@ -170,7 +170,8 @@ fn some<T>(list: &[T], mut show: impl FnMut(usize, Result<&T, usize>)) {
     }
 }
 
-fn location(location: &Location) -> String {
+/// A place in a free list, in words.
+pub fn location(location: &Location) -> String {
     let thread = match location.thread_id {
         Some(thread) => format!(" of thread {thread}"),
         None => String::new(),
@@ -206,7 +207,7 @@ fn write_evidence(evidence: &Evidence, page: &mut Page) {
 }
 
 /// The command that shows the word, and the one after it.
-fn gdb_command(evidence: &Evidence) -> String {
+pub fn gdb_command(evidence: &Evidence) -> String {
     let (unit, letter) = match evidence.size {
         1 => (1, 'b'),
         2 => (2, 'h'),

@@ -2,13 +2,14 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Sum, Type,
+    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum, Type,
 };
 
 use super::answers::{self, block};
 use super::number::{bytes, count};
 use super::page::{Page, Role};
 use super::stacks::{module_columns, write_frame};
+use super::trees;
 
 /// Indentation of fields.
 const INDENT: usize = 4;
@@ -52,6 +53,12 @@ fn write_references(found: &References, page: &mut Page) {
         let label = if number == 0 { "path" } else { "" };
         page.field(INDENT, label, Role::Plain, &row(step));
     }
+    if let Some(tree) = &found.tree {
+        trees::upward(tree, page);
+    }
+    if let Some(tree) = &found.down {
+        trees::downward(tree, page);
+    }
 }
 
 fn verb(words: u64) -> String {
@@ -61,7 +68,7 @@ fn verb(words: u64) -> String {
     }
 }
 
-fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
+pub(super) fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
     for (number, found) in rows.iter().enumerate() {
         let label = if number == 0 { label } else { "" };
         page.field(INDENT, label, Role::Plain, &row(found));
@@ -78,7 +85,7 @@ fn list(label: &str, rows: &[&Reference], all: u64, page: &mut Page) {
 }
 
 /// A reference in a line.
-fn row(found: &Reference) -> String {
+pub fn row(found: &Reference) -> String {
     let mut text = place(found);
     if let Some(address) = found.address {
         text = format!("{text}, at {address}");
@@ -89,14 +96,39 @@ fn row(found: &Reference) -> String {
             count(found.points_at_offset, "byte")
         );
     }
-    if found.strength == "weak" && found.kind != "history" {
+    let is_said = found
+        .note
+        .as_deref()
+        .is_some_and(|note| note.starts_with("left over"));
+    if found.strength == "weak" && found.kind != "history" && !is_said {
         text = format!("{text} (weak: may be no pointer)");
     }
     text
 }
 
+/// A variable of a frame, in words.
+fn local(found: &Reference) -> Option<String> {
+    let name = found.variable.as_deref()?;
+    let name = match found.variable_offset {
+        None | Some(0) => name.to_owned(),
+        Some(offset) => format!("{name}+{offset:#x}"),
+    };
+    let function = found
+        .function
+        .as_deref()
+        .map_or(String::new(), |function| format!(" {function}"));
+    let frame = found.frame.map_or(String::new(), |frame| {
+        format!(" of frame {frame}{function}")
+    });
+    let note = found
+        .note
+        .as_deref()
+        .map_or(String::new(), |note| format!(" ({note})"));
+    Some(format!("variable {name}{frame}{note}"))
+}
+
 /// Where a word stands, in words.
-fn place(found: &Reference) -> String {
+pub(super) fn place(found: &Reference) -> String {
     let of_thread = found
         .thread_id
         .map_or(String::new(), |thread| format!(" of thread {thread}"));
@@ -109,29 +141,48 @@ fn place(found: &Reference) -> String {
         });
     let module = found.module.as_deref();
     match found.kind.as_str() {
-        "register" => format!(
-            "register {}{of_thread}",
-            found.register.as_deref().unwrap_or("?")
-        ),
-        "stack" => {
-            let frame = found
-                .frame
-                .map_or(String::new(), |frame| format!(", frame {frame}"));
-            let function = found
-                .function
-                .as_deref()
-                .map_or(String::new(), |name| format!(" {name}"));
-            let slot = found
-                .stack_offset
-                .map_or(String::new(), |offset| match offset {
-                    0.. => format!(", sp+{offset:#x}"),
-                    below => format!(", sp-{:#x}", below.unsigned_abs()),
-                });
-            format!("stack{of_thread}{frame}{function}{slot}")
+        "register" => {
+            let register = found.register.as_deref().unwrap_or("?");
+            match local(found) {
+                Some(local) => format!("{local}{of_thread}, in register {register}"),
+                None => {
+                    let note = found.note.as_deref();
+                    let note = note.map_or(String::new(), |note| format!(" ({note})"));
+                    format!("register {register}{of_thread}{note}")
+                }
+            }
         }
+        "stack" => match local(found) {
+            Some(local) => format!("{local}{of_thread}"),
+            None => {
+                let frame = found
+                    .frame
+                    .map_or(String::new(), |frame| format!(", frame {frame}"));
+                let function = found
+                    .function
+                    .as_deref()
+                    .map_or(String::new(), |name| format!(" {name}"));
+                let slot = found
+                    .stack_offset
+                    .map_or(String::new(), |offset| match offset {
+                        0.. => format!(", sp+{offset:#x}"),
+                        below => format!(", sp-{:#x}", below.unsigned_abs()),
+                    });
+                let note = found
+                    .note
+                    .as_deref()
+                    .map_or(String::new(), |note| format!(" ({note})"));
+                format!("stack{of_thread}{frame}{function}{slot}{note}")
+            }
+        },
         "tls" => match variable {
             Some(name) => format!("thread-local {name}{of_thread}"),
-            None => format!("thread-local memory{of_thread}"),
+            None => match (module, found.module_offset) {
+                (Some(module), Some(offset)) => {
+                    format!("thread-local variables of {module}+{offset}{of_thread}")
+                }
+                _ => format!("thread-local memory{of_thread}"),
+            },
         },
         "global" => match (variable, module, found.module_offset) {
             (Some(name), Some(module), _) => format!("variable {name} of {module}"),
@@ -198,26 +249,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     let Some(found) = &report.leaks else {
         return;
     };
-    let lost = Sum {
-        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
-        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
-    };
-    let (role, said) = match lost.blocks {
-        0 => (Role::Good, "nothing is definitely lost".into()),
-        _ => (
-            Role::Critical,
-            format!("{} of it hang on others that are lost", sum(lost)),
-        ),
-    };
-    let said: String = match (lost.blocks, found.indirect.blocks) {
-        (0, _) => said,
-        (_, 0) => format!("{} definitely lost", sum(lost)),
-        (_, held) => format!(
-            "{} lost, {} of them hang on others",
-            sum(lost),
-            super::number::thousands(held)
-        ),
-    };
+    let (role, said) = lost(found);
     page.field(2, "lost", role, &said);
     if found.possible.blocks > 0 {
         page.field(
@@ -228,6 +260,9 @@ pub fn leaks(report: &Report, page: &mut Page) {
         );
     }
     page.field(2, "reachable", Role::Plain, &sum(found.reachable));
+    if let Some(since) = &found.since {
+        write_since(since, page);
+    }
     if !found.mappings.is_empty() {
         let all = found
             .mappings
@@ -258,6 +293,56 @@ pub fn leaks(report: &Report, page: &mut Page) {
     }
 }
 
+fn write_since(since: &Since, page: &mut Page) {
+    let role = match since.lost.blocks {
+        0 => Role::Good,
+        _ => Role::Critical,
+    };
+    let by = match since.matched_by.as_str() {
+        "address" => "the same process: compared block by block",
+        _ => "another process: compared by groups",
+    };
+    let more = match since.lost.blocks {
+        0 => "nothing more is lost".into(),
+        _ => format!("{} more lost", sum(since.lost)),
+    };
+    page.field(
+        2,
+        "since",
+        role,
+        &format!("{more} than in {} ({by})", since.source),
+    );
+    if since.possible.blocks > 0 {
+        let text = format!("{} more possibly lost", sum(since.possible));
+        page.field(2, "", Role::Warning, &text);
+    }
+    if since.gone.blocks > 0 {
+        let text = format!(
+            "{} of what was lost there are lost no more",
+            sum(since.gone)
+        );
+        page.field(2, "", Role::Plain, &text);
+    }
+}
+
+/// What is lost, in words.
+pub fn lost(found: &Leaks) -> (Role, String) {
+    let lost = Sum {
+        blocks: found.definite.blocks.saturating_add(found.indirect.blocks),
+        bytes: found.definite.bytes.saturating_add(found.indirect.bytes),
+    };
+    let text = match (lost.blocks, found.indirect.blocks) {
+        (0, _) => return (Role::Good, "nothing is definitely lost".into()),
+        (_, 0) => format!("{} definitely lost", sum(lost)),
+        (_, held) => format!(
+            "{} lost, {} of them hang on others",
+            sum(lost),
+            super::number::thousands(held)
+        ),
+    };
+    (Role::Critical, text)
+}
+
 fn sum(sum: Sum) -> String {
     format!("{}, {}", count(sum.blocks, "block"), bytes(sum.bytes))
 }
@@ -267,6 +352,7 @@ fn write_class(found: &Leaks, class: &str, heading: &str, page: &mut Page) {
         .groups
         .iter()
         .filter(|group| group.class == class)
+        .filter(|group| group.new.is_none_or(|new| new.blocks > 0))
         .collect();
     if groups.is_empty() {
         return;
@@ -304,6 +390,9 @@ fn write_group(group: &LeakGroup, page: &mut Page) {
     let allocator = page.paint(Role::Faint, &escaped(&group.allocator).to_string());
     page.line(&format!("{title}  {allocator}"));
     page.sentence(INDENT, Role::Plain, &group.message);
+    if let Some(new) = group.new {
+        page.field(INDENT, "new", Role::Plain, &format!("{} of it", sum(new)));
+    }
     if group.indirect_blocks > 0 {
         let held = Sum {
             blocks: group.indirect_blocks,

@@ -85,7 +85,7 @@ pub fn write_all(report: &Report, page: &mut Page) {
 }
 
 /// ` (in futex)`. That a thread was running is nothing to say.
-fn in_system_call(thread: &Thread) -> String {
+pub fn in_system_call(thread: &Thread) -> String {
     let state = thread.state.as_deref().unwrap_or("");
     match state.starts_with("in ") {
         true => format!(" ({})", escaped(state)),
@@ -94,7 +94,7 @@ fn in_system_call(thread: &Thread) -> String {
 }
 
 /// Indices of threads whose stacks are the same, in order of the first of each. The crashing thread stands alone.
-fn grouped(report: &Report) -> Vec<Vec<usize>> {
+pub fn grouped(report: &Report) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     for (index, thread) in report.threads.iter().enumerate() {
@@ -165,8 +165,15 @@ fn write_stack(thread: &Thread, ends: Option<usize>, page: &mut Page) {
             ),
         }
     }
-    let end = match thread.stack_end.as_deref() {
-        None | Some("complete") => return,
+    let Some(end) = end(thread) else { return };
+    let line = format!("        {}", page.paint(Role::Warning, &format!("({end})")));
+    page.line(&line);
+}
+
+/// Why the stack is not whole, if it is not.
+pub fn end(thread: &Thread) -> Option<&'static str> {
+    Some(match thread.stack_end.as_deref() {
+        None | Some("complete") => return None,
         Some("not-in-core") => "the stack beyond is not in the core",
         Some("not-rising") => "the stack ends here: overwritten, or a circle of frames",
         Some("lost") => {
@@ -177,9 +184,7 @@ fn write_stack(thread: &Thread, ends: Option<usize>, page: &mut Page) {
         }
         Some("too-long") => "the stack goes on; it is too deep to be followed",
         Some(_) => "the stack goes on",
-    };
-    let line = format!("        {}", page.paint(Role::Warning, &format!("({end})")));
-    page.line(&line);
+    })
 }
 
 /// `7958 "worker"`.
@@ -239,7 +244,8 @@ pub fn function(frame: &Frame) -> String {
     }
 }
 
-fn place(file: Option<&str>, line: Option<u32>) -> String {
+/// ` (src/linked_list.h:49)`.
+pub fn place(file: Option<&str>, line: Option<u32>) -> String {
     let file = file.map(|file| escaped(short_path(file)));
     match (file, line) {
         (Some(file), Some(line)) => format!(" ({file}:{line})"),
@@ -250,7 +256,7 @@ fn place(file: Option<&str>, line: Option<u32>) -> String {
 
 /// A name that is not too long to be read: template arguments of a longer one become `<...>`, then its parameters `(...)`.
 /// JSON has all of it. `room`: columns that a terminal has for it.
-fn short_name(name: &str, room: Option<usize>) -> Cow<'_, str> {
+pub fn short_name(name: &str, room: Option<usize>) -> Cow<'_, str> {
     let most = room.map_or(MAX_NAME, |room| room.clamp(LEAST_NAME, MAX_NAME));
     if name.len() <= most {
         return name.into();

@@ -69,6 +69,8 @@ done
 for what in nothing earlier again given_up; do
     recipe healthy-dangling-${what//_/-} dangling.c "-D${what^^}"
 done
+recipe holders-c holders.c
+recipe holders-cxx holders.cc
 recipe leaks leaks.c
 recipe leaks-no-pie leaks.c -no-pie
 recipe types types.cc
@@ -180,8 +182,8 @@ ptmalloc_table() {
     cell glibc-2.36 other-asan O2 other-asan-O2 env=ASAN_OPTIONS=disable_coredump=0
     cell glibc-2.36 other-musl O2 other-musl-O2 static=-static,strip
     ptmalloc_stories
-    cells glibc-2.36 O0 leaks leaks-no-pie
-    cells glibc-2.36 O2 leaks leaks-no-pie
+    cells glibc-2.36 O0 leaks leaks-no-pie holders-c holders-cxx
+    cells glibc-2.36 O2 leaks leaks-no-pie holders-c holders-cxx
     cells glibc-2.36 O0 types explains-{member,text,freed}
     cells glibc-2.36 O2 types-no-pie explains-{global,member,called,sent,zeroed,returned,wild,own,deep,text,table,before,freed}
     cell glibc-2.36 types O2 types-stripped strip

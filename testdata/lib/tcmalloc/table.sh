@@ -57,6 +57,9 @@ for what in stack argument number realloc twice inner; do
     recipe refused-$what tcmalloc/refused.c "-D${what^^}"
     recipe refused-$what-traps tcmalloc/refused.c "-D${what^^} -DTRAPS"
 done
+for what in stack static written; do
+    recipe sized-delete-$what tcmalloc/sized-delete.c "-D${what^^}"
+done
 recipe sampled tcmalloc/sampled.c
 recipe leaks leaks.c
 recipe types types.cc
@@ -127,6 +130,11 @@ tcmalloc_table() {
     for release in 2.16 2.18.1; do
         cells $release O2 refused-{stack,realloc,twice,inner}-traps
     done
+
+    for release in 2.10 2.18.1; do
+        cells $release O2 sized-delete-{stack,static,written}
+    done
+    cells 2.10 O0 sized-delete-stack
 
     for release in 2.10-debug 2.10-symtab 2.10-debugfile 2.10-static 2.10-static-stripped; do
         cells $release O2 "${main_errors[@]}" "${every_release[@]}"

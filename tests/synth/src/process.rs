@@ -94,6 +94,7 @@ pub fn thread(tid: u32, pc: u64, thread_pointer: u64) -> Thread {
         registers: RegisterSet::empty(),
         signal: 0,
         system_call: None,
+        blocked_signals: None,
     }
 }
 

@@ -77,6 +77,8 @@ pub const AARCH64: ArchInfo = ArchInfo {
     thread_pointer: ThreadPointer::Note(0x401), // NT_ARM_TLS
     prstatus: PrStatusLayout {
         signal: 12,
+        blocked_signals: 24,
+        group: 40,
         tid: 32,
         registers: 112,
     },

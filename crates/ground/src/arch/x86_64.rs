@@ -133,6 +133,8 @@ pub const X86_64: ArchInfo = ArchInfo {
     thread_pointer: ThreadPointer::Word(21),
     prstatus: PrStatusLayout {
         signal: 12,
+        blocked_signals: 24,
+        group: 40,
         tid: 32,
         registers: 112,
     },

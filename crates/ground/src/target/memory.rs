@@ -139,6 +139,25 @@ pub trait TargetMemory: Sync {
 
     /// All mappings, sorted by address, without overlap.
     fn regions(&self) -> &[Region];
+
+    /// An address behind the absent byte at `at`, before which all bytes are absent; `None` if nothing follows. A damaged program
+    /// header may span the whole address space: memory that steps over what it does not hold answers at once.
+    fn behind_absent(&self, at: Address) -> Option<Address> {
+        let regions = self.regions();
+        let after = regions.partition_point(|region| region.range.start <= at);
+        let is_mapped = after
+            .checked_sub(1)
+            .and_then(|index| regions.get(index))
+            .is_some_and(|region| at < region.range.end);
+        match is_mapped {
+            true => {
+                let page = self.abi().page_bytes.max(8);
+                let number = at.get().checked_div(page)?;
+                Some(Address::new(number.checked_add(1)?.checked_mul(page)?))
+            }
+            false => regions.get(after).map(|region| region.range.start),
+        }
+    }
 }
 
 /// Typed reads on any [`TargetMemory`].

@@ -131,6 +131,8 @@ pub struct Thread {
     pub signal: i32,
     /// Number of the system call that it was in, or had just left; `None` outside of any.
     pub system_call: Option<u64>,
+    /// Its blocked signals, a bit for each (signal 1 the lowest); `None` where the core does not say.
+    pub blocked_signals: Option<u64>,
 }
 
 /// Threads, the crashing one first where the core tells.

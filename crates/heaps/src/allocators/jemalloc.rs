@@ -394,6 +394,13 @@ impl Heap for JemallocHeap<'_> {
         own
     }
 
+    fn arena(&self, at: Address) -> Option<u32> {
+        let rows = &self.located.extents.rows;
+        let after = rows.partition_point(|row| row.start() <= at);
+        let row = rows.get(after.checked_sub(1)?)?;
+        (at < row.end()).then_some(row.arena.into())
+    }
+
     fn is_unknown(&self, at: Address) -> bool {
         self.is_undescribed(at)
     }

@@ -449,6 +449,27 @@ impl Heap for PtmallocHeap<'_> {
         self.memory_of_its_own()
     }
 
+    /// A heap of a thread's arena has its addresses from the start; what it shrank by stays mapped.
+    fn kept_memory(&self) -> Vec<Range<Address>> {
+        let regions = self.arenas.regions.iter();
+        let of_threads = regions.filter(|region| {
+            let arena = self.arenas.rows.get(region.arena);
+            arena.is_some_and(|arena| !arena.is_main)
+        });
+        let mask = self.arenas.heap_max.wrapping_sub(1);
+        of_threads
+            .map(|region| {
+                let start = Address::new(region.start.get() & !mask);
+                start..start.saturating_add(self.arenas.heap_max)
+            })
+            .collect()
+    }
+
+    fn arena(&self, at: Address) -> Option<u32> {
+        let region = self.arenas.region_of(at)?;
+        u32::try_from(region.arena).ok()
+    }
+
     fn is_unknown(&self, at: Address) -> bool {
         let mut walks = self.walks().iter();
         walks.any(|walk| walk.doubtful.iter().any(|range| range.contains(&at)))

@@ -16,6 +16,7 @@ mod books;
 mod busy;
 mod caches;
 mod damage;
+mod figures;
 mod in_flight;
 mod layout;
 mod locate;

@@ -9,10 +9,17 @@
 //!
 //! Cost: a row of 56 bytes for each extent, 1 KiB for each MiB that more than one extent shares, 4 bytes for each 4 KiB of chunks.
 
-use crate::map::{BlockId, BlockState, Chunks, GRANULE, HeapMap, Owner, Shape};
+mod build;
+mod chunks;
+mod numbering;
+
+pub use numbering::Numbering;
+
+use crate::map::{BlockId, BlockState, GRANULE, HeapMap, Owner, Shape};
 use ground::target::Address;
 
 use super::roots::Ranges;
+use chunks::ChunkTable;
 
 /// A thing that can be pointed at: a block, or a mapping of the program's own. Nodes sort by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,17 +70,8 @@ struct Row {
     has_own: bool,
 }
 
-/// Chunks of one run, and the last chunk that begins before each 4 KiB of it.
-struct ChunkTable<'m> {
-    chunks: &'m Chunks,
-    before: Vec<u32>,
-}
-
 /// Granules of the smallest chunk that has a block.
 const MIN_GRANULES: u32 = 2;
-/// Granules of 4 KiB.
-const PIECE: u32 = 256;
-
 const NOTHING: u32 = 0;
 const TAG: u32 = 3 << 30;
 const DIRECT: u32 = 1 << 30;
@@ -166,80 +164,6 @@ impl<'m> Lookup<'m> {
         lookup.number();
         lookup.fill();
         lookup
-    }
-
-    /// Gives each slot its bit, and reads where chunks begin.
-    fn number(&mut self) {
-        let mut bits = 0u64;
-        for row in &mut self.rows {
-            row.first_bit = bits;
-            let count = match &mut row.kind {
-                Kind::Own => 0,
-                Kind::Single | Kind::Mapping => 1,
-                Kind::Slab { count, .. } => *count,
-                Kind::Chunks { table } => {
-                    let map = self.maps.get(row.heap as usize);
-                    let chunks = map.and_then(|map| map.chunks(map.extent(row.map_row)?));
-                    let granules = chunks.map_or(0, Chunks::granules);
-                    *table = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
-                    if let Some(chunks) = chunks {
-                        self.tables.push(ChunkTable::read(chunks));
-                    } else {
-                        row.kind = Kind::Own;
-                    }
-                    granules
-                }
-            };
-            bits = bits.saturating_add(count.into());
-        }
-        self.bits = bits;
-    }
-
-    /// Builds the root, the middles and the leaves.
-    fn fill(&mut self) {
-        let most_leaves = 65_536 + self.rows.len() / 8;
-        self.first_region = self.lowest >> ROOT_SHIFT;
-        let regions = (self.highest >> ROOT_SHIFT).saturating_sub(self.first_region) + 1;
-        self.root = vec![NOTHING; usize::try_from(regions.min(MAX_ROOT)).unwrap_or(0)];
-        for (index, row) in (0u32..).zip(&self.rows) {
-            let (start, last) = (row.start, row.start + (row.bytes - 1));
-            for region in start >> ROOT_SHIFT..=last >> ROOT_SHIFT {
-                let place = usize::try_from(region - self.first_region).ok();
-                let Some(entry) = place.and_then(|place| self.root.get_mut(place)) else {
-                    break; // searched for
-                };
-                if covers(start, last, region, ROOT_SHIFT) {
-                    *entry = DIRECT | index;
-                    continue;
-                }
-                let Some(middle) = table_of(entry, &mut self.middles, usize::MAX) else {
-                    continue;
-                };
-                let first = region << ROOT_SHIFT;
-                let piece = start.max(first)..=last.min(first + ((1 << ROOT_SHIFT) - 1));
-                for mega in piece.start() >> MIDDLE_SHIFT..=piece.end() >> MIDDLE_SHIFT {
-                    let Some(entry) = at_mut(middle, mega, MIDDLE) else {
-                        continue;
-                    };
-                    if covers(start, last, mega, MIDDLE_SHIFT) {
-                        *entry = DIRECT | index;
-                        continue;
-                    }
-                    let Some(leaf) = table_of(entry, &mut self.leaves, most_leaves) else {
-                        continue;
-                    };
-                    let first = mega << MIDDLE_SHIFT;
-                    let piece = start.max(first)..=last.min(first + ((1 << MIDDLE_SHIFT) - 1));
-                    for page in piece.start() >> PAGE_SHIFT..=piece.end() >> PAGE_SHIFT {
-                        if let Some(entry) = at_mut(leaf, page, LEAF)
-                            && *entry == NOTHING
-                        {
-                            *entry = DIRECT | index;
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// Notes which rows have something silent in them.
@@ -558,71 +482,7 @@ impl Kind {
     }
 }
 
-impl<'m> ChunkTable<'m> {
-    fn read(chunks: &'m Chunks) -> Self {
-        let pieces = chunks.granules().div_ceil(PIECE);
-        let mut before = Vec::with_capacity(pieces as usize);
-        let mut last = u32::MAX;
-        let mut next = if chunks.is_start(0) {
-            Some(0)
-        } else {
-            chunks.after(0)
-        };
-        for piece in 0..pieces {
-            before.push(last);
-            let end = (piece + 1).saturating_mul(PIECE);
-            // Only the last chunk of a piece counts; the first behind it tells when to look again.
-            if next.is_some_and(|next| next < end) {
-                last = chunks.at_or_before(end - 1).unwrap_or(last);
-                next = chunks.after(end - 1);
-            }
-        }
-        Self { chunks, before }
-    }
-
-    /// The last chunk that begins at or before the granule: at most four words and one entry.
-    #[inline]
-    fn at_or_before(&self, granule: u32) -> Option<u32> {
-        let granule = granule.min(self.chunks.granules().checked_sub(1)?);
-        if let Some(found) = self.chunks.last_in_piece(granule, granule / PIECE * PIECE) {
-            return Some(found);
-        }
-        let before = *self.before.get((granule / PIECE) as usize)?;
-        (before != u32::MAX).then_some(before)
-    }
-}
-
-/// Whether start..=last covers this whole piece of `1 << shift` bytes.
-fn covers(start: u64, last: u64, piece: u64, shift: u32) -> bool {
-    let first = piece << shift;
-    start <= first && last >= first + ((1 << shift) - 1)
-}
-
 #[inline]
 fn at<const N: usize>(table: &[u32; N], index: u64, size: usize) -> Option<&u32> {
     table.get(usize::try_from(index).ok()? % size)
-}
-
-fn at_mut<const N: usize>(table: &mut [u32; N], index: u64, size: usize) -> Option<&mut u32> {
-    table.get_mut(usize::try_from(index).ok()? % size)
-}
-
-/// The table that an entry leads to, made if there is none yet and not too many already.
-fn table_of<'a, const N: usize>(
-    entry: &mut u32,
-    tables: &'a mut Vec<[u32; N]>,
-    most: usize,
-) -> Option<&'a mut [u32; N]> {
-    if *entry == NOTHING {
-        if tables.len() >= most.min(1 << 24) {
-            *entry = SEARCH;
-            return None;
-        }
-        *entry = TABLE | u32::try_from(tables.len()).ok()?;
-        tables.push([NOTHING; N]);
-    }
-    match *entry & TAG {
-        TABLE => tables.get_mut((*entry & !TAG) as usize),
-        _ => None,
-    }
 }

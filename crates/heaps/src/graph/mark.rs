@@ -110,7 +110,9 @@ pub fn mark_with(universe: &Universe<'_>, most: usize) -> Marks {
         if marker.filter.admits(register.value)
             && let Some(edge) = resolver.edge(None, register.value)
         {
-            marker.take(Strength::Strong, edge);
+            // A weak one waits until all that is strong is known.
+            let strength = edge.strength.max(register.strength);
+            marker.take(Strength::Strong, Edge { strength, ..edge });
         }
     }
     for strength in [Strength::Strong, Strength::Weak] {

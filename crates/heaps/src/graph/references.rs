@@ -361,6 +361,10 @@ impl Universe<'_> {
     /// What words there are worth by themselves.
     pub fn strength(&self, place: Place) -> Strength {
         match place {
+            Place::Register(index) => {
+                let register = self.registers.get(index as usize);
+                register.map_or(Strength::Weak, |register| register.strength)
+            }
             Place::Root(index) => {
                 let root = self.roots.get(index as usize);
                 root.map_or(Strength::Weak, |root| root.strength)

@@ -60,6 +60,8 @@ pub struct Register {
     pub number: u16,
     /// What it holds.
     pub value: u64,
+    /// What it is worth: weak if the code that follows does not read it.
+    pub strength: Strength,
 }
 
 /// Ranges of addresses, sorted and without overlap.

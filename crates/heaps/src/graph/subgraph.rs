@@ -114,7 +114,7 @@ pub fn roles(universe: &Universe<'_>, lost: &[Found]) -> Option<Vec<Role>> {
 }
 
 /// Every edge from one lost block to another. Weak words count only where they point inside.
-fn edges_among(universe: &Universe<'_>, lost: &[Found]) -> Option<Edges> {
+pub(super) fn edges_among(universe: &Universe<'_>, lost: &[Found]) -> Option<Edges> {
     const BLOCKS: usize = 4096;
     let filter = Filter::new(universe.lookup.span());
     let starts: Vec<usize> = (0..lost.len()).step_by(BLOCKS).collect();

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use ground::target::{Address, Fault, TargetMemory};
+use ground::target::{Address, TargetMemory};
 
 /// Which values can point at something.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +51,8 @@ pub fn each(
                 at = align_up(at.saturating_add(1)); // a word across two pieces of the core
                 continue;
             }
-            Err(fault) => {
-                at = behind(memory, at, fault, range.end);
+            Err(_) => {
+                at = behind(memory, at, range.end);
                 continue;
             }
         };
@@ -108,8 +108,8 @@ pub fn each_at_any_byte(
     while at < range.end {
         let bytes = match memory.window(at) {
             Ok(window) => window.bytes,
-            Err(fault) => {
-                at = behind(memory, at, fault, range.end);
+            Err(_) => {
+                at = behind(memory, at, range.end);
                 continue;
             }
         };
@@ -131,17 +131,10 @@ pub fn each_at_any_byte(
     }
 }
 
-/// Where to go on behind an absent byte: the next page, or the next mapping where there is none.
-fn behind(memory: &dyn TargetMemory, at: Address, fault: Fault, end: Address) -> Address {
-    if let Fault::Unmapped(_) = fault {
-        let regions = memory.regions();
-        let next = regions.partition_point(|region| region.range.start <= at);
-        return regions
-            .get(next)
-            .map_or(end, |region| align_up(region.range.start));
-    }
-    let page = memory.abi().page_bytes.max(8);
-    Address::new((at.get() / page).saturating_add(1).saturating_mul(page))
+/// Where to go on behind an absent byte.
+fn behind(memory: &dyn TargetMemory, at: Address, end: Address) -> Address {
+    let next = memory.behind_absent(at);
+    next.map_or(end, align_up).max(at.saturating_add(8))
 }
 
 fn align_up(at: Address) -> Address {

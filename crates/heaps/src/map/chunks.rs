@@ -108,6 +108,13 @@ impl Chunks {
             .filter(|found| *found < self.granules)
     }
 
+    /// Chunks that begin in so many granules from `first` on, as far as the run goes.
+    #[inline]
+    pub fn count_in(&self, first: u32, granules: u32) -> u64 {
+        let granules = granules.min(self.granules.saturating_sub(first));
+        self.starts.count(first.into(), granules.into())
+    }
+
     /// Chunks in all.
     pub fn count(&self) -> u64 {
         self.starts.count(0, self.granules.into())

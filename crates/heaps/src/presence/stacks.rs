@@ -67,20 +67,24 @@ impl Presences<'_> {
         contexts.filter(move |context| context.get(slot(RIP)).is_some_and(is_inside))
     }
 
-    /// Whether no signal has interrupted the thread, as far as its stacks say: they are all in the core.
+    /// Whether no signal has interrupted the thread.
     pub(super) fn was_never_interrupted(&self, thread: usize) -> bool {
-        self.contexts(thread).is_empty() && self.has_whole_stacks(thread)
+        self.contexts(thread).is_empty() && self.shows_handlers(thread)
     }
 
     /// Whether none has interrupted it inside the allocator.
     pub(super) fn was_not_interrupted_inside(&self, thread: usize) -> bool {
-        self.signal_contexts(thread).next().is_none() && self.has_whole_stacks(thread)
+        self.signal_contexts(thread).next().is_none() && self.shows_handlers(thread)
     }
 
-    fn has_whole_stacks(&self, thread: usize) -> bool {
+    /// Whether a handler under way would be seen: the stacks are in the core; or no signal is blocked, and a handler's own is
+    /// while it runs (unless it was installed with `SA_NODEFER`).
+    fn shows_handlers(&self, thread: usize) -> bool {
         let memory = self.target.memory;
+        let state = self.target.threads.list().get(thread);
         let mut stacks = self.stacks(thread).iter();
         stacks.all(|words| memory.holds(words))
+            || state.is_some_and(|state| state.blocked_signals == Some(0))
     }
 
     /// All contexts on a thread's stacks.

@@ -247,6 +247,11 @@ impl Notes {
             _ => None,
         }
         .filter(|number| *number != u64::MAX);
+        // gdb fills neither.
+        let is_of_the_kernel = words.u32(layout.group).is_some_and(|group| group != 0);
+        let blocked_signals = words
+            .u64(layout.blocked_signals.into())
+            .filter(|_| is_of_the_kernel);
         self.threads.push(Thread {
             tid,
             name: None,
@@ -256,6 +261,7 @@ impl Notes {
             registers,
             signal: words.u16(layout.signal).map_or(0, i32::from),
             system_call,
+            blocked_signals,
         });
         self.fp_registers.push(None);
         self.extended.push(None);

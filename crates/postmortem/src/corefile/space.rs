@@ -159,6 +159,11 @@ impl AddressSpace {
         self.writes_are_dumped
     }
 
+    /// Whether the core says what the mapping in this row of [`regions`](TargetMemory::regions) permits: gcore does not, of what it leaves out.
+    pub fn has_permissions(&self, row: usize) -> bool {
+        self.has_permissions.get(row).copied().unwrap_or(false)
+    }
+
     /// The smallest range of whole pages around `range`.
     pub fn whole_pages(&self, range: Range<Address>) -> Range<Address> {
         let mask = self.abi.page_bytes.wrapping_sub(1);
@@ -283,6 +288,21 @@ impl AddressSpace {
 impl TargetMemory for AddressSpace {
     fn abi(&self) -> Abi {
         self.abi
+    }
+
+    fn behind_absent(&self, at: Address) -> Option<Address> {
+        let piece = self.pieces.find(at.get());
+        piece.map_or_else(
+            || {
+                let after = self
+                    .pieces
+                    .starts
+                    .partition_point(|start| *start <= at.get());
+                let next = self.pieces.starts.get(after);
+                next.map(|start| Address::new(*start))
+            },
+            |piece| Some(Address::new(piece.end)),
+        )
     }
 
     fn window(&self, at: Address) -> Result<Window<'_>, Fault> {

@@ -5,9 +5,12 @@
 //!
 //! Split DWARF (`.dwo`, `.dwp`) is not read: units that are only skeletons are counted, so that it can be said.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, Section, SectionId};
+use gimli::{
+    AttributeValue, DebugLoc, DebugLocLists, DwarfSections, EndianSlice, LittleEndian,
+    LocationLists, Section, SectionId,
+};
 use rayon::prelude::*;
 
 use super::FileBytes;
@@ -20,7 +23,8 @@ pub type Dwarf<'a> = gimli::Dwarf<Bytes<'a>>;
 /// A unit of it.
 pub type Unit<'a> = gimli::Unit<Bytes<'a>>;
 
-/// The sections that are read: not the places of variables, macros and the compilers' own indexes, which nothing here asks for.
+/// The sections that are read: not macros and the compilers' own indexes, which
+/// nothing here asks for, and not the places of local variables, which few questions are about ([`DwarfFile::locations`]).
 const READ: [SectionId; 11] = [
     SectionId::DebugInfo,
     SectionId::DebugLine,
@@ -68,6 +72,8 @@ pub(super) fn name<'a>(
 pub struct DwarfFile {
     file: FileBytes,
     sections: DwarfSections<SectionBytes>,
+    /// `.debug_loc` and `.debug_loclists`: read when the place of a local variable is first asked for.
+    locations: OnceLock<[SectionBytes; 2]>,
 }
 
 impl DwarfFile {
@@ -92,7 +98,25 @@ impl DwarfFile {
         Ok(Some(Self {
             file: file.clone(),
             sections,
+            locations: OnceLock::new(),
         }))
+    }
+
+    /// Lists of the places of variables; empty where the file has none that can be read.
+    fn locations(&self) -> LocationLists<Bytes<'_>> {
+        let read = || {
+            let image = ElfImage::parse(self.file.bytes()).ok();
+            [SectionId::DebugLoc, SectionId::DebugLocLists].map(|id| {
+                let section = image.as_ref().map(|image| image.section(id.name()));
+                section.and_then(Result::ok).unwrap_or_default()
+            })
+        };
+        let [old, new] = self.locations.get_or_init(read);
+        let file = self.file.bytes();
+        LocationLists::new(
+            DebugLoc::from(EndianSlice::new(old.bytes(file), LittleEndian)),
+            DebugLocLists::from(EndianSlice::new(new.bytes(file), LittleEndian)),
+        )
     }
 
     fn borrow(&self) -> Dwarf<'_> {
@@ -117,6 +141,13 @@ impl ModuleDwarf {
         if let Some(supplementary) = &self.supplementary {
             dwarf.set_sup(supplementary.borrow());
         }
+        dwarf
+    }
+
+    /// The same with the places of local variables.
+    pub fn borrow_with_locations(&self) -> Dwarf<'_> {
+        let mut dwarf = self.borrow();
+        dwarf.locations = self.main.locations();
         dwarf
     }
 }

@@ -188,6 +188,23 @@ impl<'d> ElfImage<'d> {
         (start != 0).then(|| start..start.saturating_add(section.sh_size(LittleEndian)))
     }
 
+    /// The name of the loaded section that holds the link address `at`. Sections of thread-local variables lie in a template only.
+    pub fn section_at(&self, at: u64) -> Option<String> {
+        let mut sections = self.sections.iter();
+        let found = sections.find(|section| {
+            let start = section.sh_addr(LittleEndian);
+            let flags = u64::from(section.sh_flags(LittleEndian).0);
+            let is_loaded = flags & u64::from(elf::SHF_ALLOC.0) != 0;
+            let is_bare = flags & u64::from(elf::SHF_TLS.0) != 0;
+            let offset = at.checked_sub(start);
+            is_loaded
+                && !is_bare
+                && offset.is_some_and(|offset| offset < section.sh_size(LittleEndian))
+        })?;
+        let name = self.sections.section_name(LittleEndian, found).ok()?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+
     /// Whether the file has the section with bytes of its own, compressed or not.
     pub fn has_section(&self, name: &str) -> bool {
         self.find(name)

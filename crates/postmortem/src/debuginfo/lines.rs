@@ -13,8 +13,8 @@
 //! overflows the stack on 300,000 inlined calls one in the other, which nothing can catch, and takes 3.8 GB for 60,000 files of one unit, since it
 //! lays out all their paths at once. Both files are tests there.
 
-mod functions;
-mod ranges;
+pub(super) mod functions;
+pub(super) mod ranges;
 mod rows;
 
 use std::collections::HashMap;
@@ -131,6 +131,22 @@ impl LineIndex {
             kept.insert(at, Arc::clone(&found));
         }
         found
+    }
+}
+
+impl LineIndex {
+    /// The function with code at a link address: the start of its unit, and its entry there.
+    pub fn function_at(&self, dies: &Dies<'_>, at: u64) -> Option<(Place, gimli::UnitOffset)> {
+        let mut units = self.ranges.at(at).take(MAX_UNITS_TRIED);
+        units.find_map(|(_, unit)| {
+            let lines = self.units.get(*unit)?;
+            let unit = dies.unit(lines.start)?;
+            let functions = lines
+                .functions
+                .get_or_init(|| functions::read(dies.dwarf, &unit.unit));
+            let (_, function) = functions.at(at).next()?;
+            Some((lines.start, function.die))
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use super::dwarf::{Bytes, Dwarf};
 use super::index::{Index, Role};
 
 /// Types within types: typedefs of arrays of structs and so on, bases of bases.
-const MAX_TYPE_DEPTH: usize = 64;
+pub(super) const MAX_TYPE_DEPTH: usize = 64;
 /// Fields of one struct, inherited ones included.
 const MAX_FIELDS: usize = 1 << 16;
 /// Steps of one question: types followed and members placed. Without it, structs of structs of structs in a damaged file
@@ -59,6 +59,11 @@ impl<'a> Types<'a> {
             index,
             steps: Cell::new(MAX_STEPS),
         }
+    }
+
+    /// The entries that the types are read from.
+    pub fn dies(&self) -> &Dies<'a> {
+        &self.dies
     }
 
     fn step(&self) -> Option<()> {

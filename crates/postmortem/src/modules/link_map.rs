@@ -32,6 +32,8 @@ const DT_DEBUG: u64 = 21;
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkMap {
+    /// Where it is.
+    pub at: Address,
     /// Run-time minus link address.
     pub bias: u64,
     /// As the dynamic linker opened it; empty for the executable.
@@ -82,6 +84,7 @@ fn read_namespace(
         }
         let name = pointer(memory, at, 8).and_then(|name| text(memory, name));
         entries.push(LinkMap {
+            at,
             bias: bias.get(),
             name: name.unwrap_or_default(),
             dynamic,

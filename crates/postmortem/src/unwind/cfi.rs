@@ -38,13 +38,7 @@ impl Machinery<'_> {
     /// The caller of the frame with these registers, whose function has these rules. Program counter and stack pointer
     /// are among the registers.
     pub fn step(&self, row: &Row, registers: &RegisterSet) -> Result<RegisterSet, NoCaller> {
-        let cfa = match &row.cfa {
-            CfaRule::RegisterAndOffset { register, offset } => registers
-                .get(register.0)
-                .ok_or(NoCaller::Nonsense)?
-                .wrapping_add_signed(*offset),
-            CfaRule::Expression(expression) => self.evaluate(row, expression, registers, None)?,
-        };
+        let cfa = self.cfa(row, registers)?;
 
         let mut caller = RegisterSet::empty();
         for &number in self.arch.callee_saved {
@@ -80,6 +74,48 @@ impl Machinery<'_> {
         }
         caller.set(self.arch.pc, pc?);
         Ok(caller)
+    }
+
+    /// The canonical frame address of the frame with these registers.
+    pub fn frame_address(&self, row: &Row, registers: &RegisterSet) -> Option<u64> {
+        self.cfa(row, registers).ok()
+    }
+
+    fn cfa(&self, row: &Row, registers: &RegisterSet) -> Result<u64, NoCaller> {
+        match &row.cfa {
+            CfaRule::RegisterAndOffset { register, offset } => Ok(registers
+                .get(register.0)
+                .ok_or(NoCaller::Nonsense)?
+                .wrapping_add_signed(*offset)),
+            CfaRule::Expression(expression) => self.evaluate(row, expression, registers, None),
+        }
+    }
+
+    /// The registers of the caller that the function keeps elsewhere, each with the word that has it; `None` where that cannot be told.
+    /// `cfa`: the frame's address.
+    pub fn saved(
+        &self,
+        row: &Row,
+        registers: &RegisterSet,
+        cfa: u64,
+    ) -> Vec<(u16, Option<Address>)> {
+        let mut found = Vec::new();
+        for (number, rule) in &row.rules {
+            let is_held = self.arch.register_name(*number).is_some();
+            if !is_held || *number == self.arch.pc || *number == self.arch.sp {
+                continue;
+            }
+            let at = match rule {
+                RegisterRule::SameValue => continue,
+                RegisterRule::Offset(offset) => Some(cfa.wrapping_add_signed(*offset)),
+                RegisterRule::Expression(expression) => {
+                    self.evaluate(row, expression, registers, Some(cfa)).ok()
+                }
+                _ => None,
+            };
+            found.push((*number, at.map(Address::new)));
+        }
+        found
     }
 
     fn apply(

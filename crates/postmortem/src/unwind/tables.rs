@@ -46,6 +46,8 @@ pub(super) struct Row {
     pub return_column: u16,
     /// The function is a signal trampoline (`S` augmentation).
     pub signal: bool,
+    /// The function has code that exceptions lead to.
+    pub landing_pads: bool,
     /// What the FDE covers.
     pub function: Range<u64>,
     /// For expressions.
@@ -348,6 +350,7 @@ fn row_at<'a, S: UnwindSection<Bytes<'a>>>(
             .collect(),
         return_column: fde.cie().return_address_register().0,
         signal: fde.is_signal_trampoline(),
+        landing_pads: fde.lsda().is_some(),
         function,
         encoding: fde.cie().encoding(),
         source,

@@ -140,6 +140,7 @@ fn unwind(memory: Fake, frames: Vec<u8>, registers: &[(u16, u64)]) -> (Vec<Frame
         registers: set,
         signal: 0,
         system_call: None,
+        blocked_signals: None,
     };
     let range = Address::new(CODE)..Address::new(CODE + 4096);
     let module = Module {

@@ -3,15 +3,28 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use gimli::CfaRule;
 use ground::target::{Address, Frame, FrameTrust, MemoryExt, Module, RegisterSet, Thread};
 
 use super::cfi::{Machinery, NoCaller};
+
 use super::fallback::{Guess, Guessed};
 use super::tables::{Row, Tables};
 use super::{
     KEPT_AT_LEAST, KEPT_INNER, KEPT_OF_ALL, KEPT_OF_OTHERS, KEPT_OUTER, MAX_FRAMES,
     MAX_FRAMES_OF_ALL, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder,
 };
+
+/// The canonical frame address of a function in terms of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRule {
+    /// The register, by its DWARF number.
+    pub register: u16,
+    /// What is added to its value.
+    pub offset: i64,
+    /// The function has code that exceptions lead to, which may lie elsewhere.
+    pub has_landing_pads: bool,
+}
 
 /// How a frame was reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +91,63 @@ impl Unwinder {
             true => StackEnd::Overwritten,
             false => end,
         })
+    }
+
+    /// The registers of a frame's caller that the frame's function, or a signal that interrupted the caller, keeps elsewhere: each with the
+    /// word that has it, `None` where that cannot be told. Nothing is answered where the caller was not found by rules.
+    pub fn saved_registers(
+        &self,
+        thread: usize,
+        frame: usize,
+    ) -> Option<Vec<(u16, Option<Address>)>> {
+        let stack = self.stack(thread)?;
+        let next = frame.checked_add(1)?;
+        let is_gap = stack.omitted.is_some_and(|omitted| omitted.before == next);
+        let caller = stack.frames.get(next).filter(|_| !is_gap)?;
+        let here = stack.frames.get(frame)?;
+        if caller.trust != FrameTrust::Cfi {
+            return None;
+        }
+        let rules = self.rules(here.lookup.get())?;
+        let row = rules.row.as_ref()?;
+        let machinery = Machinery {
+            memory: self.memory.as_ref(),
+            arch: self.arch,
+            tables: rules.tables,
+            bias: rules.module.bias,
+        };
+        // A signal's frame has an address of its own; what the kernel saved is told by expressions.
+        let cfa = machinery.frame_address(row, &here.registers)?;
+        Some(machinery.saved(row, &here.registers, cfa))
+    }
+
+    /// Where the frame of the function at `at` is relative to a register, before the instruction there; `None` where the rules say it
+    /// otherwise.
+    pub fn frame_rule(&self, at: Address) -> Option<FrameRule> {
+        let rules = self.rules(at.get())?;
+        let row = rules.row.as_ref()?;
+        match row.cfa {
+            CfaRule::RegisterAndOffset { register, offset } => Some(FrameRule {
+                register: register.0,
+                offset,
+                has_landing_pads: row.landing_pads,
+            }),
+            CfaRule::Expression(_) => None,
+        }
+    }
+
+    /// The canonical frame address of a frame: what its variables lie relative to.
+    pub fn frame_address(&self, thread: usize, frame: usize) -> Option<Address> {
+        let here = self.stack(thread)?.frames.get(frame)?;
+        let rules = self.rules(here.lookup.get())?;
+        let machinery = Machinery {
+            memory: self.memory.as_ref(),
+            arch: self.arch,
+            tables: rules.tables,
+            bias: rules.module.bias,
+        };
+        let cfa = machinery.frame_address(rules.row.as_ref()?, &here.registers)?;
+        Some(Address::new(cfa))
     }
 
     /// Whether a return went to a place without code: to this frame, whose caller is `next`.

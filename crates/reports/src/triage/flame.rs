@@ -76,7 +76,11 @@ impl Stacks {
         if weight == 0 {
             return;
         }
-        let path = path(record);
+        self.add_path(path(record), weight);
+    }
+
+    /// Takes a stack by the names of its functions, outermost first.
+    pub fn add_path(&mut self, path: Vec<String>, weight: u64) {
         let path = if self.weights.len() < MAX_STACKS || self.weights.contains_key(&path) {
             path
         } else {

@@ -5,7 +5,7 @@ use super::caches::User;
 use super::extents::{Row, State};
 use super::sizes::{PAGE, SmallClass};
 use crate::allocators::size_ranges::{self, SizeRanges};
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally};
+use crate::allocators::{Coverage, Detail, Figure, SizeClassRow, Statistics, Tally, sum};
 use crate::map::HeapMap;
 use ground::target::MemoryExt;
 
@@ -104,6 +104,21 @@ impl JemallocHeap<'_> {
             ..Statistics::default()
         };
         statistics.mapped_bytes = statistics.coverage.total();
+        let total = |of: &dyn Fn(&ArenaCount) -> u64| sum(count.arenas.iter().map(of));
+        statistics.cached_bytes = total(&|arena| arena.cached);
+        let active = total(&|arena| arena.active);
+        let idle = total(&|arena| arena.dirty.saturating_add(arena.muzzy));
+        statistics.figures = vec![
+            Figure::known("allocated", total(&|arena| arena.allocated)),
+            Figure::known("active", active),
+            Figure::known("mapped", sum([active, idle, base].into_iter())),
+            Figure::known("retained", total(&|arena| arena.retained)),
+            // What the kernel holds in memory stands in no core.
+            Figure {
+                name: "resident",
+                value: None,
+            },
+        ];
         let details = self.details(&count, base);
         let none = SizeRanges::default();
         let classes = count.classes.into_iter();

@@ -301,7 +301,11 @@ impl Inquiry<'_, '_> {
         let size = self.size_by_map(chunk).unwrap_or(0);
         match list.kind {
             Kind::Tcache => self.passed.in_tcaches += 1,
-            Kind::Fastbin => self.passed.in_fastbins += 1,
+            Kind::Fastbin => {
+                let bytes = self.passed.fastbin_bytes.saturating_add(size);
+                self.passed.in_fastbins += 1;
+                self.passed.fastbin_bytes = bytes;
+            }
             Kind::Bin => {
                 if let Some(count) = self.passed.binned.get_mut(list.owner) {
                     *count += 1;

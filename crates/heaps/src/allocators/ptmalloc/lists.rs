@@ -61,6 +61,8 @@ pub struct Passed {
     pub in_tcaches: u64,
     /// Chunks in fastbins.
     pub in_fastbins: u64,
+    /// Bytes of those, headers included.
+    pub fastbin_bytes: u64,
     /// Lists that are not as they should be.
     pub irregular: bool,
 }
@@ -72,6 +74,7 @@ impl Passed {
         self.cached.merge(&other.cached);
         self.in_tcaches += other.in_tcaches;
         self.in_fastbins += other.in_fastbins;
+        self.fastbin_bytes = self.fastbin_bytes.saturating_add(other.fastbin_bytes);
         for (to, from) in self.binned.iter_mut().zip(&other.binned) {
             *to += from;
         }
@@ -81,7 +84,11 @@ impl Passed {
     pub fn add_list(&mut self, list: &ChunkList, chunks: u64) {
         match list.kind {
             Kind::Tcache => self.in_tcaches += chunks,
-            Kind::Fastbin => self.in_fastbins += chunks,
+            Kind::Fastbin => {
+                let bytes = list.size.unwrap_or(0).saturating_mul(chunks);
+                self.in_fastbins += chunks;
+                self.fastbin_bytes = self.fastbin_bytes.saturating_add(bytes);
+            }
             Kind::Bin => {
                 if let Some(count) = self.binned.get_mut(list.owner) {
                     *count += chunks;

@@ -5,8 +5,11 @@ use super::by_size::BySize;
 use super::damage::Report;
 use super::layout::usable;
 use super::lists::Passed;
+use super::mapped::recorded;
 use super::structure::Shape;
-use crate::allocators::{Coverage, Detail, SizeClassRow, Statistics, Tally, size_ranges, sum};
+use crate::allocators::{
+    Coverage, Detail, Figure, SizeClassRow, Statistics, Tally, size_ranges, sum,
+};
 
 impl PtmallocHeap<'_> {
     /// Counts everything.
@@ -34,6 +37,9 @@ impl PtmallocHeap<'_> {
             used.remove(*size);
             own_bytes += size;
         }
+        // What stands free by its neighbour's header is in bins: caches and fastbins leave that header alone.
+        let (binned_blocks, binned_bytes) = free.total();
+        let binned_bytes = binned_bytes.saturating_add(8 * binned_blocks);
         let Report { lost, resized, .. } = report;
         used.merge(&resized.1);
         used.subtract(&resized.0);
@@ -88,8 +94,42 @@ impl PtmallocHeap<'_> {
         coverage.unknown = gap - headers;
         statistics.mapped_bytes = coverage.total();
         statistics.size_classes = rows(&all_used, &free, lost);
+        statistics.cached_bytes = passed.cached.total().1;
+        statistics.figures = self.mallinfo(passed, system, binned_bytes);
         let details = self.details(passed, &used, &free, mapped, top_bytes, damaged);
         (statistics, details)
+    }
+
+    /// `mallinfo2` (malloc/malloc.c, `int_mallinfo`): chunks in caches count as used there, and sizes include headers.
+    fn mallinfo(&self, passed: &Passed, system: u64, binned_bytes: u64) -> Vec<Figure> {
+        let arenas = &self.arenas.rows;
+        // The top of an arena that was never used is the first bin, whose size is zero.
+        let tops = arenas.iter().map(|arena| arena.top_size.unwrap_or(0));
+        let main = arenas.iter().find(|arena| arena.is_main);
+        let (hblks, hblkhd) = recorded(self.target, &self.located).unzip();
+        let binned = sum(passed.binned.iter().copied());
+        let free = sum([sum(tops), passed.fastbin_bytes, binned_bytes].into_iter());
+        vec![
+            Figure::known("arena", system),
+            Figure::known("ordblks", binned.saturating_add(arenas.len() as u64)),
+            Figure::known("smblks", passed.in_fastbins),
+            Figure {
+                name: "hblks",
+                value: hblks,
+            },
+            Figure {
+                name: "hblkhd",
+                value: hblkhd,
+            },
+            Figure::known("usmblks", 0),
+            Figure::known("fsmblks", passed.fastbin_bytes),
+            Figure::known("uordblks", system.saturating_sub(free)),
+            Figure::known("fordblks", free),
+            Figure {
+                name: "keepcost",
+                value: main.map(|arena| arena.top_size.unwrap_or(0)),
+            },
+        ]
     }
 
     fn details(

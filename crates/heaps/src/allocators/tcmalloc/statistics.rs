@@ -170,6 +170,7 @@ impl TcmallocHeap<'_> {
             .filter(|row| row.in_use + row.free + row.lost > 0)
             .chain(size_ranges::rows(0, &large_sizes, &free_sizes, &none))
             .collect();
+        (statistics.figures, statistics.cached_bytes) = self.figures(coverage.metadata);
         let details = self.details(large, free_spans, returned);
         (statistics, details)
     }

@@ -164,7 +164,11 @@ fn descend<'a>(
     Some(())
 }
 
-fn sibling(entry: &Entry<'_>, entries: &EntriesRaw<'_, Bytes<'_>>) -> Option<UnitOffset> {
+/// The entry behind one with all that is in it, where the compiler wrote that down.
+pub(in crate::debuginfo) fn sibling(
+    entry: &Entry<'_>,
+    entries: &EntriesRaw<'_, Bytes<'_>>,
+) -> Option<UnitOffset> {
     match entry.attr_value(dw::DW_AT_sibling)? {
         AttributeValue::UnitRef(to) if to > entries.next_offset() => Some(to),
         _ => None,
@@ -180,7 +184,7 @@ fn file_index(entry: &Entry<'_>) -> Option<u64> {
 
 /// The name of the function at an entry: its mangled name made readable, else its name with scopes. Copies of a function
 /// refer to the entry that has the name.
-pub(super) fn name(dies: &Dies<'_>, start: Place, die: UnitOffset) -> Option<String> {
+pub(in crate::debuginfo) fn name(dies: &Dies<'_>, start: Place, die: UnitOffset) -> Option<String> {
     let mut place = Place {
         area: start.area,
         offset: start.offset.checked_add(die.0)?,

@@ -102,7 +102,7 @@ pub(super) fn of_unit(dwarf: &Dwarf<'_>, unit: &Unit<'_>) -> Vec<Range<u64>> {
 
 /// The ranges of an entry's code. Like gimli's `die_ranges`, but sums are checked, and what the linker dropped (start 0) is
 /// left out.
-pub(super) fn of_entry<'a>(
+pub(in crate::debuginfo) fn of_entry<'a>(
     dwarf: &Dwarf<'a>,
     unit: &Unit<'a>,
     entry: &Entry<'a>,

@@ -205,6 +205,7 @@ impl Single<'_, '_> {
         out.cached.add(size);
         if list.kind == Kind::Fastbin {
             out.in_fastbins += 1;
+            out.fastbin_bytes = out.fastbin_bytes.saturating_add(size);
         } else {
             out.in_tcaches += 1;
             out.irregular |= heap.key_is_wrong(list, block, &mut self.cursor);

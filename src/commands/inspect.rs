@@ -1,0 +1,85 @@
+//! `inspect CORE [BINARY] ADDRESS...`: what is this address, and what does each word around it mean.
+
+use ground::target::Address;
+
+use super::{CoreCommand, Error};
+use crate::analysis;
+use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
+use crate::graph::roots;
+use crate::inspect;
+use crate::progress::Progress;
+use crate::report::compose;
+use crate::report::schema::Document;
+use postmortem::session::Session;
+
+/// Words that are shown of one address at most.
+const MAX_WORDS: usize = 1 << 12;
+
+/// What `inspect` takes.
+#[derive(clap::Args, Clone, Debug)]
+#[command(mut_arg("operands", |arg| arg
+    .value_name("CORE] [BINARY] [ADDRESS")
+    .num_args(1..)
+    .help("The core file, the program that died, and the addresses: whatever begins with 0x")))]
+pub struct Args {
+    #[command(flatten)]
+    search: SearchArgs,
+    #[command(flatten)]
+    heap: HeapArgs,
+    #[command(flatten)]
+    core: CoreArgs,
+
+    /// Decode so many words around each address
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 18,
+        help_heading = "Analysis"
+    )]
+    words: usize,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl CoreCommand for Args {
+    fn core(&self) -> &CoreArgs {
+        &self.core
+    }
+
+    fn search(&self) -> &SearchArgs {
+        &self.search
+    }
+
+    fn output(&self) -> &OutputArgs {
+        &self.output
+    }
+
+    fn takes_addresses(&self) -> bool {
+        true
+    }
+
+    fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error> {
+        run(session, self, progress)
+    }
+}
+
+/// Says what the addresses are.
+///
+/// # Errors
+/// If the allocator that was asked for cannot be had, or no address was given.
+pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Document, Error> {
+    let addresses = args.core.addresses();
+    let addresses: Vec<Address> = addresses.into_iter().map(Address::new).collect();
+    if addresses.is_empty() {
+        return Err("no ADDRESS was given: inspect CORE [BINARY] 0x...".into());
+    }
+    let only = args.heap.allocator.as_deref();
+    let analysis = analysis::analyse(session.target(), only, progress)?;
+    progress.phase("looking for references", None);
+    let ground = roots::ground(session, &analysis);
+    let found = inspect::inspect(&ground, &addresses, args.words.min(MAX_WORDS));
+    progress.phase("writing the report", None);
+    let report = compose::inspect::report(&ground, &found, &args.output.report_options());
+    Ok(Document::Report(Box::new(report)))
+}
