@@ -81,8 +81,10 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
     let mut verdict = of_anomalies(target, analysis);
     if let Some(crash) = crash {
         refused::explain(target, analysis, crash, &mut verdict);
+        // Before what a read of freed memory adds to findings: those words are not damaged.
+        explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
-        explains::explain(target, analysis, crash, &mut verdict.findings);
+        explains::by_another(target, analysis, crash, &mut verdict.findings);
     }
     verdict
 }

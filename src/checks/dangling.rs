@@ -90,8 +90,10 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     };
     if let Some(known) = verdict.findings.iter_mut().find(is_known) {
         known.evidence.extend(told.evidence);
-        known.explains_crash = told.explains_crash;
-        known.causes = told.causes;
+        if known.explains_crash != ExplainsCrash::Yes {
+            known.explains_crash = told.explains_crash;
+            known.causes = told.causes;
+        }
         return;
     }
     verdict.findings.push(told);

@@ -35,32 +35,41 @@ struct Other {
     read: Vec<Address>,
 }
 
-/// Says of each error whether it explains the crash.
-pub fn explain(
+/// Says of errors that wrote over a word of which the process died that they explain it.
+pub fn by_damage(
     target: Target<'_>,
     analysis: &Analysis<'_>,
     crash: &Crash,
     findings: &mut [Finding],
 ) {
-    let mut is_explained = false;
-    for finding in findings.iter_mut() {
-        if finding.explains_crash == ExplainsCrash::Unknown && finding.severity() != Severity::Note
-        {
-            if let Some(causes) = died_of(target, analysis, crash, finding) {
-                finding.explains_crash = ExplainsCrash::Yes;
-                finding.causes = causes;
-            }
+    let open = findings.iter_mut().filter(|finding| {
+        finding.explains_crash == ExplainsCrash::Unknown && finding.severity() != Severity::Note
+    });
+    for finding in open {
+        if let Some(causes) = died_of(target, analysis, crash, finding) {
+            finding.explains_crash = ExplainsCrash::Yes;
+            finding.causes = causes;
         }
-        is_explained |= finding.explains_crash == ExplainsCrash::Yes;
     }
-    if is_explained {
+}
+
+/// Says of errors that the process died of something else, where that is shown.
+pub fn by_another(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    findings: &mut [Finding],
+) {
+    let explains = |finding: &Finding| finding.explains_crash == ExplainsCrash::Yes;
+    if findings.iter().any(explains) {
         return; // whether the others led to it, nobody knows
     }
     let Some(other) = sent(crash).or_else(|| null(target, analysis, crash)) else {
         return;
     };
     for finding in findings {
-        let is_unknown = finding.explains_crash == ExplainsCrash::Unknown;
+        // What is known of a read of freed memory is no null from elsewhere.
+        let is_unknown = finding.causes.is_empty();
         if is_unknown && other.read.iter().all(|at| !is_near(finding, *at)) {
             finding.explains_crash = ExplainsCrash::No;
             finding.causes.clone_from(&other.causes);
@@ -148,7 +157,7 @@ fn overwritten(word: &Evidence) -> Cause {
         kind: CauseKind::Overwritten,
         at: Some(word.at),
         text: format!(
-            "the word at {} is the one that was written over: {}, {}",
+            "the word at {} is the one that is wrong: {}, {}",
             word.at, word.what, word.found
         ),
     }

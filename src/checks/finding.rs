@@ -282,6 +282,19 @@ impl CauseKind {
     }
 }
 
+/// What a word held before it was written over, where nothing else fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The word.
+    pub at: Address,
+    /// What it holds.
+    pub found: u64,
+    /// What it held.
+    pub original: u64,
+    /// Why it can have been nothing else.
+    pub proof: String,
+}
+
 /// A step of the way back from the crash: a fact that can be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -330,6 +343,8 @@ pub struct Finding {
     pub explains_crash: ExplainsCrash,
     /// How that is known: from the crash back to the error, or to what it was instead.
     pub causes: Vec<Cause>,
+    /// What damaged words held before. Nothing is applied to the core.
+    pub repairs: Vec<Repair>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// Fingerprint, recipe 1: hex.

@@ -20,7 +20,7 @@ use heaps::map::{Block, BlockState};
 use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,
 };
-use super::{Check, Subject, fingerprint, wording};
+use super::{Check, Subject, finding, fingerprint, wording};
 
 /// See the module.
 pub struct LinkDamage;
@@ -195,6 +195,24 @@ impl Scene {
         })
     }
 
+    /// The link as it was, where only one block fits. A link is stored as it is, or combined with its own place.
+    fn undone(&self, edge: &Edge) -> Option<finding::Repair> {
+        let repair = self.repair.filter(|repair| repair.unique)?;
+        let own = edge.word().get() >> 12;
+        // Blocks of a word each: the same write may have gone on into the next link.
+        let is_whole = self.written == 8 && self.block.bytes <= 8;
+        let is_plain = self.mask == 0 || self.mask == own;
+        (is_plain && !is_whole && !self.story.is_open()).then(|| finding::Repair {
+            at: edge.word(),
+            found: u64::from_le_bytes(self.word),
+            original: repair.value.get() ^ self.mask,
+            proof: format!(
+                "of all blocks that no list holds only {} leads on to the end of this list, with as many entries as it counts",
+                repair.value
+            ),
+        })
+    }
+
     fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
         let overrun = self.story.is_overrun();
         let kind = if overrun {
@@ -252,6 +270,7 @@ impl Scene {
             stray_words(stray)
         );
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
+        finding.repairs = self.undone(edge).into_iter().collect();
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {
                 at: Address::new(block.address.get().saturating_sub(8)),

@@ -331,6 +331,7 @@ fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> 
         stacks: None,
         explains_crash: ExplainsCrash::Unknown,
         causes: Vec::new(),
+        repairs: Vec::new(),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1_without_block(allocator, kind),
     }

@@ -15,6 +15,8 @@ use crate::crash::Crash;
 
 /// Values that are no addresses: the page that is never mapped, and small negative numbers.
 const SMALL: u64 = 4096;
+/// Offsets in a structure are smaller; so is what Linux lets nobody map.
+const MAX_NULL: u64 = 1 << 16;
 /// Characters that make a value text.
 const MIN_TEXT: usize = 6;
 /// Free blocks whose words are compared with the other values.
@@ -41,6 +43,10 @@ pub enum What {
     Static,
     /// An address in other memory.
     Mapped,
+    /// Null, with an offset: what an address at fault below the first page that can be mapped was made of.
+    Null,
+    /// A byte over and over, with which memory is filled.
+    Filling,
     /// A small number.
     Number,
     /// An address of no memory.
@@ -60,17 +66,19 @@ impl What {
             What::Code => "code",
             What::Static => "static",
             What::Mapped => "mapped",
+            What::Null => "null",
+            What::Filling => "filling",
             What::Number => "number",
             What::Unmapped => "unmapped",
         }
     }
 }
 
-/// A register and what it holds.
+/// A register, or the operand at fault, and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisterMeaning {
-    /// Its DWARF number.
-    pub register: u16,
+    /// Its DWARF number; `None` for the address that the instruction at fault works on.
+    pub register: Option<u16>,
     /// Its value.
     pub value: u64,
     /// What that is.
@@ -95,14 +103,46 @@ pub fn of_registers(
     let meaning = |(register, value)| {
         let (what, meaning, block) = describe(target, analysis, &words, frame.sp, value);
         RegisterMeaning {
-            register,
+            register: Some(register),
             value,
             what,
             meaning,
             block,
         }
     };
-    frame.registers.iter().map(meaning).collect()
+    let mut meanings: Vec<RegisterMeaning> = frame.registers.iter().map(meaning).collect();
+    meanings.extend(operand(target, analysis, crash, &words, frame.sp));
+    meanings
+}
+
+/// The address that the instruction at fault works on, where it explains the fault.
+fn operand(
+    target: Target<'_>,
+    analysis: &Analysis<'_>,
+    crash: &Crash,
+    words: &BTreeMap<u64, String>,
+    sp: Address,
+) -> Option<RegisterMeaning> {
+    let instruction = crash.instruction.as_ref()?;
+    let operand = instruction.operands.first()?;
+    let value = operand
+        .address
+        .filter(|_| instruction.explains_fault)?
+        .get();
+    let mut registers = operand.registers.iter();
+    let is_null = value < MAX_NULL && registers.any(|register| register.value == Some(0));
+    let (what, meaning, block) = match is_null {
+        true if value == 0 => (What::Null, "null".to_owned(), None),
+        true => (What::Null, format!("null + {value:#x}"), None),
+        false => describe(target, analysis, words, sp, value),
+    };
+    Some(RegisterMeaning {
+        register: None,
+        value,
+        what,
+        meaning,
+        block,
+    })
 }
 
 /// The words that allocators keep in the free blocks that registers name, and what they are.
@@ -160,6 +200,9 @@ pub fn describe(
     }
     if let Some(what @ (Residue::Key | Residue::Cache)) = signature() {
         return (What::AllocatorWord, residue::meaning(what, value), None);
+    }
+    if let Some(meaning) = filling(value) {
+        return (What::Filling, meaning, None);
     }
     if let Some(text) = text(value) {
         return (What::Text, format!("\"{text}\""), None);
@@ -225,6 +268,33 @@ fn in_heap(analysis: &Analysis<'_>, at: Address) -> Option<(What, String, BlockV
         }
     }
     None
+}
+
+/// Bytes with which allocators, compilers and tools fill memory, and who does.
+const FILLINGS: &[(u8, &str)] = &[
+    (0x5a, "with which jemalloc fills freed memory"),
+    (0xa5, "with which jemalloc fills new memory"),
+    (
+        0xcd,
+        "with which gperftools' debug allocator fills freed memory",
+    ),
+    (
+        0xab,
+        "with which gperftools' debug allocator fills new memory",
+    ),
+    (0xaa, "with which clang fills variables that nobody set"),
+    (0xfe, "with which gcc fills variables that nobody set"),
+    (0xdf, "with which debugging allocators fill freed memory"),
+    (0xe5, "with which debugging allocators fill freed memory"),
+    (0xbe, "with which AddressSanitizer fills new memory"),
+];
+
+/// A byte that stands in all eight places.
+fn filling(value: u64) -> Option<String> {
+    let [first, ..] = value.to_le_bytes();
+    let is_one = value == u64::from_le_bytes([first; 8]);
+    let (byte, who) = FILLINGS.iter().find(|(byte, _)| *byte == first && is_one)?;
+    Some(format!("the byte {byte:#x} over and over, {who}"))
 }
 
 /// The characters that a value consists of.

@@ -173,6 +173,7 @@ pub fn finding(
         stacks: block.and_then(|block| recorded(subject, block)),
         explains_crash: ExplainsCrash::Unknown,
         causes: Vec::new(),
+        repairs: Vec::new(),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1(subject, kind, block),
     }

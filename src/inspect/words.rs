@@ -17,8 +17,6 @@ const BEFORE: u64 = 4;
 const WORD: u64 = 8;
 /// Numbers that say nothing of anybody.
 const SMALL: u64 = 1 << 16;
-/// Bytes that free memory, memory that was never written, or automatic variables are filled with by allocators and compilers.
-const FILLINGS: &[u8] = &[0xa5, 0x5a, 0xcd, 0xab, 0xdf, 0xe5, 0xaa, 0xfe];
 
 /// A word, and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +174,13 @@ fn meaning(ground: &Ground<'_>, at: Address, value: u64) -> (String, bool) {
     );
     match what {
         What::Code | What::Static => return (in_module(ground, value).unwrap_or(said), false),
-        What::FreeBlock | What::Block | What::PastEnd | What::AllocatorWord | What::Number => {
+        What::FreeBlock
+        | What::Block
+        | What::PastEnd
+        | What::AllocatorWord
+        | What::Filling
+        | What::Null
+        | What::Number => {
             return (said, false);
         }
         What::Stack | What::Mapped => {
@@ -186,16 +190,6 @@ fn meaning(ground: &Ground<'_>, at: Address, value: u64) -> (String, bool) {
     }
     if let Some(said) = protected(ground, at, value) {
         return (said, false);
-    }
-    let bytes = value.to_le_bytes();
-    if let [first, ..] = bytes
-        && FILLINGS.contains(&first)
-        && bytes.iter().all(|byte| *byte == first)
-    {
-        return (
-            format!("the byte {first:#x}, eight times: a filling"),
-            false,
-        );
     }
     if let Some(length) = text_length(value) {
         return (format!("text of {length} characters"), true);

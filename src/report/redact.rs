@@ -70,6 +70,8 @@ pub fn redact(report: &mut Report, classify: Classify<'_>) {
             frames(&mut stacks.allocation);
             frames(&mut stacks.deallocation);
         }
+        // What was written is text as a rule, and what was there before an address.
+        finding.repairs.clear();
         for cause in &mut finding.causes {
             cause.text = sentence(&cause.text, classify);
         }

@@ -23,7 +23,7 @@ use serde::{Serialize, Serializer};
 
 pub use finding::{
     Block, Cause, Collateral, Confidence, Culprit, Dump, Evidence, Finding, Fingerprint, Location,
-    Overwriter, Severity, Stacks, Type,
+    Overwriter, Repair, Severity, Stacks, Type,
 };
 pub use graph::{
     LeakGroup, LeakedBlock, Leaks, LostMapping, Reference, References, Since, Sum, Tree, TreeRow,

@@ -1,4 +1,4 @@
-/* A heap that is damaged, and a crash that comes of it or does not: the truth has `explains=yes|no|unknown` for each error. A byte past the
+/* A heap that is damaged, and a crash that comes of it or does not: the truth has `explains=yes|no|unknown` for each error. Text past the
  * end of a block stands in the header of the one behind it, which nobody frees. By variant the program dies
  *   GLOBAL     of a null pointer that was read from a variable                             no
  *   MEMBER     of one that was read from a block far away                                  no
@@ -85,18 +85,18 @@ static void scene(void)
     memcpy(a + SIZE - 8, "Freiherr von und zu Hohenstein auf Burg Lichtenberg", 8 + 8 + 16);
     expect_overrun(b, a, SIZE, "overwriter=ascii explains=yes");
 #elif defined BEFORE
-    a[SIZE] = 'A';
+    memcpy(a + SIZE, "overrun!", 8);
     memcpy(&objects[3]->name, "a secret", 8);
     expect_overrun(b, a, SIZE, "explains=unknown");
 #elif defined FREED
-    a[SIZE] = 'A';
+    memcpy(a + SIZE, "overrun!", 8);
     expect_overrun(b, a, SIZE, "explains=unknown");
     expect_block("dangling-reference", objects[8], SIZE, "explains=yes");
 #elif defined GLOBAL || defined MEMBER || defined CALLED || defined SENT
-    a[SIZE] = 'A';
+    memcpy(a + SIZE, "overrun!", 8);
     expect_overrun(b, a, SIZE, "explains=no");
 #else
-    a[SIZE] = 'A';
+    memcpy(a + SIZE, "overrun!", 8);
     expect_overrun(b, a, SIZE, "explains=unknown");
 #endif
 

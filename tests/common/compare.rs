@@ -84,9 +84,28 @@ pub fn differences(fixture: &Fixture, way: Way, outcome: &Outcome) -> Vec<String
             outcome.status
         ));
     }
+    errors.extend(blame_differences(fixture, &report));
     errors.extend(process_differences(fixture, way, &report));
     errors.extend(heap_differences(fixture, way, &report));
     errors
+}
+
+/// A program that ends itself by `abort`, of its own accord and with no word of its allocator, died of no error in its heap.
+fn blame_differences(fixture: &Fixture, report: &Value) -> Option<String> {
+    let aborts = fixture
+        .facts("DIES")
+        .any(|dies| dies.get("signal") == Some("SIGABRT") && dies.get("function").is_none());
+    let is_said = fixture.is("VERDICT") || !report["crash_info"]["abort_message"].is_null();
+    let blamed = items(&report["findings"])
+        .iter()
+        .find(|finding| text(finding, "explains_crash") == "yes")
+        .filter(|_| aborts && !is_said && fixture.allocator() == "ptmalloc");
+    blamed.map(|finding| {
+        format!(
+            "it aborted of its own accord, but this explains it: {}",
+            short(finding)
+        )
+    })
 }
 
 /// Without any file a stack can only be guessed at. Where the guess is that the allocator may have been at work, a finding is no
@@ -127,6 +146,11 @@ pub fn finding_differences(expected: &Fact, way: Way, finding: &Value) -> Vec<St
         text(&finding["overwriter"], "class").to_owned(),
     );
     compare("lost", finding["collateral"]["lost_blocks"].to_string());
+    // Without the code no way leads back from the crash: then it is not known, and never anything else.
+    let explains = text(finding, "explains_crash");
+    if way != Way::Bare || explains != "unknown" {
+        compare("explains", explains.to_owned());
+    }
     let threads: BTreeSet<u64> = items(&finding["locations"])
         .iter()
         .filter_map(|location| location["thread_id"].as_u64())

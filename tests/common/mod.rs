@@ -166,8 +166,13 @@ impl Fixture {
             core: directory.join("core"),
             binary: directory.join("binary"),
             files: Files::Here,
-            truth: truth.lines().filter_map(Fact::parse).collect(),
+            truth: Self::facts_of(&truth),
         }
+    }
+
+    /// The lines of a truth.
+    pub fn facts_of(truth: &str) -> Vec<Fact> {
+        truth.lines().filter_map(Fact::parse).collect()
     }
 
     pub fn facts<'f>(&'f self, keyword: &'f str) -> impl Iterator<Item = &'f Fact> {

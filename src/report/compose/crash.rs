@@ -252,7 +252,10 @@ fn instruction(found: &Instruction) -> schema::Instruction {
     }
 }
 
-/// What the registers of the frame at fault hold.
+/// What the operand at fault is called among the registers.
+const OPERAND: &str = "operand";
+
+/// What the registers of the frame at fault and its operand hold.
 pub fn values(
     session: &Session,
     analysis: &Analysis<'_>,
@@ -260,7 +263,10 @@ pub fn values(
 ) -> Vec<schema::RegisterMeaning> {
     let types = Types::new(session);
     let named = |found: RegisterMeaning| {
-        let register = session.arch().register_name(found.register)?;
+        let register = match found.register {
+            Some(number) => session.arch().register_name(number)?,
+            None => OPERAND,
+        };
         Some(schema::RegisterMeaning {
             register: register.to_owned(),
             value: Hex(found.value),

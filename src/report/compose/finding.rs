@@ -10,8 +10,8 @@ use crate::checks::finding::{self as found, Finding};
 use crate::checks::fingerprint::{self, Names};
 use crate::graph::holders::{MAX_SHOWN, References};
 use crate::report::schema::{
-    self, Block, Bytes, Cause, Collateral, Culprit, Dump, Evidence, Fingerprint, Location,
-    Overwriter, Stacks,
+    self, Block, Bytes, Cause, Collateral, Culprit, Dump, Evidence, Fingerprint, Hex, Location,
+    Overwriter, Repair, Stacks,
 };
 
 /// Bytes of a row in a dump; a dump starts at a multiple of it.
@@ -110,6 +110,16 @@ pub fn finding(
                 kind: cause.kind.name().into(),
                 address: cause.at.map(Into::into),
                 text: cause.text.clone(),
+            })
+            .collect(),
+        repairs: finding
+            .repairs
+            .iter()
+            .map(|repair| Repair {
+                address: repair.at.into(),
+                found: Hex(repair.found),
+                original: Hex(repair.original),
+                proof: repair.proof.clone(),
             })
             .collect(),
         next_steps: finding.next_steps.clone(),

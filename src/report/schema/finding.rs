@@ -79,6 +79,8 @@ pub struct Finding {
     pub explains_crash: String,
     /// The way back from the crash, each step a fact: to this error, or with `no` to what it was instead; with `unknown` as far as it is known.
     pub causes: Vec<Cause>,
+    /// What damaged words held before they were written over, where exactly one value fits; the core is not changed.
+    pub repairs: Vec<Repair>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// The same bug in another core of the same program gives the same fingerprint.
@@ -102,6 +104,19 @@ pub struct Block {
     pub type_of: Option<Type>,
     /// Its first bytes, with `--include-bytes`; else `null`.
     pub bytes: Option<Bytes>,
+}
+
+/// What a word held before it was written over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Repair {
+    /// The word.
+    pub address: Hex,
+    /// What it holds.
+    pub found: Hex,
+    /// What it held.
+    pub original: Hex,
+    /// Why it can have been nothing else.
+    pub proof: String,
 }
 
 /// A step of the way back from the crash.

@@ -68,13 +68,14 @@ pub struct CrashInfo {
 /// What a register holds.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RegisterMeaning {
-    /// Its name: `rax`.
+    /// Its name: `rax`; `operand` for the address that the instruction at fault works on.
     pub register: String,
     /// Its value.
     pub value: Hex,
     /// What that is.
     #[schemars(extend("examples" = [
-        "free-block", "block", "past-end", "allocator-word", "text", "stack", "code", "static", "mapped", "number", "unmapped",
+        "free-block", "block", "past-end", "allocator-word", "filling", "text", "stack", "code", "static", "mapped", "null", "number",
+        "unmapped",
     ]))]
     pub what: String,
     /// The same in words: which block, what a link stands for.

@@ -330,6 +330,7 @@ pub fn explains(finding: &Finding) -> String {
                 telling(&["load"])
             ),
         },
+        _ if !finding.causes.is_empty() => format!("perhaps the crash{}", telling(&["freed"])),
         _ => "not known whether the crash comes of it: no way leads back from there to here".into(),
     }
 }

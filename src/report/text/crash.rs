@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::report::escape::escaped;
 use crate::report::schema::{AllocatorCall, Hex, MemoryOperand, RegisterMeaning, Report};
 
+use super::answers;
 use super::page::{Page, Role};
 
 /// Most registers in a row, and their columns.
@@ -70,13 +71,28 @@ pub fn write(report: &Report, page: &mut Page) {
     let is_fault = signal.is_some_and(|signal| ["SIGSEGV", "SIGBUS"].contains(&signal.as_str()));
     let telling = crash.values.iter().filter(|found| is_telling(found));
     for found in telling.filter(|_| is_fault) {
-        page.field(INDENT, &found.register, Role::Plain, &found.meaning);
+        let known = found
+            .block
+            .as_ref()
+            .and_then(|block| block.type_of.as_ref());
+        let known = known.map_or_else(String::new, |known| {
+            format!(", {}", answers::type_of(known))
+        });
+        let text = format!("{}{known}", found.meaning);
+        page.field(INDENT, &found.register, Role::Plain, &text);
     }
 }
 
 /// Whether what a register holds says something of the heap's part in the crash.
 fn is_telling(found: &RegisterMeaning) -> bool {
-    ["free-block", "past-end", "allocator-word", "text"].contains(&found.what.as_str())
+    [
+        "free-block",
+        "past-end",
+        "allocator-word",
+        "filling",
+        "text",
+    ]
+    .contains(&found.what.as_str())
 }
 
 /// `free(0x10), called from [  5]`.

@@ -108,6 +108,14 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         write_stack("allocated by", &stacks.allocation, page);
         write_stack("freed by", &stacks.deallocation, page);
     }
+    for (number, repair) in finding.repairs.iter().enumerate() {
+        let label = if number == 0 { "it was" } else { "" };
+        let text = format!(
+            "{} at {}: {}",
+            repair.original, repair.address, repair.proof
+        );
+        page.field(INDENT, label, Role::Plain, &text);
+    }
     write_causes(finding, page);
     for (number, step) in finding.next_steps.iter().enumerate() {
         let label = if number == 0 { "next steps" } else { "" };

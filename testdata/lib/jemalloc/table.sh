@@ -47,6 +47,7 @@ for what in member walk left; do
 done
 recipe dangling-intact dangling.c -include jemalloc/jemalloc.h -DLEFT
 recipe leaks leaks.c
+recipe types types.cc
 recipe leaks-no-pie leaks.c -no-pie
 recipe usage usage.c
 recipe healthy-dangling-nothing dangling.c -include jemalloc/jemalloc.h -DNOTHING "$(conf junk:true)"
@@ -121,7 +122,7 @@ jemalloc_table() {
     done
     healthy_cells jemalloc-5.3.0 healthy-prof healthy-filled healthy-dangling-nothing
     cells jemalloc-5.3.0 O0 leaks leaks-no-pie dangling-member
-    cells jemalloc-5.3.0 O2 leaks leaks-no-pie usage
+    cells jemalloc-5.3.0 O2 leaks leaks-no-pie types usage
     cells jemalloc-5.3.0 O2 dangling-{member,walk,left,intact}
     storms jemalloc-5.3.0 "${HEAPCHECK_HEALTHY_CORES:-20}"
 

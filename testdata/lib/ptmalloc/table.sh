@@ -74,6 +74,11 @@ recipe holders-cxx holders.cc
 recipe leaks leaks.c
 recipe leaks-no-pie leaks.c -no-pie
 recipe usage usage.c
+recipe types types.cc
+recipe types-no-pie types.cc -no-pie
+for how in global member called sent zeroed returned wild own deep text table before freed; do
+    recipe explains-$how ptmalloc/explains.c "-D${how^^}"
+done
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
 # Where glibc's malloc serves nobody.
@@ -182,6 +187,9 @@ ptmalloc_table() {
     cells glibc-2.36 O2 leaks leaks-no-pie holders-c holders-cxx
     cells glibc-2.43 O2 leaks usage
     cells glibc-2.36 O2 usage
+    cells glibc-2.36 O0 types explains-{member,text,freed}
+    cells glibc-2.36 O2 types-no-pie explains-{global,member,called,sent,zeroed,returned,wild,own,deep,text,table,before,freed}
+    cell glibc-2.36 types O2 types-stripped strip
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done

@@ -62,6 +62,7 @@ for what in stack static written; do
 done
 recipe sampled tcmalloc/sampled.c
 recipe leaks leaks.c
+recipe types types.cc
 recipe leaks-no-pie leaks.c -no-pie
 recipe usage usage.c
 recipe dangling-call dangling.c -DCALL
@@ -109,7 +110,7 @@ tcmalloc_table() {
     storms 2.10 "${HEAPCHECK_HEALTHY_CORES:-20}"
 
     cells 2.10 O0 leaks leaks-no-pie
-    cells 2.10 O2 leaks leaks-no-pie usage
+    cells 2.10 O2 leaks leaks-no-pie types usage
     cells 2.18.1 O2 usage
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use ground::target::Target;
+use ground::target::{MemoryExt, Target};
 use heapcheck::checks::finding::{Finding, Severity};
 use heapcheck::examination::examine;
 use heapcheck::progress::Silent;
@@ -31,6 +31,8 @@ pub struct Outcome {
     pub findings: usize,
     /// Critical ones that nothing true explains.
     pub false_critical: usize,
+    /// Words that were told as they had been, and words that were told wrong.
+    pub restored: (usize, usize),
     /// The analysis panicked.
     pub panicked: bool,
     /// It took this long.
@@ -46,7 +48,8 @@ impl Outcome {
             && self.kind
             && self.address
             && self.culprit != Some(false)
-            && self.lost != Some(false);
+            && self.lost != Some(false)
+            && self.restored.1 == 0;
         let findings = if self.evidence {
             right && self.findings == 1
         } else {
@@ -137,6 +140,11 @@ pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
         Evidence::Absent => false,
         Evidence::Open => best.is_some(),
     };
+    // The core itself holds what the words were.
+    let repairs = all.iter().flat_map(|finding| &finding.repairs);
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        repairs.partition(|repair| target.memory.read_u64(repair.at) == Ok(repair.original));
+    let restored = (right.len(), wrong.len());
     let lost: u64 = said.iter().map(|finding| finding.lost_blocks).sum();
     let explained = |finding: &Finding| evidence && address(finding);
     Some(Outcome {
@@ -154,8 +162,19 @@ pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
             .iter()
             .filter(|finding| finding.severity() == Severity::Critical && !explained(finding))
             .count(),
+        restored,
         panicked: false,
         took,
-        said: all.iter().map(say).collect(),
+        said: all
+            .iter()
+            .map(say)
+            .chain(wrong.iter().map(|repair| {
+                let was = target.memory.read_u64(repair.at).unwrap_or(0);
+                format!(
+                    "the word at {} was {:#x}, but it was {was:#x}",
+                    repair.at, repair.original
+                )
+            }))
+            .collect(),
     })
 }

@@ -33,6 +33,10 @@ pub struct Score {
     pub false_critical: u64,
     /// Plants that cannot be seen of which something was said.
     pub invented: u64,
+    /// Words told as they had been.
+    pub restored: u64,
+    /// Words told wrong.
+    pub misrestored: u64,
     /// Panics.
     pub panics: u64,
     /// Plants whose analysis took longer than a second.
@@ -47,6 +51,8 @@ impl Score {
         self.panics += one(outcome.panicked);
         self.slow += one(outcome.took > SLOW);
         self.false_critical += outcome.false_critical as u64;
+        self.restored += outcome.restored.0 as u64;
+        self.misrestored += outcome.restored.1 as u64;
         if !outcome.evidence {
             self.invented += one(outcome.found);
             return;
@@ -79,6 +85,8 @@ impl Score {
         self.findings += other.findings;
         self.false_critical += other.false_critical;
         self.invented += other.invented;
+        self.restored += other.restored;
+        self.misrestored += other.misrestored;
         self.panics += other.panics;
         self.slow += other.slow;
     }
@@ -130,11 +138,11 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "| release | planted | plants | with evidence | found | right kind | right address | right culprit | \
-             findings per plant | lost count right | invented | false critical |"
+             findings per plant | lost count right | invented | false critical | words restored | restored wrong |"
         )?;
         writeln!(
             f,
-            "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
         )?;
         let mut releases: Vec<&str> = self
             .rows
@@ -175,7 +183,7 @@ fn line(f: &mut fmt::Formatter<'_>, release: &str, name: &str, score: &Score) ->
     };
     writeln!(
         f,
-        "| {release} | {name} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} |",
+        "| {release} | {name} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {} | {} |",
         score.planted,
         score.evident,
         share(score.found, score.evident),
@@ -190,5 +198,7 @@ fn line(f: &mut fmt::Formatter<'_>, release: &str, name: &str, score: &Score) ->
         share(score.lost, score.losses),
         score.invented,
         score.false_critical,
+        score.restored,
+        score.misrestored,
     )
 }

@@ -1,0 +1,255 @@
+//! What blocks hold, against programs that said the address and the type of each of their objects (`testdata/types.cc`,
+//! `testdata/objects.rs`).
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::way::Way;
+use common::{Fact, Fixture, heapcheck, in_parallel, items, text};
+use serde_json::Value;
+
+/// The program's statements about one block.
+#[derive(Clone, Debug)]
+struct Truth {
+    case: String,
+    address: String,
+    /// `None`: nothing tells.
+    name: Option<String>,
+    /// What is as good an answer.
+    or: Option<String>,
+    /// It is free: what it held. `maybe`: the allocator may have written over what tells.
+    was: Option<String>,
+    /// Nobody points at it.
+    is_lost: bool,
+}
+
+impl Truth {
+    fn of(fact: &Fact) -> Self {
+        let name = |key| fact.get(key).map(|name| name.replace('_', " "));
+        Self {
+            case: fact.get("case").unwrap().to_owned(),
+            address: fact.get("address").unwrap().to_owned(),
+            name: fact.get("name").map(str::to_owned),
+            or: name("or"),
+            was: fact.get("was").map(str::to_owned),
+            is_lost: fact.get("lost").is_some(),
+        }
+    }
+}
+
+/// What a report says of these addresses.
+fn told(arguments: &[OsString], truths: &[Truth]) -> Vec<Value> {
+    let mut all: Vec<OsString> = ["refs", "--format", "json"].map(Into::into).into();
+    all.extend(arguments.iter().cloned());
+    all.extend(truths.iter().map(|truth| truth.address.clone().into()));
+    let outcome = heapcheck(all);
+    let report = outcome.json().unwrap_or_else(|error| panic!("{error}"));
+    items(&report["references"])
+        .iter()
+        .map(|found| found["block"]["type"].clone())
+        .collect()
+}
+
+/// Names without blanks: those of a truth have none.
+fn plain(name: &str) -> String {
+    name.replace([' ', '_'], "")
+}
+
+#[derive(Debug, Default)]
+struct Score {
+    told: usize,
+    asked: usize,
+    wrong: Vec<String>,
+}
+
+/// Compares what is told with the truth. `has_names`: the program's file is there; without it a class is known by its place.
+fn score(truths: &[Truth], types: &[Value], has_names: bool) -> Score {
+    let mut score = Score::default();
+    assert_eq!(truths.len(), types.len());
+    // Without names, objects of one class are of one class still.
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for (truth, found) in truths.iter().zip(types) {
+        let name = found["name"].as_str();
+        let is_free = found["was"] == true;
+        score.asked += usize::from(truth.name.is_some());
+        score.told += usize::from(name.is_some() && truth.name.is_some());
+        let mut wrong = |why: &str| {
+            score
+                .wrong
+                .push(format!("{}: {why}: {truth:?}, but {found}", truth.case));
+        };
+        match (&truth.name, name) {
+            (None, Some(_)) => wrong("nothing tells"),
+            (None, None) => {}
+            (Some(_), None) => {}
+            (Some(expected), Some(name)) => {
+                if is_free != truth.was.is_some() {
+                    wrong("free or not");
+                }
+                let is_it = plain(name) == plain(expected);
+                let is_as_good = found["is_base"] == true
+                    && truth.or.as_ref().is_some_and(|or| plain(name) == plain(or));
+                if has_names && !is_it && !is_as_good {
+                    wrong("another type");
+                }
+                if !has_names && truth.was.is_none() {
+                    let known = places.entry(name.to_owned()).or_insert(plain(expected));
+                    if *known != plain(expected) {
+                        wrong("two types at one place");
+                    }
+                    if found["known_by"] != "vtable" {
+                        wrong("a name without a file");
+                    }
+                }
+            }
+        }
+    }
+    score
+}
+
+/// Of each hundred types that are told ninety-nine are right, and nearly all are told.
+fn hold(place: &str, score: &Score) -> Vec<String> {
+    println!(
+        "{place}: {} of {} told, {} wrong",
+        score.told,
+        score.asked,
+        score.wrong.len()
+    );
+    let mut errors: Vec<String> = Vec::new();
+    if score.wrong.len() * 100 > score.told {
+        errors.extend(score.wrong.iter().map(|why| format!("{place}: {why}")));
+    }
+    if score.told * 100 < score.asked * 94 {
+        errors.push(format!(
+            "{place}: only {} of {} told",
+            score.told, score.asked
+        ));
+    }
+    errors
+}
+
+fn truths(fixture: &Fixture) -> Vec<Truth> {
+    fixture.facts("TYPE").map(Truth::of).collect()
+}
+
+fn programs() -> Vec<Fixture> {
+    let all = common::fixtures().into_iter();
+    all.filter(|fixture| fixture.is("TYPE")).collect()
+}
+
+#[test]
+fn objects_of_classes_are_told_by_their_tables() {
+    let programs = programs();
+    let least = if cfg!(feature = "fixtures") { 5 } else { 1 };
+    assert!(programs.len() >= least, "{}", programs.len());
+    let all: Vec<(Fixture, Way)> = programs
+        .into_iter()
+        .flat_map(|fixture| {
+            let ways = Way::all_of(&fixture).iter();
+            ways.map(move |way| (fixture.clone(), *way))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let errors = in_parallel(&all, |(fixture, way)| {
+        let truths = truths(fixture);
+        let types = told(&way.arguments(fixture), &truths);
+        let place = format!("{}/{} {}", fixture.release, fixture.name, way.name());
+        hold(&place, &score(&truths, &types, *way != Way::Bare))
+    })
+    .concat();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+/// Lost objects are in groups by their types: all of one type in one, and nothing else in it.
+#[test]
+fn lost_objects_are_grouped_by_their_types() {
+    for fixture in programs() {
+        let mut lost: BTreeMap<String, u64> = BTreeMap::new();
+        for truth in truths(&fixture).into_iter().filter(|truth| truth.is_lost) {
+            *lost.entry(plain(&truth.name.unwrap())).or_default() += 1;
+        }
+        let mut arguments: Vec<OsString> = ["leaks", "--format", "json"].map(Into::into).into();
+        arguments.extend(Way::DebugInfo.arguments(&fixture));
+        let report = heapcheck(arguments).json().unwrap();
+        let found: BTreeMap<String, u64> = items(&report["leaks"]["groups"])
+            .iter()
+            .filter(|group| group["class"] == "definite" && !group["type"].is_null())
+            .map(|group| {
+                let name = plain(text(&group["type"], "name"));
+                (name, group["blocks"].as_u64().unwrap())
+            })
+            .collect();
+        assert_eq!(found, lost, "{}/{}", fixture.release, fixture.name);
+    }
+}
+
+/// Builds a Rust program, lets it die, and gives its directory: the program, its core, what it said.
+fn rust_program(name: &str, options: &[&str]) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("types-{name}"));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let built = Command::new("rustc")
+        .args(["--edition", "2021", "--crate-name", "objects", "-o"])
+        .arg(directory.join("program"))
+        .args(options)
+        .arg(common::root().join("testdata/objects.rs"))
+        .status()
+        .expect("rustc runs");
+    assert!(built.success());
+    let said = Command::new("sh")
+        .current_dir(&directory)
+        .args(["-c", "ulimit -c unlimited; exec ./program"])
+        .output()
+        .expect("the program runs");
+    std::fs::write(directory.join("truth"), said.stdout).unwrap();
+    let mut files = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let core = files
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("core")
+        })
+        .expect("the kernel writes cores into the directory");
+    std::fs::rename(core, directory.join("core")).unwrap();
+    directory
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn trait_objects_are_told_by_the_pointers_to_them() {
+    for (name, options, has_names) in [
+        ("debug", &["-g"][..], true),
+        ("release-with-lines", &["-g", "-Copt-level=3"][..], true),
+        ("release", &["-Copt-level=3"][..], true),
+        ("stripped", &["-Copt-level=3", "-Cstrip=symbols"][..], false),
+    ] {
+        let directory = rust_program(name, options);
+        let said = std::fs::read_to_string(directory.join("truth")).unwrap();
+        let facts = Fixture::facts_of(&said);
+        let truths: Vec<Truth> = facts
+            .iter()
+            .filter(|fact| fact.keyword == "TYPE")
+            .map(Truth::of)
+            .collect();
+        let files = ["core", "program"].map(|file| directory.join(file).into_os_string());
+        let types = told(&files, &truths);
+        let score = score(&truths, &types, has_names);
+        let errors: Vec<String> = score.wrong.clone();
+        println!("{name}: {} of {} told", score.told, score.asked);
+        assert!(errors.is_empty(), "{name}: {}", errors.join("\n"));
+        // A box whose calls the compiler sees through has no pair of pointers.
+        assert!(score.told + 1 >= score.asked, "{name}: {score:?}");
+        let _ = std::fs::remove_dir_all(&directory);
+    }
+}
