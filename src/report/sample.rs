@@ -293,8 +293,6 @@ fn finding() -> Finding {
             },
         ],
         referenced_by_count: 4,
-        explains_crash: "unknown".into(),
-        causes: Vec::new(),
         repairs: Vec::new(),
         next_steps: vec![
             "find who writes text into 48-byte blocks".into(),
