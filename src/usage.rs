@@ -3,6 +3,7 @@
 //! ```text
 //! Session + Analysis + lands of threads ──> mappings   every byte of the process once, by kind
 //! Analysis ──────────────────────────────> blocks      all sizes, the largest blocks, what could be given back
+//! Analysis + Types ──────────────────────> types       blocks in use by what they hold
 //! Ground ────────────────────────────────> owners      what hangs on each variable, frame and thread
 //!                                            └─> suspects   the few that hold most: where it accumulates, by which way
 //! ```
@@ -11,3 +12,4 @@ pub mod blocks;
 pub mod mappings;
 pub mod owners;
 pub mod suspects;
+pub mod types;

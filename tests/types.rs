@@ -187,6 +187,49 @@ fn lost_objects_are_grouped_by_their_types() {
     }
 }
 
+/// `usage --by type` counts each object that is in use once, under its type, and all blocks together.
+#[test]
+fn usage_by_type_counts_each_object_once() {
+    for fixture in programs() {
+        let truths = truths(&fixture);
+        let mut in_use: BTreeMap<String, u64> = BTreeMap::new();
+        let named = |truth: &&Truth| truth.was.is_none() && truth.name.is_some();
+        for truth in truths.iter().filter(named) {
+            *in_use
+                .entry(plain(truth.name.as_ref().unwrap()))
+                .or_default() += 1;
+        }
+        let mut arguments: Vec<OsString> = ["usage", "--by", "type", "--format", "json"]
+            .map(Into::into)
+            .into();
+        arguments.extend(Way::DebugInfo.arguments(&fixture));
+        let report = heapcheck(arguments).json().unwrap();
+        let rows = items(&report["usage"]["types"]);
+        // gperftools has objects of its own in its heap.
+        let typed = rows.iter().filter(|row| {
+            !row["type"].is_null() && !text(&row["type"], "module").starts_with("lib")
+        });
+        let found: BTreeMap<String, u64> = typed
+            .map(|row| {
+                let name = plain(text(&row["type"], "name"));
+                (name, row["blocks"].as_u64().unwrap())
+            })
+            .collect();
+        let place = format!("{}/{}", fixture.release, fixture.name);
+        assert_eq!(found, in_use, "{place}");
+        let of_heaps = |key: &str| -> u64 {
+            let heaps = items(&report["allocators"]).iter();
+            heaps
+                .map(|heap| heap["statistics"]["in_use"][key].as_u64().unwrap())
+                .sum()
+        };
+        for key in ["blocks", "bytes"] {
+            let sum: u64 = rows.iter().map(|row| row[key].as_u64().unwrap()).sum();
+            assert_eq!(sum, of_heaps(key), "{place}: {key}");
+        }
+    }
+}
+
 /// Builds a Rust program, lets it die, and gives its directory: the program, its core, what it said.
 fn rust_program(name: &str, options: &[&str]) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("types-{name}"));

@@ -10,7 +10,8 @@ use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::compose::usage::Held;
 use crate::report::schema::Document;
-use crate::usage::{blocks, mappings, owners, suspects};
+use crate::types::Types;
+use crate::usage::{blocks, mappings, owners, suspects, types};
 use postmortem::session::Session;
 
 /// What `usage` takes.
@@ -23,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     core: CoreArgs,
 
-    /// `size`: do not look who holds what, which costs a pass over all pointers
+    /// `size`, `type`: do not look who holds what, which costs a pass over all pointers
     #[arg(
         long,
         value_name = "WHAT",
@@ -48,6 +49,8 @@ enum By {
     Size,
     /// By variable, frame and thread
     Owner,
+    /// By class, where the blocks show one: objects with virtual functions, Rust's trait objects
+    Type,
 }
 
 impl CoreCommand for Args {
@@ -81,8 +84,13 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let found = mappings::all(session, &analysis, &lands);
     let counted = blocks::survey(session.target().memory, &analysis);
     let options = args.output.report_options();
-    if args.by == By::Size {
-        let report = compose::usage::usage(session, &analysis, &found, &counted, None, &options);
+    if args.by != By::Owner {
+        let mut report =
+            compose::usage::usage(session, &analysis, &found, &counted, None, &options);
+        if args.by == By::Type {
+            let rows = types::find(&analysis, &Types::new(session));
+            compose::usage::add_types(&mut report, &rows);
+        }
         return Ok(Document::Report(Box::new(report)));
     }
     progress.phase("following pointers", None);

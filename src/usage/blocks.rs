@@ -174,6 +174,27 @@ fn part(
     out
 }
 
+/// Every block of an extent that its owner has cut or handed out, with its state.
+pub fn each(map: &HeapMap, row: u32, extent: &Extent, mut visit: impl FnMut(Block, BlockState)) {
+    match extent.shape {
+        Shape::Metadata => {}
+        Shape::Single | Shape::Slab { .. } if extent.owner != Owner::InUse => {}
+        Shape::Single => {
+            if let Some(block) = extent.block(row, 0) {
+                visit(block, map.state(block.id));
+            }
+        }
+        Shape::Slab { count, .. } => {
+            for slot in 0..count {
+                if let Some(block) = extent.block(row, slot) {
+                    visit(block, map.state(block.id));
+                }
+            }
+        }
+        Shape::Chunks { .. } => chunks(map, row, extent, visit),
+    }
+}
+
 /// Every chunk of a run.
 fn chunks(map: &HeapMap, row: u32, extent: &Extent, mut visit: impl FnMut(Block, BlockState)) {
     /// What is smaller is a fencepost: it has no block.

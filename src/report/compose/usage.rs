@@ -1,18 +1,19 @@
 //! Where the memory is.
 
-use super::graph::{block, reference, sum};
+use super::graph::{block, reference, sum, type_of};
 use super::{ReportOptions, base, end};
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::graph::Ground;
 use crate::graph::leaks::signature;
 use crate::report::schema::{
     self, AllocatorFigures, BlockSize, Command, Figures, LargeBlock, Limit, Memory, MemoryKind,
-    Report,
+    Report, TypeUse,
 };
 use crate::usage::blocks::{Blocks, Size};
 use crate::usage::mappings::{self, Mapping, Permissions};
 use crate::usage::owners::{Owner, OwnerKind, Owners};
 use crate::usage::suspects::{MadeOf, Place, Suspect};
+use crate::usage::types::TypeRow;
 use heaps::graph::shares::Share;
 use postmortem::session::Session;
 
@@ -59,6 +60,7 @@ pub fn usage(
             .map(|heap| figures(heap, session))
             .collect(),
         sizes: blocks.sizes.iter().map(size).collect(),
+        types: None,
         owners: held.map(|held| held.owners.list.iter().map(owner).collect()),
         owners_dropped: held.map_or(0, |held| held.owners.dropped),
         largest: blocks
@@ -81,6 +83,23 @@ pub fn usage(
         resident_bytes: None,
     });
     end(report, session, analysis, options)
+}
+
+/// Puts blocks by type into the report of `usage`.
+pub fn add_types(report: &mut Report, rows: &[TypeRow]) {
+    if let Some(usage) = &mut report.usage {
+        usage.types = Some(
+            rows.iter()
+                .map(|row| TypeUse {
+                    type_of: row.type_of.as_ref().map(type_of),
+                    blocks: row.blocks,
+                    bytes: row.bytes,
+                    largest: row.largest,
+                    example: row.example.into(),
+                })
+                .collect(),
+        );
+    }
 }
 
 fn figures(heap: &HeapAnalysis<'_>, session: &Session) -> AllocatorFigures {

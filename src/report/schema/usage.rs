@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::{Block, Hex, Reference, Sum};
+use super::{Block, Hex, Reference, Sum, Type};
 
 /// A run of memory of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -57,6 +57,9 @@ pub struct Usage {
     pub allocators: Vec<AllocatorFigures>,
     /// Blocks by size, by allocator and size: all of them, so that they add up to what is in use, free and lost.
     pub sizes: Vec<BlockSize>,
+    /// Blocks in use by what they hold, those with most bytes first; `null` where it was not asked for. They add up to what is in use, and to
+    /// blocks cut off by damage that are not told one by one.
+    pub types: Option<Vec<TypeUse>>,
     /// Who holds how much, those with most bytes first; `null` where it was not asked for. Bytes add up to what is in use.
     pub owners: Option<Vec<Owner>>,
     /// Owners that were left out.
@@ -127,6 +130,22 @@ pub struct BlockSize {
     pub free_bytes: u64,
     /// Bytes cut off by damage.
     pub lost_bytes: u64,
+}
+
+/// Blocks in use of one type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TypeUse {
+    /// What they hold; `null` for those that show none.
+    #[serde(rename = "type")]
+    pub type_of: Option<Type>,
+    /// How many.
+    pub blocks: u64,
+    /// All their usable bytes.
+    pub bytes: u64,
+    /// Usable bytes of the largest.
+    pub largest: u64,
+    /// The lowest of them.
+    pub example: Hex,
 }
 
 /// A block in use.

@@ -2,7 +2,7 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    AllocatorFigures, BlockSize, MadeOf, Owner, Reclaimable, Report, Suspect, Usage,
+    AllocatorFigures, BlockSize, MadeOf, Owner, Reclaimable, Report, Suspect, TypeUse, Usage,
 };
 
 use super::number::{bytes, count, percent, short, thousands};
@@ -31,6 +31,9 @@ pub fn usage(report: &Report, page: &mut Page) {
         write_suspects(suspects, owners, in_use, page);
         write_unheld(owners, in_use, page);
         write_owners(owners, usage.owners_dropped, in_use, page);
+    }
+    if let Some(types) = &usage.types {
+        write_types(types, in_use, page);
     }
     maps::write_kinds(&memory.by_kind, page);
     for allocator in &usage.allocators {
@@ -207,6 +210,37 @@ fn write_figures(allocator: &AllocatorFigures, page: &mut Page) {
     for (name, value) in &allocator.figures.0 {
         let value = value.map_or_else(|| "unknown".to_owned(), thousands);
         page.line(&format!("  {:<40}{value:>20}", escaped(name)));
+    }
+}
+
+fn write_types(types: &[TypeUse], in_use: u64, page: &mut Page) {
+    page.heading("BLOCKS BY TYPE");
+    let head = format!(
+        "  {:>14}{:>20}{:>14}{:>10}  {}",
+        "blocks", "bytes", "", "share", "type"
+    );
+    let head = page.paint(Role::Faint, &head);
+    page.line(&head);
+    for row in types.iter().take(MAX_ROWS) {
+        let name = row.type_of.as_ref().map_or_else(
+            || "none that the blocks show".to_owned(),
+            |known| format!("{}, by {}", known.name, known.known_by),
+        );
+        page.line(&format!(
+            "  {:>14}{:>20}{:>14}{:>10}  {}",
+            thousands(row.blocks),
+            thousands(row.bytes),
+            short(row.bytes).unwrap_or_default(),
+            percent(row.bytes, in_use),
+            escaped(&name),
+        ));
+    }
+    if types.len() > MAX_ROWS {
+        let more = (types.len() - MAX_ROWS) as u64;
+        page.line(&format!(
+            "  and {}: --format json has them",
+            count(more, "more type")
+        ));
     }
 }
 

@@ -1,0 +1,123 @@
+//! Blocks in use by what they hold: the classes and trait objects that are told from the blocks' own words.
+
+use std::collections::BTreeMap;
+
+use ground::parallel;
+use ground::target::Address;
+use heaps::graph::roots::Ranges;
+use heaps::map::{Block, BlockState, Extent, Shape};
+
+use super::blocks;
+use crate::analysis::{Analysis, HeapAnalysis};
+use crate::types::{Place, Type, Types};
+
+/// Types that a report has; what is beyond counts as one row without a type.
+pub const MAX_TYPES: usize = 10_000;
+/// Extents that are looked at by one worker at a time.
+const EXTENTS: usize = 256;
+
+/// Blocks in use of one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeRow {
+    /// The type; `None` for blocks that show none.
+    pub type_of: Option<Type>,
+    /// How many.
+    pub blocks: u64,
+    /// All their usable bytes.
+    pub bytes: u64,
+    /// Usable bytes of the largest.
+    pub largest: u64,
+    /// The lowest of them.
+    pub example: Address,
+}
+
+#[derive(Clone, Copy)]
+struct Sum {
+    blocks: u64,
+    bytes: u64,
+    largest: u64,
+    example: Address,
+}
+
+type Sums = BTreeMap<Option<Type>, Sum>;
+
+/// All of them, those with most bytes first: they add up to what is in use.
+pub fn find(analysis: &Analysis<'_>, types: &Types<'_>) -> Vec<TypeRow> {
+    let mut all = Sums::new();
+    for heap in &analysis.heaps {
+        let own = Ranges::new(heap.heap.own_memory());
+        let extents: Vec<(usize, &[Extent])> =
+            heap.map.extents().chunks(EXTENTS).enumerate().collect();
+        let parts = parallel::map(&extents, |(group, extents)| {
+            let first = group.saturating_mul(EXTENTS);
+            part(heap, &own, (first, extents), types)
+        });
+        for (type_of, sum) in parts.into_iter().flatten() {
+            add(&mut all, type_of, sum);
+        }
+    }
+    let mut rows: Vec<TypeRow> = all
+        .into_iter()
+        .map(|(type_of, sum)| TypeRow {
+            type_of,
+            blocks: sum.blocks,
+            bytes: sum.bytes,
+            largest: sum.largest,
+            example: sum.example,
+        })
+        .collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    rows
+}
+
+/// Of a few extents, the first of which has this number. What the allocator has for itself (`own`) is nobody's block.
+fn part(
+    heap: &HeapAnalysis<'_>,
+    own: &Ranges,
+    (first, extents): (usize, &[Extent]),
+    types: &Types<'_>,
+) -> Sums {
+    let mut sums = Sums::new();
+    for (index, extent) in extents.iter().enumerate() {
+        let Ok(row) = u32::try_from(first.saturating_add(index)) else {
+            continue;
+        };
+        if extent.shape == Shape::Metadata {
+            continue;
+        }
+        blocks::each(&heap.map, row, extent, |block, state| {
+            if state == BlockState::InUse && !own.contains(block.address) {
+                count(&mut sums, block, types);
+            }
+        });
+    }
+    sums
+}
+
+fn count(sums: &mut Sums, block: Block, types: &Types<'_>) {
+    let type_of = types.of_block(Place {
+        address: block.address,
+        bytes: block.bytes,
+        state: BlockState::InUse,
+    });
+    let sum = Sum {
+        blocks: 1,
+        bytes: block.bytes,
+        largest: block.bytes,
+        example: block.address,
+    };
+    add(sums, type_of, sum);
+}
+
+fn add(sums: &mut Sums, type_of: Option<Type>, sum: Sum) {
+    let is_full = sums.len() >= MAX_TYPES && !sums.contains_key(&type_of);
+    let known = sums.entry(type_of.filter(|_| !is_full)).or_insert(Sum {
+        blocks: 0,
+        bytes: 0,
+        ..sum
+    });
+    known.blocks = known.blocks.saturating_add(sum.blocks);
+    known.bytes = known.bytes.saturating_add(sum.bytes);
+    known.largest = known.largest.max(sum.largest);
+    known.example = known.example.min(sum.example);
+}
