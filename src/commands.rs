@@ -24,16 +24,36 @@ use postmortem::session::Session;
 /// Why a command gives no document.
 pub type Error = Box<dyn std::error::Error>;
 
+/// What every command that reads a core takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// The core, and how it is opened.
+    pub core: &'a CoreArgs,
+    /// Where files are looked for.
+    pub search: &'a SearchArgs,
+    /// How the document is written.
+    pub output: &'a OutputArgs,
+}
+
 /// A command that reads a core: its arguments, and the document that it makes of a session.
 pub trait CoreCommand: fmt::Debug {
+    /// What all such commands take.
+    fn shared(&self) -> Shared<'_>;
+
     /// The core, and how it is opened.
-    fn core(&self) -> &CoreArgs;
+    fn core(&self) -> &CoreArgs {
+        self.shared().core
+    }
 
     /// Where files are looked for.
-    fn search(&self) -> &SearchArgs;
+    fn search(&self) -> &SearchArgs {
+        self.shared().search
+    }
 
     /// How the document is written.
-    fn output(&self) -> &OutputArgs;
+    fn output(&self) -> &OutputArgs {
+        self.shared().output
+    }
 
     /// Whether addresses may stand behind the files.
     fn takes_addresses(&self) -> bool {

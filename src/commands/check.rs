@@ -1,6 +1,6 @@
 //! `check CORE [BINARY]`: is the heap damaged, what, who did it, who still points there, does it explain the crash.
 
-use super::{CoreCommand, Error, stacks};
+use super::{CoreCommand, Error, Shared, stacks};
 use crate::analysis::strangers;
 use crate::cli::{CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
 use crate::examination;
@@ -49,16 +49,13 @@ impl Args {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn fail_on(&self) -> Option<Severity> {

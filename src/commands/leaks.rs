@@ -4,7 +4,7 @@ mod since;
 
 use std::path::{Path, PathBuf};
 
-use super::{CoreCommand, Error};
+use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{self, CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::{leaks, roots};
@@ -50,16 +50,13 @@ pub struct Args {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn fail_on(&self) -> Option<Severity> {

@@ -1,6 +1,6 @@
 //! `maps CORE [BINARY]`: every mapping, what it is, how much of it is in the core.
 
-use super::{CoreCommand, Error};
+use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::roots;
@@ -29,16 +29,13 @@ pub struct Args {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error> {

@@ -2,7 +2,7 @@
 
 use ground::target::Address;
 
-use super::{CoreCommand, Error};
+use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::{holders, roots};
@@ -58,16 +58,13 @@ pub struct Args {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn takes_addresses(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `stacks CORE [BINARY]`, also `--minidump`: where was every thread.
 
-use super::{CoreCommand, Error};
+use super::{CoreCommand, Error, Shared};
 use crate::cli::{CoreArgs, OutputArgs, SearchArgs};
 use crate::progress::Progress;
 use crate::report::compose;
@@ -30,16 +30,13 @@ impl Args {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error> {

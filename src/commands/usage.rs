@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{CoreCommand, Error};
+use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::roots;
@@ -54,16 +54,13 @@ enum By {
 }
 
 impl CoreCommand for Args {
-    fn core(&self) -> &CoreArgs {
-        &self.core
-    }
-
-    fn search(&self) -> &SearchArgs {
-        &self.search
-    }
-
-    fn output(&self) -> &OutputArgs {
-        &self.output
+    fn shared(&self) -> Shared<'_> {
+        let (core, search, output) = (&self.core, &self.search, &self.output);
+        Shared {
+            core,
+            search,
+            output,
+        }
     }
 
     fn run(&self, session: &Session, progress: &dyn Progress) -> Result<Document, Error> {

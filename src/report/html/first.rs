@@ -73,7 +73,9 @@ pub fn write(report: &Report, page: &mut Markup) {
         if let Some(block) = &worst.block {
             field("block", &answers::block(block), page);
         }
-        field("done by", &answers::done_by(worst), page);
+        if let Some(done_by) = answers::done_by(worst) {
+            field("done by", &done_by, page);
+        }
         if let Some(held_by) = graph::held_by(worst) {
             field("held by", &held_by, page);
         }

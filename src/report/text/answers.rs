@@ -64,7 +64,9 @@ pub fn write(report: &Report, page: &mut Page) {
             .as_ref()
             .map_or_else(|| "none: the address is in no block".into(), block),
     );
-    page.field(INDENT, "done by", Role::Plain, &done_by(worst));
+    if let Some(done_by) = done_by(worst) {
+        page.field(INDENT, "done by", Role::Plain, &done_by);
+    }
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
     }
@@ -335,14 +337,17 @@ pub fn explains(finding: &Finding) -> String {
     }
 }
 
-/// Who did it, as far as the core tells.
-pub fn done_by(finding: &Finding) -> String {
+/// Who did it, if the core tells anything of that.
+pub fn done_by(finding: &Finding) -> Option<String> {
     if let Some(found) = &finding.culprit {
         let likely = match finding.confidence {
             Confidence::Certain => "",
             _ => "probably ",
         };
-        return format!("{likely}a write past the end of block {}", culprit(found));
+        return Some(format!(
+            "{likely}a write past the end of block {}",
+            culprit(found)
+        ));
     }
     let recorded = finding.stacks.as_ref().and_then(|stacks| {
         stacks
@@ -357,7 +362,7 @@ pub fn done_by(finding: &Finding) -> String {
             })
     });
     if let Some(recorded) = recorded {
-        return recorded.into();
+        return Some(recorded.into());
     }
     let mut holders: Vec<u32> = finding
         .locations
@@ -366,9 +371,9 @@ pub fn done_by(finding: &Finding) -> String {
         .collect();
     holders.dedup();
     match holders.as_slice() {
-        [first, second] => format!(
+        [first, second] => Some(format!(
             "unknown, but the block is in the caches of two threads, {first} and {second}: look at what they free"
-        ),
-        _ => "unknown: this allocator does not record who allocates and frees".into(),
+        )),
+        _ => None, // the allocator records nobody
     }
 }
