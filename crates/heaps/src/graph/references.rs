@@ -138,6 +138,11 @@ pub(super) fn pieces(universe: &Universe<'_>) -> Vec<(Range<Address>, bool)> {
     let mut cut = |range: &Range<Address>, any_byte| {
         let mut at = range.start;
         while at < range.end {
+            // A damaged program header may say that a stack has 2^60 bytes.
+            if universe.memory.window(at).is_err() {
+                at = universe.memory.behind_absent(at).unwrap_or(range.end);
+                continue;
+            }
             let end = at.saturating_add(PIECE).min(range.end);
             pieces.push((at..end, any_byte));
             at = end;
