@@ -70,8 +70,10 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
     }
-    if report.crash_info.signal.is_some() {
-        page.field(INDENT, "explains", Role::Plain, &explains(worst));
+    if report.crash_info.signal.is_some()
+        && let Some(explains) = explains(worst)
+    {
+        page.field(INDENT, "explains", Role::Plain, &explains);
     }
 }
 
@@ -313,28 +315,27 @@ pub fn culprit(culprit: &Culprit) -> String {
     text
 }
 
-/// Whether the error is what the process died of, in a line.
-pub fn explains(finding: &Finding) -> String {
+/// Whether the error is what the process died of, in a line; nothing where no way leads back from there.
+pub fn explains(finding: &Finding) -> Option<String> {
     let telling = |kinds: &[&str]| {
         let mut steps = finding.causes.iter().rev();
         let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
         step.map_or_else(String::new, |step| format!(": {}", step.text))
     };
-    match finding.explains_crash.as_str() {
+    let is_signal = finding.causes.iter().any(|step| step.kind == "signal");
+    Some(match finding.explains_crash.as_str() {
         "yes" => format!(
             "the crash{}",
             telling(&["overwritten", "freed", "call", "message"])
         ),
-        "no" => match finding.causes.iter().any(|step| step.kind == "signal") {
-            true => format!("not the crash{}", telling(&["signal"])),
-            false => format!(
-                "not the crash, which is of a null pointer{}",
-                telling(&["load"])
-            ),
-        },
-        _ if !finding.causes.is_empty() => format!("perhaps the crash{}", telling(&["freed"])),
-        _ => "not known whether the crash comes of it: no way leads back from there to here".into(),
-    }
+        "no" if is_signal => format!("not the crash{}", telling(&["signal"])),
+        "no" => format!(
+            "not the crash, which is of a null pointer{}",
+            telling(&["load"])
+        ),
+        _ if finding.causes.is_empty() => return None,
+        _ => format!("perhaps the crash{}", telling(&["freed"])),
+    })
 }
 
 /// Who did it, if the core tells anything of that.
