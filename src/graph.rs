@@ -11,13 +11,16 @@ mod missing;
 pub mod roots;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use ground::target::Address;
 use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
+use heaps::map::BlockState;
 
 use crate::analysis::Analysis;
-use crate::types::Types;
+use crate::types::propagation::{self, Limits, Propagated};
+use crate::types::{self, Type, Types};
 use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
 use holders::variables::Variables;
@@ -44,10 +47,36 @@ pub struct Ground<'a> {
     pub leftovers: Leftovers,
     /// Modules with thread-local variables.
     pub thread_locals: ThreadLocals,
-    /// What blocks hold.
+    /// What blocks hold, by their own words.
     pub types: Types<'a>,
+    /// What they hold by debug information, once it was followed.
+    pub typed: OnceLock<Option<Propagated>>,
     /// The memory of threads.
     pub lands: Vec<roots::Land>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
+}
+
+impl Ground<'_> {
+    /// Follows types by debug information, once; to be called before threads ask in parallel.
+    pub fn follow_types(&self, limits: Limits) {
+        self.typed
+            .get_or_init(|| propagation::propagate(self, limits));
+    }
+
+    /// What was found by debug information, if it was followed.
+    pub fn typed(&self) -> Option<&Propagated> {
+        self.typed.get()?.as_ref()
+    }
+
+    /// What a block holds: by its own words, else by debug information.
+    pub fn type_of_block(&self, place: types::Place) -> Option<Type> {
+        self.types.of_block(place).or_else(|| {
+            let typed = self
+                .typed()
+                .filter(|_| place.state == BlockState::InUse)?;
+            let hit = self.universe.lookup.find(place.address.get())?;
+            typed.type_of(&self.universe.lookup, hit.node)
+        })
+    }
 }

@@ -10,6 +10,7 @@
 //! A block that is free holds no object: what it is said to be, it was.
 
 mod class;
+pub mod propagation;
 pub mod rtti;
 mod shorten;
 mod trait_object;
@@ -17,7 +18,7 @@ mod trait_object;
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use ground::target::{Address, MemoryExt, Module};
+use ground::target::{Address, MemoryExt, Module, ModuleId};
 use heaps::map::BlockState;
 
 use class::Class;
@@ -30,6 +31,8 @@ pub enum KnownBy {
     Vtable,
     /// By the type_info that the virtual table leads to.
     Rtti,
+    /// By debug information, followed from a typed place along typed pointers.
+    DebugInfo,
 }
 
 impl KnownBy {
@@ -38,6 +41,7 @@ impl KnownBy {
         match self {
             KnownBy::Vtable => "vtable",
             KnownBy::Rtti => "rtti",
+            KnownBy::DebugInfo => "debug-info",
         }
     }
 }
@@ -204,6 +208,12 @@ impl<'s> Types<'s> {
             is_base: class.is_base || class.has_derived,
             ..class.to_type()
         })
+    }
+
+    /// The class whose objects hold this value: its module, and its name as it is defined.
+    pub fn class_of(&self, table: u64) -> Option<(ModuleId, String)> {
+        let module = self.module_of(table)?;
+        Some((module.id, self.class(table)?.full?))
     }
 
     fn word(&self, at: Address) -> Option<u64> {

@@ -10,6 +10,7 @@ use crate::inspect;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
+use crate::types::propagation::Limits;
 use postmortem::session::Session;
 
 /// Words that are shown of one address at most.
@@ -75,6 +76,7 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let analysis = analysis::analyse(session.target(), only, progress)?;
     progress.phase("looking for references", None);
     let ground = roots::ground(session, &analysis);
+    ground.follow_types(Limits::HELD);
     let found = inspect::inspect(&ground, &addresses, args.words.min(MAX_WORDS));
     progress.phase("writing the report", None);
     let report = compose::inspect::report(&ground, &found, &args.output.report_options());

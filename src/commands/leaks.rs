@@ -11,6 +11,7 @@ use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity, Sum};
+use crate::types::propagation::Limits;
 use postmortem::session::{Session, SessionOptions};
 
 /// What `leaks` takes.
@@ -89,6 +90,7 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     analysis::strangers::survey(session, &mut analysis, only.is_some());
     progress.phase("following pointers", None);
     let ground = roots::ground(session, &analysis);
+    ground.follow_types(Limits::WHOLE);
     let is_listed = args.blocks || args.since.is_some();
     let found = leaks::find(&ground, is_listed);
     progress.phase("writing the report", None);

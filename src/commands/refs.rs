@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
 use heaps::graph::trees::Extent;
+use crate::types::propagation::Limits;
 use postmortem::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.
@@ -94,6 +95,7 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let analysis = analysis::analyse(session.target(), only, progress)?;
     progress.phase("looking for references", None);
     let ground = roots::ground(session, &analysis);
+    ground.follow_types(Limits::HELD);
     let most = args.most.clamp(1, 1 << 20);
     let mut found = ground.references(&addresses, most);
     for references in found

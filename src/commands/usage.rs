@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::compose::usage::Held;
 use crate::report::schema::Document;
-use crate::types::Types;
+use crate::types::propagation::Limits;
 use crate::usage::{blocks, mappings, owners, suspects, types};
 use postmortem::session::Session;
 
@@ -49,7 +49,7 @@ enum By {
     Size,
     /// By variable, frame and thread
     Owner,
-    /// By class, where the blocks show one: objects with virtual functions, Rust's trait objects
+    /// By class: by virtual tables, and by debug information
     Type,
 }
 
@@ -85,13 +85,17 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
         let mut report =
             compose::usage::usage(session, &analysis, &found, &counted, None, &options);
         if args.by == By::Type {
-            let rows = types::find(&analysis, &Types::new(session));
+            progress.phase("following types", None);
+            let ground = roots::ground(session, &analysis);
+            ground.follow_types(Limits::WHOLE);
+            let rows = types::find(&ground);
             compose::usage::add_types(&mut report, &rows);
         }
         return Ok(Document::Report(Box::new(report)));
     }
     progress.phase("following pointers", None);
     let ground = roots::ground(session, &analysis);
+    ground.follow_types(Limits::HELD);
     let words = owners::words(&ground);
     let owners =
         owners::find(&ground, &words).ok_or("there are more blocks than can be numbered")?;

@@ -117,6 +117,8 @@ pub struct Holder {
     pub block: Option<HolderBlock>,
     /// What that block holds.
     pub block_type: Option<Type>,
+    /// The member that it is: of what its block holds (`next`, `[3].name`), or with its variable (`sessions[9].name`).
+    pub member: Option<String>,
     /// What else is known of the place, in words.
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
@@ -261,7 +263,7 @@ impl Ground<'_> {
                     TreeRow {
                         holder: self.holder(&branch.reference),
                         to,
-                        to_type: to.and_then(|block| self.types.of_block(block.place())),
+                        to_type: to.and_then(|block| self.type_of_block(block.place())),
                         branch,
                     }
                 })
@@ -275,7 +277,7 @@ impl Ground<'_> {
     /// What a block holds: by its own words, else by those beside the pointers to it.
     fn type_of(&self, block: HolderBlock, from: &[Holder]) -> Option<Type> {
         let place = block.place();
-        self.types.of_block(place).or_else(|| {
+        self.type_of_block(place).or_else(|| {
             let pointers = from.iter().filter(|holder| {
                 holder.points_at == 0
                     && holder.kind != HolderKind::History

@@ -355,7 +355,7 @@ impl Gatherer<'_, '_> {
         };
         let what = match self.is_full {
             true => What::Signature("more kinds than are told apart".into()),
-            false => match self.ground.types.of_block(block) {
+            false => match self.ground.type_of_block(block) {
                 Some(found) => What::Typed(found),
                 None => What::Signature(signature::of(self.ground, found.at, found.bytes)),
             },

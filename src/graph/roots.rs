@@ -13,6 +13,7 @@ mod innermost;
 mod registers;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use ground::target::{Address, InstructionSet, MemoryExt, Region, RegionKind, Thread};
 use heaps::graph::Universe;
@@ -140,6 +141,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         thread_locals: ThreadLocals::of(session),
         missing: missing::find(session, analysis),
         types: Types::new(session),
+        typed: OnceLock::new(),
         lands: finder.taken,
     }
 }

@@ -26,6 +26,8 @@ const PURE: &str = "__cxa_pure_virtual";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Class {
     name: String,
+    /// Its name as debug information has it; none where the core alone tells.
+    pub full: Option<String>,
     known_by: KnownBy,
     module: String,
     /// From where the table's address stands in an object to the object's start: 0 or negative.
@@ -108,12 +110,13 @@ pub(super) fn read(session: &Session, module: &Module, table: Address) -> Option
         ),
         _ => return None,
     };
-    let size = full.and_then(|full| {
-        let layout = session.target().types.layout(module.id, &full)?;
+    let size = full.as_ref().and_then(|full| {
+        let layout = session.target().types.layout(module.id, full)?;
         Some(layout.size)
     });
     Some(Class {
         name,
+        full,
         known_by,
         module: module.name.clone(),
         to_top,

@@ -1,4 +1,4 @@
-//! Blocks in use by what they hold: the classes and trait objects that are told from the blocks' own words.
+//! Blocks in use by what they hold.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,9 @@ use heaps::graph::roots::Ranges;
 use heaps::map::{Block, BlockState, Extent, Shape};
 
 use super::blocks;
-use crate::analysis::{Analysis, HeapAnalysis};
-use crate::types::{Place, Type, Types};
+use crate::analysis::HeapAnalysis;
+use crate::graph::Ground;
+use crate::types::{Place, Type};
 
 /// Types that a report has; what is beyond counts as one row without a type.
 pub const MAX_TYPES: usize = 10_000;
@@ -42,15 +43,15 @@ struct Sum {
 type Sums = BTreeMap<Option<Type>, Sum>;
 
 /// All of them, those with most bytes first: they add up to what is in use.
-pub fn find(analysis: &Analysis<'_>, types: &Types<'_>) -> Vec<TypeRow> {
+pub fn find(ground: &Ground<'_>) -> Vec<TypeRow> {
     let mut all = Sums::new();
-    for heap in &analysis.heaps {
+    for heap in &ground.analysis.heaps {
         let own = Ranges::new(heap.heap.own_memory());
         let extents: Vec<(usize, &[Extent])> =
             heap.map.extents().chunks(EXTENTS).enumerate().collect();
         let parts = parallel::map(&extents, |(group, extents)| {
             let first = group.saturating_mul(EXTENTS);
-            part(heap, &own, (first, extents), types)
+            part(ground, heap, &own, (first, extents))
         });
         for (type_of, sum) in parts.into_iter().flatten() {
             add(&mut all, type_of, sum);
@@ -72,10 +73,10 @@ pub fn find(analysis: &Analysis<'_>, types: &Types<'_>) -> Vec<TypeRow> {
 
 /// Of a few extents, the first of which has this number. What the allocator has for itself (`own`) is nobody's block.
 fn part(
+    ground: &Ground<'_>,
     heap: &HeapAnalysis<'_>,
     own: &Ranges,
     (first, extents): (usize, &[Extent]),
-    types: &Types<'_>,
 ) -> Sums {
     let mut sums = Sums::new();
     for (index, extent) in extents.iter().enumerate() {
@@ -87,15 +88,15 @@ fn part(
         }
         blocks::each(&heap.map, row, extent, |block, state| {
             if state == BlockState::InUse && !own.contains(block.address) {
-                count(&mut sums, block, types);
+                count(&mut sums, block, ground);
             }
         });
     }
     sums
 }
 
-fn count(sums: &mut Sums, block: Block, types: &Types<'_>) {
-    let type_of = types.of_block(Place {
+fn count(sums: &mut Sums, block: Block, ground: &Ground<'_>) {
+    let type_of = ground.type_of_block(Place {
         address: block.address,
         bytes: block.bytes,
         state: BlockState::InUse,

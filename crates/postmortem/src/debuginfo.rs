@@ -14,6 +14,7 @@
 //!
 //! Not for: split DWARF, DWARF in big-endian or 32-bit files.
 
+pub mod catalog;
 pub mod demangle;
 mod dies;
 pub mod dwarf;
@@ -26,6 +27,7 @@ mod mentions;
 mod names;
 mod plt;
 mod scan;
+mod statics;
 pub mod symbols;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ use ground::target::{
 };
 
 use crate::modules::{ModuleSet, SearchPaths};
+use catalog::Catalog;
 use dies::Units;
 use dwarf::{Dwarf, DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
@@ -51,8 +54,10 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
+pub use dies::Place as EntryPlace;
 pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
+pub use statics::{StaticPlace, StaticVariable};
 use symbols::{SymbolIndex, SymbolSource};
 use trait_objects::TraitObjects;
 use types::Types;
@@ -267,6 +272,45 @@ impl DebugInfo {
         function.map_or_else(Vec::new, |function| {
             locals::of_function(&types, function, at, bias, frame)
         })
+    }
+
+    /// Asks about types of all modules that have debug information and are permitted: those for which `wanted` is true.
+    pub fn with_catalog<T>(
+        &self,
+        wanted: impl Fn(ModuleId) -> bool,
+        ask: impl FnOnce(&Catalog<'_>) -> T,
+    ) -> T {
+        let is_permitted = self.limit.permits(LocatedBy::DebugInfo);
+        let modules = self.modules.modules().iter();
+        let opened: Vec<Option<Opened<'_>>> = modules
+            .map(|module| {
+                let is_wanted = is_permitted && wanted(module.id);
+                is_wanted.then(|| self.dwarf(module.id)).flatten()
+            })
+            .collect();
+        let types = opened.iter().map(|opened| {
+            let opened = opened.as_ref()?;
+            Some(Types::new(
+                &opened.dwarf,
+                opened.units,
+                &opened.state.index,
+            ))
+        });
+        ask(&Catalog::new(types.collect()))
+    }
+
+    /// Bytes of a module's debugging entries, compressed or not; 0 without any. Reads no more than section headers.
+    pub fn debug_info_bytes(&self, module: ModuleId) -> u64 {
+        let Some((module, state)) = self.module(module) else {
+            return 0;
+        };
+        let files = self.files(module, state);
+        let debug = files.debug.as_ref().map(|(file, _)| file);
+        let bytes = files.image.iter().chain(debug).filter_map(|file| {
+            let image = ElfImage::parse(file.bytes()).ok()?;
+            image.section_bytes(".debug_info")
+        });
+        bytes.max().unwrap_or(0)
     }
 
     /// Reads what [`source_at`](Self::source_at) needs of a module, with all threads; to be called before threads ask in

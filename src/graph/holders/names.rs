@@ -24,6 +24,7 @@ impl Ground<'_> {
             module: None,
             block: None,
             block_type: None,
+            member: None,
             note: None,
             points_at: reference.offset,
         };
@@ -57,8 +58,23 @@ impl Ground<'_> {
         }
         holder.block_type = holder
             .block
-            .and_then(|block| self.types.of_block(block.place()));
+            .and_then(|block| self.type_of_block(block.place()));
+        holder.member = self.member(reference);
         holder
+    }
+
+    /// The member that a word is: of its block's object, or of its variable.
+    fn member(&self, reference: &Reference) -> Option<String> {
+        let typed = self.typed()?;
+        match reference.place {
+            Place::Node(node, offset) => typed.member(&self.universe.lookup, node, offset),
+            Place::Root(_) => {
+                let path = typed.variable(reference.at)?;
+                // The variable alone has a name already.
+                path.contains(['.', '[']).then_some(path)
+            }
+            _ => None,
+        }
     }
 
     /// The thread at this index.

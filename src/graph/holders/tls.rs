@@ -35,15 +35,28 @@ impl ThreadLocals {
         }
     }
 
+    /// Where a thread has what lies at `offset` of a module's block, `bytes` long; `None` if the thread never made the block.
+    pub fn place(
+        &self,
+        session: &Session,
+        thread: &Thread,
+        module: ModuleId,
+        (offset, bytes): (u64, u64),
+    ) -> Option<Address> {
+        let memory = session.target().memory;
+        let (_, number, size) = self.modules.iter().find(|(id, ..)| *id == module)?;
+        let entry = vector(session, thread)?.checked_add(number.checked_mul(16)?)?;
+        let block = memory.read_u64(entry).ok()?;
+        let is_inside = offset.checked_add(bytes)? <= *size;
+        let is_made = block != UNALLOCATED && block != 0;
+        let start = Address::new(block).checked_add(offset)?;
+        (is_inside && is_made).then_some(start)
+    }
+
     /// The thread-local variable at `at`.
     pub fn variable(&self, session: &Session, thread: &Thread, at: Address) -> Option<Variable> {
         let memory = session.target().memory;
-        let tp = thread.thread_pointer?;
-        let head = match session.threads().instruction_set() {
-            InstructionSet::X86_64 => tp.checked_add(8)?,
-            InstructionSet::Aarch64 => tp,
-        };
-        let dtv = Address::new(memory.read_u64(head).ok()?);
+        let dtv = vector(session, thread)?;
         let (id, offset) = self.modules.iter().find_map(|(id, number, bytes)| {
             let entry = dtv.checked_add(number.checked_mul(16)?)?;
             let block = memory.read_u64(entry).ok()?;
@@ -58,6 +71,17 @@ impl ThreadLocals {
             module: (module.name.clone(), offset),
         })
     }
+}
+
+/// A thread's dynamic thread vector.
+fn vector(session: &Session, thread: &Thread) -> Option<Address> {
+    let tp = thread.thread_pointer?;
+    let head = match session.threads().instruction_set() {
+        InstructionSet::X86_64 => tp.checked_add(8)?,
+        InstructionSet::Aarch64 => tp,
+    };
+    let memory = session.target().memory;
+    Some(Address::new(memory.read_u64(head).ok()?))
 }
 
 /// The name in the source. Rust's `thread_local!` puts the value into a variable of a closure's own: `server::CACHE::{{constant}}::...::VAL`.

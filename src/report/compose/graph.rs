@@ -193,7 +193,7 @@ pub(super) fn reference(holder: &Holder) -> Reference {
             .block
             .map(|view| block(view, holder.block_type.as_ref())),
         type_of: holder.block_type.as_ref().map(type_of),
-        member: None,
+        member: holder.member.clone(),
         note: holder.note.clone(),
         points_at_offset: holder.points_at,
     }

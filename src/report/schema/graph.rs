@@ -43,7 +43,8 @@ pub struct Reference {
     /// What that block holds; `null` where nothing tells.
     #[serde(rename = "type")]
     pub type_of: Option<Type>,
-    /// The member that the word is. Not told by this version: always `null`.
+    /// The member that the word is, by debug information: of what its block holds (`next`, `[3].name`), or with its variable
+    /// (`sessions[9].name`). Members of containers are not named.
     pub member: Option<String>,
     /// What else is known of the place, in words.
     pub note: Option<String>,

@@ -14,7 +14,7 @@ mod chunks;
 mod numbering;
 mod rows;
 
-pub use numbering::Numbering;
+pub use numbering::{Numbering, Numbers};
 
 use crate::map::{BlockId, BlockState, GRANULE, HeapMap, Owner, Shape};
 use ground::target::Address;

@@ -211,6 +211,13 @@ impl<'d> ElfImage<'d> {
             .is_some_and(|section| section.sh_type(LittleEndian) != elf::SHT_NOBITS)
     }
 
+    /// Bytes of the section in the file; `None` if there is none with bytes of its own.
+    pub fn section_bytes(&self, name: &str) -> Option<u64> {
+        let section = self.find(name)?;
+        let has_bytes = section.sh_type(LittleEndian) != elf::SHT_NOBITS;
+        has_bytes.then(|| section.sh_size(LittleEndian))
+    }
+
     fn find(&self, name: &str) -> Option<&'d elf::SectionHeader64<LittleEndian>> {
         let by_name = |name: &str| {
             self.sections

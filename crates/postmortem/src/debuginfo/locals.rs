@@ -12,7 +12,8 @@ use gimli::{
 };
 use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 
-use super::dies::{Dies, Entry, Place, PlacedUnit};
+use super::catalog;
+use super::dies::{Entry, Place, PlacedUnit};
 use super::dwarf::Bytes;
 use super::lines::functions::{self, sibling};
 use super::lines::ranges;
@@ -28,8 +29,6 @@ const MAX_PLACES: usize = 4096;
 const MAX_OPERATIONS: u32 = 200;
 /// Parts of one variable.
 const MAX_PARTS: usize = 64;
-/// References from a variable's copy to the entry that has its name.
-const MAX_ORIGINS: usize = 8;
 
 /// A frame, as far as the places of its variables depend on it.
 #[derive(Clone, Copy)]
@@ -73,6 +72,12 @@ pub struct Local {
     pub inlined: Option<String>,
     /// Its parts, each with its place.
     pub parts: Vec<LocalPart>,
+    /// The entry of its type, in its function's module.
+    pub kind: Option<Place>,
+    /// It is a parameter: it has its value from the function's first instruction on.
+    pub is_parameter: bool,
+    /// The line that declares it.
+    pub line: Option<u64>,
 }
 
 /// The variables of the function at `entry` of the unit at `start` that have a place at the link address `at`, outer ones first.
@@ -169,37 +174,19 @@ impl<'a> Reader<'_, 'a> {
 
     fn local(&self, entry: &Entry<'a>, inlined: Option<String>) -> Option<Local> {
         let expression = self.expression(entry.attr_value(dw::DW_AT_location)?)?;
-        let (name, kind) = self.named(entry)?;
+        let dies = self.types.dies();
+        let (name, kind) = catalog::named(dies, self.unit, entry);
+        let name = name?;
         let size = || kind.and_then(|kind| self.types.facts(kind, MAX_TYPE_DEPTH).size);
         let parts = self.parts(expression, size)?;
         Some(Local {
             name,
             inlined,
             parts,
+            kind,
+            is_parameter: entry.tag() == dw::DW_TAG_formal_parameter,
+            line: catalog::declared_at(dies, self.unit, entry),
         })
-    }
-
-    /// The name of a variable and its type: its own, or those of the entry that it is a copy of.
-    fn named(&self, entry: &Entry<'a>) -> Option<(String, Option<Place>)> {
-        let dies: &Dies<'a> = self.types.dies();
-        let mut kind = dies.refers(self.unit, entry, dw::DW_AT_type);
-        let mut name = dies.name(self.unit, entry);
-        let origin = |unit: &PlacedUnit<'a>, entry: &Entry<'a>| {
-            dies.refers(unit, entry, dw::DW_AT_abstract_origin)
-                .or_else(|| dies.refers(unit, entry, dw::DW_AT_specification))
-        };
-        let mut next = origin(self.unit, entry);
-        for _ in 0..MAX_ORIGINS {
-            let Some(place) = next.filter(|_| name.is_none() || kind.is_none()) else {
-                break;
-            };
-            let (unit, entry) = dies.entry(place)?;
-            name = name.or_else(|| dies.name(&unit, &entry));
-            kind = kind.or_else(|| dies.refers(&unit, &entry, dw::DW_AT_type));
-            next = origin(&unit, &entry);
-        }
-        let name = name.filter(|name| !name.is_empty())?;
-        Some((String::from_utf8_lossy(name).into_owned(), kind))
     }
 
     /// The expression that holds at the address.

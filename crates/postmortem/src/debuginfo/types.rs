@@ -66,6 +66,11 @@ impl<'a> Types<'a> {
         &self.dies
     }
 
+    /// The names of the module.
+    pub fn index(&self) -> &'a Index {
+        self.index
+    }
+
     fn step(&self) -> Option<()> {
         self.steps.set(self.steps.get().checked_sub(1)?);
         Some(())
@@ -176,7 +181,7 @@ impl<'a> Types<'a> {
             }
             dw::DW_TAG_array_type => {
                 let element = target().unwrap_or_default();
-                let own = self.dimensions(&unit, &entry);
+                let own = dimensions(&unit, &entry);
                 let count = own.and_then(|own| own.checked_mul(element.count.unwrap_or(1)));
                 let stride = element.size.map(|size| {
                     let inner = element.count.and_then(|inner| size.checked_div(inner));
@@ -272,30 +277,6 @@ impl<'a> Types<'a> {
         None
     }
 
-    /// The product of an array's own dimensions; `None` if one is open (`x[]`) or not constant.
-    fn dimensions(&self, unit: &PlacedUnit<'a>, entry: &Entry<'a>) -> Option<u64> {
-        let mut product = 1u64;
-        let mut known = true;
-        let mut seen = 0;
-        each_child(unit, entry, |child| {
-            if child.entry().tag() == dw::DW_TAG_subrange_type && seen < MAX_DIMENSIONS {
-                seen = seen.saturating_add(1);
-                let child = child.entry();
-                let count = number(child, dw::DW_AT_count).or_else(|| {
-                    let upper = number(child, dw::DW_AT_upper_bound)?;
-                    let lower = number(child, dw::DW_AT_lower_bound).unwrap_or(0);
-                    // `int x[0]` of older compilers: an upper bound of -1
-                    upper.wrapping_sub(lower).checked_add(1).or(Some(0))
-                });
-                match count.and_then(|count| product.checked_mul(count)) {
-                    Some(next) => product = next,
-                    None => known = false,
-                }
-            }
-        })?;
-        (known && seen > 0).then_some(product)
-    }
-
     /// Adds the members of the struct at `place`, which lies `base` bytes into the whole.
     fn collect(
         &self,
@@ -367,8 +348,32 @@ impl<'a> Types<'a> {
     }
 }
 
+/// The product of an array's own dimensions; `None` if one is open (`x[]`) or not constant.
+pub(super) fn dimensions<'a>(unit: &PlacedUnit<'a>, entry: &Entry<'a>) -> Option<u64> {
+    let mut product = 1u64;
+    let mut known = true;
+    let mut seen = 0;
+    each_child(unit, entry, |child| {
+        if child.entry().tag() == dw::DW_TAG_subrange_type && seen < MAX_DIMENSIONS {
+            seen = seen.saturating_add(1);
+            let child = child.entry();
+            let count = number(child, dw::DW_AT_count).or_else(|| {
+                let upper = number(child, dw::DW_AT_upper_bound)?;
+                let lower = number(child, dw::DW_AT_lower_bound).unwrap_or(0);
+                // `int x[0]` of older compilers: an upper bound of -1
+                upper.wrapping_sub(lower).checked_add(1).or(Some(0))
+            });
+            match count.and_then(|count| product.checked_mul(count)) {
+                Some(next) => product = next,
+                None => known = false,
+            }
+        }
+    })?;
+    (known && seen > 0).then_some(product)
+}
+
 /// Calls `visit` for each direct child.
-fn each_child<'a>(
+pub(super) fn each_child<'a>(
     unit: &PlacedUnit<'a>,
     entry: &Entry<'a>,
     mut visit: impl FnMut(&EntriesTreeNode<'_, '_, Bytes<'a>>),
@@ -381,7 +386,7 @@ fn each_child<'a>(
     Some(())
 }
 
-fn number(entry: &Entry<'_>, name: gimli::DwAt) -> Option<u64> {
+pub(super) fn number(entry: &Entry<'_>, name: gimli::DwAt) -> Option<u64> {
     match entry.attr_value(name)? {
         AttributeValue::Sdata(value) => Some(value.cast_unsigned()),
         value => value.udata_value(),
@@ -389,7 +394,7 @@ fn number(entry: &Entry<'_>, name: gimli::DwAt) -> Option<u64> {
 }
 
 /// `DW_AT_data_member_location`: `Some(None)` where it is left out (a union's member, or a bit field of DWARF 5).
-fn member_offset(unit: &PlacedUnit<'_>, member: &Entry<'_>) -> Option<Option<u64>> {
+pub(super) fn member_offset(unit: &PlacedUnit<'_>, member: &Entry<'_>) -> Option<Option<u64>> {
     match member.attr_value(dw::DW_AT_data_member_location) {
         None => Some(None),
         // DWARF 2 style: push the object's address, add this. Anything else is a virtual base.

@@ -6,9 +6,15 @@
 use super::chunks::PIECE;
 use super::{Kind, Lookup, Node};
 
-/// The numbers.
+/// The numbers, and the table that they number.
 pub struct Numbering<'l, 'm> {
     lookup: &'l Lookup<'m>,
+    numbers: Numbers,
+}
+
+/// The numbers of a table's nodes, without the table.
+#[derive(Debug, Default)]
+pub struct Numbers {
     /// Number of each row's first node, and where its ranks begin.
     rows: Vec<(u32, u32)>,
     /// Chunks of a row that begin before each 4 KiB of it.
@@ -19,6 +25,25 @@ pub struct Numbering<'l, 'm> {
 impl<'l, 'm> Numbering<'l, 'm> {
     /// Numbers all nodes of the table; `None` where there are more than fit.
     pub fn new(lookup: &'l Lookup<'m>) -> Option<Self> {
+        let numbers = Numbers::new(lookup)?;
+        Some(Self { lookup, numbers })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.numbers.count
+    }
+
+    /// The number of a node.
+    #[inline]
+    pub fn of(&self, node: Node) -> Option<u32> {
+        self.numbers.of(self.lookup, node)
+    }
+}
+
+impl Numbers {
+    /// Numbers all nodes of a table; `None` where there are more than fit.
+    pub fn new(lookup: &Lookup<'_>) -> Option<Self> {
         let mut rows = Vec::with_capacity(lookup.rows.len());
         let mut ranks = Vec::new();
         let mut count = 0u32;
@@ -42,7 +67,6 @@ impl<'l, 'm> Numbering<'l, 'm> {
             count = count.checked_add(nodes).filter(|count| *count < u32::MAX)?;
         }
         Some(Self {
-            lookup,
             rows,
             ranks,
             count,
@@ -54,17 +78,17 @@ impl<'l, 'm> Numbering<'l, 'm> {
         self.count
     }
 
-    /// The number of a node.
+    /// The number of a node of the table that they were made of.
     #[inline]
-    pub fn of(&self, node: Node) -> Option<u32> {
+    pub fn of(&self, lookup: &Lookup<'_>, node: Node) -> Option<u32> {
         let index = node.row as usize;
         let (first, rank) = *self.rows.get(index)?;
-        let Kind::Chunks { table } = self.lookup.rows.get(index)?.kind else {
+        let Kind::Chunks { table } = lookup.rows.get(index)?.kind else {
             return first.checked_add(node.slot);
         };
         let piece = node.slot / PIECE;
         let before = *self.ranks.get(rank.checked_add(piece)? as usize)?;
-        let chunks = self.lookup.tables.get(table as usize)?.chunks;
+        let chunks = lookup.tables.get(table as usize)?.chunks;
         let inside = chunks.count_in(piece * PIECE, node.slot % PIECE);
         first
             .checked_add(before)?

@@ -1,0 +1,169 @@
+//! Types by debug information, followed from variables and objects along typed pointers.
+//!
+//! ```text
+//! seeds ──┬─ variables with one place, thread-locals       seeds
+//!         ├─ blocks that show their class                  seeds
+//!         └─ live variables of frames                      seeds
+//! place of a type ──> pointers, arrays, containers ──> blocks ──> claims, breadth first       walker, containers, rust
+//! block ──> a small number ──> what is said of it           labels
+//! block, offset ──> names of members                        paths
+//! ```
+//!
+//! Cost: two bytes for each block, one pass over what is reached; one pass over the debugging entries of each module.
+
+mod containers;
+mod labels;
+mod paths;
+mod rust;
+mod seeds;
+mod table;
+mod walker;
+
+use std::sync::Arc;
+
+use ground::target::ModuleId;
+use heaps::graph::lookup::{Lookup, Node};
+
+use self::labels::{Rank, What};
+use self::seeds::Static;
+use self::table::{Known, Table, TypeId};
+use self::walker::{Found, Walker};
+use super::{KnownBy, Type};
+use crate::graph::Ground;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of debugging entries of one module; of a larger one nothing is read.
+    pub entries: u64,
+    /// Values that are looked at.
+    pub steps: u64,
+    /// Blocks that take a claim.
+    pub blocks: u64,
+    /// Whether all blocks are looked at for objects of classes.
+    pub objects: bool,
+}
+
+impl Limits {
+    /// Where types were asked for.
+    pub const WHOLE: Self = Self {
+        entries: 4 << 30,
+        steps: 1 << 33,
+        blocks: 1 << 32,
+        objects: true,
+    };
+    /// Where blocks were asked for that somebody may hold.
+    pub const HELD: Self = Self {
+        entries: 1 << 30,
+        steps: 1 << 27,
+        blocks: 1 << 24,
+        objects: false,
+    };
+    /// Where the question was another one.
+    pub const ASIDE: Self = Self {
+        entries: 64 << 20,
+        steps: 1 << 22,
+        blocks: 1 << 19,
+        objects: false,
+    };
+}
+
+/// What was found of a process.
+pub struct Propagated {
+    found: Found,
+    /// What each label says.
+    types: Vec<Option<Type>>,
+    known: Vec<Option<Arc<Known>>>,
+    statics: Vec<Static>,
+}
+
+/// Follows types through a process; `None` where no module has debug information.
+pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
+    let debug = ground.session.debug_info();
+    let modules = ground.session.modules();
+    let wanted = |module: ModuleId| {
+        let bytes = debug.debug_info_bytes(module);
+        bytes > 0 && bytes <= limits.entries
+    };
+    if !modules.modules().iter().any(|module| wanted(module.id)) {
+        return None;
+    }
+    debug.with_catalog(wanted, |catalog| {
+        let mut walker = Walker::new(ground, Table::new(catalog), limits)?;
+        if limits.objects {
+            walker.objects();
+        }
+        let statics = walker.statics();
+        walker.run();
+        walker.locals();
+        walker.run();
+        let (found, mut table) = walker.finish();
+        let types = found.labels.list().iter().map(|label| {
+            if label.rank == Rank::Prefix {
+                return None;
+            }
+            if let What::Other(index) = label.what {
+                return found.others.get(index as usize).cloned();
+            }
+            let name = labels::named(label, &mut table)?;
+            let of = label.of.or(match label.what {
+                What::Buffer(id) | What::Characters(id) | What::Table(id) | What::Node(id, _) => {
+                    Some(id)
+                }
+                _ => None,
+            })?;
+            let known = table.get(of)?;
+            let is_own = matches!(label.what, What::Object | What::Array | What::Counted);
+            let module = modules.module(known.module);
+            Some(Type {
+                name,
+                known_by: KnownBy::DebugInfo,
+                module: module.map_or(String::new(), |module| module.name.clone()),
+                size: (is_own && known.size > 0).then_some(known.size),
+                was: false,
+                is_base: false,
+                conflict: None,
+            })
+        });
+        let types = types.collect();
+        Some(Propagated {
+            types,
+            statics,
+            known: table.into_read(),
+            found,
+        })
+    })
+}
+
+impl Propagated {
+    /// What a block in use holds.
+    pub fn type_of(&self, lookup: &Lookup<'_>, node: Node) -> Option<Type> {
+        let number = self.found.numbers.of(lookup, node)?;
+        let label = *self.found.column.get(number as usize)?;
+        let named = |label: u16| {
+            let index = usize::from(label).checked_sub(1)?;
+            self.types.get(index)?.clone()
+        };
+        let mut found = named(label)?;
+        let other = self.found.conflicts.get(&number);
+        let other = other.and_then(|other| named(*other));
+        found.conflict = other
+            .filter(|other| other.name != found.name)
+            .map(|other| format!("another pointer says {}", other.name));
+        Some(found)
+    }
+
+    /// Claims that another one had the better of.
+    pub fn conflicts(&self) -> u64 {
+        self.found.conflict_count
+    }
+
+    /// Not everything was followed.
+    pub fn is_cut(&self) -> bool {
+        self.found.is_cut
+    }
+
+    fn get(&self, id: TypeId) -> Option<&Known> {
+        self.known.get(id.index())?.as_deref()
+    }
+}

@@ -1,0 +1,600 @@
+//! From typed places along typed pointers to blocks, breadth first.
+//!
+//! ```text
+//! place of a type ──> its pointers, its arrays, its containers ──> blocks ──> claims ──> places of types ...
+//! ```
+//!
+//! A block takes the first claim of the best rank. Its size must be what an allocator gives for that type, and its words must be
+//! able to be the type's pointers; a block that is larger takes no claim, but what stands at its start is followed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use ground::target::{Address, Cursor, MemoryExt};
+use heaps::graph::lookup::{Node, Numbers};
+use heaps::graph::resolve::Resolver;
+use heaps::graph::roots::Strength;
+use heaps::map::BlockState;
+
+use super::Limits;
+use super::labels::{Label, Labels, Rank, What};
+use super::table::{Form, Member, Table, TypeId, Variants};
+use crate::graph::Ground;
+use crate::types::{Place, Type};
+
+/// Values that wait to be looked at.
+const MAX_QUEUE: usize = 1 << 24;
+/// Parts of one value that wait to be looked at.
+const MAX_INSIDE: usize = 1 << 16;
+/// Elements of an array that must be able to be what they are said to be.
+const MAX_CHECKED: u64 = 64;
+/// Small numbers, and those just below zero, stand where pointers do: marks of the program's own.
+const MARKS: u64 = 4096;
+/// Conflicts that are kept.
+const MAX_CONFLICTS: usize = 1 << 16;
+/// Types that were told in another way.
+const MAX_OTHERS: usize = 1 << 15;
+/// Usable bytes of the smallest block of any allocator.
+const LEAST_BLOCK: u64 = 24;
+
+/// Values of one type that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Where the first is.
+    pub at: u64,
+    /// Their type.
+    pub of: TypeId,
+    /// How many.
+    pub count: u64,
+}
+
+/// Whether an allocator that was asked for `size` bytes gives a block of `bytes`, and for the next smaller size class does not.
+pub fn is_tight(bytes: u64, size: u64) -> bool {
+    let Some(slack) = bytes.checked_sub(size).filter(|_| size > 0) else {
+        return false;
+    };
+    bytes <= LEAST_BLOCK || slack < 16 || (bytes > 128 && slack <= bytes / 5)
+}
+
+/// Follows types through the memory of one process.
+pub struct Walker<'g, 'a, 'c> {
+    /// The graph.
+    pub ground: &'g Ground<'a>,
+    /// The types.
+    pub table: Table<'c>,
+    /// How well what is followed now is founded.
+    pub rank: Rank,
+    numbers: Numbers,
+    column: Vec<u16>,
+    labels: Labels,
+    others: Vec<Type>,
+    queue: VecDeque<Work>,
+    near: Cursor<'g>,
+    resolver: Resolver<'g, 'a>,
+    /// Types of objects by the address of their virtual table.
+    classes: HashMap<u64, Option<TypeId>>,
+    modules: (u64, u64),
+    left: u64,
+    blocks_left: u64,
+    conflicts: BTreeMap<u32, u16>,
+    conflict_count: u64,
+}
+
+/// What was found, without what it was found with.
+pub struct Found {
+    pub numbers: Numbers,
+    pub column: Vec<u16>,
+    pub labels: Labels,
+    pub others: Vec<Type>,
+    pub conflicts: BTreeMap<u32, u16>,
+    pub conflict_count: u64,
+    pub is_cut: bool,
+}
+
+impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
+    /// One that has followed nothing; `None` where there are more blocks than can be numbered.
+    pub fn new(ground: &'g Ground<'a>, table: Table<'c>, limits: Limits) -> Option<Self> {
+        let numbers = Numbers::new(&ground.universe.lookup)?;
+        let count = usize::try_from(numbers.count()).ok()?;
+        let all = ground.session.modules().modules().iter();
+        let lowest = all.clone().map(|module| module.range.start.get()).min();
+        let highest = all.map(|module| module.range.end.get()).max();
+        Some(Self {
+            table,
+            rank: Rank::Variable,
+            numbers,
+            column: vec![0; count],
+            labels: Labels::default(),
+            others: Vec::new(),
+            queue: VecDeque::new(),
+            near: Cursor::new(ground.universe.memory),
+            resolver: Resolver::new(&ground.universe),
+            classes: HashMap::new(),
+            modules: (lowest.unwrap_or(u64::MAX), highest.unwrap_or(0)),
+            left: limits.steps,
+            blocks_left: limits.blocks,
+            conflicts: BTreeMap::new(),
+            conflict_count: 0,
+            ground,
+        })
+    }
+
+    /// What was found, and the types.
+    pub fn finish(self) -> (Found, Table<'c>) {
+        let found = Found {
+            numbers: self.numbers,
+            column: self.column,
+            labels: self.labels,
+            others: self.others,
+            conflicts: self.conflicts,
+            conflict_count: self.conflict_count,
+            is_cut: self.left == 0 || self.blocks_left == 0,
+        };
+        (found, self.table)
+    }
+
+    /// Takes a step; false if there are none left.
+    pub fn spend(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The word at an address.
+    pub fn word(&mut self, at: u64) -> Option<u64> {
+        self.near.read_u64(Address::new(at)).ok()
+    }
+
+    /// The word so many bytes behind an address.
+    pub fn field(&mut self, at: u64, offset: u64) -> Option<u64> {
+        self.word(at.checked_add(offset)?)
+    }
+
+    /// A number of 1, 2, 4 or 8 bytes.
+    pub fn number(&self, at: u64, bytes: u64) -> Option<u64> {
+        let memory = self.ground.universe.memory;
+        let at = Address::new(at);
+        match bytes {
+            1 => memory.read_u8(at).ok().map(u64::from),
+            2 => memory.read_u16(at).ok().map(u64::from),
+            4 => memory.read_u32(at).ok().map(u64::from),
+            8 => memory.read_u64(at).ok(),
+            _ => None,
+        }
+    }
+
+    /// The block in use that begins at an address, and its bytes.
+    pub fn block_at(&self, start: u64) -> Option<(Node, u64)> {
+        let lookup = &self.ground.universe.lookup;
+        let hit = lookup.find(start).filter(|hit| hit.offset == 0)?;
+        lookup.heap(hit.node)?;
+        let (_, bytes) = lookup.extent(hit.node)?;
+        lookup.is_live(hit.node).then_some((hit.node, bytes))
+    }
+
+    /// Notes a type that was told in another way.
+    pub fn other(&mut self, of: Type) -> Option<What> {
+        let known = self.others.iter().position(|other| *other == of);
+        let index = match known {
+            Some(index) => index,
+            None if self.others.len() < MAX_OTHERS => {
+                self.others.push(of);
+                self.others.len().checked_sub(1)?
+            }
+            None => return None,
+        };
+        Some(What::Other(u32::try_from(index).ok()?))
+    }
+
+    /// Values to look at.
+    pub fn later(&mut self, work: Work) {
+        let is_more = work.count > 0 && !self.table.is_inert(work.of);
+        if is_more && self.queue.len() < MAX_QUEUE {
+            self.queue.push_back(work);
+        }
+    }
+
+    /// One value that lies within a block that is claimed already.
+    pub fn inside(&mut self, at: u64, of: TypeId) {
+        self.later(Work { at, of, count: 1 });
+    }
+
+    /// Claims a block; `work`: what is in it. False if another claim holds, or the same one already.
+    pub fn claim(&mut self, node: Node, label: Label, work: Option<Work>) -> bool {
+        let lookup = &self.ground.universe.lookup;
+        let Some(number) = self.numbers.of(lookup, node) else {
+            return false;
+        };
+        let Some(old) = self.column.get(number as usize).copied() else {
+            return false;
+        };
+        if let Some(known) = self.labels.get(old).copied() {
+            let is_better = label.rank > known.rank || self.is_wider(&label, &known);
+            if !is_better {
+                self.note_conflict(number, &known, label);
+                return false;
+            }
+        }
+        let Some(new) = self.labels.number(label).filter(|_| self.blocks_left > 0) else {
+            return false;
+        };
+        self.blocks_left = self.blocks_left.saturating_sub(1);
+        if let Some(slot) = self.column.get_mut(number as usize) {
+            *slot = new;
+        }
+        if let Some(work) = work {
+            self.later(work);
+        }
+        true
+    }
+
+    /// Whether a claim of the same rank is of a type that begins with the other's: the block of a derived one.
+    fn is_wider(&mut self, label: &Label, known: &Label) -> bool {
+        let objects = label.what == What::Object && known.what == What::Object;
+        match (label.of, known.of) {
+            (Some(new), Some(old)) if objects && label.rank == known.rank => {
+                !self.table.is_same(new, old) && self.table.begins_with(new, old)
+            }
+            _ => false,
+        }
+    }
+
+    fn note_conflict(&mut self, number: u32, known: &Label, label: Label) {
+        if known.rank == Rank::Vtable || label.rank == Rank::Prefix || label.what == known.what {
+            let is_same = match (label.of, known.of) {
+                (Some(new), Some(old)) => {
+                    self.table.is_same(new, old) || self.table.begins_with(old, new)
+                }
+                _ => true,
+            };
+            if is_same || known.rank == Rank::Vtable || label.rank == Rank::Prefix {
+                return;
+            }
+        }
+        self.conflict_count = self.conflict_count.saturating_add(1);
+        if self.conflicts.len() < MAX_CONFLICTS
+            && let Some(label) = self.labels.number(label)
+        {
+            self.conflicts.entry(number).or_insert(label);
+        }
+    }
+
+    fn known(&self, node: Node) -> Option<&Label> {
+        let number = self.numbers.of(&self.ground.universe.lookup, node)?;
+        self.labels.get(*self.column.get(number as usize)?)
+    }
+
+    /// Looks at everything that waits, and at what is found there.
+    pub fn run(&mut self) {
+        let mut inside: Vec<(u64, TypeId, u64)> = Vec::new();
+        while let Some(work) = self.queue.pop_front() {
+            inside.push((work.at, work.of, work.count));
+            while let Some((at, of, count)) = inside.pop() {
+                if !self.spend() {
+                    self.queue.clear();
+                    return;
+                }
+                if count > 1
+                    && let Some(next) = self.table.get(of).and_then(|known| {
+                        at.checked_add(known.size).filter(|next| *next > at)
+                    })
+                {
+                    inside.push((next, of, count.saturating_sub(1)));
+                }
+                self.value(at, of, &mut inside);
+            }
+        }
+    }
+
+    /// Looks at one value; its parts go on the list.
+    fn value(&mut self, at: u64, of: TypeId, inside: &mut Vec<(u64, TypeId, u64)>) -> Option<()> {
+        let known = self.table.get(of)?;
+        match &known.form {
+            Form::Pointer(Some(target)) => {
+                let value = self.word(at)?;
+                self.point(Some(at), value, *target);
+            }
+            Form::Array { element, count } => {
+                let count = count.unwrap_or(0);
+                if count > 0 && !self.table.is_inert(*element) {
+                    inside.push((at, *element, count));
+                }
+            }
+            Form::Structure(structure) => {
+                if let Some(kind) = structure.container {
+                    return self.container(kind, at, of);
+                }
+                self.members(at, &structure.members, inside);
+                if let Some(variants) = &structure.variants {
+                    self.variant(at, variants, inside);
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn members(&mut self, at: u64, members: &[Member], inside: &mut Vec<(u64, TypeId, u64)>) {
+        for member in members.iter().rev() {
+            if !self.table.is_inert(member.of)
+                && inside.len() < MAX_INSIDE
+                && let Some(at) = at.checked_add(member.offset)
+            {
+                inside.push((at, member.of, 1));
+            }
+        }
+    }
+
+    /// The members of the variant that holds.
+    fn variant(
+        &mut self,
+        at: u64,
+        variants: &Variants,
+        inside: &mut Vec<(u64, TypeId, u64)>,
+    ) -> Option<()> {
+        let value = match variants.discriminant {
+            Some((offset, bytes)) => Some((self.number(at.checked_add(offset)?, bytes)?, bytes)),
+            None => None,
+        };
+        let is_it = |case: &&(Option<u64>, Vec<Member>)| match (value, case.0) {
+            (Some((value, bytes)), Some(expected)) => {
+                let mask = u64::MAX >> 64u64.saturating_sub(bytes.saturating_mul(8)).min(63);
+                value == expected & mask
+            }
+            _ => false,
+        };
+        let others = || variants.cases.iter().find(|(number, _)| number.is_none());
+        let case = variants.cases.iter().find(is_it).or_else(others)?;
+        let is_certain = value.is_some() || variants.cases.len() == 1;
+        if is_certain {
+            self.members(at, &case.1, inside);
+        }
+        Some(())
+    }
+
+    /// Follows a pointer to `target` whose value is `value`; `place`: where it stands.
+    pub fn point(&mut self, place: Option<u64>, value: u64, target: TypeId) -> Option<()> {
+        if !self.table.is_followed(target) {
+            return None;
+        }
+        let lookup = &self.ground.universe.lookup;
+        let hit = lookup.find(value)?;
+        lookup.heap(hit.node)?;
+        if !lookup.is_live(hit.node) {
+            return None;
+        }
+        if self.known(hit.node).is_some_and(|known| known.rank == Rank::Vtable) {
+            return None;
+        }
+        let edge = self.resolver.weighed(place.map(Address::new), value, hit);
+        if edge.strength == Strength::Weak {
+            return None;
+        }
+        let (start, bytes) = lookup.extent(hit.node)?;
+        let start = start.get();
+        if self.object(hit.node, start, bytes).is_some() {
+            return None;
+        }
+        match hit.offset {
+            0 => self.pointee(hit.node, start, bytes, target),
+            8 | 16 => self.counted_array(hit.node, value, (start, bytes), target),
+            _ => None,
+        }
+    }
+
+    /// Claims a block whose own words say that it holds an object of a class.
+    pub fn object(&mut self, node: Node, start: u64, bytes: u64) -> Option<()> {
+        let (lowest, highest) = self.modules;
+        let first = self.word(start)?;
+        let in_module = |word: u64| (lowest..highest).contains(&word);
+        let (table, ahead) = match in_module(first) {
+            true => (first, 0),
+            false if first <= bytes / 8 => (self.field(start, 8).filter(|word| in_module(*word))?, 8),
+            false => return None,
+        };
+        let place = Place {
+            address: Address::new(start),
+            bytes,
+            state: BlockState::InUse,
+        };
+        let ground = self.ground;
+        let found = ground.types.of_block(place)?;
+        let of = match self.classes.get(&table) {
+            Some(known) => *known,
+            None => {
+                let class = ground.types.class_of(table);
+                let of = class.and_then(|(module, name)| {
+                    let definition = self.table.catalog().definition(module, &name)?;
+                    Some(self.table.id(definition))
+                });
+                self.classes.insert(table, of);
+                of
+            }
+        };
+        let count = count_of(&found.name);
+        let label = Label {
+            what: match (count, ahead) {
+                (None, _) => What::Object,
+                (Some(_), 0) => What::Array,
+                (Some(_), _) => What::Counted,
+            },
+            of,
+            rank: Rank::Vtable,
+        };
+        let work = of.and_then(|of| {
+            Some(Work {
+                at: start.checked_add(ahead)?,
+                of,
+                count: count.unwrap_or(1),
+            })
+        });
+        self.claim(node, label, work);
+        Some(())
+    }
+
+    /// Claims a block by the type of a pointer to its start.
+    fn pointee(&mut self, node: Node, start: u64, bytes: u64, target: TypeId) -> Option<()> {
+        let known = self.table.get(target)?;
+        let size = known.size;
+        match &known.form {
+            Form::Scalar | Form::Pointer(_) => {
+                let count = bytes.checked_div(size).filter(|count| *count > 0)?;
+                let what = match bytes <= LEAST_BLOCK {
+                    true => What::Object,
+                    false => What::Array,
+                };
+                let is_pointer = matches!(known.form, Form::Pointer(_));
+                let count = if is_pointer { self.pointers_from(start, count) } else { count };
+                self.claim_values(node, what, target, (start, count));
+            }
+            Form::Array { element, .. } => {
+                let element = *element;
+                let each = self.table.get(element)?.size;
+                if is_tight(bytes, size) && each > 0 {
+                    self.claim_values(node, What::Array, element, (start, size / each));
+                }
+            }
+            Form::Structure(_) if size > 0 && size <= bytes => {
+                if self.table.has_table(target) || !self.is_plausible(start, target) {
+                    return None;
+                }
+                if is_tight(bytes, size) || self.table.is_open(target) {
+                    self.claim_values(node, What::Object, target, (start, 1));
+                    return Some(());
+                }
+                let count = bytes / size;
+                if count > 1 && self.is_array(start, target, size, count) {
+                    self.claim_values(node, What::Array, target, (start, count));
+                    return Some(());
+                }
+                let label = Label {
+                    what: What::Object,
+                    of: Some(target),
+                    rank: Rank::Prefix,
+                };
+                let work = Work {
+                    at: start,
+                    of: target,
+                    count: 1,
+                };
+                self.claim(node, label, Some(work));
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn claim_values(&mut self, node: Node, what: What, of: TypeId, (at, count): (u64, u64)) {
+        let of = self.table.canonical(of);
+        let label = Label {
+            what,
+            of: Some(of),
+            rank: self.rank,
+        };
+        self.claim(node, label, Some(Work { at, of, count }));
+    }
+
+    /// How many words from `start` on can be pointers, of `most`.
+    fn pointers_from(&mut self, start: u64, most: u64) -> u64 {
+        let mut count = 0;
+        while count < most {
+            let word = start.checked_add(count.saturating_mul(8));
+            let Some(word) = word.and_then(|at| self.word(at)) else {
+                break;
+            };
+            if !self.can_be_pointer(word) || !self.spend() {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// `new T[n]` keeps n in front of its first object, if T has a destructor.
+    fn counted_array(
+        &mut self,
+        node: Node,
+        value: u64,
+        (start, bytes): (u64, u64),
+        target: TypeId,
+    ) -> Option<()> {
+        let known = self.table.get(target)?;
+        if !matches!(known.form, Form::Structure(_)) || self.table.has_table(target) {
+            return None;
+        }
+        let count = self.word(value.checked_sub(8)?)?;
+        let ahead = value.checked_sub(start)?;
+        let whole = known.size.checked_mul(count)?.checked_add(ahead)?;
+        if count > 0 && is_tight(bytes, whole) && self.is_plausible(value, target) {
+            self.claim_values(node, What::Counted, target, (value, count));
+        }
+        Some(())
+    }
+
+    fn can_be_pointer(&self, value: u64) -> bool {
+        let is_mark = value < MARKS || value > u64::MAX - MARKS;
+        let memory = self.ground.session.memory();
+        is_mark || memory.region_at(Address::new(value)).is_some()
+    }
+
+    /// Whether the pointers of a value of the type can all be pointers.
+    pub fn is_plausible(&mut self, at: u64, of: TypeId) -> bool {
+        let offsets = self.table.pointers(of);
+        offsets.iter().all(|offset| {
+            let word = at.checked_add(*offset).and_then(|at| self.word(at));
+            word.is_some_and(|word| self.can_be_pointer(word))
+        })
+    }
+
+    /// Whether a block is an array: what follows its first element is of the same type, by its pointers, one of which leads to a block.
+    fn is_array(&mut self, start: u64, of: TypeId, size: u64, count: u64) -> bool {
+        let offsets = self.table.pointers(of);
+        let mut leads = false;
+        for index in 1..count.min(MAX_CHECKED) {
+            let at = index.checked_mul(size).and_then(|inside| start.checked_add(inside));
+            let Some(at) = at.filter(|at| self.is_plausible(*at, of)) else {
+                return false;
+            };
+            leads |= offsets.iter().any(|offset| {
+                let word = at.checked_add(*offset).and_then(|at| self.word(at));
+                word.is_some_and(|word| self.block_at(word).is_some())
+            });
+        }
+        leads
+    }
+
+    /// The target of the pointer so many bytes into a value of the type.
+    pub fn target_at(&mut self, of: TypeId, offset: u64) -> Option<TypeId> {
+        let (mut id, mut offset) = (of, offset);
+        for _ in 0..super::table::MAX_DEPTH {
+            let known = self.table.get(id)?;
+            match &known.form {
+                Form::Pointer(target) => return target.filter(|_| offset == 0),
+                Form::Array { element, .. } => {
+                    offset = offset.checked_rem(self.table.get(*element)?.size)?;
+                    id = *element;
+                }
+                Form::Structure(structure) => {
+                    let mut members = structure.members.iter();
+                    let (inside, of) = members.find_map(|member| {
+                        let inside = offset.checked_sub(member.offset)?;
+                        let size = self.table.get(member.of)?.size;
+                        (inside < size).then_some((inside, member.of))
+                    })?;
+                    (offset, id) = (inside, of);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+/// `9` of `Session[9]`.
+fn count_of(name: &str) -> Option<u64> {
+    let (_, count) = name.strip_suffix(']')?.rsplit_once('[')?;
+    count.parse().ok()
+}
