@@ -225,18 +225,20 @@ void All::say(const char *what)
     tell_vector(what, nested, "std::vector<std::vector<int>>");
     for (const auto &inner : nested)
         tell_vector(what, inner, "std::vector<int>");
+#ifndef _LIBCPP_VERSION
     for (size_t i = 0; i < queue.size(); i += 512 / sizeof(Session *))
         if (reinterpret_cast<uintptr_t>(&queue[i]) % 16 == 0 && malloc_usable_size(const_cast<void *>(static_cast<const void *>(&queue[i]))) >= 512)
             tell(what, &queue[i], "buffer of std::deque<net::Session*>");
+#endif
 }
 
 static All global_of_none(0), global_of_one(1), global_of_15(15), global_of_16(16), global_of_1000(1000);
-static All *in_a_block;
+__attribute__((used)) static All *in_a_block;
 static thread_local std::vector<Part> *of_thread;
-static Holder *holder;
-static Node *ring;
-static Part *as_base;
-static Open *open_end;
+__attribute__((used)) static Holder *holder;
+__attribute__((used)) static Node *ring;
+__attribute__((used)) static Part *as_base;
+__attribute__((used)) static Open *open_end;
 static std::vector<Session *> moved_from, moved_to;
 static std::map<int, Tag *> moved_map, map_to;
 

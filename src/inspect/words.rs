@@ -101,7 +101,11 @@ fn name(ground: &Ground<'_>, at: Address) -> Option<String> {
     let heaps = ground.analysis.heaps.iter();
     let mut within = heaps.filter(|heap| heap.map.place(at).is_some());
     if let Some(heap) = within.next() {
-        return structure::header(heap, at).map(|block| format!("header of {}", block.address));
+        let header = structure::header(heap, at);
+        return header.map_or_else(
+            || ground.member_at(at),
+            |block| Some(format!("header of {}", block.address)),
+        );
     }
     let root = ground.universe.root_at(at).map(|(_, root)| root)?;
     let owner = root.owner as usize;
@@ -129,7 +133,7 @@ fn name(ground: &Ground<'_>, at: Address) -> Option<String> {
         RootKind::Global => {
             let module = ground.session.target().modules.get(owner)?;
             let found = ground.session.debug_info().variable_at(module.id, at)?;
-            Some(plus(&found))
+            Some(ground.member_at(at).unwrap_or_else(|| plus(&found)))
         }
         RootKind::Tls => {
             let locals = &ground.thread_locals;

@@ -9,6 +9,32 @@ const DEFAULTS: &[&str] = &[
     "std::equal_to<",
     "std::default_delete<",
     "(__gnu_cxx::_Lock_policy)",
+    "alloc::alloc::Global",
+    "std::hash::random::RandomState",
+];
+/// Numbers as compilers write them in debug information, and as people do; longer ones first.
+const NUMBERS: &[(&str, &str)] = &[
+    ("long long unsigned int", "unsigned long long"),
+    ("long unsigned int", "unsigned long"),
+    ("short unsigned int", "unsigned short"),
+    ("long long int", "long long"),
+    ("long int", "long"),
+    ("short int", "short"),
+];
+/// Rust's types that everybody knows without their paths.
+const RUST: &[(&str, &str)] = &[
+    ("alloc::vec::Vec<", "Vec<"),
+    ("alloc::string::String", "String"),
+    ("alloc::boxed::Box<", "Box<"),
+    ("alloc::rc::", ""),
+    ("alloc::sync::", ""),
+    ("alloc::collections::vec_deque::", ""),
+    ("alloc::collections::btree::map::", ""),
+    ("alloc::collections::btree::set::", ""),
+    ("std::collections::hash::map::", ""),
+    ("std::collections::hash::set::", ""),
+    ("core::option::Option<", "Option<"),
+    ("core::cell::RefCell<", "RefCell<"),
 ];
 /// Longer names are left as they are.
 const MAX_BYTES: usize = 16 << 10;
@@ -18,9 +44,19 @@ pub(super) fn shortened(name: &str) -> String {
     if name.len() > MAX_BYTES {
         return name.to_owned();
     }
-    let name = name
+    let mut name = name
         .replace("std::__cxx11::", "std::")
         .replace("std::__1::", "std::");
+    for (written, plain) in NUMBERS {
+        if name.contains(written) {
+            name = name.replace(written, plain);
+        }
+    }
+    for (path, plain) in RUST {
+        if name.contains(path) {
+            name = name.replace(path, plain);
+        }
+    }
     without_defaults(&name).replace("std::basic_string<char>", "std::string")
 }
 
@@ -81,6 +117,11 @@ mod tests {
             (
                 "Table<std::map<int, char, std::less<int>, std::allocator<std::pair<int const, char> > >, int>",
                 "Table<std::map<int, char>, int>",
+            ),
+            ("std::set<long int, std::less<long int> >", "std::set<long>"),
+            (
+                "alloc::vec::Vec<alloc::string::String, alloc::alloc::Global>",
+                "Vec<String>",
             ),
             ("Own<std::allocator<int>>", "Own<std::allocator<int>>"),
             ("a<b, std::allocator<c", "a<b"),

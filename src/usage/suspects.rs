@@ -9,11 +9,13 @@ use heaps::graph::retained::Retained;
 use heaps::graph::roots::Strength;
 use heaps::graph::shares::{Seed, Share};
 use heaps::graph::subgraph::Found;
+use heaps::map::BlockState;
 
 use super::owners::{self, Owner, OwnerKind, Owners};
 use crate::graph::Ground;
 use crate::graph::holders::{Holder, HolderBlock};
 use crate::graph::leaks::signature;
+use crate::types::{self, Type};
 
 /// An owner that has more than one part of so many of all bytes in use is a suspect.
 const PART: u64 = 10;
@@ -37,6 +39,8 @@ pub struct MadeOf {
     pub example: Address,
     /// What the first words of that one are.
     pub signature: String,
+    /// What that one holds.
+    pub type_of: Option<Type>,
 }
 
 /// A block, or a mapping of the program's own.
@@ -241,6 +245,11 @@ fn made_of(ground: &Ground<'_>, sizes: impl Iterator<Item = (u64, Tally, Address
         blocks,
         example,
         signature: signature::of(ground, example, block_bytes),
+        type_of: ground.type_of_block(types::Place {
+            address: example,
+            bytes: block_bytes,
+            state: BlockState::InUse,
+        }),
     });
     rows.collect()
 }

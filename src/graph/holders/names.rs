@@ -65,15 +65,24 @@ impl Ground<'_> {
 
     /// The member that a word is: of its block's object, or of its variable.
     fn member(&self, reference: &Reference) -> Option<String> {
-        let typed = self.typed()?;
         match reference.place {
-            Place::Node(node, offset) => typed.member(&self.universe.lookup, node, offset),
-            Place::Root(_) => {
-                let path = typed.variable(reference.at)?;
+            Place::Node(..) | Place::Root(_) => self.member_at(reference.at),
+            _ => None,
+        }
+    }
+
+    /// The member that the word at an address is: of what its block holds, or of a variable, with that one's name.
+    pub fn member_at(&self, at: Address) -> Option<String> {
+        let typed = self.typed()?;
+        let lookup = &self.universe.lookup;
+        match lookup.find(at.get()) {
+            Some(hit) if lookup.is_live(hit.node) => typed.member(lookup, hit.node, hit.offset),
+            Some(_) => None,
+            None => {
+                let path = typed.variable(at)?;
                 // The variable alone has a name already.
                 path.contains(['.', '[']).then_some(path)
             }
-            _ => None,
         }
     }
 

@@ -118,6 +118,7 @@ fn of_address(found: &References) -> schema::References {
         history_count: found.history_count,
         from: found.from.iter().map(reference).collect(),
         path: found.path.iter().map(reference).collect(),
+        expression: expression(&found.path),
         path_cut: found.path_cut,
         tree: found.tree.as_ref().map(tree),
         down: found.down.as_ref().map(tree),
@@ -167,6 +168,31 @@ pub(super) fn block(found: HolderBlock, known: Option<&Type>) -> Block {
         type_of: known.map(type_of),
         bytes: None,
     }
+}
+
+/// A way from a variable to a block as the source would write it.
+fn expression(path: &[Holder]) -> Option<String> {
+    let (first, rest) = path.split_first()?;
+    let whole = |named: &Option<(String, u64)>| {
+        let (name, offset) = named.as_ref()?;
+        (*offset == 0).then(|| name.clone())
+    };
+    let variable = first.member.clone();
+    let mut text = variable
+        .or_else(|| whole(&first.variable))
+        .or_else(|| whole(&first.symbol))?;
+    for step in rest {
+        let member = step.member.as_deref()?;
+        let holds = &step.block_type.as_ref()?.name;
+        let is_node = holds.starts_with("node of ");
+        text.push_str(match (is_node, member.starts_with('[')) {
+            (true, _) => "[...].",
+            (false, true) => "",
+            (false, false) => "->",
+        });
+        text.push_str(member);
+    }
+    Some(text)
 }
 
 /// A holder as the report shows it.

@@ -198,6 +198,7 @@ fn made_of(found: &MadeOf) -> schema::MadeOf {
         bytes: found.blocks.bytes,
         example: found.example.into(),
         signature: found.signature.clone(),
+        type_of: found.type_of.as_ref().map(type_of),
     }
 }
 

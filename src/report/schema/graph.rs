@@ -67,6 +67,8 @@ pub struct References {
     pub from: Vec<Reference>,
     /// The shortest chain from a root, root first; empty if there is none.
     pub path: Vec<Reference>,
+    /// The path as the source would write it: `sessions[9]->name`; `null` where a step has no name.
+    pub expression: Option<String>,
     /// The search for a chain was given up.
     pub path_cut: bool,
     /// With `--tree`: who holds the block, and who holds those, up to the roots.

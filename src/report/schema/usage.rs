@@ -228,4 +228,7 @@ pub struct MadeOf {
     pub example: Hex,
     /// What its first words are.
     pub signature: String,
+    /// What it holds; `null` where nothing tells.
+    #[serde(rename = "type")]
+    pub type_of: Option<Type>,
 }

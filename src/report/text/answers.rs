@@ -292,9 +292,14 @@ pub fn type_of(known: &Type) -> String {
         true => " or a class derived from it",
         false => "",
     };
+    let of_container = ["buffer of ", "characters of ", "node of ", "table of "];
+    let is_part = of_container
+        .iter()
+        .any(|part| known.name.starts_with(part));
+    let of = if is_part { "a " } else { "of type " };
     match &known.conflict {
-        Some(conflict) => format!("{was}of type {}{derived} (but {conflict})", known.name),
-        None => format!("{was}of type {}{derived}", known.name),
+        Some(conflict) => format!("{was}{of}{}{derived} (but {conflict})", known.name),
+        None => format!("{was}{of}{}{derived}", known.name),
     }
 }
 

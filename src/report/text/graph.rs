@@ -2,7 +2,7 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum, Type,
+    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum,
 };
 
 use super::answers::{self, block};
@@ -52,6 +52,9 @@ fn write_references(found: &References, page: &mut Page) {
     for (number, step) in found.path.iter().enumerate() {
         let label = if number == 0 { "path" } else { "" };
         page.field(INDENT, label, Role::Plain, &row(step));
+    }
+    if let Some(expression) = &found.expression {
+        page.field(INDENT, "that is", Role::Plain, expression);
     }
     if let Some(tree) = &found.tree {
         trees::upward(tree, page);
@@ -135,9 +138,10 @@ pub(super) fn place(found: &Reference) -> String {
     let variable = found
         .symbol
         .as_deref()
-        .map(|name| match found.symbol_offset {
-            None | Some(0) => name.to_owned(),
-            Some(offset) => format!("{name}+{offset:#x}"),
+        .map(|name| match (found.symbol_offset, &found.member) {
+            (_, Some(member)) => member.clone(),
+            (None | Some(0), None) => name.to_owned(),
+            (Some(offset), None) => format!("{name}+{offset:#x}"),
         });
     let module = found.module.as_deref();
     match found.kind.as_str() {
@@ -190,28 +194,30 @@ pub(super) fn place(found: &Reference) -> String {
             _ => "variables of a module".into(),
         },
         "heap" => match &found.block {
-            Some(block) => in_block(block, found.type_of.as_ref()),
+            Some(block) => in_block(block, found),
             None => "a block".into(),
         },
         _ => {
             let note = found.note.as_deref().unwrap_or("memory");
             match &found.block {
-                Some(block) => format!("{note} ({})", in_block(block, found.type_of.as_ref())),
+                Some(block) => format!("{note} ({})", in_block(block, found)),
                 None => format!("{note}{of_thread}"),
             }
         }
     }
 }
 
-/// `+0x10 in block 0x1000, 48 bytes, a Session`.
-fn in_block(block: &Block, known: Option<&Type>) -> String {
+/// `peers at +0x10 in block 0x1000, 48 bytes, of type Session`.
+fn in_block(block: &Block, found: &Reference) -> String {
+    let member = found.member.as_deref();
+    let member = member.map_or(String::new(), |member| format!("{member} at "));
     let text = format!(
-        "+{:#x} in block {}, {}",
+        "{member}+{:#x} in block {}, {}",
         block.offset,
         block.address,
         bytes(block.size)
     );
-    match known {
+    match &found.type_of {
         Some(known) => format!("{text}, {}", answers::type_of(known)),
         None => text,
     }

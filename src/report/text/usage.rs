@@ -142,14 +142,19 @@ fn sentence(found: &Suspect, owner: &Owner) -> String {
 }
 
 fn made_of(found: &MadeOf) -> String {
-    format!(
-        "{} of {}, {}; the first words of {}: {}",
+    let text = format!(
+        "{} of {}, {}",
         count(found.blocks, "block"),
         count(found.block_bytes, "byte"),
         bytes(found.bytes),
-        found.example,
-        found.signature
-    )
+    );
+    match &found.type_of {
+        Some(known) => format!("{text}; {} is {}", found.example, answers::type_of(known)),
+        None => format!(
+            "{text}; the first words of {}: {}",
+            found.example, found.signature
+        ),
+    }
 }
 
 /// An owner in words.
@@ -214,7 +219,12 @@ fn write_figures(allocator: &AllocatorFigures, page: &mut Page) {
 }
 
 fn write_types(types: &[TypeUse], in_use: u64, page: &mut Page) {
-    page.heading("BLOCKS BY TYPE");
+    let told = types.iter().filter(|row| row.type_of.is_some());
+    let told: u64 = told.fold(0, |sum, row| sum.saturating_add(row.bytes));
+    page.heading(&format!(
+        "BLOCKS BY TYPE: {} of the bytes in use are told",
+        percent(told, in_use).trim_start()
+    ));
     let head = format!(
         "  {:>14}{:>20}{:>14}{:>10}  {}",
         "blocks", "bytes", "", "share", "type"
@@ -223,7 +233,7 @@ fn write_types(types: &[TypeUse], in_use: u64, page: &mut Page) {
     page.line(&head);
     for row in types.iter().take(MAX_ROWS) {
         let name = row.type_of.as_ref().map_or_else(
-            || "none that the blocks show".to_owned(),
+            || "none that is told".to_owned(),
             |known| format!("{}, by {}", known.name, known.known_by),
         );
         page.line(&format!(

@@ -9,7 +9,7 @@
 //!            node {color, parent, left, right, T}                 node {left, right, parent, black, T}
 //! unordered  {buckets, nb, first, n, load, resize, one}  56      {buckets, nb, first, n, load}  40
 //!            node {next, T, hash or not}                          node {next, hash, T}
-//! deque      {table, size, start{cur,first,last,node}, finish}  80
+//! deque      {table, size, start{cur,first,last,node}, finish}  80    {table, first, last, limit, start, n}  48
 //! ```
 //!
 //! A container whose words do not agree with each other, or with the blocks that they lead to, is left alone: it was not made yet, or it is damaged.
@@ -39,6 +39,7 @@ pub enum Container {
     BackwardList,
     LeafTree,
     HashOfAll,
+    SplitDeque,
     /// Rust: `Vec`, `String`, `VecDeque`, `HashMap` and `HashSet`, `BTreeMap`, a pointer to a trait object.
     RustVec,
     RustString,
@@ -50,6 +51,8 @@ pub enum Container {
 
 /// Nodes and elements of one container.
 const MAX_NODES: u64 = 1 << 28;
+/// Which argument of `_Hashtable` says whether hashes are kept.
+const TRAITS: usize = 9;
 /// Depth of a tree; one of 2^48 nodes has less than twice that of a balanced one.
 const MAX_TREE_DEPTH: usize = 128;
 
@@ -71,6 +74,7 @@ pub fn classify(name: &str, size: u64) -> Option<Container> {
                 "unordered_map" | "unordered_set" | "unordered_multimap" | "unordered_multiset",
                 40,
             ) => Container::HashOfAll,
+            ("deque", 48) => Container::SplitDeque,
             _ => return None,
         });
     }
@@ -116,6 +120,7 @@ impl Walker<'_, '_, '_> {
             Container::Hash => self.hash(at, id),
             Container::HashOfAll => self.hash_of_all(at, id),
             Container::Deque => self.deque(at, id),
+            Container::SplitDeque => self.split_deque(at, id),
             Container::Counted => self.counted(at, id),
             _ => self.rust_container(kind, at, id),
         }
@@ -244,7 +249,7 @@ impl Walker<'_, '_, '_> {
         let whole = (value.saturating_add(size).saturating_add(7) & !7).saturating_add(behind);
         let fits = self
             .block_at(node)
-            .is_some_and(|(_, bytes)| super::walker::is_tight(bytes, whole));
+            .is_some_and(|(_, bytes)| crate::types::fits(bytes, whole));
         let (Some(at), Ok(inside)) = (node.checked_add(value), u32::try_from(value)) else {
             return false;
         };
@@ -373,14 +378,11 @@ impl Walker<'_, '_, '_> {
         }
         let align = self.alignment(element).max(8);
         let value = 8u64.next_multiple_of(align);
-        let size = self.table.get(element)?.size;
-        let (_, bytes) = self.block_at(first)?;
         // Slow hashes are kept behind the value.
-        let plain = value.saturating_add(size).saturating_add(7) & !7;
-        let behind = match super::walker::is_tight(bytes, plain) {
-            true => 0,
-            false => 8,
-        };
+        let traits = self.table.argument(inner, TRAITS)?;
+        let traits = self.table.get(traits)?;
+        let is_kept = traits.name.as_deref()?.contains("_Hashtable_traits<true");
+        let behind = if is_kept { 8 } else { 0 };
         let mut node = first;
         for _ in 0..elements.min(MAX_NODES) {
             if node == 0 || !self.spend() || !self.node(node, id, element, value, behind) {
@@ -443,6 +445,48 @@ impl Walker<'_, '_, '_> {
             };
             self.own(buffer, What::Buffer(id), Some(work));
             slot = slot.checked_add(8)?;
+        }
+        Some(())
+    }
+
+    /// A table whose used part is `first..last`; elements count from `start` in the first buffer.
+    fn split_deque(&mut self, at: u64, id: TypeId) -> Option<()> {
+        const BUFFER: u64 = 4096;
+        const LEAST: u64 = 16;
+        let element = self.table.argument(id, 0)?;
+        let size = self.table.get(element)?.size;
+        let (table, first) = (self.field(at, 0)?, self.field(at, 8)?);
+        let (last, limit) = (self.field(at, 16)?, self.field(at, 24)?);
+        let (start, count) = (self.field(at, 32)?, self.field(at, 40)?);
+        let each = match size < BUFFER / LEAST {
+            true => BUFFER.checked_div(size)?,
+            false => LEAST,
+        };
+        let (_, bytes) = self.block_at(table)?;
+        let is_table = table <= first && first <= last && last <= limit;
+        if !is_table || limit.checked_sub(table)? > bytes {
+            return None;
+        }
+        self.own(table, What::Table(id), None);
+        let end = start.checked_add(count)?;
+        let mut slot = first;
+        let mut before = 0u64;
+        while slot < last && self.spend() {
+            let buffer = self.field(slot, 0)?;
+            let behind = before.checked_add(each)?;
+            let (from, to) = (start.clamp(before, behind), end.clamp(before, behind));
+            let (_, bytes) = self.block_at(buffer)?;
+            if bytes < each.checked_mul(size)? {
+                return None;
+            }
+            let inside = from.checked_sub(before)?.checked_mul(size)?;
+            let work = Work {
+                at: buffer.checked_add(inside)?,
+                of: element,
+                count: to.saturating_sub(from),
+            };
+            self.own(buffer, What::Buffer(id), Some(work));
+            (slot, before) = (slot.checked_add(8)?, behind);
         }
         Some(())
     }

@@ -11,7 +11,7 @@ use super::containers::Container;
 use super::labels::{Label, Rank, What};
 use super::table::{Form, TypeId};
 use super::walker::{Walker, Work, is_tight};
-use crate::types::Place;
+use crate::types::{Place, fits};
 use ground::target::Address;
 use heaps::map::BlockState;
 
@@ -236,7 +236,7 @@ impl Walker<'_, '_, '_> {
             let (_, bytes) = self.block_at(node)?;
             let whole = if height == 0 { leaf_bytes } else { inner_bytes };
             let is_child = self.field(node, parent)? == from;
-            if count > MAX_ENTRIES || count > left || !is_tight(bytes, whole) || !is_child {
+            if count > MAX_ENTRIES || count > left || !fits(bytes, whole) || !is_child {
                 return None;
             }
             left -= count;
