@@ -20,6 +20,7 @@ use heaps::map::BlockState;
 
 use crate::analysis::Analysis;
 use crate::types::propagation::{self, Limits, Propagated};
+use crate::types::python::Python;
 use crate::types::{self, Type, Types};
 use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
@@ -51,6 +52,8 @@ pub struct Ground<'a> {
     pub types: Types<'a>,
     /// What they hold by debug information, once it was followed.
     pub typed: OnceLock<Option<Propagated>>,
+    /// The interpreter of Python, once it was looked for.
+    pub python: OnceLock<Option<Python>>,
     /// The memory of threads.
     pub lands: Vec<roots::Land>,
     /// What the core does not hold of the memory in which pointers may stand.
@@ -60,6 +63,7 @@ pub struct Ground<'a> {
 impl Ground<'_> {
     /// Follows types by debug information, once; to be called before threads ask in parallel.
     pub fn follow_types(&self, limits: Limits) {
+        self.python.get_or_init(|| Python::find(self.session));
         self.typed
             .get_or_init(|| propagation::propagate(self, limits));
     }
@@ -71,7 +75,11 @@ impl Ground<'_> {
 
     /// What a block holds: by its own words, else by debug information.
     pub fn type_of_block(&self, place: types::Place) -> Option<Type> {
-        self.types.of_block(place).or_else(|| {
+        let memory = self.universe.memory;
+        let python = self.python.get().and_then(Option::as_ref);
+        let own = self.types.of_block(place);
+        let own = own.or_else(|| python?.of_block(memory, place));
+        own.or_else(|| {
             let typed = self
                 .typed()
                 .filter(|_| place.state == BlockState::InUse)?;

@@ -11,6 +11,7 @@
 
 mod class;
 pub mod propagation;
+pub mod python;
 pub mod rtti;
 mod shorten;
 mod trait_object;
@@ -33,6 +34,8 @@ pub enum KnownBy {
     Rtti,
     /// By debug information, followed from a typed place along typed pointers.
     DebugInfo,
+    /// By what stands in the block: an object of an interpreter's that names its type.
+    Content,
 }
 
 impl KnownBy {
@@ -42,6 +45,7 @@ impl KnownBy {
             KnownBy::Vtable => "vtable",
             KnownBy::Rtti => "rtti",
             KnownBy::DebugInfo => "debug-info",
+            KnownBy::Content => "content",
         }
     }
 }

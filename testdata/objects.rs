@@ -72,7 +72,7 @@ fn main() {
     tell("closure", &*call, "objects::main::{closure_env#0}");
     let sum: f64 = held.iter().map(|s| s.area() + s.name().len() as f64).sum();
     let plain: Box<[u64; 6]> = Box::new([9; 6]);
-    println!("TYPE case=plain address={:#x} none=yes", plain.as_ptr() as usize);
+    println!("TYPE case=plain address={:#x} none=yes or=u64[]", plain.as_ptr() as usize);
     println!("sum {sum} {} {} {}", rc.area(), arc.area(), call(3) + plain[2]);
     std::process::abort();
 }

@@ -298,7 +298,7 @@ int main()
 {
     make_holder();
     All on_the_stack(16);
-    in_a_block = new All(1000);
+    in_a_block = new All(100);
     tell("block", in_a_block, "All");
     of_thread = new std::vector<Part>(5);
     tell("thread-local", of_thread, "std::vector<Part>");

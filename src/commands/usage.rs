@@ -90,6 +90,12 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
             ground.follow_types(Limits::WHOLE);
             let rows = types::find(&ground);
             compose::usage::add_types(&mut report, &rows);
+            let python = ground.python.get().and_then(Option::as_ref);
+            if let Some(python) = python {
+                let memory = session.target().memory;
+                let objects = python.objects(memory, &ground.mappings);
+                compose::usage::add_python(&mut report, &objects);
+            }
         }
         return Ok(Document::Report(Box::new(report)));
     }

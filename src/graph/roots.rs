@@ -142,6 +142,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         missing: missing::find(session, analysis),
         types: Types::new(session),
         typed: OnceLock::new(),
+        python: OnceLock::new(),
         lands: finder.taken,
     }
 }

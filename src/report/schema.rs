@@ -41,7 +41,7 @@ pub use process::{
 
 pub use usage::{
     AllocatorFigures, BlockSize, Figures, LargeBlock, MadeOf, Mapping, MemoryKind, Owner,
-    Reclaimable, Suspect, TypeUse, Usage,
+    Reclaimable, Suspect, PythonObjects, TypeUse, Usage,
 };
 
 /// The version of this schema.

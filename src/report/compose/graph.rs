@@ -15,6 +15,7 @@ use crate::report::schema::{
     Report, Sum, Tree, TreeRow,
 };
 use crate::types::Type;
+use crate::types::propagation::Limits;
 
 /// The report of `refs`.
 pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {
@@ -333,6 +334,7 @@ pub(super) fn of_findings(
         return findings.iter().map(|_| Default::default()).collect();
     }
     let ground = roots::ground(session, analysis);
+    ground.follow_types(Limits::ASIDE);
     let mut found = ground.references(&addresses, MAX_SHOWN).into_iter();
     let rows = findings.iter().map(|finding| {
         let [block, culprit] =

@@ -13,6 +13,7 @@ use crate::usage::blocks::{Blocks, Size};
 use crate::usage::mappings::{self, Mapping, Permissions};
 use crate::usage::owners::{Owner, OwnerKind, Owners};
 use crate::usage::suspects::{MadeOf, Place, Suspect};
+use crate::types::python::Objects;
 use crate::usage::types::TypeRow;
 use heaps::graph::shares::Share;
 use postmortem::session::Session;
@@ -61,6 +62,7 @@ pub fn usage(
             .collect(),
         sizes: blocks.sizes.iter().map(size).collect(),
         types: None,
+        python: None,
         owners: held.map(|held| held.owners.list.iter().map(owner).collect()),
         owners_dropped: held.map_or(0, |held| held.owners.dropped),
         largest: blocks
@@ -99,6 +101,19 @@ pub fn add_types(report: &mut Report, rows: &[TypeRow]) {
                 })
                 .collect(),
         );
+    }
+}
+
+/// Puts objects of Python's into the report of `usage`.
+pub fn add_python(report: &mut Report, rows: &[Objects]) {
+    if let Some(usage) = report.usage.as_mut().filter(|_| !rows.is_empty()) {
+        let rows = rows.iter().map(|row| schema::PythonObjects {
+            name: row.name.clone(),
+            blocks: row.blocks,
+            bytes: row.bytes,
+            example: row.example.into(),
+        });
+        usage.python = Some(rows.collect());
     }
 }
 

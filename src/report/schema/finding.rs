@@ -138,10 +138,11 @@ pub struct Cause {
 pub struct Type {
     /// Its name, without what the standard library adds by itself: `Session`, `Session[9]`, `std::map<int, std::string>`.
     pub name: String,
-    /// How it is known: by a virtual table, by the type_info that this leads to.
-    #[schemars(extend("examples" = ["vtable", "rtti"]))]
+    /// How it is known: by a virtual table, by the type_info that this leads to, by debug information followed from a variable, by what stands in
+    /// the block.
+    #[schemars(extend("examples" = ["vtable", "rtti", "debug-info", "content"]))]
     pub known_by: String,
-    /// The module that has its virtual table.
+    /// The module that has its virtual table or describes it.
     pub module: Option<String>,
     /// Bytes of one object, where they are known.
     pub size: Option<u64>,

@@ -60,6 +60,9 @@ pub struct Usage {
     /// Blocks in use by what they hold, those with most bytes first; `null` where it was not asked for. They add up to what is in use, and to
     /// blocks cut off by damage that are not told one by one.
     pub types: Option<Vec<TypeUse>>,
+    /// Objects of CPython in pools of its own, which lie in mappings beside the heaps, by type, those with most bytes first; `null` where it was
+    /// not asked for, or there are none.
+    pub python: Option<Vec<PythonObjects>>,
     /// Who holds how much, those with most bytes first; `null` where it was not asked for. Bytes add up to what is in use.
     pub owners: Option<Vec<Owner>>,
     /// Owners that were left out.
@@ -70,6 +73,19 @@ pub struct Usage {
     pub reclaimable: Reclaimable,
     /// Bytes that the process had in memory: no core tells.
     pub resident_bytes: Option<u64>,
+}
+
+/// Objects of one type in CPython's pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PythonObjects {
+    /// The type, or what the blocks are of another object: `dict`, `keys of dict`; `null` where nothing tells.
+    pub name: Option<String>,
+    /// How many.
+    pub blocks: u64,
+    /// All their bytes.
+    pub bytes: u64,
+    /// The lowest of them.
+    pub example: Hex,
 }
 
 /// An allocator's own figures.

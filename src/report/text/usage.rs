@@ -2,7 +2,7 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    AllocatorFigures, BlockSize, MadeOf, Owner, Reclaimable, Report, Suspect, TypeUse, Usage,
+    AllocatorFigures, BlockSize, MadeOf, Owner, PythonObjects, Reclaimable, Report, Suspect, TypeUse, Usage,
 };
 
 use super::number::{bytes, count, percent, short, thousands};
@@ -34,6 +34,9 @@ pub fn usage(report: &Report, page: &mut Page) {
     }
     if let Some(types) = &usage.types {
         write_types(types, in_use, page);
+    }
+    if let Some(objects) = &usage.python {
+        write_python(objects, page);
     }
     maps::write_kinds(&memory.by_kind, page);
     for allocator in &usage.allocators {
@@ -247,6 +250,29 @@ fn write_types(types: &[TypeUse], in_use: u64, page: &mut Page) {
     }
     if types.len() > MAX_ROWS {
         let more = (types.len() - MAX_ROWS) as u64;
+        page.line(&format!(
+            "  and {}: --format json has them",
+            count(more, "more type")
+        ));
+    }
+}
+
+fn write_python(objects: &[PythonObjects], page: &mut Page) {
+    let all = objects.iter();
+    let all: u64 = all.fold(0, |sum, row| sum.saturating_add(row.bytes));
+    page.heading(&format!("OBJECTS IN PYTHON'S OWN POOLS: {}", bytes(all)));
+    for row in objects.iter().take(MAX_ROWS) {
+        page.line(&format!(
+            "  {:>14}{:>20}{:>14}{:>10}  {}",
+            thousands(row.blocks),
+            thousands(row.bytes),
+            short(row.bytes).unwrap_or_default(),
+            percent(row.bytes, all),
+            escaped(row.name.as_deref().unwrap_or("none that is told")),
+        ));
+    }
+    if objects.len() > MAX_ROWS {
+        let more = (objects.len() - MAX_ROWS) as u64;
         page.line(&format!(
             "  and {}: --format json has them",
             count(more, "more type")

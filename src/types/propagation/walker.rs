@@ -442,7 +442,7 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
         match &known.form {
             Form::Scalar | Form::Pointer(_) => {
                 let count = bytes.checked_div(size).filter(|count| *count > 0)?;
-                let what = match bytes <= LEAST_BLOCK {
+                let what = match bytes <= LEAST_BLOCK && !is_character(known.name.as_deref()) {
                     true => What::Object,
                     false => What::Array,
                 };
@@ -591,6 +591,11 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
         }
         None
     }
+}
+
+/// Whether a number is a character of more than one byte, of which there are always several.
+fn is_character(name: Option<&str>) -> bool {
+    matches!(name, Some("wchar_t" | "char16_t" | "char32_t"))
 }
 
 /// `9` of `Session[9]`.

@@ -177,13 +177,17 @@ impl<'c> Catalog<'c> {
     pub fn read(&self, of: TypeRef) -> Option<Described> {
         let mut of = of;
         let mut typedef: Option<Place> = None;
+        let mut outermost: Option<TypeRef> = None;
         for _ in 0..MAX_LAYERS {
             let types = self.types(of.module)?;
             let dies = types.dies();
             let (unit, entry) = dies.entry(of.place)?;
             let target = dies.refers(&unit, &entry, dw::DW_AT_type);
             match entry.tag() {
-                dw::DW_TAG_typedef => typedef = Some(of.place),
+                dw::DW_TAG_typedef => {
+                    typedef = Some(of.place);
+                    outermost = outermost.or(Some(of));
+                }
                 dw::DW_TAG_const_type
                 | dw::DW_TAG_volatile_type
                 | dw::DW_TAG_restrict_type
@@ -198,6 +202,13 @@ impl<'c> Catalog<'c> {
                 },
                 _ => {
                     let mut described = describe(dies, of, &unit, &entry)?;
+                    // A number is what its program calls it: `wchar_t`, `uint32_t`.
+                    if let (Form::Scalar, Some(outermost)) = (&described.form, outermost)
+                        && let Some([name]) = dies.path(outermost.place).as_deref()
+                        && outermost.module == of.module
+                    {
+                        (described.at, described.name) = (outermost, Some(name.clone()));
+                    }
                     let unnamed = described.name.is_none();
                     if let Some(typedef) = typedef.filter(|_| unnamed) {
                         described.name = dies.path(typedef).map(|path| path.join("::"));
