@@ -45,9 +45,7 @@ impl Truth {
 fn told(arguments: &[OsString], truths: &[Truth]) -> Vec<Value> {
     // As many as a command line takes.
     let parts = truths.chunks(20_000).map(|truths| {
-        let mut all: Vec<OsString> = ["refs", "--most", "1", "--format", "json"]
-            .map(Into::into)
-            .into();
+        let mut all: Vec<OsString> = ["refs", "--format", "json"].map(Into::into).into();
         all.extend(arguments.iter().cloned());
         all.extend(truths.iter().map(|truth| truth.address.clone().into()));
         let outcome = heapcheck(all);

@@ -17,6 +17,8 @@ mod paths;
 mod rust;
 mod seeds;
 mod table;
+#[cfg(test)]
+mod tests;
 mod walker;
 
 use std::sync::Arc;
@@ -55,8 +57,8 @@ impl Limits {
     /// Where blocks were asked for that somebody may hold.
     pub const HELD: Self = Self {
         entries: 1 << 30,
-        steps: 1 << 27,
-        blocks: 1 << 24,
+        steps: 1 << 25,
+        blocks: 1 << 22,
         objects: false,
     };
     /// Where the question was another one.

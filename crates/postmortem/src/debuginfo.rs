@@ -54,7 +54,7 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
-pub use dies::Place as EntryPlace;
+pub use dies::{Area as EntryArea, Place as EntryPlace};
 pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
 pub use statics::{StaticPlace, StaticVariable};

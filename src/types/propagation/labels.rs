@@ -56,12 +56,19 @@ pub struct Label {
 pub struct Labels {
     list: Vec<Label>,
     numbers: HashMap<Label, u16>,
+    last: Option<(Label, u16)>,
 }
 
 impl Labels {
     /// The number of a label; `None` if there are too many.
     pub fn number(&mut self, label: Label) -> Option<u16> {
+        if let Some((last, number)) = self.last
+            && last == label
+        {
+            return Some(number);
+        }
         if let Some(known) = self.numbers.get(&label) {
+            self.last = Some((label, *known));
             return Some(*known);
         }
         self.list.push(label);

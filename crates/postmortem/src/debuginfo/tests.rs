@@ -385,6 +385,60 @@ fn flipped_lines(file: &FileBytes, code: std::ops::Range<u64>) -> Option<()> {
     Some(())
 }
 
+/// Reads all variables and what they are made of, a few steps deep.
+fn flipped_catalog(file: &FileBytes) -> Option<usize> {
+    let dwarf = ModuleDwarf {
+        main: DwarfFile::load(file).ok()??,
+        supplementary: None,
+    };
+    let dwarf = dwarf.borrow();
+    let units = Units::read(&dwarf);
+    let index = Index::default();
+    let module = ModuleId(0);
+    let catalog = Catalog::new(vec![Some(Types::new(&dwarf, &units, &index))]);
+    let statics = catalog.statics(module);
+    let mut left: Vec<catalog::TypeRef> = statics
+        .iter()
+        .filter_map(|variable| {
+            let place = variable.entry;
+            let entry = catalog::TypeRef { module, place };
+            Some(catalog.variable(entry)?.1)
+        })
+        .collect();
+    let mut read = 0;
+    while let Some(of) = left.pop()
+        && read < 500
+    {
+        let Some(found) = catalog.read(of) else {
+            continue;
+        };
+        read += 1;
+        match found.form {
+            catalog::Form::Pointer(target) => left.extend(target),
+            catalog::Form::Array { element, .. } => left.push(element),
+            catalog::Form::Structure(structure) => {
+                left.extend(structure.members.iter().map(|member| member.of));
+            }
+            _ => {}
+        }
+    }
+    Some(statics.len())
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs g++, and --features fixtures"
+)]
+fn variables_with_one_place_are_found_wherever_they_are_declared() {
+    for options in [&["-gdwarf-5"][..], &["-gdwarf-4", "-O2"], &["-gdwarf-2"]] {
+        let file = compile(options);
+        // instance_, table_, hidden_, heads_, instance, opaque_pointer, inside_main, inner_instance, leaf_instance.
+        let found = flipped_catalog(&file);
+        assert!(found.is_some_and(|found| found >= 7), "{options:?} {found:?}");
+    }
+}
+
 #[test]
 #[cfg_attr(
     not(feature = "fixtures"),
@@ -431,6 +485,7 @@ fn flip(text: &str, options: &[&str]) {
         }
         let flipped = FileBytes::Memory(bytes.into());
         let _ = flipped_lines(&flipped, code.clone());
+        let _ = flipped_catalog(&flipped);
         with_types(&flipped, |types| {
             for name in [
                 "outer::Span",
