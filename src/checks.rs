@@ -21,6 +21,8 @@ mod metadata;
 pub mod place;
 mod refused;
 pub mod residue;
+mod stack_overflow;
+mod uninitialised;
 pub mod values;
 mod wording;
 
@@ -29,7 +31,7 @@ use heaps::anomaly::Anomaly;
 
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;
-use finding::{Finding, FindingKind, Findings};
+use finding::{ExplainsCrash, Finding, FindingKind, Findings};
 
 /// What a check looks at: one anomaly of one heap.
 #[derive(Clone, Copy)]
@@ -70,7 +72,7 @@ pub static CHECKS: &[&dyn Check] = &[
 /// What all checks say.
 #[derive(Default)]
 pub struct Verdict {
-    /// Most severe first.
+    /// Most severe first, and among these what the process died of.
     pub findings: Vec<Finding>,
     /// Findings beyond the bound per kind.
     pub findings_dropped: u64,
@@ -84,8 +86,14 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         // Before what a read of freed memory adds to findings: those words are not damaged.
         explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
+        uninitialised::explain(target, analysis, crash, &mut verdict);
+        stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
     }
+    verdict.findings.sort_by_key(|finding| {
+        let explains = finding.explains_crash == ExplainsCrash::Yes;
+        std::cmp::Reverse((finding.severity(), explains, finding.confidence))
+    });
     verdict
 }
 

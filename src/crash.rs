@@ -12,6 +12,7 @@
 
 pub mod argument;
 mod exception;
+pub mod exhausted;
 mod instruction;
 mod last_words;
 pub mod origin;
@@ -54,6 +55,8 @@ pub struct Crash {
     pub exception: Option<Exception>,
     /// The call of `free`, `realloc` or `delete` that it died in.
     pub call: Option<argument::Call>,
+    /// The stack that the thread had used up.
+    pub exhausted: Option<exhausted::Exhausted>,
 }
 
 /// Reads how the process died; `None` for the image of a living one.
@@ -95,6 +98,10 @@ pub fn read(session: &Session) -> Option<Crash> {
         fault_address: first.fault_address,
         origins,
         call: argument::read(session, 0, frame, last_words.as_ref()),
+        exhausted: first
+            .fault_address
+            .filter(|_| is_by_memory)
+            .and_then(|fault| exhausted::read(session, 0, frame, fault)),
         thread: 0,
         frame,
         handled,

@@ -20,10 +20,10 @@ use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
 
 use super::finding::{Confidence, ExplainsCrash, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
-use super::{Subject, Verdict, wording};
+use super::{Subject, Verdict, explains, wording};
 use crate::analysis::Analysis;
+use crate::crash::Crash;
 use crate::crash::origin::{Load, Origin, Role};
-use crate::crash::{Access, Crash};
 
 /// A read of a free block that led to the crash.
 struct Use<'a> {
@@ -69,7 +69,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let Some(found) = found else {
         return;
     };
-    let deed = words::deed(&found, access(crash));
+    let deed = explains::deed(found.origin, found.load, crash);
     let mut told = finding(target, &found, &deed, words::frame(&found));
     told.causes = words::causes(crash, &found, target);
     // A word that the program left may have been read before the block was freed.
@@ -97,9 +97,6 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         return;
     }
     verdict.findings.push(told);
-    verdict
-        .findings
-        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
 }
 
 /// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
@@ -179,12 +176,6 @@ fn named<'a>(
         pointer,
         confidence: Confidence::Likely,
     })
-}
-
-/// What the instruction at fault did.
-fn access(crash: &Crash) -> Option<Access> {
-    let instruction = crash.instruction.as_ref()?;
-    instruction.operands.first().map(|operand| operand.access)
 }
 
 /// The use of a free block whose word was given to `free`: the pointer, the word that it was loaded from, the frame that gave it

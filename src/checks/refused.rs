@@ -30,7 +30,7 @@ use super::finding::{
     Severity,
 };
 use super::place::Place;
-use super::{Subject, Verdict, explains, fingerprint, wording};
+use super::{Subject, Verdict, explains, wording};
 use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};
 use crate::crash::{Crash, LastWords};
@@ -72,7 +72,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let is_told = reentered.is_some();
     if let Some(mut finding) = reentered {
         take_in_consequences(verdict, &mut finding);
-        add(verdict, finding);
+        verdict.findings.push(finding);
     }
     let Some(death) = death.filter(|_| !is_told) else {
         return;
@@ -110,15 +110,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         if death.said.is_some() || finding.confidence == Confidence::Certain {
             scene.blame(pointer.as_ref(), &mut finding);
         }
-        add(verdict, finding);
+        verdict.findings.push(finding);
     }
-}
-
-fn add(verdict: &mut Verdict, finding: Finding) {
-    verdict.findings.push(finding);
-    verdict
-        .findings
-        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
 }
 
 /// What two calls at once leave behind in a heap is one error's: its findings become evidence. Text was written by somebody else.
@@ -303,37 +296,11 @@ impl Scene<'_> {
                 };
                 wording::finding(subject, kind, at, block, message)
             }
-            None => without_heap(self.death.allocator, kind, message),
+            None => wording::without_heap(Some(self.death.allocator), kind, message),
         };
         finding.at = at;
         finding.confidence = Confidence::Likely;
         finding
-    }
-}
-
-/// A finding about an allocator that is not walked.
-fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> Finding {
-    Finding {
-        kind,
-        confidence: Confidence::Likely,
-        transient: false,
-        heap: None,
-        allocator,
-        at: None,
-        block: None,
-        message,
-        evidence: Vec::new(),
-        locations: Vec::new(),
-        lost_blocks: 0,
-        alike: 0,
-        culprit: None,
-        overwriter: None,
-        stacks: None,
-        explains_crash: ExplainsCrash::Unknown,
-        causes: Vec::new(),
-        repairs: Vec::new(),
-        next_steps: Vec::new(),
-        fingerprint: fingerprint::v1_without_block(allocator, kind),
     }
 }
 

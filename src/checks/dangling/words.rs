@@ -6,8 +6,7 @@ use heaps::anomaly::{HolderKind, ListRef};
 use super::Use;
 use crate::checks::finding::{Cause, CauseKind, Evidence};
 use crate::checks::{explains, residue, wording};
-use crate::crash::origin::Role;
-use crate::crash::{Access, Crash};
+use crate::crash::Crash;
 
 /// What happened, in one sentence.
 pub fn message(found: &Use<'_>, deed: &str) -> String {
@@ -69,38 +68,6 @@ impl Use<'_> {
 pub fn frame(found: &Use<'_>) -> usize {
     let origin = found.origin.map_or(0, |origin| origin.frame);
     found.load.map_or(origin, |load| load.frame)
-}
-
-/// What the program did with it.
-pub fn deed(found: &Use<'_>, access: Option<Access>) -> String {
-    let Some(origin) = found.origin else {
-        return "a jump through it went nowhere".to_owned();
-    };
-    let does = match (origin.role, access) {
-        (Role::Target, _) => "called it",
-        (Role::Address, Some(Access::Write)) => "wrote through it",
-        (Role::Address, Some(Access::Read)) => "read through it",
-        (Role::Address, _) => "went through it",
-    };
-    let name = |function: &Option<String>, frame: usize| {
-        let name = function.clone();
-        name.unwrap_or_else(|| format!("frame {frame} of the crashing thread"))
-    };
-    let user = name(&origin.function, origin.frame);
-    let Some(load) = found.load else {
-        return format!("{user} {does}");
-    };
-    let reader = name(&load.function, load.frame);
-    let held = &load.holder;
-    // The word may have led to the value over others.
-    let is_last = origin.loads.first() == Some(load);
-    match (is_last, load.frame == origin.frame) {
-        (true, true) => format!("{reader} loaded it through {held} and {does}"),
-        (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
-        (false, _) => {
-            format!("{reader} loaded it through {held}, and {user} died of what it led to")
-        }
-    }
 }
 
 /// The word that was read.

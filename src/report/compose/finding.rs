@@ -44,7 +44,7 @@ pub fn finding(
         cwe: finding.kind.cwe(),
         severity: severity(finding.severity()),
         confidence: confidence(finding.confidence),
-        allocator: finding.allocator.into(),
+        allocator: finding.allocator.map(Into::into),
         address: finding.at.map(Into::into),
         block: finding.block.map(|view| Block {
             address: view.block.address.into(),

@@ -55,15 +55,11 @@ pub fn write(report: &Report, page: &mut Page) {
         Role::Plain,
         &format!("{}, {}: {}", worst.kind, confidence(worst), worst.message),
     );
-    page.field(
-        INDENT,
-        "block",
-        Role::Plain,
-        &worst
-            .block
-            .as_ref()
-            .map_or_else(|| "none: the address is in no block".into(), block),
-    );
+    if worst.allocator.is_some() {
+        let none = || "none: the address is in no block".into();
+        let block = worst.block.as_ref().map_or_else(none, block);
+        page.field(INDENT, "block", Role::Plain, &block);
+    }
     if let Some(done_by) = done_by(worst) {
         page.field(INDENT, "done by", Role::Plain, &done_by);
     }
@@ -186,7 +182,7 @@ fn named_place(frame: &Frame, function: Option<&str>) -> String {
 
 /// Whether the heap is damaged.
 pub fn heap(report: &Report) -> (Role, String) {
-    let summary = report.summary;
+    let summary = of_heaps(report);
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let mut names = String::new();
     let live = |allocator: &&Allocator| allocator.idle != Some(true);
@@ -228,6 +224,21 @@ pub fn heap(report: &Report) -> (Role, String) {
     }
 }
 
+/// Findings about heaps: what a thread did to its stack is no damage of theirs.
+fn of_heaps(report: &Report) -> Summary {
+    let mut summary = report.summary;
+    let others = report.findings.iter();
+    for other in others.filter(|finding| finding.allocator.is_none()) {
+        let counted = match other.severity {
+            Severity::Critical => &mut summary.critical,
+            Severity::Warning => &mut summary.warning,
+            Severity::Note => &mut summary.note,
+        };
+        *counted = counted.saturating_sub(1);
+    }
+    summary
+}
+
 /// `1 critical finding, 2 warnings`.
 pub fn counts(summary: Summary) -> String {
     let mut parts = Vec::new();
@@ -261,6 +272,15 @@ pub fn confidence(finding: &Finding) -> &'static str {
         Confidence::Suspected => "suspected",
         Confidence::Likely => "likely",
         Confidence::Certain => "certain",
+    }
+}
+
+/// `certain, CWE-122, tcmalloc`.
+pub fn facets(finding: &Finding) -> String {
+    let facets = format!("{}, CWE-{}", confidence(finding), finding.cwe);
+    match &finding.allocator {
+        Some(allocator) => format!("{facets}, {allocator}"),
+        None => facets,
     }
 }
 
@@ -322,13 +342,21 @@ pub fn explains(finding: &Finding) -> Option<String> {
         let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
         step.map_or_else(String::new, |step| format!(": {}", step.text))
     };
-    let is_signal = finding.causes.iter().any(|step| step.kind == "signal");
+    let has = |kind: &str| finding.causes.iter().any(|step| step.kind == kind);
     Some(match finding.explains_crash.as_str() {
         "yes" => format!(
             "the crash{}",
-            telling(&["overwritten", "freed", "call", "message"])
+            telling(&[
+                "overwritten",
+                "freed",
+                "never-written",
+                "call",
+                "message",
+                "operand"
+            ])
         ),
-        "no" if is_signal => format!("not the crash{}", telling(&["signal"])),
+        "no" if has("signal") => format!("not the crash{}", telling(&["signal"])),
+        "no" if has("other-error") => format!("not the crash{}", telling(&["other-error"])),
         "no" => format!(
             "not the crash, which is of a null pointer{}",
             telling(&["load"])
