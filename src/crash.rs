@@ -17,6 +17,7 @@ mod instruction;
 mod last_words;
 pub mod origin;
 pub mod own;
+pub mod pure_virtual;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +56,8 @@ pub struct Crash {
     pub exception: Option<Exception>,
     /// The call of `free`, `realloc` or `delete` that it died in.
     pub call: Option<argument::Call>,
+    /// The virtual function without a body that it called.
+    pub pure_virtual: Option<pure_virtual::PureVirtual>,
     /// The stack that the thread had used up.
     pub exhausted: Option<exhausted::Exhausted>,
 }
@@ -98,6 +101,10 @@ pub fn read(session: &Session) -> Option<Crash> {
         fault_address: first.fault_address,
         origins,
         call: argument::read(session, 0, frame, last_words.as_ref()),
+        pure_virtual: match aborted {
+            true => pure_virtual::read(session, 0),
+            false => None,
+        },
         exhausted: first
             .fault_address
             .filter(|_| is_by_memory)

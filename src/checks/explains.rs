@@ -263,6 +263,11 @@ pub fn deed(origin: Option<&Origin>, load: Option<&Load>, crash: &Crash) -> Stri
     }
 }
 
+/// Loads as steps.
+pub fn loads(loads: &[Load]) -> Vec<Cause> {
+    loads.iter().map(loaded).collect()
+}
+
 /// The instruction at fault.
 fn operand(crash: &Crash) -> Option<Cause> {
     let instruction = crash.instruction.as_ref()?;

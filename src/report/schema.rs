@@ -36,7 +36,7 @@ pub use inspect::{InspectedAddress, InspectedMapping, InspectedWord, Neighbour};
 pub use process::{
     AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
     Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
-    Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
+    Process, PureVirtualCall, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
 };
 
 pub use usage::{

@@ -70,6 +70,15 @@ pub fn frame(found: &Use<'_>) -> usize {
     found.load.map_or(origin, |load| load.frame)
 }
 
+/// What was done with the object whose class leaves the function to others.
+pub fn pure_virtual(function: Option<&str>, frame: usize) -> String {
+    let frame = format!("frame {frame} of the crashing thread");
+    let caller = function.unwrap_or(&frame);
+    format!(
+        "that is a table of virtual functions, and {caller} called one of them that has no body: the destructor of the object had run"
+    )
+}
+
 /// The word that was read.
 pub fn evidence(found: &Use<'_>) -> Evidence {
     let freed = found.freed;
@@ -103,12 +112,16 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
 /// The way from the fault back to the free block.
 pub fn causes(crash: &Crash, found: &Use<'_>, target: Target<'_>) -> Vec<Cause> {
     let freed = found.freed;
-    let mut causes = found.origin.map_or_else(Vec::new, |origin| {
-        let last = found
-            .load
-            .and_then(|load| origin.loads.iter().position(|other| other == load));
-        explains::way(crash, origin, last.unwrap_or(0))
-    });
+    let mut causes = match (found.origin, &crash.pure_virtual) {
+        (Some(origin), _) => {
+            let last = found
+                .load
+                .and_then(|load| origin.loads.iter().position(|other| other == load));
+            explains::way(crash, origin, last.unwrap_or(0))
+        }
+        (None, Some(called)) => explains::loads(&called.loads),
+        (None, None) => Vec::new(),
+    };
     let word = match freed.residue {
         Some(what) => residue::meaning(what, freed.word),
         None => format!("{:#x}, as the program left it", freed.word),

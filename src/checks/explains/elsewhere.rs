@@ -62,6 +62,7 @@ fn error(cause: &Finding) -> Option<Other> {
             cause.kind,
             FindingKind::StackOverflow
                 | FindingKind::DanglingReference
+                | FindingKind::HeapOverrun
                 | FindingKind::InvalidFreeEntry
                 | FindingKind::MisalignedFreeEntry
                 | FindingKind::DoubleFree

@@ -12,8 +12,8 @@ use crate::crash::own::{is_runtime, plain_name};
 use crate::crash::{Access, Crash, FoundBy, Instruction};
 use crate::report::schema::{
     self, AbortMessage, AdjustedAddress, AllocatorCall, Bytes, CalledFrom, CrashInfo,
-    CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender,
-    Thread,
+    CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand,
+    PureVirtualCall, Sender, Thread,
 };
 use crate::types::{self, Types};
 use ground::arch::ArchInfo;
@@ -62,6 +62,11 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         type_name: exception.type_name.clone(),
         address: exception.object.into(),
         message: exception.message.clone(),
+    });
+    info.pure_virtual_call = crash.pure_virtual.as_ref().map(|called| PureVirtualCall {
+        frame: called.frame,
+        function: called.function.clone(),
+        object: called.object.map(Into::into),
     });
     info.call = crash.call.as_ref().map(call);
     info

@@ -53,6 +53,8 @@ pub struct CrashInfo {
     pub sanitizer_report: Option<SanitizerReport>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
+    /// The virtual function without a body that it called: the object was destroyed before, or is being made.
+    pub pure_virtual_call: Option<PureVirtualCall>,
     /// What the registers of the frame at fault hold; empty where the heap was not checked.
     pub values: Vec<RegisterMeaning>,
     /// The innermost function of the user's own code, if the C library's, a runtime's or an allocator's is above it.
@@ -63,6 +65,17 @@ pub struct CrashInfo {
     pub crash_signature: Option<String>,
     /// The call of the allocator that it died in, or that the allocator refused.
     pub call: Option<AllocatorCall>,
+}
+
+/// A call of a virtual function that has no body.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct PureVirtualCall {
+    /// The number of the frame that made it.
+    pub frame: usize,
+    /// The function of that frame.
+    pub function: Option<String>,
+    /// The object, where the code tells it.
+    pub object: Option<Hex>,
 }
 
 /// What a register holds.

@@ -131,6 +131,9 @@ pub fn crash(report: &Report) -> String {
     if let Some(exception) = &crash.exception {
         text = format!("{text}, for an uncaught {}", exception.type_name);
     }
+    if crash.pure_virtual_call.is_some() {
+        text.push_str(", for a call of a virtual function without a body");
+    }
     if let Some(message) = &crash.abort_message {
         text = format!("{text}, \"{}\"", message.text);
     }
