@@ -7,7 +7,7 @@ mod count_mismatch;
 mod cyclic_list;
 mod dangling;
 mod double_free;
-mod explains;
+pub mod explains;
 mod filling;
 pub mod finding;
 pub mod fingerprint;
@@ -31,6 +31,7 @@ use heaps::anomaly::Anomaly;
 
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;
+use explains::source::Source;
 use finding::{ExplainsCrash, Finding, FindingKind, Findings};
 
 /// What a check looks at: one anomaly of one heap.
@@ -76,6 +77,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Findings beyond the bound per kind.
     pub findings_dropped: u64,
+    /// Where the value came from that the process died of.
+    pub source: Option<Source>,
 }
 
 /// The whole verdict: what all checks say of all anomalies, and what the process's death says of the heap.
@@ -89,6 +92,7 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         uninitialised::explain(target, analysis, crash, &mut verdict);
         stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
+        verdict.source = explains::source::of_fault(target, analysis, crash);
     }
     verdict.findings.sort_by_key(|finding| {
         let explains = finding.explains_crash == ExplainsCrash::Yes;
@@ -121,5 +125,6 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
     Verdict {
         findings,
         findings_dropped,
+        source: None,
     }
 }

@@ -11,6 +11,7 @@
 //! memory) say so where they are found.
 
 mod elsewhere;
+pub mod source;
 
 use ground::target::{Address, MemoryExt, Target};
 use heaps::map::BlockState;

@@ -7,7 +7,8 @@ use super::{MAX_NULL, loaded, operand, register};
 use crate::analysis::Analysis;
 use crate::checks::dangling::is_in_allocator;
 use crate::checks::finding::{Cause, CauseKind, Confidence, ExplainsCrash, Finding, FindingKind};
-use crate::crash::Crash;
+use crate::crash::origin::Role;
+use crate::crash::{Crash, RegisterValue};
 
 /// Bytes around a word of evidence in which nothing is called unrelated.
 const NEAR: u64 = 64;
@@ -112,16 +113,7 @@ fn sent(crash: &Crash) -> Option<Other> {
 /// The process died of a null pointer whose way is known: every word that it came from, each in a block in use, a variable or the
 /// code itself.
 fn null(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> Option<Other> {
-    let instruction = crash.instruction.as_ref()?;
-    let operand = instruction.operands.first()?;
-    let fault = crash.fault_address?;
-    let is_null = crash.is_by_memory
-        && instruction.explains_fault
-        && fault.get() < MAX_NULL
-        && operand
-            .registers
-            .iter()
-            .all(|register| register.value.is_some_and(|value| value < MAX_NULL));
+    let is_null = crash.is_by_memory && (is_null_access(crash) || is_null_call(crash));
     // The allocator's own nulls are its lists' ends, and what led there.
     if !is_null || crash.origins.is_empty() || is_in_allocator(target, analysis, crash) {
         return None;
@@ -150,6 +142,25 @@ fn null(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> Option<Ot
         read,
         is_error: false,
     })
+}
+
+/// Whether the instruction at fault went through null, or a member of what is not there.
+fn is_null_access(crash: &Crash) -> bool {
+    let (Some(instruction), Some(fault)) = (&crash.instruction, crash.fault_address) else {
+        return false;
+    };
+    let operand = instruction.operands.first();
+    let is_small = |register: &RegisterValue| register.value.is_some_and(|value| value < MAX_NULL);
+    instruction.explains_fault
+        && fault.get() < MAX_NULL
+        && operand.is_some_and(|operand| operand.registers.iter().all(is_small))
+}
+
+/// Whether null was called.
+fn is_null_call(crash: &Crash) -> bool {
+    let mut origins = crash.origins.iter();
+    crash.instruction.is_none()
+        && origins.all(|origin| origin.role == Role::Target && origin.value == 0)
 }
 
 /// Whether an address is the program's own memory still: no word of a free block.

@@ -1,7 +1,7 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
 use crate::report::schema::{
-    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary, Type,
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Hex, Report, Severity, Summary, Type,
 };
 
 use super::coverage;
@@ -38,6 +38,9 @@ pub fn write(report: &Report, page: &mut Page) {
         page.field(INDENT, "command", Role::Plain, arguments);
     }
     page.field(INDENT, "crash", Role::Plain, &crash(report));
+    if let Some(came_from) = came_from(report) {
+        page.field(INDENT, "came from", Role::Plain, &came_from);
+    }
     let (role, heap) = heap(report);
     page.field(INDENT, "heap", role, &heap);
     if let Some(looked_at) = coverage::looked_at(report) {
@@ -160,6 +163,36 @@ pub fn crash(report: &Report) -> String {
         text = format!("{text}; its handler ended in {signal}");
     }
     text
+}
+
+/// Where the value came from that it died of, unless an error says so.
+pub fn came_from(report: &Report) -> Option<String> {
+    let found = report.crash_info.came_from.as_ref()?;
+    let is_told = |finding: &Finding| finding.explains_crash == "yes";
+    if report.findings.iter().any(is_told) {
+        return None;
+    }
+    let value = match found.value {
+        Hex(0) => "null".to_owned(),
+        value => value.to_string(),
+    };
+    let known = found
+        .block
+        .as_ref()
+        .and_then(|block| block.type_of.as_ref());
+    let known = known.map_or_else(String::new, |known| format!(", {}", type_of(known)));
+    let Some(at) = found.address else {
+        return Some(format!("{value} is {}{known}", found.meaning));
+    };
+    let reader = match (&found.function, found.frame) {
+        (Some(function), _) => function.clone(),
+        (None, Some(frame)) => format!("frame {frame}"),
+        (None, None) => "the program".to_owned(),
+    };
+    Some(format!(
+        "{value}, which {reader} loaded from {at}: {}{known}",
+        found.meaning
+    ))
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
