@@ -170,13 +170,17 @@ fn damaged_word(
     }
     // What did the damage went on into the block.
     let first = damaged(analysis, finding).map(|word| word.at).min()?;
-    let is_overrun = finding.kind == FindingKind::HeapOverrun && finding.culprit.is_some();
-    let length = end.offset_from(first)?;
-    if !is_overrun || at < first || length > MAX_RUN {
+    let culprit = finding.culprit.as_ref().map(|culprit| culprit.block);
+    let culprit = culprit.filter(|_| finding.kind == FindingKind::HeapOverrun)?;
+    // Or came from there: it ran over the culprit's own last members.
+    let is_behind = at >= first;
+    let (from, to) = if is_behind { (first, end) } else { (at, first) };
+    let length = to.offset_from(from)?;
+    if length > MAX_RUN || !is_behind && at < culprit.address {
         return None;
     }
     let mut run = vec![0; usize::try_from(length).ok()?];
-    target.memory.read_into(first, &mut run).ok()?;
+    target.memory.read_into(from, &mut run).ok()?;
     let is_one_write = match finding.overwriter.as_ref()?.class {
         OverwriterClass::Ascii => run.iter().all(|byte| matches!(byte, b' '..=b'~')),
         _ => is_one_value(&run),
@@ -184,10 +188,16 @@ fn damaged_word(
     is_one_write.then(|| Cause {
         kind: CauseKind::Overwritten,
         at: Some(at),
-        text: format!(
-            "the word at {at} lies in the same run of bytes, which begins {} before it",
-            bytes_of(at, first)
-        ),
+        text: match is_behind {
+            true => format!(
+                "the word at {at} lies in the same run of bytes, which begins {} before it",
+                bytes_of(at, first)
+            ),
+            false => format!(
+                "the word at {at} lies in the same run of bytes, which goes on past the end of the block {}",
+                culprit.address
+            ),
+        },
     })
 }
 

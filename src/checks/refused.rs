@@ -110,8 +110,26 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         if death.said.is_some() || finding.confidence == Confidence::Certain {
             scene.blame(pointer.as_ref(), &mut finding);
         }
+        take_in_writes(verdict, &mut finding);
         verdict.findings.push(finding);
     }
+}
+
+/// Who frees a block twice uses it in between: what was written there is the same error's, as the flags of a `FILE` that is closed twice.
+fn take_in_writes(verdict: &mut Verdict, twice: &mut Finding) {
+    let block = twice.block.map(|view| view.block.address);
+    if twice.kind != FindingKind::DoubleFree || block.is_none() {
+        return;
+    }
+    verdict.findings.retain(|finding| {
+        let is_it = finding.kind == FindingKind::UseAfterFreeWrite
+            && finding.block.map(|view| view.block.address) == block;
+        if is_it {
+            twice.evidence.extend(finding.evidence.iter().cloned());
+            twice.lost_blocks = twice.lost_blocks.saturating_add(finding.lost_blocks);
+        }
+        !is_it
+    });
 }
 
 /// What two calls at once leave behind in a heap is one error's: its findings become evidence. Text was written by somebody else.
