@@ -8,6 +8,7 @@
 pub mod holders;
 pub mod leaks;
 mod missing;
+pub mod propagation;
 pub mod roots;
 
 use std::ops::Range;
@@ -19,13 +20,13 @@ use heaps::graph::roots::Ranges;
 use heaps::map::BlockState;
 
 use crate::analysis::Analysis;
-use crate::types::propagation::{self, Limits, Propagated};
 use crate::types::python::Python;
 use crate::types::{self, Type, Types};
 use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
 use holders::variables::Variables;
 use postmortem::session::{Limit, Session};
+use propagation::{Limits, Propagated};
 
 /// The graph of one process, ready to be asked.
 pub struct Ground<'a> {
@@ -80,9 +81,7 @@ impl Ground<'_> {
         let own = self.types.of_block(place);
         let own = own.or_else(|| python?.of_block(memory, place));
         own.or_else(|| {
-            let typed = self
-                .typed()
-                .filter(|_| place.state == BlockState::InUse)?;
+            let typed = self.typed().filter(|_| place.state == BlockState::InUse)?;
             let hit = self.universe.lookup.find(place.address.get())?;
             typed.type_of(&self.universe.lookup, hit.node)
         })

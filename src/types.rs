@@ -10,10 +10,9 @@
 //! A block that is free holds no object: what it is said to be, it was.
 
 mod class;
-pub mod propagation;
 pub mod python;
 pub mod rtti;
-mod shorten;
+pub mod shorten;
 mod trait_object;
 
 use std::collections::BTreeMap;
@@ -253,7 +252,7 @@ impl<'s> Types<'s> {
 }
 
 /// Whether an allocator that was asked for `size` bytes may have given a block of `bytes`: size classes lie at most a quarter apart.
-fn fits(bytes: u64, size: u64) -> bool {
+pub fn fits(bytes: u64, size: u64) -> bool {
     const MOST_OF_SMALL: u64 = 40;
     size <= bytes && bytes - size <= (size / 4).max(MOST_OF_SMALL)
 }

@@ -299,7 +299,13 @@ fn plain_values_and_containers_are_told_by_what_holds_them() {
     for (name, compiler, options, source, is_needed) in [
         ("gcc-O0", "g++", &["-g", "-O0", "-std=c++17"][..], cxx, true),
         ("gcc-O2", "g++", &["-g", "-O2", "-std=c++17"], cxx, true),
-        ("clang-O2", "clang++", &["-g", "-O2", "-std=c++17"], cxx, false),
+        (
+            "clang-O2",
+            "clang++",
+            &["-g", "-O2", "-std=c++17"],
+            cxx,
+            false,
+        ),
         (
             "libc++-O0",
             "clang++",
@@ -327,13 +333,17 @@ fn plain_values_and_containers_are_told_by_what_holds_them() {
         let errors = hold(name, &score);
         assert!(errors.is_empty(), "{}", errors.join("\n"));
         assert!(score.asked > 1000, "{name}");
-        let by_debug_info = types.iter().filter(|found| found["known_by"] == "debug-info");
+        let by_debug_info = types
+            .iter()
+            .filter(|found| found["known_by"] == "debug-info");
         assert!(by_debug_info.count() * 2 > score.asked, "{name}");
         // Without the file nothing of it is told.
         let alone = ["--no-default-paths", "--locate", "structure"].map(Into::into);
         let alone = [&alone[..], &files[..1]].concat();
         let types = told(&alone, &truths[..100.min(truths.len())]);
-        let named = types.iter().filter(|found| found["known_by"] == "debug-info");
+        let named = types
+            .iter()
+            .filter(|found| found["known_by"] == "debug-info");
         assert_eq!(named.count(), 0, "{name}");
         let _ = std::fs::remove_dir_all(&directory);
     }

@@ -5,12 +5,12 @@ use ground::target::Address;
 use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
+use crate::graph::propagation::Limits;
 use crate::graph::roots;
 use crate::inspect;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
-use crate::types::propagation::Limits;
 use postmortem::session::Session;
 
 /// Words that are shown of one address at most.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{self, CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
+use crate::graph::propagation::Limits;
 use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity, Sum};
-use crate::types::propagation::Limits;
 use postmortem::session::{Session, SessionOptions};
 
 /// What `leaks` takes.

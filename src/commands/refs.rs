@@ -5,12 +5,12 @@ use ground::target::Address;
 use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
+use crate::graph::propagation::Limits;
 use crate::graph::{holders, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
 use heaps::graph::trees::Extent;
-use crate::types::propagation::Limits;
 use postmortem::session::Session;
 
 /// Addresses whose way from a root is looked for: each costs passes of its own.

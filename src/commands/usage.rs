@@ -5,12 +5,12 @@ use clap::ValueEnum;
 use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
+use crate::graph::propagation::{Limits, Propagated};
 use crate::graph::roots;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::compose::usage::Held;
-use crate::report::schema::Document;
-use crate::types::propagation::Limits;
+use crate::report::schema::{Document, Limit};
 use crate::usage::{blocks, mappings, owners, suspects, types};
 use postmortem::session::Session;
 
@@ -90,6 +90,13 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
             ground.follow_types(Limits::WHOLE);
             let rows = types::find(&ground);
             compose::usage::add_types(&mut report, &rows);
+            if ground.typed().is_some_and(Propagated::is_cut) {
+                report.limits.push(Limit {
+                    what: "types of some blocks".into(),
+                    why: "more values lead to more values than are followed".into(),
+                    incomplete: false,
+                });
+            }
             let python = ground.python.get().and_then(Option::as_ref);
             if let Some(python) = python {
                 let memory = session.target().memory;

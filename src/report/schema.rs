@@ -42,7 +42,7 @@ pub use process::{
 
 pub use usage::{
     AllocatorFigures, BlockSize, Figures, LargeBlock, MadeOf, Mapping, MemoryKind, Owner,
-    Reclaimable, Suspect, PythonObjects, TypeUse, Usage,
+    PythonObjects, Reclaimable, Suspect, TypeUse, Usage,
 };
 
 /// The version of this schema.

@@ -130,12 +130,7 @@ impl Python {
     }
 
     /// The object in a block: where it begins, and its type.
-    fn object_in(
-        &self,
-        memory: &dyn TargetMemory,
-        start: u64,
-        bytes: u64,
-    ) -> Option<(u64, Class)> {
+    fn object_in(&self, memory: &dyn TargetMemory, start: u64, bytes: u64) -> Option<(u64, Class)> {
         STARTS.iter().find_map(|ahead| {
             let at = start.checked_add(*ahead)?;
             let room = bytes.checked_sub(*ahead)?;
@@ -330,9 +325,7 @@ fn pools(memory: &dyn TargetMemory, mappings: &[Range<Address>]) -> Vec<Pool> {
 }
 
 fn word(memory: &dyn TargetMemory, at: u64, offset: u64) -> Option<u64> {
-    memory
-        .read_u64(Address::new(at.checked_add(offset)?))
-        .ok()
+    memory.read_u64(Address::new(at.checked_add(offset)?)).ok()
 }
 
 /// The name of the type at an address.

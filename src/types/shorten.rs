@@ -40,7 +40,7 @@ const RUST: &[(&str, &str)] = &[
 const MAX_BYTES: usize = 16 << 10;
 
 /// The same name, shorter: `std::map<int, std::string>`.
-pub(super) fn shortened(name: &str) -> String {
+pub fn shortened(name: &str) -> String {
     if name.len() > MAX_BYTES {
         return name.to_owned();
     }

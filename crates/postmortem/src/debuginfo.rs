@@ -47,6 +47,7 @@ use ground::target::{
 use crate::modules::{ModuleSet, SearchPaths};
 use catalog::Catalog;
 use dies::Units;
+pub use dies::{Area as EntryArea, Place as EntryPlace};
 use dwarf::{Dwarf, DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
 use files::Files;
@@ -54,7 +55,6 @@ use image::ElfImage;
 use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
-pub use dies::{Area as EntryArea, Place as EntryPlace};
 pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
 use plt::Plt;
 pub use statics::{StaticPlace, StaticVariable};
@@ -290,11 +290,7 @@ impl DebugInfo {
             .collect();
         let types = opened.iter().map(|opened| {
             let opened = opened.as_ref()?;
-            Some(Types::new(
-                &opened.dwarf,
-                opened.units,
-                &opened.state.index,
-            ))
+            Some(Types::new(&opened.dwarf, opened.units, &opened.state.index))
         });
         ask(&Catalog::new(types.collect()))
     }

@@ -9,13 +9,13 @@ use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
 use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
 use crate::graph::leaks::{Class, Group, Leaks};
+use crate::graph::propagation::Limits;
 use crate::graph::{Ground, roots};
 use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
     Report, Sum, Tree, TreeRow,
 };
 use crate::types::Type;
-use crate::types::propagation::Limits;
 
 /// The report of `refs`.
 pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {

@@ -9,11 +9,11 @@ use crate::report::schema::{
     self, AllocatorFigures, BlockSize, Command, Figures, LargeBlock, Limit, Memory, MemoryKind,
     Report, TypeUse,
 };
+use crate::types::python::Objects;
 use crate::usage::blocks::{Blocks, Size};
 use crate::usage::mappings::{self, Mapping, Permissions};
 use crate::usage::owners::{Owner, OwnerKind, Owners};
 use crate::usage::suspects::{MadeOf, Place, Suspect};
-use crate::types::python::Objects;
 use crate::usage::types::TypeRow;
 use heaps::graph::shares::Share;
 use postmortem::session::Session;

@@ -349,9 +349,7 @@ pub fn type_of(known: &Type) -> String {
         false => "",
     };
     let of_container = ["buffer of ", "characters of ", "node of ", "table of "];
-    let is_part = of_container
-        .iter()
-        .any(|part| known.name.starts_with(part));
+    let is_part = of_container.iter().any(|part| known.name.starts_with(part));
     let of = if is_part { "a " } else { "of type " };
     match &known.conflict {
         Some(conflict) => format!("{was}{of}{}{derived} (but {conflict})", known.name),

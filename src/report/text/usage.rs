@@ -2,7 +2,8 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    AllocatorFigures, BlockSize, MadeOf, Owner, PythonObjects, Reclaimable, Report, Suspect, TypeUse, Usage,
+    AllocatorFigures, BlockSize, MadeOf, Owner, PythonObjects, Reclaimable, Report, Suspect,
+    TypeUse, Usage,
 };
 
 use super::number::{bytes, count, percent, short, thousands};

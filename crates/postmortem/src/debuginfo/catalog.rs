@@ -152,10 +152,7 @@ impl<'c> Catalog<'c> {
         let dies = self.types(at.module)?.dies();
         let (unit, entry) = dies.entry(at.place)?;
         let (name, kind) = named(dies, &unit, &entry);
-        let of = TypeRef {
-            place: kind?,
-            ..at
-        };
+        let of = TypeRef { place: kind?, ..at };
         Some((name.unwrap_or_default(), of))
     }
 
@@ -270,9 +267,7 @@ fn describe<'c>(
             Form::Structure(structure(dies, at, unit, entry)?)
         }
         dw::DW_TAG_union_type => Form::Union(structure(dies, at, unit, entry)?.members),
-        dw::DW_TAG_pointer_type
-        | dw::DW_TAG_reference_type
-        | dw::DW_TAG_rvalue_reference_type => {
+        dw::DW_TAG_pointer_type | dw::DW_TAG_reference_type | dw::DW_TAG_rvalue_reference_type => {
             size = size.or(Some(unit.unit.encoding().address_size.into()));
             is_named = false;
             Form::Pointer(target)

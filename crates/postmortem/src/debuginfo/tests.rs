@@ -435,7 +435,10 @@ fn variables_with_one_place_are_found_wherever_they_are_declared() {
         let file = compile(options);
         // instance_, table_, hidden_, heads_, instance, opaque_pointer, inside_main, inner_instance, leaf_instance.
         let found = flipped_catalog(&file);
-        assert!(found.is_some_and(|found| found >= 7), "{options:?} {found:?}");
+        assert!(
+            found.is_some_and(|found| found >= 7),
+            "{options:?} {found:?}"
+        );
     }
 }
 

@@ -66,11 +66,7 @@ impl Numbers {
             };
             count = count.checked_add(nodes).filter(|count| *count < u32::MAX)?;
         }
-        Some(Self {
-            rows,
-            ranks,
-            count,
-        })
+        Some(Self { rows, ranks, count })
     }
 
     /// How many there are.

@@ -45,7 +45,11 @@ impl Propagated {
         if offset >= variable.bytes {
             return None;
         }
-        Some(format!("{}{}", variable.name, self.path(variable.of, offset)?))
+        Some(format!(
+            "{}{}",
+            variable.name,
+            self.path(variable.of, offset)?
+        ))
     }
 
     /// Names of members from a value to what lies `offset` bytes into it; ends at a container, whose members are its own affair.
@@ -85,7 +89,10 @@ impl Propagated {
         structure.members.iter().find_map(|member| {
             let inside = offset.checked_sub(member.offset)?;
             let size = self.get(member.of).map_or(8, |known: &Known| known.size);
-            let name = member.name.as_deref().filter(|name| !name.starts_with("_vptr"));
+            let name = member
+                .name
+                .as_deref()
+                .filter(|name| !name.starts_with("_vptr"));
             (inside < size).then_some((name, inside, member.of))
         })
     }

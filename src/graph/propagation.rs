@@ -30,8 +30,8 @@ use self::labels::{Rank, What};
 use self::seeds::Static;
 use self::table::{Known, Table, TypeId};
 use self::walker::{Found, Walker};
-use super::{KnownBy, Type};
-use crate::graph::Ground;
+use super::Ground;
+use crate::types::{KnownBy, Type};
 
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Limits {
     /// Where types were asked for.
     pub const WHOLE: Self = Self {
         entries: 4 << 30,
-        steps: 1 << 33,
+        steps: 1 << 31,
         blocks: 1 << 32,
         objects: true,
     };
@@ -153,11 +153,6 @@ impl Propagated {
             .filter(|other| other.name != found.name)
             .map(|other| format!("another pointer says {}", other.name));
         Some(found)
-    }
-
-    /// Claims that another one had the better of.
-    pub fn conflicts(&self) -> u64 {
-        self.found.conflict_count
     }
 
     /// Not everything was followed.
