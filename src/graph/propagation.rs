@@ -148,10 +148,16 @@ impl Propagated {
         };
         let mut found = named(label)?;
         let other = self.found.conflicts.get(&number);
-        let other = other.and_then(|other| named(*other));
-        found.conflict = other
-            .filter(|other| other.name != found.name)
-            .map(|other| format!("another pointer says {}", other.name));
+        let rank = |number: u16| self.found.labels.get(number).map(|label| label.rank);
+        if let Some((other, said)) = other.and_then(|other| Some((*other, named(*other)?)))
+            && said.name != found.name
+        {
+            // Of two pointers one is as good as the other: a type that is wrong is worse than none.
+            if rank(other) == rank(label) && rank(label) < Some(Rank::Container) {
+                return None;
+            }
+            found.conflict = Some(format!("another pointer says {}", said.name));
+        }
         Some(found)
     }
 

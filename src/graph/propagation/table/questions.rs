@@ -108,7 +108,7 @@ impl Table<'_> {
             return false;
         };
         self.get(last).is_some_and(|last| match &last.form {
-            Form::Array { count, .. } => count.is_none_or(|count| count <= 1),
+            Form::Array { count, .. } => count.is_none_or(|count| count == 0),
             _ => false,
         })
     }

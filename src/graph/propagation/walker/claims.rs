@@ -12,6 +12,9 @@ use crate::types::Place;
 
 /// Elements of an array that must be able to be what they are said to be.
 const MAX_CHECKED: u64 = 64;
+/// Bytes of the largest block that one structure with an open end has alone: a larger one is rather cut up by the program, which puts such a
+/// structure first.
+const MAX_OPEN: u64 = 1024;
 /// Small numbers, and those just below zero, stand where pointers do: marks of the program's own.
 const MARKS: u64 = 4096;
 
@@ -131,7 +134,8 @@ impl Walker<'_, '_, '_> {
                 if self.table.has_table(target) || !self.is_plausible(start, target) {
                     return None;
                 }
-                if is_tight(bytes, size) || self.table.is_open(target) {
+                let is_open = bytes <= MAX_OPEN && self.table.is_open(target);
+                if is_open || is_tight(bytes, size) {
                     self.claim_values(node, What::Object, target, (start, 1));
                     return Some(());
                 }
