@@ -44,6 +44,8 @@ pub struct Limits {
     pub blocks: u64,
     /// Whether all blocks are looked at for objects of classes.
     pub objects: bool,
+    /// Whether libraries' types are read, not only the program's.
+    pub libraries: bool,
 }
 
 impl Limits {
@@ -53,6 +55,7 @@ impl Limits {
         steps: 1 << 31,
         blocks: 1 << 32,
         objects: true,
+        libraries: true,
     };
     /// Where blocks were asked for that somebody may hold.
     pub const HELD: Self = Self {
@@ -60,6 +63,7 @@ impl Limits {
         steps: 1 << 25,
         blocks: 1 << 22,
         objects: false,
+        libraries: true,
     };
     /// Where the question was another one.
     pub const ASIDE: Self = Self {
@@ -67,6 +71,7 @@ impl Limits {
         steps: 1 << 22,
         blocks: 1 << 19,
         objects: false,
+        libraries: false,
     };
 }
 
@@ -84,7 +89,13 @@ pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
     let debug = ground.session.debug_info();
     let modules = ground.session.modules();
     let wanted = |module: ModuleId| {
-        let bytes = debug.debug_info_bytes(module);
+        let is_program = modules
+            .module(module)
+            .is_some_and(|module| module.is_executable);
+        let bytes = match limits.libraries || is_program {
+            true => debug.debug_info_bytes(module),
+            false => 0,
+        };
         bytes > 0 && bytes <= limits.entries
     };
     if !modules.modules().iter().any(|module| wanted(module.id)) {
