@@ -21,6 +21,7 @@ const ROOT: &[&[&str]] = &[
         "terminal",
         "interrupt",
         "unforeseen",
+        "view",
     ],
 ];
 

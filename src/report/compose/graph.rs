@@ -124,7 +124,8 @@ fn of_address(found: &References) -> schema::References {
     }
 }
 
-fn tree(found: &HolderTree) -> Tree {
+/// A tree as the report shows it.
+pub fn tree(found: &HolderTree) -> Tree {
     let sum = |(blocks, bytes)| Sum { blocks, bytes };
     let rows = found.rows.iter();
     Tree {

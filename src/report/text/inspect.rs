@@ -22,7 +22,8 @@ pub fn addresses(report: &Report, page: &mut Page) {
     }
 }
 
-fn write(found: &InspectedAddress, page: &mut Page) {
+/// What one address is.
+pub(super) fn write(found: &InspectedAddress, page: &mut Page) {
     page.heading(&format!("{}: {}", found.address, escaped(&found.what)));
     page.sentence(INDENT, Role::Plain, &found.message);
     let mut field = |label: &str, text: &str| page.field(INDENT, label, Role::Plain, text);

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use ground::parallel;
 use ground::target::{Address, TargetMemory};
 
 /// Which values can point at something.
@@ -65,6 +66,7 @@ pub fn each(
         }
         let mut place = at;
         for piece in words.chunks(PIECE) {
+            parallel::passed(piece.len() as u64 * 8);
             each_of(piece, little, filter, |index, value| {
                 visit(place.saturating_add(index * 8), value);
             });
