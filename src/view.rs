@@ -80,10 +80,14 @@ impl Viewer {
         let asks = match message {
             Message::Input(input) => self.model.handle(input),
             Message::Told(told) => {
-                self.pending = self.pending.saturating_sub(usize::from(told.job().is_some()));
+                self.pending = self
+                    .pending
+                    .saturating_sub(usize::from(told.job().is_some()));
                 self.model.told(told)
             }
-            Message::Gone(error) => return Some(End::Failed(format!("the terminal is gone: {error}"))),
+            Message::Gone(error) => {
+                return Some(End::Failed(format!("the terminal is gone: {error}")));
+            }
         };
         for ask in asks {
             match ask {
@@ -127,21 +131,19 @@ impl Viewer {
         let _held = terminal::enter()?;
         let mut screen = Terminal::new(terminal::Screen::default())?;
         let sender = self.sender.clone();
-        thread::Builder::new()
-            .name("keys".into())
-            .spawn(move || {
-                loop {
-                    let message = match terminal::next() {
-                        Ok(Some(input)) => Message::Input(input),
-                        Ok(None) => continue,
-                        Err(error) => Message::Gone(error),
-                    };
-                    let is_last = matches!(message, Message::Gone(_));
-                    if sender.send(message).is_err() || is_last {
-                        return;
-                    }
+        thread::Builder::new().name("keys".into()).spawn(move || {
+            loop {
+                let message = match terminal::next() {
+                    Ok(Some(input)) => Message::Input(input),
+                    Ok(None) => continue,
+                    Err(error) => Message::Gone(error),
+                };
+                let is_last = matches!(message, Message::Gone(_));
+                if sender.send(message).is_err() || is_last {
+                    return;
                 }
-            })?;
+            }
+        })?;
         loop {
             self.model.busy = self.work.busy();
             screen.draw(|frame| self.draw(look, frame.buffer_mut()))?;

@@ -38,7 +38,11 @@ impl Terminal {
         unlockpt(&ours).unwrap();
         let name = ptsname(&ours, Vec::new()).unwrap();
         let path = std::path::Path::new(name.to_str().unwrap());
-        let side = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let side = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -163,7 +167,10 @@ fn what_is_no_core_is_said_on_the_terminal_that_was_there_before() {
     assert_eq!(status.code(), Some(2));
     let (_, said) = seen.rsplit_once("heapcheck: ").expect(&seen);
     assert!(said.contains("Cargo.toml"), "{said}");
-    assert!(!said.contains("\x1b[?1049"), "said behind the screen: {seen:?}");
+    assert!(
+        !said.contains("\x1b[?1049"),
+        "said behind the screen: {seen:?}"
+    );
 }
 
 #[test]
@@ -171,5 +178,9 @@ fn without_a_terminal_it_says_so() {
     let outcome = heapcheck(["view", "testdata/demo/double-free.core.zst"]);
     assert_eq!((outcome.status, outcome.text()), (2, ""));
     assert_eq!(outcome.stderr.lines().count(), 1);
-    assert!(outcome.stderr.contains("needs a terminal"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("needs a terminal"),
+        "{}",
+        outcome.stderr
+    );
 }

@@ -173,7 +173,10 @@ fn screens_of_the_demo() {
     let mut small = Seen::demo((80, 24));
     insta::assert_snapshot!("small_first", small.screen());
     insta::assert_snapshot!("small_keys", small.keys("?").screen());
-    insta::assert_snapshot!("small_address", small.keys("jz3g55d2374ca000<Enter>").screen());
+    insta::assert_snapshot!(
+        "small_address",
+        small.keys("jz3g55d2374ca000<Enter>").screen()
+    );
     insta::assert_snapshot!("small_holders", small.keys("4").screen());
     insta::assert_snapshot!("small_usage", small.keys("6t").screen());
     let mut large = Seen::demo((120, 40));
@@ -190,11 +193,18 @@ fn the_finding_leads_to_its_block_and_back() {
     let mut seen = Seen::demo((100, 30));
     assert_eq!(seen.view(), (View::Finding, None));
     let said = seen.rows(Pane::Main).join(" ");
-    assert!(said.contains("freed more than once") && said.contains("next steps"), "{said}");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("freed more than once") && said.contains("next steps"),
+        "{said}"
+    );
     // From the finding by its first address, by one in its words, and by the keyboard.
     let block = 0x55d2_374c_a000;
     seen.keys("<Enter>");
-    assert_eq!((seen.view(), seen.model().focus), ((View::Finding, None), Pane::Main));
+    assert_eq!(
+        (seen.view(), seen.model().focus),
+        ((View::Finding, None), Pane::Main)
+    );
     seen.keys("j<Enter>");
     assert_eq!(seen.view(), (View::Address, Some(block)));
     assert!(seen.rows(Pane::Main)[0].contains("heap-block"));
@@ -209,10 +219,22 @@ fn the_finding_leads_to_its_block_and_back() {
     seen.keys("<Forward>]");
     assert_eq!(seen.view(), (View::Address, Some(0x7ffe_5c8f_7c18)));
     seen.keys("<Back>]]");
-    assert_eq!(seen.model().message.as_deref(), Some("nothing to go forward to"));
+    assert_eq!(
+        seen.model().message.as_deref(),
+        Some("nothing to go forward to")
+    );
     seen.keys(":main<Enter>");
-    assert!(seen.model().message.as_deref().unwrap().starts_with("not an address"));
-    assert_eq!(seen.keys(":12<Esc>").view(), (View::Address, Some(0x7ffe_5c8f_7c18)));
+    assert!(
+        seen.model()
+            .message
+            .as_deref()
+            .unwrap()
+            .starts_with("not an address")
+    );
+    assert_eq!(
+        seen.keys(":12<Esc>").view(),
+        (View::Address, Some(0x7ffe_5c8f_7c18))
+    );
 }
 
 #[test]
@@ -233,27 +255,47 @@ fn panes_turn_and_the_cursor_moves_in_each() {
         ("<End>", seen.rows(Pane::Frame).len() - 1),
         ("j", seen.rows(Pane::Frame).len() - 1),
         ("<PgUp><Home>", 0),
-        ("<PgDn>", 3),
-        ("/rsp<Enter>", seen.rows(Pane::Frame).iter().position(|it| it.contains("rsp")).unwrap()),
+        ("<PgDn>", 4),
+        (
+            "/rsp<Enter>",
+            seen.rows(Pane::Frame)
+                .iter()
+                .position(|it| it.contains("rsp"))
+                .unwrap(),
+        ),
         ("<Home>G", seen.rows(Pane::Frame).len() - 1),
     ] {
         seen.keys(keys);
         let content = seen.model().content(Pane::Frame);
-        assert_eq!(seen.model().cursor(Pane::Frame, &content).row, expected, "{keys}");
+        assert_eq!(
+            seen.model().cursor(Pane::Frame, &content).row,
+            expected,
+            "{keys}"
+        );
     }
     seen.keys("/no such text<Enter>");
-    assert_eq!(seen.model().message.as_deref(), Some("not in this pane: no such text"));
+    assert_eq!(
+        seen.model().message.as_deref(),
+        Some("not in this pane: no such text")
+    );
     // A frame further out has variables of its own.
     let inner = seen.rows(Pane::Frame);
     seen.keys("<BackTab>j");
     assert_eq!(seen.model().frame_index, 1);
     let outer = seen.rows(Pane::Frame);
     assert_ne!(inner, outer);
-    assert!(outer.iter().any(|row| row.contains("0x7ffe5c8f7c")), "{outer:?}");
+    assert!(
+        outer.iter().any(|row| row.contains("0x7ffe5c8f7c")),
+        "{outer:?}"
+    );
     // What a register holds can be gone to.
     seen.keys("<Enter>/rsp<Enter><Enter>");
     assert_eq!(seen.view().0, View::Address);
-    assert!(seen.rows(Pane::Main)[0].ends_with(": stack"), "{:?}", seen.rows(Pane::Main));
+    assert!(
+        seen.rows(Pane::Main)[0].ends_with(": stack"),
+        "{:?}",
+        seen.rows(Pane::Main)
+    );
     for quits in ["q", "<C-c>"] {
         let mut seen = Seen::demo((80, 24));
         assert_eq!(seen.keys(quits).end, Some(End::Quit));
@@ -286,8 +328,15 @@ fn the_tree_opens_step_by_step_and_goes_both_ways() {
         seen.keys(&"j".repeat(holder));
         seen.keys("<Enter>4");
         let down = seen.rows(Pane::Main);
-        let below = down.iter().skip_while(|row| !row.starts_with("- points to"));
-        assert!(below.clone().any(|row| row.contains(&format!("{in_use:#x}"))), "{down:?}");
+        let below = down
+            .iter()
+            .skip_while(|row| !row.starts_with("- points to"));
+        assert!(
+            below
+                .clone()
+                .any(|row| row.contains(&format!("{in_use:#x}"))),
+            "{down:?}"
+        );
     }
 }
 
@@ -302,7 +351,9 @@ fn block_in_use(seen: &mut Seen) -> u64 {
     let blocks: Vec<u64> = largest.collect();
     let held = blocks.iter().find(|at| {
         seen.keys(&format!("g{at:x}<Enter>4"));
-        seen.rows(Pane::Main).iter().any(|row| row.contains("in block 0x"))
+        seen.rows(Pane::Main)
+            .iter()
+            .any(|row| row.contains("in block 0x"))
     });
     *held.or(blocks.first()).expect("something is in use")
 }
@@ -333,7 +384,13 @@ fn tables_are_sorted_and_filtered() {
     seen.keys("[f<C-u><Enter>");
     assert_eq!(seen.rows(Pane::Main).len(), all.len());
     seen.keys("1s");
-    assert!(seen.model().message.as_deref().unwrap().contains("only the tables"));
+    assert!(
+        seen.model()
+            .message
+            .as_deref()
+            .unwrap()
+            .contains("only the tables")
+    );
     let mut tables = vec![seen.keys("6").rows(Pane::Main)];
     for _ in 0..3 {
         tables.push(seen.keys("t").rows(Pane::Main));
@@ -346,13 +403,22 @@ fn tables_are_sorted_and_filtered() {
 fn another_thread_has_other_frames() {
     let mut seen = Seen::small("2.10", "cross-thread-O2", (100, 30));
     let threads = seen.rows(Pane::Threads);
-    assert!(threads.len() > 1 && threads[0].ends_with(" crashed"), "{threads:?}");
+    assert!(
+        threads.len() > 1 && threads[0].ends_with(" crashed"),
+        "{threads:?}"
+    );
     let frames = seen.rows(Pane::Frames);
     seen.keys("<Tab><Tab><Tab>j");
-    assert_eq!((seen.model().focus, seen.model().thread), (Pane::Threads, 1));
+    assert_eq!(
+        (seen.model().focus, seen.model().thread),
+        (Pane::Threads, 1)
+    );
     assert_ne!(seen.rows(Pane::Frames), frames);
     let frame = seen.model().frame.as_ref().unwrap();
-    assert_eq!((frame.id.thread, frame.id.frame, frame.is_explained), (1, 0, true));
+    assert_eq!(
+        (frame.id.thread, frame.id.frame, frame.is_explained),
+        (1, 0, true)
+    );
 }
 
 #[test]
@@ -369,7 +435,10 @@ fn the_mouse_chooses_follows_and_scrolls() {
     };
     let (x, y) = place(&seen, "main (");
     seen.input(Input::Click(x, y));
-    assert_eq!((seen.model().focus, seen.model().frame_index), (Pane::Frames, 1));
+    assert_eq!(
+        (seen.model().focus, seen.model().frame_index),
+        (Pane::Frames, 1)
+    );
     let (x, y) = place(&seen, "5Leaks");
     seen.input(Input::Click(x, y));
     assert_eq!(seen.view().0, View::Leaks);
@@ -384,7 +453,8 @@ fn the_mouse_chooses_follows_and_scrolls() {
     seen.input(Input::Click(x + 14, y));
     assert_eq!(seen.view(), (View::Address, Some(0x55d2_374c_a000)));
     // Outside of everything nothing happens.
-    seen.input(Input::Click(5000, 5000)).input(Input::Wheel(5000, 5000, -1));
+    seen.input(Input::Click(5000, 5000))
+        .input(Input::Wheel(5000, 5000, -1));
     seen.input(Input::Click(0, 0)).input(Input::Click(79, 23));
     assert_eq!(seen.view(), (View::Address, Some(0x55d2_374c_a000)));
 }
@@ -395,10 +465,22 @@ fn any_size_is_drawn_and_the_old_one_is_as_it_was() {
     for keys in ["", "1", "g55d2374ca000<Enter>", "4", "5", "6", "?"] {
         seen.keys(keys);
         let before = seen.screen();
-        for (width, height) in [(1, 1), (0, 0), (2, 3), (7, 2), (40, 10), (60, 16), (200, 60), (1, 50)] {
+        for (width, height) in [
+            (1, 1),
+            (0, 0),
+            (2, 3),
+            (7, 2),
+            (40, 10),
+            (60, 16),
+            (200, 60),
+            (1, 50),
+        ] {
             seen.input(Input::Resize(width, height));
             let screen = seen.screen();
-            assert_eq!(screen.lines().count(), usize::from(height) * usize::from(width > 0));
+            assert_eq!(
+                screen.lines().count(),
+                usize::from(height) * usize::from(width > 0)
+            );
         }
         assert_eq!(seen.input(Input::Resize(80, 24)).screen(), before, "{keys}");
     }
@@ -492,7 +574,10 @@ fn strings_of_the_core_cannot_act_on_the_terminal() {
 #[test]
 fn a_cut_core_opens_or_says_why_not() {
     let fixtures = small::fixtures();
-    let fixture = fixtures.iter().find(|it| it.name == "bin-smashed-O2").unwrap();
+    let fixture = fixtures
+        .iter()
+        .find(|it| it.name == "bin-smashed-O2")
+        .unwrap();
     let whole = fs::read(&fixture.core).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let cut = directory.path().join("core");

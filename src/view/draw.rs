@@ -30,7 +30,10 @@ const THICK_ASCII: Frame = ["=", "#", "#", "#", "#", "#"];
 
 /// Draws everything.
 pub fn draw(model: &Model, look: Look, buffer: &mut Buffer) {
-    let screen = Screen { look, area: buffer.area };
+    let screen = Screen {
+        look,
+        area: buffer.area,
+    };
     let layout = model.layout();
     screen.title(model, layout.title, buffer);
     for (pane, area) in &layout.panes {
@@ -81,7 +84,14 @@ impl Screen {
     }
 
     /// Writes text at a place, as much as there is room for; gives the column behind it.
-    fn put(&self, buffer: &mut Buffer, (x, y): (u16, u16), end: u16, text: &str, style: Style) -> u16 {
+    fn put(
+        &self,
+        buffer: &mut Buffer,
+        (x, y): (u16, u16),
+        end: u16,
+        text: &str,
+        style: Style,
+    ) -> u16 {
         let end = end.min(self.area.right());
         if x >= end || y >= self.area.bottom() {
             return x;
@@ -110,7 +120,13 @@ impl Screen {
         }
         if let Some(report) = model.checked() {
             let (role, text) = parts::verdict(report);
-            self.put(buffer, (x, area.y), end, &format!("  {text}"), self.style(role));
+            self.put(
+                buffer,
+                (x, area.y),
+                end,
+                &format!("  {text}"),
+                self.style(role),
+            );
         }
     }
 
@@ -143,7 +159,9 @@ impl Screen {
 
     /// Turns with what is said: it changes as often as the work is asked how far it is.
     fn spinner(&self, busy: &str) -> char {
-        let turn = busy.bytes().fold(0usize, |sum, byte| sum.wrapping_add(usize::from(byte)));
+        let turn = busy
+            .bytes()
+            .fold(0usize, |sum, byte| sum.wrapping_add(usize::from(byte)));
         ['|', '/', '-', '\\'].get(turn % 4).copied().unwrap_or('|')
     }
 
@@ -177,7 +195,9 @@ impl Screen {
                     Pane::Findings => "Findings",
                     Pane::Main | Pane::Heap => "Heap",
                 };
-                x = self.put(buffer, (x, area.y), end, name, style).saturating_add(1);
+                x = self
+                    .put(buffer, (x, area.y), end, name, style)
+                    .saturating_add(1);
             }
             if !content.note.is_empty() {
                 self.put(buffer, (x, area.y), end, &content.note, style);
@@ -285,7 +305,9 @@ impl Screen {
 
     /// The keys, over everything.
     fn help(&self, buffer: &mut Buffer) {
-        let rows = u16::try_from(help::KEYS.len()).unwrap_or(u16::MAX).saturating_add(2);
+        let rows = u16::try_from(help::KEYS.len())
+            .unwrap_or(u16::MAX)
+            .saturating_add(2);
         let width = 78.min(self.area.width);
         let height = rows.min(self.area.height);
         let area = Rect::new(
@@ -307,12 +329,30 @@ impl Screen {
         if layout::has_frame(area) {
             self.frame(area, true, buffer);
             let title = "Keys (any key goes on)";
-            self.put(buffer, (area.x.saturating_add(2), area.y), area.right(), title, self.style(Role::Strong));
+            self.put(
+                buffer,
+                (area.x.saturating_add(2), area.y),
+                area.right(),
+                title,
+                self.style(Role::Strong),
+            );
         }
         for (y, (key, does)) in (inside.y..inside.bottom()).zip(help::KEYS) {
             let start = inside.x.saturating_add(1);
-            self.put(buffer, (start, y), inside.right(), key, self.style(Role::Strong));
-            self.put(buffer, (start.saturating_add(18), y), inside.right(), does, Style::new());
+            self.put(
+                buffer,
+                (start, y),
+                inside.right(),
+                key,
+                self.style(Role::Strong),
+            );
+            self.put(
+                buffer,
+                (start.saturating_add(18), y),
+                inside.right(),
+                does,
+                Style::new(),
+            );
         }
     }
 }

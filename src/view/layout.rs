@@ -83,9 +83,8 @@ impl Layout {
 
     /// The pane at a column and row.
     pub fn at(&self, x: u16, y: u16) -> Option<(Pane, Rect)> {
-        let is_there = |area: &Rect| {
-            area.x <= x && x < area.right() && area.y <= y && y < area.bottom()
-        };
+        let is_there =
+            |area: &Rect| area.x <= x && x < area.right() && area.y <= y && y < area.bottom();
         let found = self.panes.iter().find(|(_, area)| is_there(area));
         found.copied()
     }
@@ -119,8 +118,7 @@ mod tests {
             for height in [0, 1, 2, 3, 5, 15, 16, 24, 40, 100, 1000] {
                 for zoomed in [false, true] {
                     let layout = cut(width, height, Pane::Main, zoomed);
-                    let mut areas: Vec<Rect> =
-                        layout.panes.iter().map(|(_, area)| *area).collect();
+                    let mut areas: Vec<Rect> = layout.panes.iter().map(|(_, area)| *area).collect();
                     areas.extend([layout.title, layout.status]);
                     let screen = Rect::new(0, 0, width, height);
                     let mut covered = 0u32;

@@ -186,7 +186,10 @@ fn links(text: &str) -> Vec<Link> {
         }
         // `sp-0x38` is an offset, `0x1000-0x2000` a range.
         if let Some(range) = before.strip_suffix('-')
-            && !range.chars().next_back().is_some_and(|it| it.is_ascii_hexdigit())
+            && !range
+                .chars()
+                .next_back()
+                .is_some_and(|it| it.is_ascii_hexdigit())
         {
             continue;
         }
@@ -215,7 +218,9 @@ mod tests {
     fn addresses_lead_somewhere_and_offsets_do_not() {
         let of = |text: &str| {
             let found = links(text).into_iter();
-            found.map(|link| (link.columns, link.address)).collect::<Vec<_>>()
+            found
+                .map(|link| (link.columns, link.address))
+                .collect::<Vec<_>>()
         };
         assert_eq!(of("block 0x55d2374ca000, 48"), [(6..20, 0x55d2_374c_a000)]);
         assert_eq!(of("main+0x18 sp-0x38000 0x10"), []);

@@ -80,9 +80,7 @@ pub fn next() -> io::Result<Option<Input>> {
     Ok(match event::read()? {
         Event::Key(key) if key.kind != KeyEventKind::Release => self::key(key).map(Input::Key),
         Event::Mouse(mouse) => match mouse.kind {
-            MouseEventKind::Down(MouseButton::Left) => {
-                Some(Input::Click(mouse.column, mouse.row))
-            }
+            MouseEventKind::Down(MouseButton::Left) => Some(Input::Click(mouse.column, mouse.row)),
             MouseEventKind::ScrollDown => Some(Input::Wheel(mouse.column, mouse.row, 1)),
             MouseEventKind::ScrollUp => Some(Input::Wheel(mouse.column, mouse.row, -1)),
             _ => None,

@@ -190,15 +190,13 @@ impl Work {
             tell: Arc::clone(&tell),
         };
         let queue = Arc::clone(&work.queue);
-        thread::Builder::new()
-            .name("heap".into())
-            .spawn(move || {
-                let done = unforeseen::caught(|| view(&opening, &queue, &tell));
-                let done = done.unwrap_or_else(|panicked| Err(panicked.to_string()));
-                if let Err(message) = done {
-                    tell(Told::Closed(message));
-                }
-            })?;
+        thread::Builder::new().name("heap".into()).spawn(move || {
+            let done = unforeseen::caught(|| view(&opening, &queue, &tell));
+            let done = done.unwrap_or_else(|panicked| Err(panicked.to_string()));
+            if let Err(message) = done {
+                tell(Told::Closed(message));
+            }
+        })?;
         Ok(work)
     }
 
@@ -282,12 +280,7 @@ fn stacks(session: &Session, queue: &Queue, tell: &Tell) {
 }
 
 /// Walks and checks the heaps, then answers questions of them.
-fn heaps(
-    session: &Session,
-    opening: &Opening,
-    queue: &Queue,
-    tell: &Tell,
-) -> Result<(), String> {
+fn heaps(session: &Session, opening: &Opening, queue: &Queue, tell: &Tell) -> Result<(), String> {
     let only = opening.allocator.as_deref();
     let examined = examination::examine(session, session.target(), only, queue);
     let mut examination = examined.map_err(|error| error.to_string())?;

@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn a_task_ends_where_it_is_given_up_and_not_before() {
         let task = Task::default();
-        assert_eq!(task.run(Some(2), || map(&[1, 2, 3], |n| n * 2)), Some(vec![2, 4, 6]));
+        assert_eq!(
+            task.run(Some(2), || map(&[1, 2, 3], |n| n * 2)),
+            Some(vec![2, 4, 6])
+        );
         // It is given up while it works, so it stops at the next page or piece.
         let endless = Task::default();
         let work = || {

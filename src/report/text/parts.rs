@@ -69,7 +69,11 @@ pub fn narrow_frame(found: &Frame) -> Vec<Line> {
     let inlines = found.inlines.iter().map(|inline| {
         let name = inline.function.as_deref().unwrap_or("?");
         let place = stacks::place(inline.file.as_deref(), inline.line);
-        line(escaped(&stacks::short_name(name, None)), place, " [inlined]")
+        line(
+            escaped(&stacks::short_name(name, None)),
+            place,
+            " [inlined]",
+        )
     });
     let mut lines: Vec<Line> = inlines.collect();
     let name = match &found.function {

@@ -204,7 +204,7 @@ impl Model {
                 // What is sorted by nothing is turned around by its first column.
                 state.column = state.column.or(Some(0));
                 state.is_reversed = !state.is_reversed;
-            },
+            }
             Key::Char('f') => {
                 let text = state.filter.clone();
                 self.ask_for(PromptKind::Filter, text);
@@ -285,4 +285,3 @@ impl Model {
         }
     }
 }
-

@@ -49,7 +49,9 @@ impl Model {
             (Act::None, Some(_)) => self.enter(),
             (Act::None, None) => {}
             // On the mark of a branch.
-            (Act::Node(node), _) if usize::from(right) < usize::from(GUTTER) + 2 * node.path.len() => {
+            (Act::Node(node), _)
+                if usize::from(right) < usize::from(GUTTER) + 2 * node.path.len() =>
+            {
                 let node = node.clone();
                 if !self.open.remove(&node) {
                     self.open.insert(node);

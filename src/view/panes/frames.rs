@@ -25,7 +25,11 @@ pub(super) fn content(model: &Model, width: usize) -> Content {
             true => parts::narrow_frame(frame),
             false => parts::frame(frame, width),
         };
-        rows.extend(lines.into_iter().map(|line| Row::new(line).with(Act::Frame(index))));
+        rows.extend(
+            lines
+                .into_iter()
+                .map(|line| Row::new(line).with(Act::Frame(index))),
+        );
     }
     if let Some(end) = parts::stack_end(thread) {
         rows.push(Row::of(Role::Warning, format!("({end})")));

@@ -4,7 +4,10 @@
 pub const KEYS: &[(&str, &str)] = &[
     ("Tab, Shift-Tab", "next pane, pane before"),
     ("j k, arrows", "down, up; PgDn PgUp, Home End"),
-    ("h l, arrows", "address before or next in the row; close or open a branch"),
+    (
+        "h l, arrows",
+        "address before or next in the row; close or open a branch",
+    ),
     ("< >", "move long lines"),
     ("Enter", "go to the address; show the frame, the finding"),
     ("1 2 3", "crash, finding, address"),
@@ -17,7 +20,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("f", "show only rows with a text"),
     ("t", "usage: next table"),
     ("z", "the pane on the whole screen, and back"),
-    ("mouse", "click chooses, and goes where it chose; wheel scrolls"),
+    (
+        "mouse",
+        "click chooses, and goes where it chose; wheel scrolls",
+    ),
     ("?", "these keys"),
     ("q, Ctrl-C", "quit"),
 ];

@@ -77,7 +77,8 @@ impl Queue {
         {
             task.give_up();
         }
-        let (dropped, kept): (Vec<Job>, Vec<Job>) = state.waiting.iter().partition(|job| is_of(job));
+        let (dropped, kept): (Vec<Job>, Vec<Job>) =
+            state.waiting.iter().partition(|job| is_of(job));
         state.waiting = kept.into();
         dropped
     }
@@ -190,7 +191,12 @@ mod tests {
         assert_eq!(queue.push(Job::Frame(frame(2))), [Job::Frame(frame(1))]);
         assert_eq!(queue.leave(View::Address), [Job::Address(1)]);
         assert_eq!(queue.leave(View::Leaks), [], "it is being answered");
-        assert!(current.task.run(Some(1), || ground::parallel::passed(0)).is_none());
+        assert!(
+            current
+                .task
+                .run(Some(1), || ground::parallel::passed(0))
+                .is_none()
+        );
         let rest: Vec<Job> = (0..2).map(|_| queue.next().unwrap().job).collect();
         assert_eq!(rest, [Job::Step(2, Direction::Up), Job::Meanings(frame(2))]);
         assert_eq!(queue.next_frame(), Some(Job::Frame(frame(2))));
