@@ -108,7 +108,7 @@ impl Viewer {
     /// # Errors
     /// If nothing comes for `patience`.
     pub fn settle(&mut self, patience: Duration) -> Result<Option<End>, RecvTimeoutError> {
-        while self.model.checked().is_none() || self.pending > 0 {
+        while !self.is_settled() {
             let message = self.receiver.recv_timeout(patience)?;
             if let Some(end) = self.take(message) {
                 return Ok(Some(end));
@@ -116,6 +116,11 @@ impl Viewer {
         }
         self.model.busy = None;
         Ok(None)
+    }
+
+    /// Whether the heaps are checked and every question has its answer.
+    fn is_settled(&self) -> bool {
+        self.model.checked().is_some() && self.pending == 0
     }
 
     /// Draws it.
@@ -146,10 +151,12 @@ impl Viewer {
         })?;
         loop {
             self.model.busy = self.work.busy();
+            self.model.turn = self.model.turn.wrapping_add(1);
             screen.draw(|frame| self.draw(look, frame.buffer_mut()))?;
-            let first = match self.model.busy {
-                Some(_) => self.receiver.recv_timeout(TURN),
-                None => self.receiver.recv().map_err(RecvTimeoutError::from),
+            // What was asked just now has perhaps not been begun.
+            let first = match self.is_settled() && self.model.busy.is_none() {
+                true => self.receiver.recv().map_err(RecvTimeoutError::from),
+                false => self.receiver.recv_timeout(TURN),
             };
             let first = match first {
                 Ok(message) => message,

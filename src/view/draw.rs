@@ -60,6 +60,11 @@ pub fn tabs(chosen: View) -> Vec<(View, Range<usize>, String)> {
     tabs.collect()
 }
 
+fn spinner(turn: usize) -> char {
+    let turns = ['|', '/', '-', '\\'];
+    turns.get(turn % turns.len()).copied().unwrap_or('|')
+}
+
 struct Screen {
     look: Look,
     area: Rect,
@@ -146,7 +151,7 @@ impl Screen {
                 format!("{label}{text}_")
             }
             (None, Some(message), _) => crate::report::escape::escaped(message),
-            (None, None, Some(busy)) => format!("{} {busy}", self.spinner(busy)),
+            (None, None, Some(busy)) => format!("{} {busy}", spinner(model.turn)),
             (None, None, None) => String::new(),
         };
         let end = area.right();
@@ -155,14 +160,6 @@ impl Screen {
         if model.prompt.is_none() && hint > x.saturating_add(1) {
             self.put(buffer, (hint, area.y), end, HINT, self.style(Role::Faint));
         }
-    }
-
-    /// Turns with what is said: it changes as often as the work is asked how far it is.
-    fn spinner(&self, busy: &str) -> char {
-        let turn = busy
-            .bytes()
-            .fold(0usize, |sum, byte| sum.wrapping_add(usize::from(byte)));
-        ['|', '/', '-', '\\'].get(turn % 4).copied().unwrap_or('|')
     }
 
     fn pane(&self, model: &Model, pane: Pane, area: Rect, buffer: &mut Buffer) {

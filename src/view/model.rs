@@ -1,25 +1,23 @@
 //! What the viewer knows and where a person is in it. Pure: what happens makes a new state and questions to ask; nothing here
 //! draws, waits or reads a core.
 
+mod answers;
 mod cursor;
 mod input;
 mod keys;
 mod mouse;
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::{self, Layout};
 use super::panes::{self, Act, Content, Node, Row, UsageKind};
-use super::work::{Direction, FrameContents, FrameId, Job, Told};
-use crate::report::schema::{InspectedAddress, Report, Severity, Thread, Tree};
+use super::work::{Direction, FrameContents, FrameId, Job};
+use crate::report::schema::{InspectedAddress, Report, Thread, Tree};
 
 pub use cursor::Cursor;
 pub use input::{Input, Key, Prompt, PromptKind};
 
-/// Addresses and steps of trees that are kept; beyond that the lowest go.
-const MAX_KEPT: usize = 1 << 10;
-/// Places that can be gone back to.
-const MAX_HISTORY: usize = 1 << 10;
 /// Columns in front of a row that say where the cursor is.
 pub const GUTTER: u16 = 2;
 
@@ -178,6 +176,8 @@ pub struct Model {
     pub message: Option<String>,
     /// What is being done, in words.
     pub busy: Option<String>,
+    /// Turns while something is being done.
+    pub turn: usize,
     size: (u16, u16),
     quits: Option<Option<String>>,
 }
@@ -217,6 +217,7 @@ impl Model {
             sought: String::new(),
             message: None,
             busy: None,
+            turn: 0,
             size: (width, height),
             quits: None,
         }
@@ -231,86 +232,6 @@ impl Model {
             Input::Resize(width, height) => self.size = (width, height),
         }
         self.wanted()
-    }
-
-    /// An answer came.
-    pub fn told(&mut self, told: Told) -> Vec<Ask> {
-        match told {
-            Told::Opened(report) => {
-                if !self.is_checked {
-                    self.opened(report);
-                }
-            }
-            Told::Checked(report) => self.checked_now(report),
-            Told::Frame(job, contents) => self.framed(job, contents),
-            Told::Address(at, found) => {
-                bound(&mut self.addresses, at);
-                self.addresses.insert(at, Slot::Here(found));
-            }
-            Told::Step(at, direction, tree) => {
-                bound(&mut self.trees, (at, direction));
-                self.trees.insert((at, direction), Slot::Here(*tree));
-            }
-            Told::Leaks(report) => self.leaks = Slot::Here(report),
-            Told::Usage(report) => self.usage = Slot::Here(report),
-            Told::GivenUp(job) => self.unanswered(job, None),
-            Told::Failed(job, message) => {
-                self.unanswered(job, Some(&message));
-                if job.view().is_none() {
-                    self.message = Some(message);
-                }
-            }
-            Told::Closed(message) => self.quits = Some(Some(message)),
-        }
-        self.wanted()
-    }
-
-    fn opened(&mut self, report: Box<Report>) {
-        if self.report.is_none() {
-            self.thread = report.crash_info.crashing_thread.unwrap_or(0);
-            self.choose_thread(&report, self.thread);
-        }
-        self.report = Some(report);
-    }
-
-    fn checked_now(&mut self, report: Box<Report>) {
-        let is_critical = report
-            .findings
-            .first()
-            .is_some_and(|found| found.severity == Severity::Critical);
-        self.opened(report);
-        self.is_checked = true;
-        // Who has gone somewhere already stays there.
-        if is_critical && self.back.is_empty() && self.place.view == View::Crash {
-            self.place.view = View::Finding;
-            self.place.cursor = Cursor::default();
-        }
-    }
-
-    fn framed(&mut self, job: Job, contents: FrameContents) {
-        let is_worse = matches!(job, Job::Frame(_))
-            && self
-                .frame
-                .as_ref()
-                .is_some_and(|known| known.id == contents.id && known.is_explained);
-        if contents.id == self.frame_id() && !is_worse {
-            self.frame = Some(contents);
-        }
-    }
-
-    /// Notes that there is no answer: because of `why`, which another try would not change, or because nobody wanted it.
-    fn unanswered(&mut self, job: Job, why: Option<&str>) {
-        match job {
-            Job::Frame(_) | Job::Meanings(_) => {}
-            Job::Address(at) => {
-                self.addresses.insert(at, Slot::without(why));
-            }
-            Job::Step(at, direction) => {
-                self.trees.insert((at, direction), Slot::without(why));
-            }
-            Job::Leaks => self.leaks = Slot::without(why),
-            Job::Usage => self.usage = Slot::without(why),
-        }
     }
 
     /// The report, if the heaps were checked.
@@ -403,196 +324,10 @@ impl Model {
         }
     }
 
-    /// Moves a pane's cursor, and what depends on it.
-    fn move_cursor(&mut self, pane: Pane, go: impl FnOnce(&mut Cursor, usize, usize)) {
-        let content = self.content(pane);
-        let height = self.room(pane, Some(&content)).1;
-        let mut cursor = self.cursor(pane, &content);
-        go(&mut cursor, content.rows.len(), height);
-        *self.cursor_mut(pane) = cursor;
-        if let Some(row) = content.rows.get(cursor.row) {
-            self.choose(&row.act.clone());
-        }
-    }
-
-    /// What a row stands for is chosen as soon as the cursor is on it.
-    fn choose(&mut self, act: &Act) {
-        match act {
-            Act::Thread(index) if *index != self.thread => {
-                self.thread = *index;
-                if let Some(report) = self.report.take() {
-                    self.choose_thread(&report, *index);
-                    self.report = Some(report);
-                }
-            }
-            Act::Frame(index) => {
-                if *index != self.frame_index {
-                    self.cursors.remove(&Pane::Frame);
-                }
-                self.frame_index = *index;
-            }
-            Act::Finding(index) => {
-                if self.place.view == View::Finding && self.place.finding != *index {
-                    self.place.cursor = Cursor::default();
-                }
-                self.place.finding = *index;
-            }
-            _ => {}
-        }
-    }
-
-    /// The frame at fault of the thread that crashed, the innermost of any other.
-    fn choose_thread(&mut self, report: &Report, thread: usize) {
-        let crash = &report.crash_info;
-        let at_fault = crash
-            .crashing_frame
-            .filter(|_| crash.crashing_thread == Some(thread));
-        self.frame_index = at_fault.unwrap_or(0);
-        self.cursors.remove(&Pane::Frame);
-        self.cursors.remove(&Pane::Frames);
-        if self.frame_index > 0 {
-            // Its row is known when the pane is drawn: frames have rows of their own for what was inlined into them.
-            let rows = report.threads.get(thread).map_or(0, |thread| {
-                let frames = thread.frames.iter().take(self.frame_index);
-                frames.map(|frame| frame.inlines.len() + 1).sum()
-            });
-            self.cursor_mut(Pane::Frames).row = rows;
-        }
-    }
-
-    /// Shows something else in the middle; what was there can be come back to.
-    fn go(&mut self, place: Place) {
-        let is_same = (place.view, place.address, place.finding)
-            == (self.place.view, self.place.address, self.place.finding);
-        if !is_same {
-            self.back.push(self.place);
-            if self.back.len() > MAX_HISTORY {
-                self.back.remove(0);
-            }
-            self.forward.clear();
-            self.place = place;
-        }
-        self.focus = Pane::Main;
-    }
-
-    fn go_to(&mut self, address: u64) {
-        self.go(Place {
-            view: View::Address,
-            address: Some(address),
-            cursor: Cursor::default(),
-            ..self.place
-        });
-    }
-
-    fn go_view(&mut self, view: View) {
-        if view == View::Holders
-            && let Some(at) = self.place.address
-        {
-            for direction in [Direction::Up, Direction::Down] {
-                let path = vec![at];
-                self.open.insert(Node { direction, path });
-            }
-        }
-        self.go(Place {
-            view,
-            cursor: Cursor::default(),
-            ..self.place
-        });
-    }
-
-    fn go_back(&mut self) {
-        match self.back.pop() {
-            Some(place) => {
-                self.forward.push(self.place);
-                self.place = place;
-            }
-            None => self.message = Some("nothing to go back to".into()),
-        }
-    }
-
-    fn go_forward(&mut self) {
-        match self.forward.pop() {
-            Some(place) => {
-                self.back.push(self.place);
-                self.place = place;
-            }
-            None => self.message = Some("nothing to go forward to".into()),
-        }
-    }
-
-    /// The questions that what is shown now needs, and those that it does not need any more.
-    fn wanted(&mut self) -> Vec<Ask> {
-        let mut asks = Vec::new();
-        if let Some(message) = self.quits.take() {
-            asks.push(Ask::Quit(message));
-            return asks;
-        }
-        let before = self.shown;
-        let is_left = (before.view, before.address) != (self.place.view, self.place.address);
-        if is_left && self.is_asked(before) {
-            asks.push(Ask::Leave(before.view));
-        }
-        self.shown = self.place;
-        let frame = self.frame_id();
-        let is_there = self.chosen_thread().is_some_and(|it| !it.frames.is_empty());
-        if is_there && self.asked_frame != Some(frame) {
-            self.asked_frame = Some(frame);
-            asks.extend([Ask::Do(Job::Frame(frame)), Ask::Do(Job::Meanings(frame))]);
-        }
-        match (self.place.view, self.place.address) {
-            (View::Address, Some(at)) => {
-                let slot = self.addresses.entry(at).or_default();
-                asks.extend(slot.ask(Job::Address(at)));
-            }
-            (View::Holders, _) => {
-                for (at, direction) in panes::steps_wanted(self) {
-                    let slot = self.trees.entry((at, direction)).or_default();
-                    asks.extend(slot.ask(Job::Step(at, direction)));
-                }
-            }
-            (View::Leaks, _) => asks.extend(self.leaks.ask(Job::Leaks)),
-            (View::Usage, _) => asks.extend(self.usage.ask(Job::Usage)),
-            _ => {}
-        }
-        asks
-    }
-
-    /// Whether a place waits for an answer.
-    fn is_asked(&self, place: Place) -> bool {
-        match (place.view, place.address) {
-            (View::Address, Some(at)) => matches!(self.addresses.get(&at), Some(Slot::Asked)),
-            (View::Holders, _) => self.trees.values().any(|slot| matches!(slot, Slot::Asked)),
-            (View::Leaks, _) => matches!(self.leaks, Slot::Asked),
-            (View::Usage, _) => matches!(self.usage, Slot::Asked),
-            _ => false,
-        }
-    }
-
     /// The row that the cursor of a pane is on.
     fn row(&self, pane: Pane) -> Option<Row> {
         let content = self.content(pane);
         let cursor = self.cursor(pane, &content);
         content.rows.get(cursor.row).cloned()
-    }
-}
-
-impl<T> Slot<T> {
-    fn without(why: Option<&str>) -> Self {
-        why.map_or(Slot::Empty, |why| Slot::Failed(why.to_owned()))
-    }
-
-    /// The question, if nobody has asked yet.
-    fn ask(&mut self, job: Job) -> Option<Ask> {
-        matches!(self, Slot::Empty).then(|| {
-            *self = Slot::Asked;
-            Ask::Do(job)
-        })
-    }
-}
-
-/// Makes room for one more.
-fn bound<K: Ord + Copy, T>(kept: &mut BTreeMap<K, Slot<T>>, new: K) {
-    if kept.len() >= MAX_KEPT && !kept.contains_key(&new) {
-        kept.retain(|_, slot| matches!(slot, Slot::Asked));
     }
 }
