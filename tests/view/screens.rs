@@ -6,6 +6,7 @@ use heapcheck::report::schema::Report;
 use heapcheck::view::End;
 use heapcheck::view::draw::{self, Look};
 use heapcheck::view::model::{Input, Key, Model, Pane};
+use heapcheck::view::panes::help;
 use heapcheck::view::work::Told;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::style::Color;
@@ -173,4 +174,19 @@ fn every_core_of_the_repository_can_be_walked_in() {
     });
     let errors: Vec<String> = errors.into_iter().flatten().collect();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+#[test]
+fn the_document_has_all_keys() {
+    let text = fs::read_to_string("docs/view.md").unwrap();
+    let rows = text.split_once("what it does |\n|---|---|\n").unwrap().1;
+    let rows: Vec<&str> = rows
+        .lines()
+        .take_while(|row| row.starts_with('|'))
+        .collect();
+    let keys = help::KEYS.iter();
+    let expected: Vec<String> = keys
+        .map(|(key, does)| format!("| {key} | {does} |"))
+        .collect();
+    assert_eq!(rows, expected);
 }
