@@ -1,5 +1,7 @@
 //! Parts of the text for whoever shows them elsewhere than on a page, in the same words: the viewer.
 
+use serde_json::Value;
+
 use crate::report::Screen;
 use crate::report::escape::escaped;
 use crate::report::schema::{
@@ -49,6 +51,34 @@ pub fn address(found: &InspectedAddress, width: usize) -> Vec<Line> {
 /// What each allocator holds.
 pub fn heaps(report: &Report, width: usize) -> Vec<Line> {
     written(width, |page| heap::write(report, page))
+}
+
+/// Where an allocator's own structures are and how they were found, and its own facts; none where none were.
+pub fn structures(found: &Allocator) -> Vec<Line> {
+    let details = &found.details;
+    if details.located.is_empty() {
+        return Vec::new();
+    }
+    let title = format!("STRUCTURES OF {}", allocator(found));
+    let mut lines: Vec<Line> = vec![Line::new(), vec![(Role::Strong, title)]];
+    lines.extend(details.located.iter().map(|(name, place)| {
+        let (name, by) = (escaped(name), escaped(&place.by));
+        vec![
+            (Role::Plain, format!("  {}  {name}", place.address)),
+            (Role::Faint, format!("  by {by}")),
+        ]
+    }));
+    lines.extend(details.more.iter().filter_map(|(name, value)| {
+        let value = match value {
+            Value::String(text) => escaped(text),
+            Value::Number(number) => number.as_u64().map_or(number.to_string(), thousands),
+            Value::Bool(is) => is.to_string(),
+            _ => return None,
+        };
+        let name = escaped(&name.replace('_', " "));
+        Some(vec![(Role::Plain, format!("  {name}: {value}"))])
+    }));
+    lines
 }
 
 /// A frame's lines, its module's name in as many columns as it needs.

@@ -1,7 +1,6 @@
 //! Statistics of the heaps, and where the allocators' own structures are.
 
 use super::{Content, Row};
-use crate::report::escape::escaped;
 use crate::report::schema::Allocator;
 use crate::report::text::parts::{self, Role};
 use crate::view::model::Model;
@@ -16,35 +15,8 @@ pub(super) fn content(model: &Model, width: usize) -> Content {
         .rows
         .extend(parts::heaps(report, width).into_iter().map(Row::new));
     for allocator in &report.allocators {
-        let located = &allocator.details.located;
-        if located.is_empty() {
-            continue;
-        }
-        content.rows.push(Row::default());
-        let title = format!("STRUCTURES OF {}", parts::allocator(allocator));
-        content.rows.push(Row::of(Role::Strong, title));
-        content.rows.extend(located.iter().map(|(name, found)| {
-            let text = format!(
-                "  {}  {}  by {}",
-                found.address,
-                escaped(name),
-                escaped(&found.by)
-            );
-            Row::of(Role::Plain, text)
-        }));
-        let more = allocator.details.more.iter();
-        content.rows.extend(more.filter_map(|(name, value)| {
-            let value = match value {
-                serde_json::Value::String(text) => escaped(text),
-                serde_json::Value::Number(number) => {
-                    number.as_u64().map_or(number.to_string(), parts::thousands)
-                }
-                serde_json::Value::Bool(is) => is.to_string(),
-                _ => return None,
-            };
-            let text = format!("  {}: {value}", escaped(&name.replace('_', " ")));
-            Some(Row::of(Role::Plain, text))
-        }));
+        let lines = parts::structures(allocator);
+        content.rows.extend(lines.into_iter().map(Row::new));
     }
     if content.rows.is_empty() {
         let (role, text) = parts::verdict(report);
