@@ -271,11 +271,10 @@ fn stacks(session: &Session, queue: &Queue, tell: &Tell) {
     let variables = Variables::default();
     while let Some(job) = queue.next_frame() {
         let Job::Frame(id) = job else { continue };
-        let done = unforeseen::caught(|| answers::frame(session, &variables, id, None));
-        tell(match done {
-            Ok(found) => Told::Frame(job, found),
-            Err(panicked) => Told::Failed(job, panicked.to_string()),
-        });
+        tell(answered(job, || {
+            let found = answers::frame(session, &variables, id, None);
+            Some(Ok(Told::Frame(job, found)))
+        }));
     }
 }
 
@@ -297,16 +296,21 @@ fn heaps(session: &Session, opening: &Opening, queue: &Queue, tell: &Tell) -> Re
     while let Some(Queued { job, task }) = queue.next() {
         queue.begin(job.phase(), task.clone());
         let threads = opening.session.jobs;
-        let done = unforeseen::caught(|| task.run(threads, || answers::of(&ground, job)));
+        let told = answered(job, || task.run(threads, || answers::of(&ground, job)));
         queue.rest();
-        tell(match done {
-            Ok(Some(Ok(told))) => told,
-            Ok(Some(Err(message))) => Told::Failed(job, message),
-            Ok(None) => Told::GivenUp(job),
-            Err(panicked) => Told::Failed(job, panicked.to_string()),
-        });
+        tell(told);
     }
     Ok(())
+}
+
+/// What is told of a question: there is an answer whatever happens. `work` gives nothing if it was given up.
+fn answered(job: Job, work: impl FnOnce() -> Option<Result<Told, String>>) -> Told {
+    match unforeseen::caught(work) {
+        Ok(Some(Ok(told))) => told,
+        Ok(Some(Err(message))) => Told::Failed(job, message),
+        Ok(None) => Told::GivenUp(job),
+        Err(panicked) => Told::Failed(job, panicked.to_string()),
+    }
 }
 
 /// How the core that a command line names is opened.
@@ -320,5 +324,43 @@ pub fn opening(core: &CoreArgs, search: &SearchArgs, allocator: Option<String>) 
             open: core.open_options(),
         },
         allocator,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_has_an_answer() {
+        let task = Task::default();
+        let panics = answered(Job::Leaks, || task.run(Some(1), || panic!("no such case")));
+        let Told::Failed(Job::Leaks, message) = panics else {
+            panic!("{panics:?}");
+        };
+        assert!(message.contains("panicked") && message.contains("no such case"));
+        let fails = answered(Job::Leaks, || Some(Err("a reason".into())));
+        assert!(matches!(fails, Told::Failed(Job::Leaks, message) if message == "a reason"));
+        task.give_up();
+        let endless = answered(Job::Usage, || {
+            task.run(Some(1), || {
+                loop {
+                    ground::parallel::passed(1);
+                }
+            })
+        });
+        assert!(matches!(endless, Told::GivenUp(Job::Usage)));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_closes_the_viewer() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let opening = Opening {
+            session: SessionOptions::of(["no/such/core"]),
+            allocator: None,
+        };
+        let _work = Work::start(opening, sender, |told| told).unwrap();
+        let told = receiver.recv().unwrap();
+        assert!(matches!(told, Told::Closed(message) if message.contains("no/such/core")));
     }
 }
