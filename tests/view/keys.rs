@@ -1,6 +1,5 @@
 //! What keys and the mouse do.
 
-use heapcheck::report::schema::Report;
 use heapcheck::view::End;
 use heapcheck::view::model::{Ask, Input, Key, Model, Pane, View};
 use heapcheck::view::work::{Job, Told};
@@ -281,7 +280,7 @@ fn the_mouse_chooses_follows_and_scrolls() {
 #[test]
 fn what_is_left_is_given_up_and_asked_for_again() {
     let mut model = Model::new(80, 24);
-    model.told(Told::Checked(Box::new(Report::default())));
+    model.told(Told::Checked(Box::default()));
     let key = |model: &mut Model, key| model.handle(Input::Key(key));
     assert_eq!(key(&mut model, Key::Char('5')), [Ask::Do(Job::Leaks)]);
     assert_eq!(key(&mut model, Key::Down), [], "it was asked for");

@@ -46,7 +46,7 @@ impl Model {
                 let cursor = self.cursor_mut(focus);
                 cursor.left = cursor.left.saturating_sub(SIDE);
             }
-            Key::Char('>') => self.to_the_right(),
+            Key::Char('>') => self.move_right(),
             Key::Char(' ') => self.toggle(None),
             Key::Enter => self.enter(),
             Key::Char(digit @ '1'..='6') => {
@@ -88,7 +88,7 @@ impl Model {
         if let Act::Node(node) = &row.act {
             match (is_right, self.open.contains(node)) {
                 (true, false) | (false, true) => return self.toggle(Some(node.clone())),
-                (false, false) => return self.to_parent(node),
+                (false, false) => return self.go_to_parent(node),
                 (true, true) => {}
             }
         }
@@ -103,7 +103,7 @@ impl Model {
     }
 
     /// To the row of the block that leads to this one.
-    fn to_parent(&mut self, node: &Node) {
+    fn go_to_parent(&mut self, node: &Node) {
         let Some((_, path)) = node.path.split_last() else {
             return;
         };
@@ -135,7 +135,7 @@ impl Model {
         }
     }
 
-    fn to_the_right(&mut self) {
+    fn move_right(&mut self) {
         let (pane, width) = (self.focus, self.room(self.focus, None).0);
         let content = self.content(pane);
         let rows = content.rows.iter().map(|row| row.text().chars().count());
@@ -225,13 +225,11 @@ impl Model {
         };
         match key {
             Key::Char(letter) => prompt.text.push(letter),
-            Key::Backspace => {
-                if prompt.text.pop().is_none() {
-                    self.prompt = None;
-                }
+            Key::Backspace if !prompt.text.is_empty() => {
+                prompt.text.pop();
             }
+            Key::Backspace | Key::Escape => self.prompt = None,
             Key::Ctrl('u') => prompt.text.clear(),
-            Key::Escape => self.prompt = None,
             Key::Enter => {
                 let Some(prompt) = self.prompt.take() else {
                     return;
