@@ -25,7 +25,8 @@ fn the_finding_leads_to_its_block_and_back() {
     );
     seen.keys("j<Enter>");
     assert_eq!(seen.view(), (View::Address, Some(block)));
-    assert!(seen.rows(Pane::Main)[0].contains("heap-block"));
+    let said = seen.rows(Pane::Main);
+    assert!(said[0].contains("heap-block") && said.concat().contains("\"guests\""));
     seen.keys("g 7ffe5c8f7c18 <Enter>");
     assert_eq!(seen.view(), (View::Address, Some(0x7ffe_5c8f_7c18)));
     assert!(seen.rows(Pane::Main).concat().contains("connections+0x18"));
