@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 
 use ground::target::Address;
 use heaps::graph::Universe;
+use heaps::graph::lookup::Node;
 use heaps::graph::roots::Ranges;
 use heaps::map::BlockState;
 
@@ -76,14 +77,45 @@ impl Ground<'_> {
 
     /// What a block holds: by its own words, else by debug information.
     pub fn type_of_block(&self, place: types::Place) -> Option<Type> {
-        let memory = self.universe.memory;
-        let python = self.python.get().and_then(Option::as_ref);
-        let own = self.types.of_block(place);
-        let own = own.or_else(|| python?.of_block(memory, place));
-        own.or_else(|| {
-            let typed = self.typed().filter(|_| place.state == BlockState::InUse)?;
-            let hit = self.universe.lookup.find(place.address.get())?;
-            typed.type_of(&self.universe.lookup, hit.node)
+        self.type_by_itself(place).or_else(|| {
+            let (typed, node) = self.followed(place)?;
+            typed.type_of(&self.universe.lookup, node)
         })
     }
+
+    /// The same, without a copy where debug information alone tells: the number of what it says.
+    pub fn counted_type(&self, place: types::Place) -> CountedType {
+        if let Some(found) = self.type_by_itself(place) {
+            return CountedType::Told(Some(found));
+        }
+        let followed = self.followed(place);
+        let lookup = &self.universe.lookup;
+        match followed.and_then(|(typed, node)| typed.number_of(lookup, node)) {
+            Some(number) => CountedType::Numbered(number),
+            None => {
+                CountedType::Told(followed.and_then(|(typed, node)| typed.type_of(lookup, node)))
+            }
+        }
+    }
+
+    fn type_by_itself(&self, place: types::Place) -> Option<Type> {
+        let python = self.python.get().and_then(Option::as_ref);
+        let own = self.types.of_block(place);
+        own.or_else(|| python?.of_block(self.universe.memory, place))
+    }
+
+    fn followed(&self, place: types::Place) -> Option<(&Propagated, Node)> {
+        let typed = self.typed().filter(|_| place.state == BlockState::InUse)?;
+        let hit = self.universe.lookup.find(place.address.get())?;
+        Some((typed, hit.node))
+    }
+}
+
+/// A block's type, as it is counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CountedType {
+    /// By debug information: the number of what it says.
+    Numbered(u16),
+    /// In another way; `None`: not at all.
+    Told(Option<Type>),
 }

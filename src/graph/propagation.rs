@@ -153,14 +153,10 @@ impl Propagated {
     pub fn type_of(&self, lookup: &Lookup<'_>, node: Node) -> Option<Type> {
         let number = self.found.numbers.of(lookup, node)?;
         let label = *self.found.column.get(number as usize)?;
-        let named = |label: u16| {
-            let index = usize::from(label).checked_sub(1)?;
-            self.types.get(index)?.clone()
-        };
-        let mut found = named(label)?;
+        let mut found = self.numbered(label)?.clone();
         let other = self.found.conflicts.get(&number);
         let rank = |number: u16| self.found.labels.get(number).map(|label| label.rank);
-        if let Some((other, said)) = other.and_then(|other| Some((*other, named(*other)?)))
+        if let Some((other, said)) = other.and_then(|other| Some((*other, self.numbered(*other)?)))
             && said.name != found.name
         {
             // Of two pointers one is as good as the other: a type that is wrong is worse than none.
@@ -170,6 +166,20 @@ impl Propagated {
             found.conflict = Some(format!("another pointer says {}", said.name));
         }
         Some(found)
+    }
+
+    /// The number of what is said of a block, for those that nobody contradicts: types of many blocks are told by it without a copy of each.
+    pub fn number_of(&self, lookup: &Lookup<'_>, node: Node) -> Option<u16> {
+        let number = self.found.numbers.of(lookup, node)?;
+        let label = *self.found.column.get(number as usize)?;
+        let is_told = self.numbered(label).is_some();
+        (is_told && !self.found.conflicts.contains_key(&number)).then_some(label)
+    }
+
+    /// What a number says.
+    pub fn numbered(&self, label: u16) -> Option<&Type> {
+        let index = usize::from(label).checked_sub(1)?;
+        self.types.get(index)?.as_ref()
     }
 
     /// Not everything was followed.

@@ -9,7 +9,7 @@ use heaps::map::{Block, BlockState, Extent, Shape};
 
 use super::blocks;
 use crate::analysis::HeapAnalysis;
-use crate::graph::Ground;
+use crate::graph::{CountedType, Ground};
 use crate::types::{Place, Type};
 
 /// Types that a report has; what is beyond counts as one row without a type.
@@ -40,11 +40,11 @@ struct Sum {
     example: Address,
 }
 
-type Sums = BTreeMap<Option<Type>, Sum>;
+type Sums<Key> = BTreeMap<Key, Sum>;
 
 /// All of them, those with most bytes first: they add up to what is in use.
 pub fn find(ground: &Ground<'_>) -> Vec<TypeRow> {
-    let mut all = Sums::new();
+    let mut all: Sums<Option<Type>> = Sums::new();
     for heap in &ground.analysis.heaps {
         let own = Ranges::new(heap.heap.own_memory());
         let extents: Vec<(usize, &[Extent])> =
@@ -53,8 +53,15 @@ pub fn find(ground: &Ground<'_>) -> Vec<TypeRow> {
             let first = group.saturating_mul(EXTENTS);
             part(ground, heap, &own, (first, extents))
         });
-        for (type_of, sum) in parts.into_iter().flatten() {
-            add(&mut all, type_of, sum);
+        for (key, sum) in parts.into_iter().flatten() {
+            let type_of = match key {
+                CountedType::Told(type_of) => type_of,
+                CountedType::Numbered(number) => ground
+                    .typed()
+                    .and_then(|typed| typed.numbered(number).cloned()),
+            };
+            let is_full = all.len() >= MAX_TYPES && !all.contains_key(&type_of);
+            add(&mut all, type_of.filter(|_| !is_full), sum);
         }
     }
     let mut rows: Vec<TypeRow> = all
@@ -77,7 +84,7 @@ fn part(
     heap: &HeapAnalysis<'_>,
     own: &Ranges,
     (first, extents): (usize, &[Extent]),
-) -> Sums {
+) -> Sums<CountedType> {
     let mut sums = Sums::new();
     for (index, extent) in extents.iter().enumerate() {
         let Ok(row) = u32::try_from(first.saturating_add(index)) else {
@@ -95,8 +102,8 @@ fn part(
     sums
 }
 
-fn count(sums: &mut Sums, block: Block, ground: &Ground<'_>) {
-    let type_of = ground.type_of_block(Place {
+fn count(sums: &mut Sums<CountedType>, block: Block, ground: &Ground<'_>) {
+    let key = ground.counted_type(Place {
         address: block.address,
         bytes: block.bytes,
         state: BlockState::InUse,
@@ -107,12 +114,17 @@ fn count(sums: &mut Sums, block: Block, ground: &Ground<'_>) {
         largest: block.bytes,
         example: block.address,
     };
-    add(sums, type_of, sum);
+    let is_full = sums.len() >= MAX_TYPES && !sums.contains_key(&key);
+    let key = if is_full {
+        CountedType::Told(None)
+    } else {
+        key
+    };
+    add(sums, key, sum);
 }
 
-fn add(sums: &mut Sums, type_of: Option<Type>, sum: Sum) {
-    let is_full = sums.len() >= MAX_TYPES && !sums.contains_key(&type_of);
-    let known = sums.entry(type_of.filter(|_| !is_full)).or_insert(Sum {
+fn add<Key: Ord>(sums: &mut Sums<Key>, key: Key, sum: Sum) {
+    let known = sums.entry(key).or_insert(Sum {
         blocks: 0,
         bytes: 0,
         ..sum
