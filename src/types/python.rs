@@ -172,7 +172,7 @@ impl Python {
             of == self.of_types
         });
         let basic = word(memory, at, 32)?;
-        if !is_type || basic < 16 || basic > 1 << 20 {
+        if !is_type || !(16..=1 << 20).contains(&basic) {
             return None;
         }
         Some(Class {

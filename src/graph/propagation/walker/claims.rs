@@ -209,7 +209,7 @@ impl Walker<'_, '_, '_> {
     }
 
     fn can_be_pointer(&self, value: u64) -> bool {
-        let is_mark = value < MARKS || value > u64::MAX - MARKS;
+        let is_mark = !(MARKS..=u64::MAX - MARKS).contains(&value);
         let memory = self.ground.session.memory();
         is_mark || memory.region_at(Address::new(value)).is_some()
     }
