@@ -17,6 +17,7 @@ use heaps::graph::Universe;
 use heaps::graph::roots::Ranges;
 
 use crate::analysis::Analysis;
+use crate::events::Events;
 use crate::types::Types;
 use holders::leftover::Leftovers;
 use holders::tls::ThreadLocals;
@@ -48,6 +49,8 @@ pub struct Ground<'a> {
     pub types: Types<'a>,
     /// The memory of threads.
     pub lands: Vec<roots::Land>,
+    /// A log of the same run, if one was given.
+    pub events: Option<Events>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

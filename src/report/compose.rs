@@ -1,6 +1,7 @@
 //! From what was found to a [`Report`]: the only place that knows both sides.
 
 mod crash;
+pub mod events;
 mod finding;
 pub mod graph;
 mod heap;

@@ -5,6 +5,7 @@
 //!
 //! Logs are hostile input: every line, record, stack and name is bounded, nothing recurses on data, a bad record costs itself.
 
+pub mod events;
 pub mod growth;
 pub mod import;
 mod key;

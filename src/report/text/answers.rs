@@ -46,6 +46,7 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(memory) = maps::in_a_line(report) {
         page.field(INDENT, "memory", Role::Plain, &memory);
     }
+    events(report, page);
     let Some(worst) = report.findings.first() else {
         return;
     };
@@ -75,6 +76,29 @@ pub fn write(report: &Report, page: &mut Page) {
     {
         page.field(INDENT, "explains", Role::Plain, &explains);
     }
+}
+
+/// The log that was joined with the core.
+pub fn events(report: &Report, page: &mut Page) {
+    let Some(log) = &report.events else {
+        return;
+    };
+    let what = match log.complete {
+        true => count(log.records, "call"),
+        false => count(log.records, "stack"),
+    };
+    let mut text = format!("{}, {} by {}", log.file, what, log.tool);
+    if log.unwritten_bytes > 0 {
+        let last = bytes(log.unwritten_bytes);
+        text = format!("{text}, the last {last} of it from the core");
+    }
+    if log.contradicting > 0 {
+        text = format!(
+            "{text}; the core denies {} of {}",
+            log.contradicting, log.compared
+        );
+    }
+    page.field(INDENT, "events", Role::Plain, &text);
 }
 
 /// The program and its process id.
