@@ -30,7 +30,7 @@ pub use self::core::{CoreArgs, Operand};
 pub use self::events::EventsArgs;
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
-pub use self::search::SearchArgs;
+pub use self::search::{FilesArgs, SearchArgs};
 use crate::commands::{
     CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, maps, refs, schema, stacks,
     triage, usage,

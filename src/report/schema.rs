@@ -298,6 +298,8 @@ pub struct Core {
     pub build_id_mismatches: Vec<BuildIdMismatch>,
     /// It ends before its program headers say.
     pub truncated: bool,
+    /// When the file was last written to, in seconds since the epoch; `null` for standard input.
+    pub time: Option<f64>,
 }
 
 /// A file that is not the one that the process had mapped.

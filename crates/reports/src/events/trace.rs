@@ -224,7 +224,10 @@ pub fn goes_on(end: &[u8], text: &[u8]) -> bool {
     let line = String::from_utf8_lossy(&line);
     let line = line.trim();
     let is_call = |rest| split_event(rest).is_some_and(|(_, event)| event_of(event).is_some());
-    line.strip_prefix("@ ").is_some_and(is_call) || line == "= Start" || line.starts_with("**")
+    let is_one = line.matches("@ ").count() == 1;
+    (is_one && line.strip_prefix("@ ").is_some_and(is_call))
+        || line == "= Start"
+        || line.starts_with("**")
 }
 
 /// Whether all whole lines of a text but the first, which may begin in the middle, are a trace's, and there are some.

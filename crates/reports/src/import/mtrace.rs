@@ -270,7 +270,7 @@ pub(crate) fn caller(text: &str) -> Frame {
     };
     let path = path.trim_end_matches(':');
     if !path.is_empty() && !path.ends_with('/') {
-        frame.module = Some(text::base_name(path).to_owned());
+        Record::set_module(&mut frame, path);
     }
     let (name, module) = match after.rsplit_once(" (") {
         Some((name, module)) => (name, module.trim_end_matches(')')),
@@ -278,7 +278,7 @@ pub(crate) fn caller(text: &str) -> Frame {
     };
     if frame.module.is_none() && !module.is_empty() && !module.ends_with('/') {
         let (path, offset) = module.split_once('+').unwrap_or((module, ""));
-        frame.module = Some(text::base_name(path).to_owned());
+        Record::set_module(&mut frame, path);
         frame.module_offset = text::address(offset).filter(|_| !offset.is_empty());
     }
     // The only dynamic symbol of many programs stands for all of their functions.
