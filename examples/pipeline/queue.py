@@ -3,7 +3,7 @@
 
 usage: queue.py [--workers N] [--kill] OUTPUT.ndjson CORE...
 
-Needs nats-server and nats-py (pip install nats-py); HEAPCHECK names the program. The server is started here, on loopback, with its store in
+Needs nats-server and nats-py (pip install nats-py); HEAPCHECK_BIN names the program. The server is started here, on loopback, with its store in
 a folder of its own, and ended again; in a fleet it runs elsewhere, and `worker` is what every machine runs. `--kill` ends a worker at random while
 it works (as a machine may) and starts another: what it held is delivered again, and what it had said already is not said twice, because a
 line's id is its core's.
@@ -26,7 +26,7 @@ import nats
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from nats.errors import TimeoutError as NatsTimeout
 
-HEAPCHECK = os.environ.get("HEAPCHECK", "heapcheck")
+HEAPCHECK = os.environ.get("HEAPCHECK_BIN", "heapcheck")
 ACK_WAIT = 20  # seconds until what a worker does not answer for is given to another; a worker that works says so every quarter of it
 LINE_LIMIT = 8 << 20  # longest line that the server takes
 

@@ -6,13 +6,13 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common::{fixtures, heapcheck};
+use super::common::{heapcheck, small};
 use super::{lines, path};
 
 /// Some cores of each allocator.
 fn cores() -> Vec<String> {
     let mut found: Vec<(String, String)> = Vec::new();
-    for fixture in fixtures() {
+    for fixture in small::fixtures() {
         let of_release = found
             .iter()
             .filter(|(release, _)| *release == fixture.release);
@@ -90,7 +90,7 @@ fn a_poison_core_costs_itself() {
     fs::write(&cut, &whole[..whole.len() / 3]).unwrap();
     let rubbish = path(folder.path(), "core.rubbish");
     let mut bytes = whole.clone();
-    for (at, byte) in bytes.iter_mut().enumerate().skip(64) {
+    for (at, byte) in bytes.iter_mut().enumerate().skip(1) {
         *byte ^= u8::try_from(at * 31 % 251).unwrap();
     }
     fs::write(&rubbish, bytes).unwrap();
@@ -135,12 +135,19 @@ fn memory_and_time_have_an_end() {
     }
     assert_eq!(starved.status, 3);
 
-    // A pipe that nobody writes to: opening it takes for ever.
+    // A pipe that nobody writes to: opening it takes for ever. As a core it is refused; a worker that reads it is ended.
     let folder = TempDir::new().unwrap();
     let endless = path(folder.path(), "core.pipe");
     super::shell(folder.path(), "mkfifo core.pipe");
-    let outcome = heapcheck(["batch", "--timeout", "2", &endless, first]);
+    let outcome = heapcheck(["batch", "--timeout", "60", &endless, first]);
     let found = lines(outcome.text());
-    assert!(found.iter().any(|line| status(line) == "OK"), "{found:?}");
     assert_eq!(found.len(), 2, "{found:?}");
+    for line in &found {
+        let is_core = line["core_file"] == first.as_str();
+        assert_eq!(status(line), if is_core { "OK" } else { "ERROR" }, "{line}");
+    }
+    let outcome = heapcheck(["batch", "--timeout", "2", first, "--", "--events", &endless]);
+    let found = lines(outcome.text());
+    let message = found[0]["error"]["message"].as_str().unwrap();
+    assert_eq!((found.len(), message), (1, "not done after 2 s"));
 }

@@ -181,7 +181,8 @@ fn a_leak_grows_and_the_recipes_catch_its_site() {
         let line = step
             .replace("PROGRAM", program.to_str().unwrap())
             .replace("heapcheck import", &format!("{heapcheck} import"));
-        let text = shell(folder.path(), &line);
+        let text = shell(folder.path(), &format!("{{ {line}\n}} 2>errors"));
+        let errors = fs::read_to_string(folder.path().join("errors")).unwrap();
         let mut records = super::lines(&text).into_iter();
         let is_leak = |record: &Value| {
             let frames = record["stacks"][0]["frames"].as_array();
@@ -193,7 +194,10 @@ fn a_leak_grows_and_the_recipes_catch_its_site() {
                         .is_some_and(|file| file.ends_with("prog.c"))
             })
         };
-        assert!(records.any(|record| is_leak(&record)), "{step}: {text}");
+        assert!(
+            records.any(|record| is_leak(&record)),
+            "{step}: {text} {errors}"
+        );
     }
 }
 

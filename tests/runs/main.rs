@@ -21,7 +21,6 @@ fn shell(folder: &Path, line: &str) -> String {
         .args(["-c", line])
         .current_dir(folder)
         .env("LANG", "C")
-        .env("HEAPCHECK", env!("CARGO_BIN_EXE_heapcheck"))
         .output()
         .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()

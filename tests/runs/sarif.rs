@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::common::{fixtures, heapcheck, root};
+use super::common::{heapcheck, root, small};
 
 /// What the schema demands of the parts that are written here, and what GitHub demands beyond.
 fn check(log: &Value) {
     if let Ok(path) = std::env::var("HEAPCHECK_SARIF_SCHEMA") {
-        let schema: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mut schema: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        // Its pattern for languages is no regular expression.
+        for part in ["run", "toolComponent"] {
+            let language = &mut schema["definitions"][part]["properties"]["language"];
+            language.as_object_mut().map(|it| it.remove("pattern"));
+        }
         let validator = jsonschema::validator_for(&schema).unwrap();
         let errors: Vec<String> = validator
             .iter_errors(log)
@@ -145,43 +150,23 @@ fn text(value: &Value) -> &str {
 #[test]
 fn errors_and_leaks_of_one_core() {
     let (mut errors, mut leaks) = (0, 0);
-    let mut seen = BTreeSet::new();
-    for fixture in fixtures() {
-        let is_leak = fixture.is("LEAK");
-        let kind = fixture.name.clone();
-        if !seen.insert((fixture.allocator().to_owned(), is_leak, kind)) || seen.len() > 60 {
-            continue;
-        }
+    for fixture in small::fixtures() {
         for command in ["check", "leaks"] {
-            if command == "leaks" && !is_leak {
-                continue;
-            }
             let core = fixture.core.to_str().unwrap();
-            let outcome = heapcheck([
-                command,
-                "--format",
-                "sarif",
-                core,
-                fixture.binary.to_str().unwrap(),
-            ]);
+            let outcome = heapcheck([command, "--format", "sarif", core]);
             assert!(outcome.status != 2, "{core}: {}", outcome.stderr);
             let log: Value = serde_json::from_str(outcome.text()).unwrap();
             check(&log);
             let results = array(&log["runs"][0]["results"]);
             // GitHub shows no result without a place.
-            assert!(
-                results
-                    .iter()
-                    .all(|result| result["locations"][0]["physicalLocation"].is_object())
-            );
-            errors += results
-                .iter()
-                .filter(|result| result["level"] == "error")
-                .count();
-            leaks += results
-                .iter()
-                .filter(|result| result["ruleId"] == "memory-leak")
-                .count();
+            let has_place = |result: &Value| result["locations"][0]["physicalLocation"].is_object();
+            assert!(results.iter().all(has_place));
+            let count = |name: &str, value: &str| {
+                let all = results.iter();
+                all.filter(|result| result[name] == value).count()
+            };
+            errors += count("level", "error");
+            leaks += count("ruleId", "memory-leak");
         }
     }
     assert!(errors > 5 && leaks > 5, "{errors} errors, {leaks} leaks");

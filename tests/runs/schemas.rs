@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::common::{fixtures, heapcheck, root};
+use super::common::{heapcheck, root, small};
 use super::{path, said};
 
 fn schema(of: &[&str]) -> jsonschema::Validator {
@@ -99,7 +99,7 @@ fn answers_follow_their_schemas() {
 #[test]
 fn lines_of_batch_follow_their_schema() {
     let validator = schema(&["batch"]);
-    let core = fixtures().remove(0).core.display().to_string();
+    let core = small::fixtures().remove(0).core.display().to_string();
     let text = heapcheck(["batch", &core, "no-such-core"]);
     for line in text.text().lines() {
         check(&validator, &serde_json::from_str(line).unwrap(), line);
