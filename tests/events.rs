@@ -188,6 +188,17 @@ fn a_double_free_that_was_detected_has_both_frees_and_the_allocation() {
     let inspected = run.json("inspect", &run.path("log"), &[&at]);
     assert_first(&inspected["addresses"][0]["allocated_at"], "make", "make");
     assert_first(&inspected["addresses"][0]["freed_at"], "drop_once", "once");
+    let outcome = heapcheck([
+        "--events",
+        run.path("log").to_str().unwrap(),
+        run.path("core").to_str().unwrap(),
+    ]);
+    let screen = outcome.text().replace("\n               ", " ");
+    assert!(
+        screen.contains("freed in drop_once (run)")
+            && screen.contains("freed again in drop_twice (run)"),
+        "{screen}"
+    );
 }
 
 #[test]
@@ -395,4 +406,102 @@ fn memleak_names_the_site_of_a_group() {
     assert_first(&found["allocated_at"], "lose", "lose");
     write("0x0000700000001234");
     assert_eq!(run.outcome("leaks", &log, &[]).status, 2);
+}
+
+/// What CI shows of a report: the place is where the block was freed again.
+#[test]
+fn annotations_have_the_line_at_fault() {
+    let run = run("double");
+    let report = run.path("report.json");
+    let outcome = run.outcome("check", &run.path("log"), &["-o", report.to_str().unwrap()]);
+    assert_eq!(outcome.status, 1);
+    let jq = |arguments: &[&str]| {
+        let mut jq = Command::new("jq");
+        let output = jq
+            .args(arguments)
+            .arg(&report)
+            .output()
+            .expect("jq is there");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let examples = |name: &str| {
+        common::root()
+            .join("examples")
+            .join(name)
+            .display()
+            .to_string()
+    };
+    let annotations = jq(&["-rf", &examples("github.jq")]);
+    let expected = format!(",line={}::free was called", line("twice"));
+    assert!(
+        annotations.starts_with("::error title=double-free,file=")
+            && annotations.contains(&expected),
+        "{annotations}"
+    );
+    let quality: Value = serde_json::from_str(&jq(&["-f", &examples("gitlab.jq")])).unwrap();
+    assert_eq!(quality[0]["location"]["lines"]["begin"], line("twice"));
+    assert!(text(&quality[0], "fingerprint").len() > 8);
+    let sarif = heapcheck([
+        "--format",
+        "sarif",
+        "--events",
+        run.path("log").to_str().unwrap(),
+        run.path("core").to_str().unwrap(),
+    ]);
+    let sarif: Value = serde_json::from_str(sarif.text()).unwrap();
+    let place = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["region"]["startLine"], line("twice"));
+}
+
+/// Threads that race in and out of malloc: lines of the log come late, and it still belongs.
+#[test]
+fn a_log_of_many_threads_belongs() {
+    const THREADS: &str = r#"#include <mcheck.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void *slots[8][8];
+static void *work(void *arg) {
+  unsigned s = (unsigned)(long)arg + 1;
+  for (;;) {
+    s = s * 1103515245 + 12345;
+    void **slot = &slots[(s >> 20) % 8][(s >> 8) % 8];
+    void *old = __atomic_exchange_n(slot, (void *)0, __ATOMIC_ACQ_REL);
+    free(old);
+    old = malloc((s >> 6) % 2000 + 1);
+    memset(old, 1, 1);
+    free(__atomic_exchange_n(slot, old, __ATOMIC_ACQ_REL));
+  }
+}
+int main(void) {
+  pthread_t thread;
+  mtrace();
+  for (long i = 0; i < 8; i++) pthread_create(&thread, 0, work, (void *)i);
+  usleep(200000);
+  abort();
+}
+"#;
+    let run = run_source(
+        THREADS,
+        "",
+        &[],
+        &[("LD_PRELOAD", "libc_malloc_debug.so.0")],
+    );
+    let report = run.json("check", &run.path("log"), &[]);
+    assert!(
+        report["events"]["records"].as_u64().unwrap() > 1000,
+        "{}",
+        report["events"]
+    );
+    assert!(
+        items(&report["findings"]).is_empty(),
+        "{}",
+        report["findings"]
+    );
 }

@@ -68,6 +68,9 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(done_by) = done_by(worst) {
         page.field(INDENT, "done by", Role::Plain, &done_by);
     }
+    if let Some(callers) = callers(worst) {
+        page.field(INDENT, "callers", Role::Plain, &callers);
+    }
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
     }
@@ -76,6 +79,29 @@ pub fn write(report: &Report, page: &mut Page) {
     {
         page.field(INDENT, "explains", Role::Plain, &explains);
     }
+}
+
+/// Who allocated and freed the block, or allocated the one that wrote past its end, by the log of the run: the innermost frames.
+fn callers(finding: &Finding) -> Option<String> {
+    let culprit = finding.culprit.as_ref();
+    let culprit = culprit.and_then(|culprit| culprit.allocated_at.as_ref());
+    let parts: Vec<String> = [
+        ("the culprit was allocated in", culprit),
+        ("allocated in", finding.allocated_at.as_ref()),
+        ("freed in", finding.freed_at.as_ref()),
+        ("freed again in", finding.freed_again_at.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(what, frames)| {
+        let frame = frames?.first()?;
+        let line = match (&frame.file, frame.line) {
+            (Some(file), Some(line)) => format!(", {file}:{line}"),
+            _ => String::new(),
+        };
+        Some(format!("{what} {}{line}", place(frame)))
+    })
+    .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The log that was joined with the core.

@@ -280,6 +280,22 @@ mod tests {
     }
 
     #[test]
+    fn stacks_of_libmtrace_and_lines_that_come_late() {
+        let log = "= Start\n@ /usr/lib/x.so:[0x10] + 0x1000 0x20\n**[ Stack: 2\n/usr/lib/x.so(make+0x3)[0x7f0000001003]\n./a(main+0x9)[0x55000009]\n**] Stack\n\
+            @ ./a:[0x11] + 0x2000 0x20\n@ ./a:[0x12] + 0x2000 0x30\n@ ./a:[0x13] - 0x2000\n";
+        let found = trace(log.as_bytes(), &Wanted::default()).unwrap();
+        let live = found.live[&0x1000];
+        let frames = &found.site(live.site).unwrap().frames;
+        let names: Vec<&str> = frames
+            .iter()
+            .filter_map(|frame| frame.function.as_deref())
+            .collect();
+        assert_eq!(names, ["make", "main"]);
+        // The free of another thread was noted after the block was handed out again.
+        assert_eq!(found.live[&0x2000].bytes, 0x30);
+    }
+
+    #[test]
     fn a_text_goes_on_where_the_log_ends() {
         assert!(goes_on(b"@ ./a:[0x1", b"1] + 0x55 0x20\n@ ./a"));
         assert!(goes_on(b"", b"= Start\n@ ./a:[0x12] - 0x55\n"));
