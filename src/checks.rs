@@ -7,7 +7,7 @@ mod count_mismatch;
 mod cyclic_list;
 mod dangling;
 mod double_free;
-mod explains;
+pub mod explains;
 mod filling;
 pub mod finding;
 pub mod fingerprint;
@@ -21,6 +21,8 @@ mod metadata;
 pub mod place;
 mod refused;
 pub mod residue;
+mod stack_overflow;
+mod uninitialised;
 pub mod values;
 mod wording;
 
@@ -29,7 +31,8 @@ use heaps::anomaly::Anomaly;
 
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;
-use finding::{Finding, FindingKind, Findings};
+use explains::source::Source;
+use finding::{ExplainsCrash, Finding, FindingKind, Findings};
 
 /// What a check looks at: one anomaly of one heap.
 #[derive(Clone, Copy)]
@@ -70,10 +73,12 @@ pub static CHECKS: &[&dyn Check] = &[
 /// What all checks say.
 #[derive(Default)]
 pub struct Verdict {
-    /// Most severe first.
+    /// Most severe first, and among these what the process died of.
     pub findings: Vec<Finding>,
     /// Findings beyond the bound per kind.
     pub findings_dropped: u64,
+    /// Where the value came from that the process died of.
+    pub source: Option<Source>,
 }
 
 /// The whole verdict: what all checks say of all anomalies, and what the process's death says of the heap.
@@ -84,8 +89,15 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         // Before what a read of freed memory adds to findings: those words are not damaged.
         explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
+        uninitialised::explain(target, analysis, crash, &mut verdict);
+        stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
+        verdict.source = explains::source::of_fault(target, analysis, crash);
     }
+    verdict.findings.sort_by_key(|finding| {
+        let explains = finding.explains_crash == ExplainsCrash::Yes;
+        std::cmp::Reverse((finding.severity(), explains, finding.confidence))
+    });
     verdict
 }
 
@@ -113,5 +125,6 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
     Verdict {
         findings,
         findings_dropped,
+        source: None,
     }
 }

@@ -12,10 +12,12 @@
 
 pub mod argument;
 mod exception;
+pub mod exhausted;
 mod instruction;
 mod last_words;
 pub mod origin;
 pub mod own;
+pub mod pure_virtual;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +56,10 @@ pub struct Crash {
     pub exception: Option<Exception>,
     /// The call of `free`, `realloc` or `delete` that it died in.
     pub call: Option<argument::Call>,
+    /// The virtual function without a body that it called.
+    pub pure_virtual: Option<pure_virtual::PureVirtual>,
+    /// The stack that the thread had used up.
+    pub exhausted: Option<exhausted::Exhausted>,
 }
 
 /// Reads how the process died; `None` for the image of a living one.
@@ -95,6 +101,14 @@ pub fn read(session: &Session) -> Option<Crash> {
         fault_address: first.fault_address,
         origins,
         call: argument::read(session, 0, frame, last_words.as_ref()),
+        pure_virtual: match aborted {
+            true => pure_virtual::read(session, 0),
+            false => None,
+        },
+        exhausted: first
+            .fault_address
+            .filter(|_| is_by_memory)
+            .and_then(|fault| exhausted::read(session, 0, frame, fault)),
         thread: 0,
         frame,
         handled,

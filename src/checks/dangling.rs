@@ -20,10 +20,10 @@ use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
 
 use super::finding::{Confidence, ExplainsCrash, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
-use super::{Subject, Verdict, wording};
+use super::{Subject, Verdict, explains, wording};
 use crate::analysis::Analysis;
+use crate::crash::Crash;
 use crate::crash::origin::{Load, Origin, Role};
-use crate::crash::{Access, Crash};
 
 /// A read of a free block that led to the crash.
 struct Use<'a> {
@@ -56,6 +56,16 @@ pub struct Given<'a> {
 
 /// Adds the use of a free block that the process died of, if it died of one.
 pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    if let Some(found) = pure_virtual(target, analysis, crash) {
+        let frame = words::frame(&found);
+        let function = found.load.and_then(|load| load.function.clone());
+        let deed = words::pure_virtual(function.as_deref(), frame);
+        let mut told = finding(target, &found, &deed, frame);
+        told.causes = words::causes(crash, &found, target);
+        told.explains_crash = ExplainsCrash::Yes;
+        add(verdict, told);
+        return;
+    }
     if !crash.is_by_memory || is_in_allocator(target, analysis, crash) {
         return;
     }
@@ -69,15 +79,19 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let Some(found) = found else {
         return;
     };
-    let deed = words::deed(&found, access(crash));
+    let deed = explains::deed(found.origin, found.load, crash);
     let mut told = finding(target, &found, &deed, words::frame(&found));
     told.causes = words::causes(crash, &found, target);
     // A word that the program left may have been read before the block was freed.
     if found.confidence == Confidence::Certain {
         told.explains_crash = ExplainsCrash::Yes;
     }
-    // A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
-    let block = found.freed.block.address;
+    add(verdict, told);
+}
+
+/// Adds a use. A block that was freed twice, or written to since, and is used: one error, and this is what came of it.
+fn add(verdict: &mut Verdict, told: Finding) {
+    let block = told.block.map(|view| view.block.address);
     let is_known = |known: &&mut Finding| {
         let view = known.block.as_ref();
         let is_life = matches!(
@@ -86,7 +100,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         );
         is_life
             && known.severity() == Severity::Critical
-            && view.is_some_and(|view| view.block.address == block)
+            && view.map(|view| view.block.address) == block
     };
     if let Some(known) = verdict.findings.iter_mut().find(is_known) {
         known.evidence.extend(told.evidence);
@@ -97,9 +111,6 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         return;
     }
     verdict.findings.push(told);
-    verdict
-        .findings
-        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
 }
 
 /// Whether the instruction at fault is an allocator's own, or the work of one: what it met is told by its lists.
@@ -118,6 +129,26 @@ pub fn is_in_allocator(target: Target<'_>, analysis: &Analysis<'_>, crash: &Cras
             None | Some(Some(false)) => own.any(|runs| runs == Some(true)),
             Some(_) => true,
         }
+    })
+}
+
+/// The object of which a virtual function without a body was called, if its block is free: its destructor has run.
+fn pure_virtual<'a>(
+    target: Target<'_>,
+    analysis: &'a Analysis<'a>,
+    crash: &'a Crash,
+) -> Option<Use<'a>> {
+    let called = crash.pure_virtual.as_ref()?;
+    let object = called.object?;
+    let Read::Free(freed) = residue::at(target, analysis, object, 8, None) else {
+        return None;
+    };
+    Some(Use {
+        freed,
+        origin: None,
+        load: called.loads.get(1),
+        pointer: object,
+        confidence: Confidence::Certain,
     })
 }
 
@@ -179,12 +210,6 @@ fn named<'a>(
         pointer,
         confidence: Confidence::Likely,
     })
-}
-
-/// What the instruction at fault did.
-fn access(crash: &Crash) -> Option<Access> {
-    let instruction = crash.instruction.as_ref()?;
-    instruction.operands.first().map(|operand| operand.access)
 }
 
 /// The use of a free block whose word was given to `free`: the pointer, the word that it was loaded from, the frame that gave it

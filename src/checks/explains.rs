@@ -10,8 +10,13 @@
 //! `yes` needs proof: a wrong one sends somebody after the wrong bug. Errors that are the crash itself (a refused call, a read of freed
 //! memory) say so where they are found.
 
+mod elsewhere;
+pub mod source;
+
 use ground::target::{Address, MemoryExt, Target};
 use heaps::map::BlockState;
+
+pub use elsewhere::by_another;
 
 use super::dangling::is_in_allocator;
 use super::finding::{
@@ -25,15 +30,6 @@ use crate::crash::{Access, Crash, Operand};
 const MAX_NULL: u64 = 1 << 16;
 /// Bytes of one write that are looked at.
 const MAX_RUN: u64 = 1 << 16;
-/// Bytes around a word of evidence in which nothing is called unrelated.
-const NEAR: u64 = 64;
-
-/// What the process died of, if it is known to have been nothing in the heap.
-struct Other {
-    causes: Vec<Cause>,
-    /// The words that the program read on the way.
-    read: Vec<Address>,
-}
 
 /// Says of errors that wrote over a word of which the process died that they explain it.
 pub fn by_damage(
@@ -49,30 +45,6 @@ pub fn by_damage(
         if let Some(causes) = died_of(target, analysis, crash, finding) {
             finding.explains_crash = ExplainsCrash::Yes;
             finding.causes = causes;
-        }
-    }
-}
-
-/// Says of errors that the process died of something else, where that is shown.
-pub fn by_another(
-    target: Target<'_>,
-    analysis: &Analysis<'_>,
-    crash: &Crash,
-    findings: &mut [Finding],
-) {
-    let explains = |finding: &Finding| finding.explains_crash == ExplainsCrash::Yes;
-    if findings.iter().any(explains) {
-        return; // whether the others led to it, nobody knows
-    }
-    let Some(other) = sent(crash).or_else(|| null(target, analysis, crash)) else {
-        return;
-    };
-    for finding in findings {
-        // What is known of a read of freed memory is no null from elsewhere.
-        let is_unknown = finding.causes.is_empty();
-        if is_unknown && other.read.iter().all(|at| !is_near(finding, *at)) {
-            finding.explains_crash = ExplainsCrash::No;
-            finding.causes.clone_from(&other.causes);
         }
     }
 }
@@ -198,13 +170,17 @@ fn damaged_word(
     }
     // What did the damage went on into the block.
     let first = damaged(analysis, finding).map(|word| word.at).min()?;
-    let is_overrun = finding.kind == FindingKind::HeapOverrun && finding.culprit.is_some();
-    let length = end.offset_from(first)?;
-    if !is_overrun || at < first || length > MAX_RUN {
+    let culprit = finding.culprit.as_ref().map(|culprit| culprit.block);
+    let culprit = culprit.filter(|_| finding.kind == FindingKind::HeapOverrun)?;
+    // Or came from there: it ran over the culprit's own last members.
+    let is_behind = at >= first;
+    let (from, to) = if is_behind { (first, end) } else { (at, first) };
+    let length = to.offset_from(from)?;
+    if length > MAX_RUN || !is_behind && at < culprit.address {
         return None;
     }
     let mut run = vec![0; usize::try_from(length).ok()?];
-    target.memory.read_into(first, &mut run).ok()?;
+    target.memory.read_into(from, &mut run).ok()?;
     let is_one_write = match finding.overwriter.as_ref()?.class {
         OverwriterClass::Ascii => run.iter().all(|byte| matches!(byte, b' '..=b'~')),
         _ => is_one_value(&run),
@@ -212,10 +188,16 @@ fn damaged_word(
     is_one_write.then(|| Cause {
         kind: CauseKind::Overwritten,
         at: Some(at),
-        text: format!(
-            "the word at {at} lies in the same run of bytes, which begins {} before it",
-            bytes_of(at, first)
-        ),
+        text: match is_behind {
+            true => format!(
+                "the word at {at} lies in the same run of bytes, which begins {} before it",
+                bytes_of(at, first)
+            ),
+            false => format!(
+                "the word at {at} lies in the same run of bytes, which goes on past the end of the block {}",
+                culprit.address
+            ),
+        },
     })
 }
 
@@ -257,13 +239,53 @@ pub fn way(crash: &Crash, origin: &Origin, last: usize) -> Vec<Cause> {
     causes
 }
 
+/// What the program did with the word of a load, or with the value itself.
+pub fn deed(origin: Option<&Origin>, load: Option<&Load>, crash: &Crash) -> String {
+    let Some(origin) = origin else {
+        return "a jump through it went nowhere".to_owned();
+    };
+    let instruction = crash.instruction.as_ref();
+    let operand = instruction.and_then(|instruction| instruction.operands.first());
+    let access = operand.map(|operand| operand.access);
+    let does = match (origin.role, access) {
+        (Role::Target, _) => "called it",
+        (Role::Address, Some(Access::Write)) => "wrote through it",
+        (Role::Address, Some(Access::Read)) => "read through it",
+        (Role::Address, _) => "went through it",
+    };
+    let name = |function: &Option<String>, frame: usize| {
+        let name = function.clone();
+        name.unwrap_or_else(|| format!("frame {frame} of the crashing thread"))
+    };
+    let user = name(&origin.function, origin.frame);
+    let Some(load) = load else {
+        return format!("{user} {does}");
+    };
+    let reader = name(&load.function, load.frame);
+    let held = &load.holder;
+    // The word may have led to the value over others.
+    let is_last = origin.loads.first() == Some(load);
+    match (is_last, load.frame == origin.frame) {
+        (true, true) => format!("{reader} loaded it through {held} and {does}"),
+        (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
+        (false, _) => {
+            format!("{reader} loaded it through {held}, and {user} died of what it led to")
+        }
+    }
+}
+
+/// Loads as steps.
+pub fn loads(loads: &[Load]) -> Vec<Cause> {
+    loads.iter().map(loaded).collect()
+}
+
 /// The instruction at fault.
 fn operand(crash: &Crash) -> Option<Cause> {
     let instruction = crash.instruction.as_ref()?;
     let does = instruction
         .operands
         .first()
-        .map_or_else(String::new, |operand| format!(" {}", deed(operand)));
+        .map_or_else(String::new, |operand| format!(" {}", accessed(operand)));
     Some(Cause {
         kind: CauseKind::Operand,
         at: Some(instruction.address),
@@ -271,7 +293,7 @@ fn operand(crash: &Crash) -> Option<Cause> {
     })
 }
 
-fn deed(operand: &Operand) -> String {
+fn accessed(operand: &Operand) -> String {
     let does = match operand.access {
         Access::Read => "reads",
         Access::Write => "writes",
@@ -308,80 +330,4 @@ fn loaded(load: &Load) -> Cause {
         at: load.at,
         text: format!("{function} loaded it from {from}, through {}", load.holder),
     }
-}
-
-/// The process was killed by another one.
-fn sent(crash: &Crash) -> Option<Other> {
-    (!crash.is_own).then(|| Other {
-        causes: vec![Cause {
-            kind: CauseKind::Signal,
-            at: None,
-            text:
-                "another process, or the kernel, sent the signal: the process did not die of itself"
-                    .into(),
-        }],
-        read: Vec::new(),
-    })
-}
-
-/// The process died of a null pointer whose way is known: every word that it came from, each in a block in use, a variable or the
-/// code itself.
-fn null(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> Option<Other> {
-    let instruction = crash.instruction.as_ref()?;
-    let operand = instruction.operands.first()?;
-    let fault = crash.fault_address?;
-    let is_null = crash.is_by_memory
-        && instruction.explains_fault
-        && fault.get() < MAX_NULL
-        && operand
-            .registers
-            .iter()
-            .all(|register| register.value.is_some_and(|value| value < MAX_NULL));
-    // The allocator's own nulls are its lists' ends, and what led there.
-    if !is_null || crash.origins.is_empty() || is_in_allocator(target, analysis, crash) {
-        return None;
-    }
-    let mut causes: Vec<Cause> = self::operand(crash).into_iter().collect();
-    let mut read = Vec::new();
-    for origin in &crash.origins {
-        // The null itself must be known to have been read somewhere, and not merely to have been passed on.
-        let source = origin.loads.first()?;
-        let mut way = origin.loads.iter();
-        let is_known = way.all(|load| load.at.is_some_and(|at| is_settled(analysis, at)))
-            && !source.is_slot
-            && source.direct
-            && source
-                .at
-                .is_some_and(|at| target.memory.read_u64(at).is_ok());
-        if !is_known || origin.value >= MAX_NULL {
-            return None;
-        }
-        causes.push(register(origin));
-        causes.extend(origin.loads.iter().map(loaded));
-        read.extend(origin.loads.iter().filter_map(|load| load.at));
-    }
-    Some(Other { causes, read })
-}
-
-/// Whether an address is the program's own memory still: no word of a free block.
-fn is_settled(analysis: &Analysis<'_>, at: Address) -> bool {
-    analysis.heaps.iter().all(|heap| {
-        let block = heap.map.block_at(at);
-        block.is_none_or(|(block, _)| heap.map.state(block.id) == BlockState::InUse)
-    })
-}
-
-/// Whether a word may have been written by this error: it lies in its block, in the block that wrote, or beside a damaged word.
-fn is_near(finding: &Finding, at: Address) -> bool {
-    let within = |start: Address, bytes: u64| {
-        let from = start.get().saturating_sub(NEAR);
-        let end = start.get().saturating_add(bytes).saturating_add(NEAR);
-        (from..end).contains(&at.get())
-    };
-    let block = finding.block.map(|view| view.block);
-    let culprit = finding.culprit.as_ref().map(|culprit| culprit.block);
-    let mut blocks = block.iter().chain(&culprit);
-    blocks.any(|block| within(block.address, block.bytes))
-        || finding.at.is_some_and(|place| within(place, 8))
-        || (finding.evidence.iter()).any(|word| within(word.at, word.bytes.into()))
 }

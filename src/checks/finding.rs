@@ -27,11 +27,15 @@ pub enum FindingKind {
     CorruptMetadata,
     /// A list's recorded length differs from what the list holds.
     CountMismatch,
+    /// The program died of what it read in a block in use before anything was written there.
+    UninitialisedUse,
+    /// A thread used up its stack.
+    StackOverflow,
 }
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 10] = [
+    pub const ALL: [FindingKind; 12] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -42,6 +46,8 @@ impl FindingKind {
         FindingKind::DanglingReference,
         FindingKind::CorruptMetadata,
         FindingKind::CountMismatch,
+        FindingKind::UninitialisedUse,
+        FindingKind::StackOverflow,
     ];
 
     /// Stable code in reports: `double-free`.
@@ -57,6 +63,8 @@ impl FindingKind {
             FindingKind::DanglingReference => "dangling-reference",
             FindingKind::CorruptMetadata => "corrupt-metadata",
             FindingKind::CountMismatch => "count-mismatch",
+            FindingKind::UninitialisedUse => "uninitialised-use",
+            FindingKind::StackOverflow => "stack-overflow",
         }
     }
 
@@ -70,6 +78,8 @@ impl FindingKind {
             FindingKind::HeapUnderrun => 124,
             FindingKind::UseAfterFreeWrite | FindingKind::DanglingReference => 416,
             FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
+            FindingKind::UninitialisedUse => 457,
+            FindingKind::StackOverflow => 674,
         }
     }
 }
@@ -262,6 +272,10 @@ pub enum CauseKind {
     Call,
     /// A signal that somebody sent.
     Signal,
+    /// Another error, of which the process died.
+    OtherError,
+    /// A word that the program never wrote.
+    NeverWritten,
 }
 
 impl CauseKind {
@@ -278,6 +292,8 @@ impl CauseKind {
             CauseKind::Message => "message",
             CauseKind::Call => "call",
             CauseKind::Signal => "signal",
+            CauseKind::OtherError => "other-error",
+            CauseKind::NeverWritten => "never-written",
         }
     }
 }
@@ -317,8 +333,8 @@ pub struct Finding {
     pub transient: bool,
     /// Index of the heap in the analysis; `None` for an allocator that is not walked.
     pub heap: Option<usize>,
-    /// The allocator's name.
-    pub allocator: &'static str,
+    /// The allocator's name; `None` for what is no error of the heap.
+    pub allocator: Option<&'static str>,
     /// The address, as the contract defines it for the kind; `None` for a refused call whose pointer cannot be had.
     pub at: Option<Address>,
     /// The block that contains `at`.

@@ -134,7 +134,7 @@ pub fn v2(names: Names<'_>, map: Option<&HeapMap>, finding: &Finding) -> ByNames
     let mut parts = vec![
         names.program.to_owned(),
         finding.kind.code().to_owned(),
-        finding.allocator.to_owned(),
+        finding.allocator.unwrap_or("no heap").to_owned(),
     ];
     parts.extend(identity(names, map, finding));
     let mut hash = Sha256::new();

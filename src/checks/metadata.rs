@@ -67,6 +67,9 @@ impl Check for Metadata {
             .ok()
             .and_then(|bytes| overwriter_of(subject.target, &bytes, bytes));
         finding.evidence = vec![wording::word_evidence(at, &what, expected, found)];
+        if let AnomalyKind::BadEntry { edge, .. } = &subject.anomaly.kind {
+            finding.locations = vec![wording::location(edge)];
+        }
         finding.next_steps = vec![
             format!("look at the bytes around {at}: what they hold says who wrote there"),
             match is_head {

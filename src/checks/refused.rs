@@ -30,7 +30,7 @@ use super::finding::{
     Severity,
 };
 use super::place::Place;
-use super::{Subject, Verdict, explains, fingerprint, wording};
+use super::{Subject, Verdict, explains, wording};
 use crate::analysis::Analysis;
 use crate::crash::argument::{Argument, Source};
 use crate::crash::{Crash, LastWords};
@@ -72,7 +72,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     let is_told = reentered.is_some();
     if let Some(mut finding) = reentered {
         take_in_consequences(verdict, &mut finding);
-        add(verdict, finding);
+        verdict.findings.push(finding);
     }
     let Some(death) = death.filter(|_| !is_told) else {
         return;
@@ -110,15 +110,26 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         if death.said.is_some() || finding.confidence == Confidence::Certain {
             scene.blame(pointer.as_ref(), &mut finding);
         }
-        add(verdict, finding);
+        take_in_writes(verdict, &mut finding);
+        verdict.findings.push(finding);
     }
 }
 
-fn add(verdict: &mut Verdict, finding: Finding) {
-    verdict.findings.push(finding);
-    verdict
-        .findings
-        .sort_by_key(|finding| std::cmp::Reverse((finding.severity(), finding.confidence)));
+/// Who frees a block twice uses it in between: what was written there is the same error's, as the flags of a `FILE` that is closed twice.
+fn take_in_writes(verdict: &mut Verdict, twice: &mut Finding) {
+    let block = twice.block.map(|view| view.block.address);
+    if twice.kind != FindingKind::DoubleFree || block.is_none() {
+        return;
+    }
+    verdict.findings.retain(|finding| {
+        let is_it = finding.kind == FindingKind::UseAfterFreeWrite
+            && finding.block.map(|view| view.block.address) == block;
+        if is_it {
+            twice.evidence.extend(finding.evidence.iter().cloned());
+            twice.lost_blocks = twice.lost_blocks.saturating_add(finding.lost_blocks);
+        }
+        !is_it
+    });
 }
 
 /// What two calls at once leave behind in a heap is one error's: its findings become evidence. Text was written by somebody else.
@@ -303,37 +314,11 @@ impl Scene<'_> {
                 };
                 wording::finding(subject, kind, at, block, message)
             }
-            None => without_heap(self.death.allocator, kind, message),
+            None => wording::without_heap(Some(self.death.allocator), kind, message),
         };
         finding.at = at;
         finding.confidence = Confidence::Likely;
         finding
-    }
-}
-
-/// A finding about an allocator that is not walked.
-fn without_heap(allocator: &'static str, kind: FindingKind, message: String) -> Finding {
-    Finding {
-        kind,
-        confidence: Confidence::Likely,
-        transient: false,
-        heap: None,
-        allocator,
-        at: None,
-        block: None,
-        message,
-        evidence: Vec::new(),
-        locations: Vec::new(),
-        lost_blocks: 0,
-        alike: 0,
-        culprit: None,
-        overwriter: None,
-        stacks: None,
-        explains_crash: ExplainsCrash::Unknown,
-        causes: Vec::new(),
-        repairs: Vec::new(),
-        next_steps: Vec::new(),
-        fingerprint: fingerprint::v1_without_block(allocator, kind),
     }
 }
 

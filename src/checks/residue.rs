@@ -74,6 +74,52 @@ pub fn at<'a>(
     Read::Nothing
 }
 
+/// A word of a block in use that the program never wrote.
+#[derive(Clone, Copy)]
+pub struct LeftOver<'a> {
+    /// Index of the heap in the analysis.
+    pub index: usize,
+    /// The heap.
+    pub heap: &'a HeapAnalysis<'a>,
+    /// The block.
+    pub block: Block,
+    /// The word.
+    pub at: Address,
+    /// Its bytes.
+    pub bytes: u64,
+    /// What they hold.
+    pub word: u64,
+    /// What that is.
+    pub residue: Residue,
+}
+
+/// The word at an address, if it lies in a block in use and is what the allocator left there.
+pub fn left_over<'a>(
+    target: Target<'_>,
+    analysis: &'a Analysis<'a>,
+    at: Address,
+    bytes: u64,
+) -> Option<LeftOver<'a>> {
+    let (index, heap, (block, offset)) = analysis
+        .heaps
+        .iter()
+        .enumerate()
+        .find_map(|(index, heap)| Some((index, heap, heap.map.block_at(at)?)))?;
+    let is_used = heap.map.state(block.id) == BlockState::InUse && offset < block.bytes;
+    let word = value_at(target, at, bytes).filter(|_| is_used)?;
+    let place = (offset, bytes);
+    let residue = heap.heap.left_over(&heap.map, block, place, word)?;
+    Some(LeftOver {
+        index,
+        heap,
+        block,
+        at,
+        bytes,
+        word,
+        residue,
+    })
+}
+
 /// What a value is that was read at `loaded_from`: a word that an allocator wrote into a free block. For whoever has such a value in
 /// hand, as the argument of a call.
 pub fn decode<'a>(
@@ -111,6 +157,7 @@ pub fn meaning(residue: Residue, word: u64) -> String {
         Residue::Bin => {
             format!("the address of a bin in glibc's arena ({word:#x}), which free wrote there")
         }
+        Residue::Filling(0xa5) => "the byte 0xa5 that new memory is filled with".into(),
         Residue::Filling(byte) => format!("the byte {byte:#x} that freed memory is filled with"),
         Residue::Link {
             to,

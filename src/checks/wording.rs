@@ -155,7 +155,7 @@ pub fn finding(
         },
         transient: transient.is_some(),
         heap: Some(subject.index),
-        allocator: subject.heap.identity.name,
+        allocator: Some(subject.heap.identity.name),
         at: Some(at),
         block: block.map(|block| view(subject, block, at)),
         message: match transient {
@@ -176,5 +176,35 @@ pub fn finding(
         repairs: Vec::new(),
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1(subject, kind, block),
+    }
+}
+
+/// A finding about an allocator that is not walked, or about no heap at all.
+pub fn without_heap(
+    allocator: Option<&'static str>,
+    kind: FindingKind,
+    message: String,
+) -> Finding {
+    Finding {
+        kind,
+        confidence: Confidence::Likely,
+        transient: false,
+        heap: None,
+        allocator,
+        at: None,
+        block: None,
+        message,
+        evidence: Vec::new(),
+        locations: Vec::new(),
+        lost_blocks: 0,
+        alike: 0,
+        culprit: None,
+        overwriter: None,
+        stacks: None,
+        explains_crash: ExplainsCrash::Unknown,
+        causes: Vec::new(),
+        repairs: Vec::new(),
+        next_steps: Vec::new(),
+        fingerprint: fingerprint::v1_without_block(allocator.unwrap_or(""), kind),
     }
 }

@@ -96,20 +96,43 @@ pub(super) fn read(
         None => of_call(&mut trace, frame),
     };
     let mut found = found.unwrap_or_default();
-    let name = |frame: usize| {
-        let frame = frames.get(frame)?;
-        let name = session
-            .debug_info()
-            .function_at(frame.module?, frame.lookup)?;
-        Some(name.name)
-    };
     for origin in &mut found {
-        origin.function = name(origin.frame);
-        for load in &mut origin.loads {
-            load.function = name(load.frame);
-        }
+        origin.function = name_of(session, thread, origin.frame);
+        name_loads(session, thread, &mut origin.loads);
     }
     found
+}
+
+/// The loads by which the caller of a frame got the function that it called; `None` where the code does not tell.
+pub(super) fn of_call_into(session: &Session, thread: usize, frame: usize) -> Option<Vec<Load>> {
+    if session.arch().instruction_set != InstructionSet::X86_64 {
+        return None;
+    }
+    let mut trace = Trace::new(session.target(), session.threads().frames(thread));
+    let (cursor, call) = trace.call_of(frame)?;
+    let value = match call.op0_kind() {
+        OpKind::Register => trace.register(&cursor, call.op0_register()),
+        OpKind::Memory => trace.load(&cursor, &call),
+        _ => return None,
+    };
+    let mut loads = value.loads;
+    name_loads(session, thread, &mut loads);
+    Some(loads)
+}
+
+fn name_loads(session: &Session, thread: usize, loads: &mut [Load]) {
+    for load in loads {
+        load.function = name_of(session, thread, load.frame);
+    }
+}
+
+/// The function of a frame.
+fn name_of(session: &Session, thread: usize, frame: usize) -> Option<String> {
+    let frame = session.threads().frames(thread).get(frame)?;
+    let name = session
+        .debug_info()
+        .function_at(frame.module?, frame.lookup)?;
+    Some(name.name)
 }
 
 /// The registers of the instruction's memory, and what it calls.

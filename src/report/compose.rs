@@ -85,6 +85,7 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
     let mut report = process(session, &context, crash, options);
     if let Some(crash) = crash {
         report.crash_info.values = crash::values(session, analysis, crash);
+        report.crash_info.came_from = crash::came_from(session, verdict.source.as_ref());
     }
     report.allocators = allocators(analysis, &context);
     report.unsupported_allocators = strangers(analysis, &context);

@@ -155,6 +155,13 @@ fn crash(report: &mut Report, classify: Classify<'_>) {
     info.sanitizer_report = None;
     info.values
         .retain(|value| is_pointer(value.value, classify));
+    let came_from = info.came_from.take();
+    info.came_from = came_from.filter(|it| it.value == Hex(0) || is_pointer(it.value, classify));
+    if let Some(found) = &mut info.came_from {
+        for step in &mut found.steps {
+            step.text = sentence(&step.text, classify);
+        }
+    }
     for value in &mut info.values {
         value.meaning = sentence(&value.meaning, classify);
         if let Some(block) = &mut value.block {

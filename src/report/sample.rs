@@ -215,7 +215,7 @@ fn finding() -> Finding {
         confidence: Confidence::Certain,
         explains_crash: "unknown".into(),
         causes: Vec::new(),
-        allocator: "tcmalloc".into(),
+        allocator: Some("tcmalloc".into()),
         address: Some(Hex(0x1050)),
         block: Some(Block {
             address: Hex(0x1050),

@@ -34,9 +34,10 @@ pub use heap::{
 };
 pub use inspect::{InspectedAddress, InspectedMapping, InspectedWord, Neighbour};
 pub use process::{
-    AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CrashInfo, CrashingThread, Exception,
-    Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module, OmittedFrames,
-    Process, RegisterMeaning, SanitizerReport, Sender, SystemInfo, Thread,
+    AbortMessage, AdjustedAddress, AllocatorCall, CalledFrom, CameFrom, CrashInfo, CrashingThread,
+    Exception, Frame, HandledSignal, Inline, Instruction, MemoryAccess, MemoryOperand, Module,
+    OmittedFrames, Process, PureVirtualCall, RegisterMeaning, SanitizerReport, Sender, SystemInfo,
+    Thread,
 };
 
 pub use usage::{

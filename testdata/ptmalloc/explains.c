@@ -8,11 +8,12 @@
  *   RETURNED   of one that a function returned who did not find what it looked for         unknown
  *   WILD       of text that stands in a variable                                           unknown
  *   OWN        because it aborts                                                           unknown
- *   DEEP       because its stack ends                                                      unknown
+ *   DEEP       because its stack ends                                                      no
  *   TEXT       of text that the same write put into the next block                         yes
  *   TABLE      of a call through a table of functions that the same write overwrote        yes
  *   BEFORE     of text in the next block, which was written by another store               unknown
- *   FREED      of a read of another block, which is free: that explains it                 unknown, and yes of the other */
+ *   EMPTY      of a call of null, which stands in a block far away                         no
+ *   FREED      of a read of another block, which is free: that explains it                 no, and yes of the other */
 #include "ptmalloc.h"
 #include <sys/prctl.h>
 
@@ -48,6 +49,11 @@ static UNUSED __attribute__((noinline, noclone)) void read_name(struct object *o
 static UNUSED __attribute__((noinline, noclone)) int run_object(struct object *object)
 {
     return object->table->run(object) + 1;
+}
+
+static UNUSED __attribute__((noinline, noclone)) int run_table(const struct table *table)
+{
+    return table->run(NULL) + 1;
 }
 
 static UNUSED __attribute__((noinline, noclone)) void *look_up(long number)
@@ -90,9 +96,13 @@ static void scene(void)
     expect_overrun(b, a, SIZE, "explains=unknown");
 #elif defined FREED
     memcpy(a + SIZE, "overrun!", 8);
-    expect_overrun(b, a, SIZE, "explains=unknown");
+    expect_overrun(b, a, SIZE, "explains=no");
     expect_block("dangling-reference", objects[8], SIZE, "explains=yes");
-#elif defined GLOBAL || defined MEMBER || defined CALLED || defined SENT
+#elif defined DEEP
+    memcpy(a + SIZE, "overrun!", 8);
+    expect_overrun(b, a, SIZE, "explains=no");
+    say("EXPECT kind=stack-overflow explains=yes needs=code");
+#elif defined GLOBAL || defined MEMBER || defined CALLED || defined SENT || defined EMPTY
     memcpy(a + SIZE, "overrun!", 8);
     expect_overrun(b, a, SIZE, "explains=no");
 #else
@@ -119,6 +129,8 @@ static void scene(void)
     sum += *null_name;
 #elif defined MEMBER
     read_name(far_object);
+#elif defined EMPTY
+    sum += run_table((const struct table *)(far_object->numbers + 1));
 #elif defined CALLED
     sum += (long)strlen(far_object->name);
 #elif defined RETURNED

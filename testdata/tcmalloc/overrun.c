@@ -14,7 +14,8 @@
  *   overrun-one        last[48] = 1: the link gets odd
  *   overrun-text       a text 6 bytes too long for the block: its end and its NUL lie in the link
  *   overrun-text-long  a text 16 bytes too long: the link is nothing but text
- *   overrun-early      as overrun-nul, aborts at once */
+ *   overrun-early      as overrun-nul, aborts at once
+ *   overrun-zeros      zeros from the last block's start over it and the three behind it; aborts at once */
 #include "common.h"
 
 #ifndef SIZE
@@ -45,6 +46,9 @@ int main(void)
     for (size_t i = 0; i < sizeof name; i++)
         past[i] = name[i];
     const char *more = "overwriter=ascii";
+#elif defined ZEROS
+    memset((void *)past, 0, 4 * SIZE);
+    const char *more = "overwriter=zero or=use-after-free-write";
 #elif defined ONE
     past[SIZE] = 1;
     const char *more = "overwriter=small-integer";

@@ -3,6 +3,8 @@
  *
  * What remains: the thread cache's list is p -> the pattern, recorded length 2. That it was no overrun is decidable: the
  * block before p in the span is free too, and the bytes at its end were never written (zero from the fresh span).
+ * PATTERN_WHOLE: the block was the last one that was cut from its span; the thread that had it has ended, so that it is the first of the
+ * span's own list again, as if nobody had ever had it; the block before it is in use. It is filled as a whole.
  * With zeros the list looks properly ended, but one block short of its length: a count-mismatch is as good an answer. */
 #include "common.h"
 
@@ -10,6 +12,30 @@
 #define SIZE 48
 #endif
 
+#ifdef PATTERN_WHOLE
+static void *take_and_give_back(void *place)
+{
+    char *block = (char *)do_malloc(SIZE);
+    *(char **)place = block;
+    do_free(block);
+    return NULL;
+}
+
+int main(void)
+{
+    char *before = (char *)do_malloc(SIZE);
+    memset(before, 0, SIZE);
+    char *p = NULL;
+    pthread_t thread;
+    need(pthread_create(&thread, NULL, take_and_give_back, &p) == 0, "a thread");
+    pthread_join(thread, NULL);
+    need(p == before + SIZE, "the blocks are not neighbours");
+    need(*(char **)p == p + SIZE, "the block is not back on its span's list");
+    memset(p, 3, SIZE);
+    expect("use-after-free-write", p, p, SIZE, NULL, NULL);
+    die_by_abort();
+}
+#else
 int main(void)
 {
     static double balance;
@@ -42,3 +68,4 @@ int main(void)
     expect("use-after-free-write", p, p, SIZE, NULL, more);
     die_by_abort();
 }
+#endif

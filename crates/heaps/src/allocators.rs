@@ -368,6 +368,18 @@ pub trait Heap: Sync {
         list: Option<ListRef>,
     ) -> Option<Residue>;
 
+    /// What the `bytes` bytes `word` at `offset` of a block in use are, if the allocator left them there and the program never wrote
+    /// over them.
+    fn left_over(
+        &self,
+        _map: &HeapMap,
+        _block: Block,
+        _place: (u64, u64),
+        _word: u64,
+    ) -> Option<Residue> {
+        None
+    }
+
     /// What a value is that the allocator writes into free blocks only, wherever it was met.
     fn signature(&self, _word: u64) -> Option<Residue> {
         None

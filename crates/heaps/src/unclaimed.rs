@@ -75,11 +75,12 @@ pub fn find(target: Target<'_>, heaps: &[&HeapMap]) -> Unclaimed {
 }
 
 fn is_stack(target: Target<'_>, region: &Region) -> bool {
-    target
-        .threads
-        .list()
-        .iter()
-        .any(|thread| region.range.contains(&thread.sp))
+    let threads = target.threads.list().iter().map(|thread| thread.sp);
+    // The thread that crashed stands below its stack if that is used up, and its callers on it.
+    let callers = target.threads.list().first();
+    let callers = callers.map_or_else(Default::default, |_| target.threads.frames(0));
+    let mut pointers = threads.chain(callers.iter().map(|frame| frame.sp));
+    pointers.any(|sp| region.range.contains(&sp))
 }
 
 /// Bytes of the region that lie in extents of the heaps.

@@ -6,8 +6,7 @@ use heaps::anomaly::{HolderKind, ListRef};
 use super::Use;
 use crate::checks::finding::{Cause, CauseKind, Evidence};
 use crate::checks::{explains, residue, wording};
-use crate::crash::origin::Role;
-use crate::crash::{Access, Crash};
+use crate::crash::Crash;
 
 /// What happened, in one sentence.
 pub fn message(found: &Use<'_>, deed: &str) -> String {
@@ -71,36 +70,13 @@ pub fn frame(found: &Use<'_>) -> usize {
     found.load.map_or(origin, |load| load.frame)
 }
 
-/// What the program did with it.
-pub fn deed(found: &Use<'_>, access: Option<Access>) -> String {
-    let Some(origin) = found.origin else {
-        return "a jump through it went nowhere".to_owned();
-    };
-    let does = match (origin.role, access) {
-        (Role::Target, _) => "called it",
-        (Role::Address, Some(Access::Write)) => "wrote through it",
-        (Role::Address, Some(Access::Read)) => "read through it",
-        (Role::Address, _) => "went through it",
-    };
-    let name = |function: &Option<String>, frame: usize| {
-        let name = function.clone();
-        name.unwrap_or_else(|| format!("frame {frame} of the crashing thread"))
-    };
-    let user = name(&origin.function, origin.frame);
-    let Some(load) = found.load else {
-        return format!("{user} {does}");
-    };
-    let reader = name(&load.function, load.frame);
-    let held = &load.holder;
-    // The word may have led to the value over others.
-    let is_last = origin.loads.first() == Some(load);
-    match (is_last, load.frame == origin.frame) {
-        (true, true) => format!("{reader} loaded it through {held} and {does}"),
-        (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
-        (false, _) => {
-            format!("{reader} loaded it through {held}, and {user} died of what it led to")
-        }
-    }
+/// What was done with the object whose class leaves the function to others.
+pub fn pure_virtual(function: Option<&str>, frame: usize) -> String {
+    let frame = format!("frame {frame} of the crashing thread");
+    let caller = function.unwrap_or(&frame);
+    format!(
+        "that is a table of virtual functions, and {caller} called one of them that has no body: the destructor of the object had run"
+    )
 }
 
 /// The word that was read.
@@ -136,12 +112,16 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
 /// The way from the fault back to the free block.
 pub fn causes(crash: &Crash, found: &Use<'_>, target: Target<'_>) -> Vec<Cause> {
     let freed = found.freed;
-    let mut causes = found.origin.map_or_else(Vec::new, |origin| {
-        let last = found
-            .load
-            .and_then(|load| origin.loads.iter().position(|other| other == load));
-        explains::way(crash, origin, last.unwrap_or(0))
-    });
+    let mut causes = match (found.origin, &crash.pure_virtual) {
+        (Some(origin), _) => {
+            let last = found
+                .load
+                .and_then(|load| origin.loads.iter().position(|other| other == load));
+            explains::way(crash, origin, last.unwrap_or(0))
+        }
+        (None, Some(called)) => explains::loads(&called.loads),
+        (None, None) => Vec::new(),
+    };
     let word = match freed.residue {
         Some(what) => residue::meaning(what, freed.word),
         None => format!("{:#x}, as the program left it", freed.word),

@@ -57,12 +57,24 @@ pub(super) fn decide(
     let in_use = state == BlockState::InUse;
     let goes_on = written.runs_on || array_goes_on(memory, before, written.bytes);
     if goes_on && (in_use || written.bytes > 1) {
+        // An object that was filled as a whole, as the one before it was: whose fill ends with the block ran over nothing.
+        if let Some(ends_here) = filled_whole(memory, block) {
+            return match ends_here {
+                true => Story::RatherWrite,
+                false => Story::RatherOverrun,
+            };
+        }
         return match in_use {
             true => Story::Overrun,
             false => Story::RatherOverrun,
         };
     }
-    match freshness(map, memory, block, written.old) {
+    let fresh = match freshness(map, memory, block, written.old) {
+        // The last block that was handed out looks the same when it comes back: what stands in it tells.
+        Fresh::Untouched if !is_all_but_empty(memory, block) => Fresh::No,
+        fresh => fresh,
+    };
+    match fresh {
         // Neither the block before nor this one was ever in anybody's hands.
         Fresh::Order | Fresh::Untouched if !in_use && leads_to(memory, before, block.address) => {
             Story::Write
@@ -74,6 +86,21 @@ pub(super) fn decide(
         _ if written.starts_whole && written.bytes > 2 => Story::Write,
         _ => Story::RatherWrite,
     }
+}
+
+/// Whether one byte fills a block from end to end, which is not zero; and if so, whether it ends there.
+fn filled_whole(memory: &dyn TargetMemory, block: Block) -> Option<bool> {
+    /// Smaller blocks are covered by any overrun.
+    const LEAST: u64 = 32;
+    let length = usize::try_from(block.bytes.min(MAX_BYTES as u64)).ok()?;
+    let mut bytes = [0; MAX_BYTES];
+    let bytes = bytes.get_mut(..length)?;
+    memory.read_into(block.address, bytes).ok()?;
+    let first = *bytes.first()?;
+    let is_filled = block.bytes >= LEAST && first != 0 && bytes.iter().all(|byte| *byte == first);
+    let end = block.address.checked_add(block.bytes)?;
+    let last = memory.read_u8(end.checked_sub(1)?);
+    (is_filled && last == Ok(first)).then(|| memory.read_u8(end) != Ok(first))
 }
 
 /// Whether a block was ever handed out.
@@ -145,6 +172,18 @@ fn is_empty(memory: &dyn TargetMemory, at: Address, stride: u32) -> bool {
         return false;
     };
     memory.read_into(at.saturating_add(8), bytes).is_ok() && bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether hardly more than a link's length of a block was ever written: an element or two behind the end of the one before it.
+fn is_all_but_empty(memory: &dyn TargetMemory, block: Block) -> bool {
+    const MAX_WRITTEN: usize = 16;
+    let mut bytes = [0; MAX_BYTES];
+    let length = usize::try_from(block.bytes.min(MAX_BYTES as u64)).unwrap_or(0);
+    let Some(bytes) = bytes.get_mut(..length) else {
+        return false;
+    };
+    let rest = |bytes: &[u8]| bytes.iter().skip(MAX_WRITTEN).all(|byte| *byte == 0);
+    memory.read_into(block.address, bytes).is_ok() && rest(bytes)
 }
 
 /// Whether a free block's link leads to the one behind it.

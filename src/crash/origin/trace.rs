@@ -107,6 +107,20 @@ impl<'t> Trace<'t> {
         code::is_call(&call).then(|| (Cursor::new(outer, index), call))
     }
 
+    /// Begins at the call in its caller that entered a frame; what a call may change is lost there.
+    pub fn call_of(&mut self, frame: usize) -> Option<(Cursor, Instruction)> {
+        let outer = frame.checked_add(1)?;
+        let caller = self.frame(outer)?;
+        if caller.interrupted || caller.trust != FrameTrust::Cfi {
+            return None;
+        }
+        let back = caller.pc;
+        let function = self.function(outer)?;
+        let index = function.ending_at(back)?;
+        let call = *function.get(index)?;
+        code::is_call(&call).then(|| (Cursor::new(outer, index), call))
+    }
+
     /// The instruction at a cursor.
     pub fn instruction(&mut self, cursor: &Cursor) -> Option<Instruction> {
         self.function(cursor.frame)?.get(cursor.index).copied()

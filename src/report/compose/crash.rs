@@ -6,14 +6,16 @@ use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 
 use crate::analysis::Analysis;
 use crate::analysis::strangers::SanitizerReport;
+use crate::checks::explains::source::Source;
+use crate::checks::finding::BlockView;
 use crate::checks::values::{self, RegisterMeaning};
 use crate::crash::argument::Call;
 use crate::crash::own::{is_runtime, plain_name};
 use crate::crash::{Access, Crash, FoundBy, Instruction};
 use crate::report::schema::{
     self, AbortMessage, AdjustedAddress, AllocatorCall, Bytes, CalledFrom, CrashInfo,
-    CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand, Sender,
-    Thread,
+    CrashingThread, Exception, Frame, HandledSignal, Hex, MemoryAccess, MemoryOperand,
+    PureVirtualCall, Sender, Thread,
 };
 use crate::types::{self, Types};
 use ground::arch::ArchInfo;
@@ -62,6 +64,11 @@ pub fn crash_info(session: &Session, crash: Option<&Crash>) -> CrashInfo {
         type_name: exception.type_name.clone(),
         address: exception.object.into(),
         message: exception.message.clone(),
+    });
+    info.pure_virtual_call = crash.pure_virtual.as_ref().map(|called| PureVirtualCall {
+        frame: called.frame,
+        function: called.function.clone(),
+        object: called.object.map(Into::into),
     });
     info.call = crash.call.as_ref().map(call);
     info
@@ -262,6 +269,7 @@ pub fn values(
     crash: &Crash,
 ) -> Vec<schema::RegisterMeaning> {
     let types = Types::new(session);
+    let block = |view| block(&types, view);
     let named = |found: RegisterMeaning| {
         let register = match found.register {
             Some(number) => session.arch().register_name(number)?,
@@ -272,27 +280,45 @@ pub fn values(
             value: Hex(found.value),
             what: found.what.name().into(),
             meaning: found.meaning,
-            block: found.block.map(|view| schema::Block {
-                address: view.block.address.into(),
-                size: view.block.bytes,
-                state: view.state.name().into(),
-                offset: view.offset,
-                type_of: types
-                    .of_block(types::Place {
-                        address: view.block.address,
-                        bytes: view.block.bytes,
-                        state: view.state,
-                    })
-                    .as_ref()
-                    .map(super::graph::type_of),
-                bytes: None,
-            }),
+            block: found.block.map(block),
         })
     };
     values::of_registers(session.target(), analysis, crash)
         .into_iter()
         .filter_map(named)
         .collect()
+}
+
+/// A block and what it holds.
+fn block(types: &Types<'_>, view: BlockView) -> schema::Block {
+    let place = types::Place {
+        address: view.block.address,
+        bytes: view.block.bytes,
+        state: view.state,
+    };
+    schema::Block {
+        address: view.block.address.into(),
+        size: view.block.bytes,
+        state: view.state.name().into(),
+        offset: view.offset,
+        type_of: types.of_block(place).as_ref().map(super::graph::type_of),
+        bytes: None,
+    }
+}
+
+/// Where the value came from that the process died of.
+pub fn came_from(session: &Session, source: Option<&Source>) -> Option<schema::CameFrom> {
+    let source = source?;
+    let types = Types::new(session);
+    Some(schema::CameFrom {
+        value: Hex(source.value),
+        address: source.at.map(Into::into),
+        meaning: source.meaning.clone(),
+        block: source.block.map(|view| block(&types, view)),
+        function: source.function.clone(),
+        frame: source.frame,
+        steps: source.steps.iter().map(super::finding::cause).collect(),
+    })
 }
 
 /// Registers of the thread that crashed, and of its frame at fault.

@@ -44,7 +44,7 @@ pub fn finding(
         cwe: finding.kind.cwe(),
         severity: severity(finding.severity()),
         confidence: confidence(finding.confidence),
-        allocator: finding.allocator.into(),
+        allocator: finding.allocator.map(Into::into),
         address: finding.at.map(Into::into),
         block: finding.block.map(|view| Block {
             address: view.block.address.into(),
@@ -108,15 +108,7 @@ pub fn finding(
         referenced_by: references(block_holders),
         referenced_by_count: block_holders.count,
         explains_crash: finding.explains_crash.name().into(),
-        causes: finding
-            .causes
-            .iter()
-            .map(|cause| Cause {
-                kind: cause.kind.name().into(),
-                address: cause.at.map(Into::into),
-                text: cause.text.clone(),
-            })
-            .collect(),
+        causes: finding.causes.iter().map(cause).collect(),
         repairs: finding
             .repairs
             .iter()
@@ -308,5 +300,14 @@ mod tests {
         assert_eq!(read(0x1050, 48, 4096), Some(8));
         assert_eq!(read(0x9000, 48, 4096), None);
         assert_eq!(read(0x1000, u64::MAX, usize::MAX), Some(0x58));
+    }
+}
+
+/// A step of the way back from the crash.
+pub fn cause(cause: &crate::checks::finding::Cause) -> Cause {
+    Cause {
+        kind: cause.kind.name().into(),
+        address: cause.at.map(Into::into),
+        text: cause.text.clone(),
     }
 }

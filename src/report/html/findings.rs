@@ -39,13 +39,7 @@ fn write_finding(finding: &Finding, page: &mut Markup) {
         page.leaf("span", &[("class", class(role))], word);
         page.text(&format!(" {}", finding.kind));
     });
-    let facets = format!(
-        "{}, CWE-{}, {}",
-        answers::confidence(finding),
-        finding.cwe,
-        finding.allocator
-    );
-    page.leaf("p", &[("class", "faint")], &facets);
+    page.leaf("p", &[("class", "faint")], &answers::facets(finding));
     page.leaf("p", &[], &finding.message);
     page.element("dl", &[], |page| fields(finding, page));
     if !finding.causes.is_empty() {

@@ -82,7 +82,7 @@ fn all(piece: &HeapPiece) -> u64 {
 /// Cells in which a finding's block or address lies, and the findings' numbers.
 fn spots(allocator: &Allocator, map: &HeapMap, report: &Report) -> Vec<(usize, usize)> {
     let own = report.findings.iter();
-    let own = own.filter(|finding| finding.allocator == allocator.name);
+    let own = own.filter(|finding| finding.allocator.as_ref() == Some(&allocator.name));
     let mut spots = Vec::new();
     for finding in own {
         let block = finding.block.as_ref().map(|block| block.address);

@@ -51,7 +51,7 @@ pub struct Finding {
     /// How sure it is.
     pub confidence: Confidence,
     /// The allocator.
-    pub allocator: String,
+    pub allocator: Option<String>,
     /// What the table of kinds says for this kind; `null` for a call that the allocator refused if its pointer cannot be had.
     pub address: Option<Hex>,
     /// The block that contains `address`; `null` if none does.
@@ -134,6 +134,7 @@ pub struct Cause {
     /// What it is about.
     #[schemars(extend("examples" = [
         "operand", "register", "load", "overwritten", "freed", "held-by", "written-by", "message", "call", "signal",
+        "other-error", "never-written",
     ]))]
     pub kind: String,
     /// Where that can be looked at: an instruction, a word, a block.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Block, Bytes, Hex};
+use super::{Block, Bytes, Cause, Hex};
 
 /// The dead process.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -53,6 +53,10 @@ pub struct CrashInfo {
     pub sanitizer_report: Option<SanitizerReport>,
     /// The C++ exception that nobody caught.
     pub exception: Option<Exception>,
+    /// The virtual function without a body that it called: the object was destroyed before, or is being made.
+    pub pure_virtual_call: Option<PureVirtualCall>,
+    /// Where the value came from that it died of, if the code and the core tell.
+    pub came_from: Option<CameFrom>,
     /// What the registers of the frame at fault hold; empty where the heap was not checked.
     pub values: Vec<RegisterMeaning>,
     /// The innermost function of the user's own code, if the C library's, a runtime's or an allocator's is above it.
@@ -63,6 +67,36 @@ pub struct CrashInfo {
     pub crash_signature: Option<String>,
     /// The call of the allocator that it died in, or that the allocator refused.
     pub call: Option<AllocatorCall>,
+}
+
+/// A call of a virtual function that has no body.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct PureVirtualCall {
+    /// The number of the frame that made it.
+    pub frame: usize,
+    /// The function of that frame.
+    pub function: Option<String>,
+    /// The object, where the code tells it.
+    pub object: Option<Hex>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct CameFrom {
+    /// The value.
+    pub value: Hex,
+    /// The word that it was loaded from; `null` where the value itself tells what it is.
+    pub address: Option<Hex>,
+    /// What that word is, or what the value is.
+    pub meaning: String,
+    /// The block that the word lies in, or that the value was to lead to.
+    pub block: Option<Block>,
+    /// The function that loaded it.
+    pub function: Option<String>,
+    /// The number of its frame.
+    pub frame: Option<usize>,
+    /// The way from the crash back to there.
+    pub steps: Vec<Cause>,
 }
 
 /// What a register holds.

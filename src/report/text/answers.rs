@@ -1,7 +1,7 @@
 //! The first screen: what crashed, is the heap damaged, which block, who did it, who still holds it.
 
 use crate::report::schema::{
-    Allocator, Block, Confidence, Culprit, Finding, Frame, Report, Severity, Summary, Type,
+    Allocator, Block, Confidence, Culprit, Finding, Frame, Hex, Report, Severity, Summary, Type,
 };
 
 use super::coverage;
@@ -38,6 +38,9 @@ pub fn write(report: &Report, page: &mut Page) {
         page.field(INDENT, "command", Role::Plain, arguments);
     }
     page.field(INDENT, "crash", Role::Plain, &crash(report));
+    if let Some(came_from) = came_from(report) {
+        page.field(INDENT, "came from", Role::Plain, &came_from);
+    }
     let (role, heap) = heap(report);
     page.field(INDENT, "heap", role, &heap);
     if let Some(looked_at) = coverage::looked_at(report) {
@@ -56,15 +59,11 @@ pub fn write(report: &Report, page: &mut Page) {
         Role::Plain,
         &format!("{}, {}: {}", worst.kind, confidence(worst), worst.message),
     );
-    page.field(
-        INDENT,
-        "block",
-        Role::Plain,
-        &worst
-            .block
-            .as_ref()
-            .map_or_else(|| "none: the address is in no block".into(), block),
-    );
+    if worst.allocator.is_some() {
+        let none = || "none: the address is in no block".into();
+        let block = worst.block.as_ref().map_or_else(none, block);
+        page.field(INDENT, "block", Role::Plain, &block);
+    }
     if let Some(done_by) = done_by(worst) {
         page.field(INDENT, "done by", Role::Plain, &done_by);
     }
@@ -185,6 +184,9 @@ pub fn crash(report: &Report) -> String {
     if let Some(exception) = &crash.exception {
         text = format!("{text}, for an uncaught {}", exception.type_name);
     }
+    if crash.pure_virtual_call.is_some() {
+        text.push_str(", for a call of a virtual function without a body");
+    }
     if let Some(message) = &crash.abort_message {
         text = format!("{text}, \"{}\"", message.text);
     }
@@ -213,6 +215,36 @@ pub fn crash(report: &Report) -> String {
     text
 }
 
+/// Where the value came from that it died of, unless an error says so.
+pub fn came_from(report: &Report) -> Option<String> {
+    let found = report.crash_info.came_from.as_ref()?;
+    let is_told = |finding: &Finding| finding.explains_crash == "yes";
+    if report.findings.iter().any(is_told) {
+        return None;
+    }
+    let value = match found.value {
+        Hex(0) => "null".to_owned(),
+        value => value.to_string(),
+    };
+    let known = found
+        .block
+        .as_ref()
+        .and_then(|block| block.type_of.as_ref());
+    let known = known.map_or_else(String::new, |known| format!(", {}", type_of(known)));
+    let Some(at) = found.address else {
+        return Some(format!("{value} is {}{known}", found.meaning));
+    };
+    let reader = match (&found.function, found.frame) {
+        (Some(function), _) => function.clone(),
+        (None, Some(frame)) => format!("frame {frame}"),
+        (None, None) => "the program".to_owned(),
+    };
+    Some(format!(
+        "{value}, which {reader} loaded from {at}: {}{known}",
+        found.meaning
+    ))
+}
+
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
 fn place(frame: &Frame) -> String {
     let inlined = frame
@@ -236,7 +268,7 @@ fn named_place(frame: &Frame, function: Option<&str>) -> String {
 
 /// Whether the heap is damaged.
 pub fn heap(report: &Report) -> (Role, String) {
-    let summary = report.summary;
+    let summary = of_heaps(report);
     let incomplete = report.limits.iter().any(|limit| limit.incomplete);
     let mut names = String::new();
     let live = |allocator: &&Allocator| allocator.idle != Some(true);
@@ -278,6 +310,21 @@ pub fn heap(report: &Report) -> (Role, String) {
     }
 }
 
+/// Findings about heaps: what a thread did to its stack is no damage of theirs.
+fn of_heaps(report: &Report) -> Summary {
+    let mut summary = report.summary;
+    let others = report.findings.iter();
+    for other in others.filter(|finding| finding.allocator.is_none()) {
+        let counted = match other.severity {
+            Severity::Critical => &mut summary.critical,
+            Severity::Warning => &mut summary.warning,
+            Severity::Note => &mut summary.note,
+        };
+        *counted = counted.saturating_sub(1);
+    }
+    summary
+}
+
 /// `1 critical finding, 2 warnings`.
 pub fn counts(summary: Summary) -> String {
     let mut parts = Vec::new();
@@ -311,6 +358,15 @@ pub fn confidence(finding: &Finding) -> &'static str {
         Confidence::Suspected => "suspected",
         Confidence::Likely => "likely",
         Confidence::Certain => "certain",
+    }
+}
+
+/// `certain, CWE-122, tcmalloc`.
+pub fn facets(finding: &Finding) -> String {
+    let facets = format!("{}, CWE-{}", confidence(finding), finding.cwe);
+    match &finding.allocator {
+        Some(allocator) => format!("{facets}, {allocator}"),
+        None => facets,
     }
 }
 
@@ -372,13 +428,21 @@ pub fn explains(finding: &Finding) -> Option<String> {
         let step = steps.find(|step| kinds.contains(&step.kind.as_str()));
         step.map_or_else(String::new, |step| format!(": {}", step.text))
     };
-    let is_signal = finding.causes.iter().any(|step| step.kind == "signal");
+    let has = |kind: &str| finding.causes.iter().any(|step| step.kind == kind);
     Some(match finding.explains_crash.as_str() {
         "yes" => format!(
             "the crash{}",
-            telling(&["overwritten", "freed", "call", "message"])
+            telling(&[
+                "overwritten",
+                "freed",
+                "never-written",
+                "call",
+                "message",
+                "operand"
+            ])
         ),
-        "no" if is_signal => format!("not the crash{}", telling(&["signal"])),
+        "no" if has("signal") => format!("not the crash{}", telling(&["signal"])),
+        "no" if has("other-error") => format!("not the crash{}", telling(&["other-error"])),
         "no" => format!(
             "not the crash, which is of a null pointer{}",
             telling(&["load"])

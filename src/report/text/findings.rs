@@ -3,7 +3,7 @@
 use crate::report::escape::escaped;
 use crate::report::schema::{Bytes, Evidence, Finding, Frame, Hex, Location, Overwriter, Report};
 
-use super::answers::{block, confidence, counts, culprit, severity};
+use super::answers::{block, counts, culprit, facets, severity};
 use super::dump;
 use super::graph;
 use super::number::count;
@@ -46,12 +46,7 @@ fn write_finding(finding: &Finding, page: &mut Page) {
         finding.id,
         page.paint(role, &format!("{word} {}", escaped(&finding.kind)))
     );
-    let facets = format!(
-        "{}, CWE-{}, {}",
-        confidence(finding),
-        finding.cwe,
-        escaped(&finding.allocator)
-    );
+    let facets = escaped(&self::facets(finding)).to_string();
     let line = format!("{title}  {}", page.paint(Role::Faint, &facets));
     page.line(&line);
     page.sentence(INDENT, Role::Strong, &finding.message);

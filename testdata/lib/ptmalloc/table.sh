@@ -63,10 +63,10 @@ for what in followed told old_top zeros cleared pattern several settings; do
 done
 recipe healthy-empty ptmalloc/stories.c -DEMPTY
 recipe healthy-killed ptmalloc/killed.c
-for what in member link call walk left; do
+for what in member link call walk left again; do
     recipe dangling-$what dangling.c "-D${what^^}"
 done
-for what in nothing earlier again given_up; do
+for what in nothing earlier given_up; do
     recipe healthy-dangling-${what//_/-} dangling.c "-D${what^^}"
 done
 recipe holders-c holders.c
@@ -76,8 +76,14 @@ recipe leaks-no-pie leaks.c -no-pie
 recipe usage usage.c
 recipe types types.cc
 recipe types-no-pie types.cc -no-pie
-for how in global member called sent zeroed returned wild own deep text table before freed; do
+for how in global member called empty sent zeroed returned wild own deep text table before freed; do
     recipe explains-$how ptmalloc/explains.c "-D${how^^}"
+done
+for what in pure unset unset_bin thread turns large; do
+    recipe why-${what//_/-} why.cc "-D${what^^}"
+done
+for what in pure_made text guard called cut far literal; do
+    recipe healthy-why-${what//_/-} why.cc "-D${what^^}"
 done
 recipe healthy-cxx ptmalloc/healthy-cxx.cc
 recipe healthy-threads healthy-threads.c
@@ -188,8 +194,12 @@ ptmalloc_table() {
     cells glibc-2.43 O2 leaks usage
     cells glibc-2.36 O2 usage
     cells glibc-2.36 O0 types explains-{member,text,freed}
-    cells glibc-2.36 O2 types-no-pie explains-{global,member,called,sent,zeroed,returned,wild,own,deep,text,table,before,freed}
+    cells glibc-2.36 O2 types-no-pie explains-{global,member,called,empty,sent,zeroed,returned,wild,own,deep,text,table,before,freed}
     cell glibc-2.36 types O2 types-stripped strip
+    cells glibc-2.36 O0 why-{pure,unset,thread}
+    cells glibc-2.36 O2 why-{pure,unset,unset-bin,thread,turns,large}
+    cells glibc-2.43 O2 why-{unset,unset-bin}
+    healthy_cells glibc-2.36 healthy-why-{pure-made,text,guard,called,cut,far,literal}
     for release in glibc-2.36 glibc-2.43; do
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done
@@ -200,7 +210,7 @@ ptmalloc_table() {
         cells "$release" O0 dangling-member dangling-call
         cells "$release" O2 dangling-{member,link,call,walk,left}
         healthy_cells "$release" healthy-dangling-{nothing,earlier,given-up}
-        [ "$release" = glibc-2.31 ] || healthy_cells "$release" healthy-dangling-again
+        [ "$release" = glibc-2.31 ] || cells "$release" O2 dangling-again
         cells "$release" O2 refused-{alloca,wide,number,text,cookie,merged,huge}
         # Of 2.43 the interrupted function is not always known to be malloc.
         [ "$release" = glibc-2.43 ] || cells "$release" O2 refused-handler

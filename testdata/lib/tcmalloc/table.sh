@@ -12,6 +12,8 @@ recipe overrun-nul-cache tcmalloc/overrun.c -DCOUNT=4 -DEARLY
 recipe overrun-text tcmalloc/overrun.c -DTEXT
 recipe overrun-one tcmalloc/overrun.c -DONE
 recipe overrun-early tcmalloc/overrun.c -DEARLY
+recipe overrun-zeros tcmalloc/overrun.c -DEARLY -DZEROS
+recipe overrun-cut tcmalloc/overrun-cut.c
 recipe cross-thread tcmalloc/cross-thread.c
 recipe cross-thread-main tcmalloc/cross-thread.c -DMAIN_FIRST
 recipe write-after-free tcmalloc/write-after-free.c
@@ -19,6 +21,7 @@ recipe write-after-free-text tcmalloc/write-after-free.c -DPATTERN_TEXT
 recipe write-after-free-pointer tcmalloc/write-after-free.c -DPATTERN_POINTER
 recipe write-after-free-float tcmalloc/write-after-free.c -DPATTERN_FLOAT
 recipe write-after-free-zero tcmalloc/write-after-free.c -DPATTERN_ZERO
+recipe write-after-free-returned tcmalloc/write-after-free.c -DPATTERN_WHOLE
 recipe overrun-text-long tcmalloc/overrun.c -DTEXT '-DNAME="Herr\040Doktor\040Anton\040Balthasar\040Maria\040Freiherr\040von\040und\040zu\040Hohenstein"'
 recipe double-free-cycle tcmalloc/double-free-lists.c -DCYCLE
 recipe cyclic-list tcmalloc/double-free-lists.c -DCYCLE -DTAKEN
@@ -111,7 +114,8 @@ tcmalloc_table() {
 
     cells 2.10 O0 leaks leaks-no-pie
     cells 2.10 O2 leaks leaks-no-pie types usage
-    cells 2.18.1 O2 usage
+    cells 2.18.1 O2 usage overrun-zeros overrun-cut write-after-free-returned
+    cells 2.10 O2 overrun-zeros overrun-cut write-after-free-returned
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call
         cells $release O2 dangling-call dangling-left

@@ -377,6 +377,16 @@ impl Heap for JemallocHeap<'_> {
         self.residue_at(block, word, bytes)
     }
 
+    fn left_over(
+        &self,
+        _map: &HeapMap,
+        _block: Block,
+        (_, bytes): (u64, u64),
+        word: u64,
+    ) -> Option<Residue> {
+        self.left_over_at(word, bytes)
+    }
+
     fn own_memory(&self) -> Vec<std::ops::Range<Address>> {
         let mut own = state_ranges(self.target, self.module, &self.located);
         let bins = u64::from(self.located.layout.thread.bin_count);

@@ -441,6 +441,16 @@ impl Heap for PtmallocHeap<'_> {
         (bytes == 8).then(|| self.residue_at(map, block, offset, word, list))?
     }
 
+    fn left_over(
+        &self,
+        map: &HeapMap,
+        block: Block,
+        (offset, bytes): (u64, u64),
+        word: u64,
+    ) -> Option<Residue> {
+        (bytes == 8).then(|| self.left_over_at(map, block, offset, word))?
+    }
+
     fn signature(&self, word: u64) -> Option<Residue> {
         self.known(word)
     }

@@ -318,7 +318,9 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
         if next.is_null() {
             // A zero outside the heap may be there by chance: it ends a list only if the allocator itself stored where it is.
             let is_stored = stray != Stray::OutsideHeap || path.walked == 0;
-            return is_stored && path.walked + 1 == path.list.recorded;
+            return is_stored
+                && path.walked + 1 == path.list.recorded
+                && !self.is_cut_short(at, stray, cursor);
         }
         let (map, memory) = (self.graph.map, self.graph.memory);
         match self.links.admit(map, memory, self.graph.class, next) {
@@ -326,6 +328,35 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
             // Pointers that were all freed at one distance lead to each other.
             Err(behind) => next != at && is_as_far_inside(stray, behind),
         }
+    }
+
+    /// Whether an inner pointer that ends a list is more likely a link whose lowest byte a string's end wrote over: it ends in a zero
+    /// byte, a block of which no list knows and that can end the list begins within that byte's reach, and the zero that ended the
+    /// list stands among zeros, as memory does that nobody used. An inner pointer ends so once in sixteen times at most.
+    fn is_cut_short(&self, at: Address, stray: Stray, cursor: &mut Cursor<'_>) -> bool {
+        let Stray::Misaligned { block, .. } = stray else {
+            return false;
+        };
+        if at.get() & 0xff != 0 || block.bytes == 0 {
+            return false;
+        }
+        let mut is_zero =
+            |word: Option<Address>| word.and_then(|word| cursor.read_u64(word).ok()) == Some(0);
+        let among_zeros = is_zero(at.checked_sub(8)) && is_zero(at.checked_add(8));
+        let reach = at.get() | 0xff;
+        let mut blocks =
+            std::iter::successors(block.address.checked_add(block.bytes), |block_at| {
+                block_at.checked_add(block.bytes)
+            });
+        among_zeros
+            && blocks
+                .by_ref()
+                .take_while(|first| first.get() <= reach)
+                .any(|first| {
+                    self.graph
+                        .orphans
+                        .chain_is(self.links, first, 1, &|_| false)
+                })
     }
 
     /// Walks the path once more, recording edges into disputed blocks and strays.

@@ -1,6 +1,6 @@
 //! What a core cannot tell, in words: its limits and the files that were refused.
 
-use ground::target::{Address, Fault, Module, Region, RegionKind, TargetMemory, Thread};
+use ground::target::{Address, Fault, MemoryExt, Module, Region, RegionKind, TargetMemory, Thread};
 
 use super::Limit;
 use crate::corefile::{AddressSpace, CoreFile};
@@ -133,12 +133,15 @@ fn not_dumped(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
 
 /// Threads whose stack or thread-local memory was left out: both were in use, whatever the rest of the mapping was.
 fn of_threads(core: &CoreFile, memory: &AddressSpace) -> Vec<Limit> {
+    // A thread whose stack has ended stands on the page without access below it, which never holds anything.
+    let is_guard = |at: Address| {
+        let region = memory.region_at(at);
+        region.is_some_and(|region| !region.readable && !region.writable)
+    };
     let is_absent = |at: Option<Address>| {
         at.is_some_and(|at| {
-            matches!(
-                memory.window(at),
-                Err(Fault::NotDumped(_) | Fault::Truncated(_))
-            )
+            let window = memory.window(at);
+            matches!(window, Err(Fault::NotDumped(_) | Fault::Truncated(_))) && !is_guard(at)
         })
     };
     let count = |place: fn(&Thread) -> Option<Address>| {

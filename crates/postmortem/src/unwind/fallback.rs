@@ -149,12 +149,19 @@ impl Guess<'_> {
         wanted: impl Fn(u64) -> bool,
     ) -> Option<Guessed> {
         let sp = registers.get(self.arch.sp)?.checked_next_multiple_of(8)?;
+        let mut is_on_stack = false;
         for word in 0..MAX_SCANNED_WORDS {
             let slot = sp.checked_add(word.checked_mul(8)?)?;
             if slot >= end {
                 break;
             }
-            let back = self.word(slot)? & self.code_mask;
+            let back = match self.word(slot) {
+                Some(back) => back & self.code_mask,
+                // A stack that has ended begins above.
+                None if !is_on_stack => continue,
+                None => return None,
+            };
+            is_on_stack = true;
             if !wanted(back) {
                 continue;
             }

@@ -30,7 +30,8 @@ use ground::target::{Address, Cursor, MemoryExt};
 
 /// What free blocks are filled with.
 pub(super) const FREED: u8 = 0x5a;
-const HANDED_OUT: u8 = 0xa5;
+/// What blocks are filled with that are handed out.
+pub(super) const HANDED_OUT: u8 = 0xa5;
 const RED_ZONE: u8 = 0xbc;
 /// Bytes of a red zone.
 const RED_ZONE_BYTES: u64 = 32;

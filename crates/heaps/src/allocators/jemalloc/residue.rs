@@ -1,7 +1,7 @@
 //! What free leaves in a block: nothing, unless an option makes it fill it.
 
 use super::JemallocHeap;
-use super::fillings::FREED;
+use super::fillings::{FREED, HANDED_OUT};
 use super::options;
 use crate::allocators::residue::{Residue, Standing};
 use crate::anomaly::Edge;
@@ -33,5 +33,18 @@ impl JemallocHeap<'_> {
             None => self.is_filled(block),
         };
         (bytes >= 4 && word == filled && fills()).then_some(Residue::Filling(FREED))
+    }
+
+    /// What `bytes` bytes of a region in use are that the program never wrote.
+    pub(super) fn left_over_at(&self, word: u64, bytes: u64) -> Option<Residue> {
+        let junk = options::junk(self.target, self.module)?;
+        let filling = match (junk.new, junk.freed) {
+            (true, _) => HANDED_OUT,
+            (false, true) => FREED,
+            (false, false) => return None,
+        };
+        let shift = 64u64.checked_sub(bytes.checked_mul(8)?)?;
+        let filled = u64::from_ne_bytes([filling; 8]).checked_shr(u32::try_from(shift).ok()?)?;
+        (bytes >= 4 && word == filled).then_some(Residue::Filling(filling))
     }
 }

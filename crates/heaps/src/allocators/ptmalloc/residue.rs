@@ -10,6 +10,8 @@ use ground::target::{Address, Cursor};
 
 /// Entries of lists that are gone through for one block.
 const MAX_ENTRIES: u64 = 1 << 22;
+/// Usable bytes of the largest chunk that a tcache or fastbin takes (`tcache_max_bytes` of glibc up to 2.41, as it is set).
+const MAX_CACHED: u64 = 1032;
 
 impl PtmallocHeap<'_> {
     /// The list that holds a chunk, and its place there.
@@ -111,6 +113,44 @@ impl PtmallocHeap<'_> {
                 .or_else(|| self.is_arena(word).then_some(Residue::Bin)),
             _ => None,
         }
+    }
+
+    /// What a word of a chunk in use is that the program never wrote: a protected link, which no program makes, or a word that leads
+    /// into an arena.
+    pub(super) fn left_over_at(
+        &self,
+        map: &HeapMap,
+        block: Block,
+        offset: u64,
+        word: u64,
+    ) -> Option<Residue> {
+        if offset > 8 {
+            return None;
+        }
+        let leads_to_block = |to: Address| {
+            let leads = [HolderKind::Tcache, HolderKind::Fastbin].map(HolderKind::lead);
+            leads.into_iter().find_map(|lead| {
+                let to = to.checked_add(lead)?;
+                let (found, inside) = map.block_at(to)?;
+                (inside == 0 && found.bytes == block.bytes).then_some(to)
+            })
+        };
+        let link = |to| Residue::Link {
+            to,
+            protected: true,
+            back: false,
+        };
+        if offset == 0 && self.safe_linking && block.bytes <= MAX_CACHED {
+            let next = self.decode(block.address, word);
+            if next.is_null() {
+                return Some(link(None));
+            }
+            if let Some(to) = leads_to_block(next) {
+                return Some(link(Some(to)));
+            }
+        }
+        self.known(word)
+            .or_else(|| self.is_arena(word).then_some(Residue::Bin))
     }
 
     /// What a value can be wherever it was read.

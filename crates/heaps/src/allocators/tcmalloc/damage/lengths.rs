@@ -11,6 +11,9 @@ use std::collections::HashMap;
 /// Entries of the longest list of a thread cache, and a batch more.
 const MAX_LENGTH: u64 = 8192 + 1024;
 
+/// Blocks in a row whose links one write of zeros is followed over.
+const MAX_ZEROED: u64 = 4096;
+
 impl Class<'_, '_, '_> {
     /// Lists that end at null too early or too late, when nothing else is wrong with them.
     pub(super) fn lengths(&mut self) {
@@ -126,10 +129,40 @@ impl Class<'_, '_, '_> {
             position: walked,
             from: self.node_at(index, walked - 1),
         };
-        let (bad, found, repair) = self.damaged_link(index, &edge)?;
-        let (block, _) = self.map.block_at(bad.from?)?;
+        let by_chain = || {
+            let (bad, found, repair) = self.damaged_link(index, &edge)?;
+            let (block, _) = self.map.block_at(bad.from?)?;
+            let next = block.address.checked_add(block.bytes)?;
+            (repair.unique || repair.value == next).then_some((bad, found, repair))
+        };
+        by_chain().or_else(|| self.zeroed(edge, list.recorded - walked))
+    }
+
+    /// The link at which a list ends early, if zeros went on from there over the blocks behind: each of them that is on no list has no
+    /// link either, up to one from which a chain of the length leads on that is still missing.
+    fn zeroed(&self, edge: Edge, missing: u64) -> Option<(Edge, Address, Repair)> {
+        let (block, _) = self.map.block_at(edge.from?)?;
         let next = block.address.checked_add(block.bytes)?;
-        (repair.unique || repair.value == next).then_some((bad, found, repair))
+        let mut cursor = Cursor::new(self.heap.target.memory);
+        let mut at = next;
+        let orphans = &self.graph.orphans;
+        for zeroed in 0..missing.min(MAX_ZEROED) {
+            let (free, offset) = self.map.block_at(at)?;
+            let is_of_list =
+                offset == 0 && free.class == block.class && !self.map.is_listed(free.id);
+            let word = cursor.read_u64(at).ok().filter(|_| is_of_list)?;
+            if word != 0 {
+                let is_rest =
+                    zeroed > 0 && orphans.chain_is(&PlainLinks, at, missing - zeroed, &|_| false);
+                let repair = Repair {
+                    value: next,
+                    unique: false,
+                };
+                return is_rest.then_some((edge, Address::default(), repair));
+            }
+            at = at.checked_add(block.bytes)?;
+        }
+        None
     }
 
     /// Looks at every link of a list that ends at null for one that a changed byte or bit explains.

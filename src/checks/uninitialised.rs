@@ -1,0 +1,119 @@
+//! A word that was read before anything was written there: the program died of what the allocator had left in a block in use.
+//!
+//! ```text
+//! block in use ──> word ──> fault
+//!                   └─ a protected link, an arena's address, a filling: what no program writes
+//! ```
+//!
+//! A block that was freed and handed out again looks the same to whoever kept the old pointer, so that this is never certain.
+
+use ground::target::Target;
+use heaps::anomaly::{Anomaly, AnomalyKind};
+
+use super::dangling::is_in_allocator;
+use super::finding::{Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind};
+use super::residue::{self, LeftOver};
+use super::{Subject, Verdict, explains, wording};
+use crate::analysis::Analysis;
+use crate::crash::Crash;
+use crate::crash::origin::{Load, Origin};
+
+/// Adds the read that the process died of, if it died of one and no other error explains it.
+pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    let is_explained = |finding: &Finding| {
+        finding.explains_crash == ExplainsCrash::Yes || !finding.causes.is_empty()
+    };
+    if !crash.is_by_memory
+        || verdict.findings.iter().any(is_explained)
+        || is_in_allocator(target, analysis, crash)
+    {
+        return;
+    }
+    let found = crash.origins.iter().find_map(|origin| {
+        let loads = origin.loads.iter().enumerate();
+        let mut read = loads.filter_map(|(index, load)| {
+            let found = residue::left_over(target, analysis, load.at?, load.bytes)?;
+            Some((origin, index, load, found))
+        });
+        read.next()
+    });
+    let Some((origin, index, load, found)) = found else {
+        return;
+    };
+    // What is wrong with the block is told already.
+    let is_told = verdict.findings.iter().any(|finding| {
+        (finding.block).is_some_and(|view| view.block.address == found.block.address)
+    });
+    if is_told {
+        return;
+    }
+    let mut finding = finding(target, crash, origin, load, found);
+    finding.causes = explains::way(crash, origin, index);
+    finding.causes.push(Cause {
+        kind: CauseKind::NeverWritten,
+        at: Some(found.at),
+        text: format!(
+            "the word at {} lies in the block {} of {} bytes, which is in use; it is {}",
+            found.at,
+            found.block.address,
+            found.block.bytes,
+            residue::meaning(found.residue, found.word)
+        ),
+    });
+    verdict.findings.push(finding);
+}
+
+fn finding(
+    target: Target<'_>,
+    crash: &Crash,
+    origin: &Origin,
+    load: &Load,
+    found: LeftOver<'_>,
+) -> Finding {
+    let anomaly = Anomaly::new(AnomalyKind::Metadata {
+        of: found.block.address,
+        at: found.at,
+        what: "a word of a block in use",
+        expected: "what the program wrote".into(),
+        found: "what the allocator left there".into(),
+        counts_only: false,
+    });
+    let subject = Subject {
+        target,
+        index: found.index,
+        heap: found.heap,
+        anomaly: &anomaly,
+    };
+    let start = found.block.address;
+    let place = match found.at.offset_from(start) {
+        None | Some(0) => start.to_string(),
+        Some(offset) => format!("{start}+{offset:#x}"),
+    };
+    let meaning = residue::meaning(found.residue, found.word);
+    let message = format!(
+        "the block {start} of {} bytes, which is in use, was read before anything was written there: the word at {place} still is {meaning}; {}",
+        found.block.bytes,
+        explains::deed(Some(origin), Some(load), crash)
+    );
+    let kind = FindingKind::UninitialisedUse;
+    let mut finding = wording::finding(subject, kind, start, Some(found.block), message);
+    finding.confidence = Confidence::Likely;
+    finding.explains_crash = ExplainsCrash::Yes;
+    finding.evidence = vec![Evidence {
+        at: found.at,
+        bytes: u32::try_from(found.bytes.clamp(1, 8)).unwrap_or(8),
+        what: "the allocator's word in the block in use".into(),
+        expected: "what the program wrote".into(),
+        found: format!("{:#x}: {meaning}", found.word),
+    }];
+    finding.next_steps = vec![
+        format!(
+            "find who allocates the object at {start}, and which of its fields are not set; calloc or a constructor sets all of them"
+        ),
+        "if that code sets them all, the pointer of frame {} is older than the block: it was freed and handed out again"
+            .replace("{}", &load.frame.to_string()),
+        "run the same input under valgrind (--track-origins=yes) or MemorySanitizer: they name the allocation".into(),
+    ];
+    wording::values_first(target, &mut finding.evidence);
+    finding
+}
