@@ -179,6 +179,7 @@ fn tidy(record: &mut Record) {
         stack.frames.truncate(MAX_FRAMES);
         stack.thread.as_mut().map(name);
         for frame in &mut stack.frames {
+            frame.path = None; // it is not written
             let Frame {
                 function,
                 file,

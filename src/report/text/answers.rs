@@ -5,6 +5,7 @@ use crate::report::schema::{
 };
 
 use super::coverage;
+use super::events;
 use super::graph;
 use super::maps;
 use super::number::{bytes, count, short};
@@ -49,7 +50,7 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(memory) = maps::in_a_line(report) {
         page.field(INDENT, "memory", Role::Plain, &memory);
     }
-    events(report, page);
+    events::log(report, page);
     let Some(worst) = report.findings.first() else {
         return;
     };
@@ -67,7 +68,7 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(done_by) = done_by(worst) {
         page.field(INDENT, "done by", Role::Plain, &done_by);
     }
-    if let Some(callers) = callers(worst) {
+    if let Some(callers) = events::callers(worst) {
         page.field(INDENT, "callers", Role::Plain, &callers);
     }
     if let Some(held_by) = graph::held_by(worst) {
@@ -78,52 +79,6 @@ pub fn write(report: &Report, page: &mut Page) {
     {
         page.field(INDENT, "explains", Role::Plain, &explains);
     }
-}
-
-/// Who allocated and freed the block, or allocated the one that wrote past its end, by the log of the run: the innermost frames.
-fn callers(finding: &Finding) -> Option<String> {
-    let culprit = finding.culprit.as_ref();
-    let culprit = culprit.and_then(|culprit| culprit.allocated_at.as_ref());
-    let parts: Vec<String> = [
-        ("the culprit was allocated in", culprit),
-        ("allocated in", finding.allocated_at.as_ref()),
-        ("freed in", finding.freed_at.as_ref()),
-        ("freed again in", finding.freed_again_at.as_ref()),
-    ]
-    .into_iter()
-    .filter_map(|(what, frames)| {
-        let frame = frames?.first()?;
-        let line = match (&frame.file, frame.line) {
-            (Some(file), Some(line)) => format!(", {file}:{line}"),
-            _ => String::new(),
-        };
-        Some(format!("{what} {}{line}", place(frame)))
-    })
-    .collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
-}
-
-/// The log that was joined with the core.
-pub fn events(report: &Report, page: &mut Page) {
-    let Some(log) = &report.events else {
-        return;
-    };
-    let what = match log.complete {
-        true => count(log.records, "call"),
-        false => count(log.records, "stack"),
-    };
-    let mut text = format!("{}, {} by {}", log.file, what, log.tool);
-    if log.unwritten_bytes > 0 {
-        let last = bytes(log.unwritten_bytes);
-        text = format!("{text}, the last {last} of it from the core");
-    }
-    if log.contradicting > 0 {
-        text = format!(
-            "{text}; the core denies {} of {}",
-            log.contradicting, log.compared
-        );
-    }
-    page.field(INDENT, "events", Role::Plain, &text);
 }
 
 /// The program and its process id.
@@ -246,7 +201,7 @@ pub fn came_from(report: &Report) -> Option<String> {
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
-fn place(frame: &Frame) -> String {
+pub(super) fn place(frame: &Frame) -> String {
     let inlined = frame
         .inlines
         .first()

@@ -8,7 +8,7 @@ use crate::report::schema::{
 use super::answers::{self, block};
 use super::number::{bytes, count};
 use super::page::{Page, Role};
-use super::{findings, trees};
+use super::{events, findings, trees};
 
 /// Indentation of fields.
 const INDENT: usize = 4;
@@ -260,7 +260,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     if let Some(since) = &found.since {
         write_since(since, page);
     }
-    answers::events(report, page);
+    events::log(report, page);
     if !found.mappings.is_empty() {
         let all = found
             .mappings

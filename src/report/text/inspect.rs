@@ -6,7 +6,7 @@ use crate::report::schema::{InspectedAddress, InspectedWord, Location, Reference
 use super::answers::{self, block};
 use super::number::bytes;
 use super::page::{Page, Role};
-use super::{findings, graph};
+use super::{events, findings, graph};
 
 /// Indentation of fields.
 const INDENT: usize = 4;
@@ -14,7 +14,7 @@ const INDENT: usize = 4;
 /// What `inspect` says.
 pub fn addresses(report: &Report, page: &mut Page) {
     answers::title(report, page);
-    answers::events(report, page);
+    events::log(report, page);
     for found in report.addresses.iter().flatten() {
         write(found, page);
     }
