@@ -230,7 +230,14 @@ pub fn held_by(finding: &Finding) -> Option<String> {
 
 /// The first of some holders, and how many more there are.
 pub fn held_by_rows(rows: &[Reference], all: u64) -> Option<String> {
-    let mut holders = rows.iter().filter(|row| row.kind != "history");
+    let mut holders: Vec<&Reference> = rows.iter().filter(|row| row.kind != "history").collect();
+    // A name says most, a register least.
+    holders.sort_by_key(|row| match (&row.variable, &row.symbol) {
+        (None, None) if row.kind == "register" => 2,
+        (None, None) => 1,
+        _ => 0,
+    });
+    let mut holders = holders.into_iter();
     let shown: Vec<String> = holders.by_ref().take(MAX_IN_LINE).map(place).collect();
     let more = all.saturating_sub(shown.len() as u64);
     match (shown.is_empty(), more) {
