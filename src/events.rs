@@ -116,7 +116,7 @@ pub fn join(
     wanted: impl IntoIterator<Item = Range<Address>>,
 ) -> Result<Events, EventsError> {
     let wanted = wanted.into_iter();
-    let wanted = Wanted::new(wanted.map(|at| at.start.get()..at.end.get()).collect());
+    let wanted = Wanted::new(wanted.map(|at| at.start.get()..at.end.get()));
     let unreadable = |source| EventsError::Unreadable {
         path: path.to_owned(),
         source,

@@ -202,12 +202,19 @@ fn result(
         "properties": properties,
     });
     if let Some(rule) = rule {
-        result["ruleIndex"] = json!(rule);
+        put(&mut result, "ruleIndex", json!(rule));
     }
     if !shown.is_empty() {
-        result["stacks"] = json!(shown);
+        put(&mut result, "stacks", json!(shown));
     }
     result
+}
+
+/// Adds a property to an object.
+fn put(object: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
 }
 
 /// The frames of the crash from the program's own on.
@@ -239,12 +246,12 @@ fn location_of(frame: &Frame) -> Value {
 /// A frame as a location; a file that is not known is the module's, if that is asked for.
 fn location(frame: &Frame, program: Option<&str>) -> Value {
     let mut location = json!({});
-    let file = frame.file.as_deref().or(program);
-    if let Some(file) = file {
-        location["physicalLocation"] = json!({ "artifactLocation": { "uri": uri(file) } });
-    }
-    if let Some(line) = frame.line.filter(|line| *line > 0 && frame.file.is_some()) {
-        location["physicalLocation"]["region"] = json!({ "startLine": line });
+    if let Some(file) = frame.file.as_deref().or(program) {
+        let mut place = json!({ "artifactLocation": { "uri": uri(file) } });
+        if let Some(line) = frame.line.filter(|line| *line > 0 && frame.file.is_some()) {
+            put(&mut place, "region", json!({ "startLine": line }));
+        }
+        put(&mut location, "physicalLocation", place);
     }
     let offset = || {
         Some(format!(
@@ -254,7 +261,8 @@ fn location(frame: &Frame, program: Option<&str>) -> Value {
         ))
     };
     if let Some(name) = frame.function.clone().or_else(offset) {
-        location["logicalLocations"] = json!([{ "fullyQualifiedName": name, "kind": "function" }]);
+        let name = json!([{ "fullyQualifiedName": name, "kind": "function" }]);
+        put(&mut location, "logicalLocations", name);
     }
     location
 }

@@ -22,7 +22,8 @@ pub struct Wanted(Vec<Range<u64>>);
 
 impl Wanted {
     /// Of ranges in any order.
-    pub fn new(mut ranges: Vec<Range<u64>>) -> Self {
+    pub fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut ranges: Vec<Range<u64>> = ranges.into_iter().collect();
         ranges.retain(|range| !range.is_empty());
         ranges.sort_by_key(|range| range.start);
         let mut joined: Vec<Range<u64>> = Vec::new();

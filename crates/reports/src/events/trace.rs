@@ -266,7 +266,11 @@ mod tests {
             @ ./a:[0x10] + 0x1000 0x20\n@ ./a:[0x11] + 0x2000 0x20\n\
             @ ./a:[0x12] - 0x1000\n@ ./a:[0x13] - 0x2000\n@ ./a:[0x14] - 0x1000\n\
             @ ./a:[0x15] + 0x1000 0x18\n@ ./a:[0x16] < 0x1000\n@ ./a:[0x16] > 0x1040 0x80\n@ ./a:[0x17] - 0x104";
-        let found = trace(log.as_bytes(), &Wanted::new(vec![0x1000..0x1020])).unwrap();
+        let found = trace(
+            log.as_bytes(),
+            &Wanted::new(std::iter::once(0x1000..0x1020)),
+        )
+        .unwrap();
         assert_eq!(found.events, 8, "the line that was cut is none");
         assert_eq!(found.live.len(), 1);
         let history = found.histories[&0x1000];
