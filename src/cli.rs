@@ -33,7 +33,7 @@ pub use self::output::{ColorChoice, OutputArgs};
 pub use self::search::{FilesArgs, SearchArgs};
 use crate::commands::{
     CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, maps, refs, schema, stacks,
-    triage, usage,
+    triage, usage, view,
 };
 use crate::report::Format;
 
@@ -70,6 +70,8 @@ enum Subcommands {
     Usage(Box<usage::Args>),
     /// List every mapping and what it is
     Maps(Box<maps::Args>),
+    /// Walk in a core on the terminal
+    View(Box<view::Args>),
     /// Check many cores, each in a process of its own: NDJSON, a line for each
     Batch(Box<batch::Args>),
     /// Read logs of sanitizers, valgrind and others: NDJSON, one error a line
@@ -85,6 +87,8 @@ enum Subcommands {
 pub enum Invocation {
     /// Read a core and say something of it.
     Read(Box<dyn CoreCommand>),
+    /// Show a core on the terminal.
+    View(Box<view::Args>),
     /// Read reports of many processes.
     Reports(Box<dyn ReportsCommand>),
     /// Print a JSON schema.
@@ -103,6 +107,7 @@ impl Subcommands {
             Self::Inspect(inspect) => Invocation::Read(inspect),
             Self::Usage(usage) => Invocation::Read(usage),
             Self::Maps(maps) => Invocation::Read(maps),
+            Self::View(view) => Invocation::View(view),
             Self::Batch(batch) => Invocation::Reports(batch),
             Self::Import(import) => Invocation::Reports(import),
             Self::Triage(triage) => Invocation::Reports(triage),
@@ -156,6 +161,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
         let core = command.core().validate(command.takes_addresses());
         core.and_then(|()| command.output().validate())
             .map_err(wrong)?;
+    }
+    if let Invocation::View(view) = &invocation {
+        view.core().validate(false).map_err(wrong)?;
     }
     Ok(invocation)
 }

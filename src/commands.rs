@@ -13,6 +13,7 @@ pub mod schema;
 pub mod stacks;
 pub mod triage;
 pub mod usage;
+pub mod view;
 
 use std::fmt;
 

@@ -159,6 +159,16 @@ pub fn inspect(ground: &Ground<'_>, addresses: &[Address], words: usize) -> Vec<
         .collect()
 }
 
+/// What the word `value` at `at` is.
+pub fn meaning_at(ground: &Ground<'_>, at: Address, value: u64) -> String {
+    words::meaning(ground, at, value).0
+}
+
+/// What a value that stands in no memory is.
+pub fn meaning_of(ground: &Ground<'_>, value: u64) -> String {
+    words::meaning(ground, Address::new(0), value).0
+}
+
 /// A block as reports show it.
 fn view(heap: &HeapAnalysis<'_>, block: Block, offset: u64) -> BlockView {
     BlockView {

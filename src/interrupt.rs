@@ -3,6 +3,7 @@
 //! ```text
 //! SIGBUS                     a mapped file became shorter, or its medium fails ──> error line, ERROR document, status 2
 //! SIGINT, SIGTERM, SIGHUP    the file that is being written beside the report is removed, then the signal does its work
+//! all of them                a terminal that the viewer holds is given back as it was first
 //! ```
 //!
 //! Files are mapped, so a core that its writer shortens (or a temporary folder that is full, in which a page of a hole cannot
@@ -78,6 +79,43 @@ pub fn writing(temporary: Option<&Path>) {
     TEMPORARY.store(name, Ordering::Release);
 }
 
+/// What gives a terminal back.
+struct Terminal {
+    /// For the screen.
+    text: Vec<u8>,
+    /// For its keys.
+    settings: libc::termios,
+}
+
+/// The terminal that is held; never freed once it stood here.
+static TERMINAL: AtomicPtr<Terminal> = AtomicPtr::new(ptr::null_mut());
+
+/// Says that the terminal is held from now on, as its settings are now, and what gives its screen back; `None`: no more.
+pub fn holding_terminal(text: Option<Vec<u8>>) {
+    let terminal = text.and_then(|text| {
+        // SAFETY: the structure is plain data that the call fills.
+        let settings = unsafe {
+            let mut settings: libc::termios = std::mem::zeroed();
+            (libc::tcgetattr(libc::STDIN_FILENO, &mut settings) == 0).then_some(settings)
+        };
+        settings.map(|settings| Terminal { text, settings })
+    });
+    let terminal = terminal.map_or(ptr::null_mut(), |it| Box::into_raw(Box::new(it)));
+    // The old one is left as it is: a handler may be reading it. A run enters the terminal once.
+    TERMINAL.store(terminal, Ordering::Release);
+}
+
+fn give_terminal_back() {
+    let terminal = TERMINAL.swap(ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: what stood there is never freed or changed; `tcsetattr` is one of the calls that signal-safety(7) allows.
+    unsafe {
+        if let Some(terminal) = terminal.as_ref() {
+            write(libc::STDOUT_FILENO, &terminal.text);
+            libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, &terminal.settings);
+        }
+    }
+}
+
 /// Where a document goes, by the rules of [`crate::output`].
 fn destination(path: &Path) -> Option<Destination> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -123,6 +161,7 @@ extern "C" fn file_lost(_: c_int) {
             unsafe { libc::pause() };
         }
     }
+    give_terminal_back();
     if let Some(words) = LAST_WORDS.get() {
         write(libc::STDERR_FILENO, &words.line);
         if let Some(document) = &words.document
@@ -147,6 +186,7 @@ extern "C" fn file_lost(_: c_int) {
 }
 
 extern "C" fn interrupted(signal: c_int) {
+    give_terminal_back();
     remove_temporary();
     // SAFETY: the signal does what it would have done without this handler.
     unsafe {

@@ -3,7 +3,7 @@
 //! The directory is the pipeline; imports go down only (a test keeps it):
 //!
 //! ```text
-//! main, program, commands, cli > report > examination, inspect > checks > graph > analysis, crash > types
+//! main, program, commands, cli, view > report > examination, inspect > checks > graph > analysis, crash > types
 //! ──────────────────────────────────────────────────────────────────────────────── crates
 //! heaps (allocator walkers)        postmortem (a core as memory, modules, threads)
 //!                        ground
@@ -43,3 +43,4 @@ pub mod terminal;
 pub mod types;
 pub mod unforeseen;
 pub mod usage;
+pub mod view;

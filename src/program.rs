@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Invocation};
-use crate::commands::{CoreCommand, Error, schema};
+use crate::commands::{CoreCommand, Error, schema, view};
 use crate::progress::{Progress, Silent};
 use crate::report::schema::{Document, ErrorDocument};
 use crate::report::{Format, Screen, json, status, text};
@@ -28,6 +28,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     };
     match cli::parse(arguments) {
         Ok(Invocation::Read(command)) => read(command.as_ref()),
+        Ok(Invocation::View(args)) => attempt(printed, || view::run(&args)),
         Ok(Invocation::Reports(command)) => attempt(printed, || command.run()),
         Ok(Invocation::Schema(args)) => attempt(printed, || {
             let bytes = json::Json.render(&schema::run(&args)?, Screen::default())?;

@@ -15,7 +15,7 @@
 
 void *volatile global_holder, *volatile inner_holder, *volatile chain_holder, *volatile block_holder, *volatile end_holder;
 void *volatile tagged_holder, *volatile map_holder;
-volatile uintptr_t high_tags[8], mixed_holder;
+volatile uintptr_t high_tags[8], turned_over[8], moved_up[8], paged[8], mixed_holder;
 char packed_holder[32];
 static __thread void *volatile tls_holder;
 static pthread_key_t keys[40];
@@ -123,6 +123,24 @@ CASE in_high_tags(void)
         char *made = block(184);
         state("high-tag", made, "possible");
         high_tags[at] = (uintptr_t)made | (uint64_t)(0x4142 + at) << 48;
+    }
+}
+
+/* Other forms of a pointer: as a conservative collector is kept from seeing it, packed with a number, as glibc keeps the links of its lists. */
+CASE in_other_forms(void)
+{
+    for (int at = 0; at < 8; at++) {
+        uintptr_t over = (uintptr_t)block(9000), up = (uintptr_t)block(11000);
+        state("turned-over", (void *)over, "possible");
+        state("moved-up", (void *)up, "possible");
+        turned_over[at] = ~over;
+        moved_up[at] = up << 16 | (uintptr_t)(0x101 + at);
+    }
+    /* A program that lies low has so small numbers of pages that the word leads into a block still. */
+    for (int at = 0; at < 8 && (uintptr_t)paged >> 32; at++) {
+        uintptr_t mixed = (uintptr_t)block(13000);
+        state("mixed-with-its-page", (void *)mixed, "possible");
+        paged[at] = mixed ^ (uintptr_t)&paged[at] >> 12;
     }
 }
 
@@ -314,6 +332,7 @@ int main(void)
     in_end();
     in_tagged();
     in_high_tags();
+    in_other_forms();
     in_mixed();
     in_mapping();
     in_lost_mapping();

@@ -22,6 +22,7 @@ const ROOT: &[&[&str]] = &[
         "terminal",
         "interrupt",
         "unforeseen",
+        "view",
     ],
 ];
 
@@ -222,6 +223,8 @@ fn libraries_stay_in_their_rooms() {
         ("src", "schemars", &["report"]),
         ("src", "clap", &["cli", "commands"]),
         ("src", "anstyle", &["report"]),
+        ("src", "ratatui_core", &["view"]),
+        ("src", "crossterm", &["view"]),
         ("crates/postmortem/src", "gimli", &["debuginfo", "unwind"]),
         ("crates/postmortem/src", "memmap2", &["corefile"]),
     ];

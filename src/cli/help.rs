@@ -110,6 +110,14 @@ pub const HELP: &[Help] = &[
         )],
     },
     Help {
+        command: "view",
+        forms: &["[OPTIONS] <CORE> [BINARY]", "[OPTIONS] <BINARY> -c <CORE>"],
+        examples: &[(
+            "view core.7958",
+            "threads, findings, blocks and who holds them, to walk in; ? shows the keys",
+        )],
+    },
+    Help {
         command: "batch",
         forms: &["[OPTIONS] <LIST>..."],
         examples: &[(

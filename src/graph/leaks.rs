@@ -22,8 +22,6 @@ use postmortem::session::Limit;
 
 /// Groups that a report shows; the sums count all.
 pub const MAX_GROUPS: usize = 1000;
-/// A number in the upper 16 bits.
-const TAGGED: &str = "tag in the upper 16 bits";
 /// Blocks that are named of a group.
 const MAX_EXAMPLES: usize = 2;
 /// Groups whose former holders are looked for.
@@ -164,9 +162,10 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
     let universe = &ground.universe;
     let mut marks: Marks = mark::mark(universe);
     let mut survey = subgraph::survey(universe, &marks);
-    let tagged = encodings::tagged(universe, &marks, &survey.lost);
-    if !tagged.is_empty() {
-        marks = mark::extend(universe, marks, &tagged);
+    let encoded = encodings::find(universe, &marks, &survey.lost);
+    if !encoded.is_empty() {
+        let nodes: Vec<Node> = encoded.iter().map(|(node, _)| *node).collect();
+        marks = mark::extend(universe, marks, &nodes);
         survey = subgraph::survey(universe, &marks);
     }
     set_apart_own_objects(ground, &mut survey);
@@ -186,7 +185,9 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
     };
     let mut all: Vec<LeakedBlock> = Vec::new();
     for found in &survey.weak {
-        let encoding = tagged.binary_search(&found.node).is_ok().then_some(TAGGED);
+        let index = encoded.binary_search_by_key(&found.node, |(node, _)| *node);
+        let encoding = index.ok().and_then(|index| encoded.get(index));
+        let encoding = encoding.map(|(_, form)| form.name());
         let group = gatherer.add((Class::Possible, encoding), found, None);
         all.push(leaked(found, Class::Possible, group));
     }

@@ -141,7 +141,7 @@ fn name(ground: &Ground<'_>, at: Address) -> Option<String> {
 }
 
 /// What a value is, and whether it is contents that may be somebody's secret.
-fn meaning(ground: &Ground<'_>, at: Address, value: u64) -> (String, bool) {
+pub(super) fn meaning(ground: &Ground<'_>, at: Address, value: u64) -> (String, bool) {
     let target = ground.session.target();
     let analysis = ground.analysis;
     if let Read::Free(freed) = residue::at(target, analysis, at, WORD, None)

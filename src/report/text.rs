@@ -17,6 +17,7 @@ mod inspect;
 mod maps;
 pub(super) mod number;
 pub(super) mod page;
+pub mod parts;
 pub(super) mod recursion;
 pub(super) mod stacks;
 mod trees;

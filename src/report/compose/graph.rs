@@ -125,7 +125,8 @@ fn of_address(found: &References) -> schema::References {
     }
 }
 
-fn tree(found: &HolderTree) -> Tree {
+/// A tree as the report shows it.
+pub fn tree(found: &HolderTree) -> Tree {
     let sum = |(blocks, bytes)| Sum { blocks, bytes };
     let rows = found.rows.iter();
     Tree {
@@ -230,14 +231,17 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
 /// One sentence about a group.
 fn message(group: &Group) -> String {
     let one = group.own.blocks == 1;
+    let encoded = group.encoding.map(|form| {
+        format!("only words that hold a pointer in another form name the blocks: {form}")
+    });
     let what = match (group.class, group.is_shared) {
         (Class::Definite, _) if one => "nothing points at the block any more",
         (Class::Definite, _) => "nothing points at the blocks any more",
         (Class::Indirect, _) => "only lost blocks point there, several of them at each",
-        (Class::Possible, _) if group.encoding.is_some() => {
-            "only words with a number in their upper 16 bits name the blocks: tagged pointers"
-        }
-        (Class::Possible, _) => "nothing points there that is certainly a pointer",
+        (Class::Possible, _) => match &encoded {
+            Some(encoded) => encoded,
+            None => "nothing points there that is certainly a pointer",
+        },
     };
     match group.held.blocks {
         0 => what.into(),

@@ -16,10 +16,7 @@ use crate::types::Type;
 /// The report of `inspect`.
 pub fn report(ground: &Ground<'_>, found: &[Inspection], options: &ReportOptions) -> Report {
     let mut report = base(ground, options, Command::Inspect);
-    let context = Context {
-        include_bytes: options.include_bytes,
-        ..context(ground)
-    };
+    let context = with_bytes(ground, options);
     let addresses = found.iter();
     report.addresses = Some(
         addresses
@@ -27,6 +24,22 @@ pub fn report(ground: &Ground<'_>, found: &[Inspection], options: &ReportOptions
             .collect(),
     );
     end(report, ground, options)
+}
+
+/// One address of it.
+pub fn address_of(
+    ground: &Ground<'_>,
+    found: &Inspection,
+    options: &ReportOptions,
+) -> InspectedAddress {
+    address(found, ground, &with_bytes(ground, options))
+}
+
+fn with_bytes<'c>(ground: &Ground<'c>, options: &ReportOptions) -> Context<'c> {
+    Context {
+        include_bytes: options.include_bytes,
+        ..context(ground)
+    }
 }
 
 fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> InspectedAddress {

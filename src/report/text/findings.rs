@@ -39,7 +39,8 @@ pub fn write(report: &Report, page: &mut Page) {
     }
 }
 
-fn write_finding(finding: &Finding, page: &mut Page) {
+/// A finding with the words that prove it.
+pub(super) fn write_finding(finding: &Finding, page: &mut Page) {
     let (role, word) = severity(finding.severity);
     let title = format!(
         "[{}] {}",

@@ -253,17 +253,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     let Some(found) = &report.leaks else {
         return;
     };
-    let (role, said) = lost(found);
-    page.field(2, "lost", role, &said);
-    if found.possible.blocks > 0 {
-        page.field(
-            2,
-            "possibly",
-            Role::Warning,
-            &format!("{} more", sum(found.possible)),
-        );
-    }
-    page.field(2, "reachable", Role::Plain, &sum(found.reachable));
+    totals(found, page);
     if let Some(since) = &found.since {
         write_since(since, page);
     }
@@ -296,6 +286,21 @@ pub fn leaks(report: &Report, page: &mut Page) {
             &format!("{} are left out", count(found.groups_dropped, "more group")),
         );
     }
+}
+
+/// Sums of what is lost, may be, and is not.
+pub(super) fn totals(found: &Leaks, page: &mut Page) {
+    let (role, said) = lost(found);
+    page.field(2, "lost", role, &said);
+    if found.possible.blocks > 0 {
+        page.field(
+            2,
+            "possibly",
+            Role::Warning,
+            &format!("{} more", sum(found.possible)),
+        );
+    }
+    page.field(2, "reachable", Role::Plain, &sum(found.reachable));
 }
 
 fn write_since(since: &Since, page: &mut Page) {

@@ -20,7 +20,8 @@ pub fn addresses(report: &Report, page: &mut Page) {
     }
 }
 
-fn write(found: &InspectedAddress, page: &mut Page) {
+/// What one address is.
+pub(super) fn write(found: &InspectedAddress, page: &mut Page) {
     page.heading(&format!("{}: {}", found.address, escaped(&found.what)));
     page.sentence(INDENT, Role::Plain, &found.message);
     let mut field = |label: &str, text: &str| page.field(INDENT, label, Role::Plain, text);
@@ -137,7 +138,20 @@ fn words(found: &InspectedAddress, page: &mut Page) {
         let address = page.paint(role, &format!("{mark} {}", word.address));
         page.line(&format!(
             "  {address}{name}  {value:<18}  {}",
-            escaped(&word.meaning)
+            escaped(&meaning(word))
         ));
+    }
+}
+
+/// What a word is; text as it stands there, where its value may be shown.
+fn meaning(word: &InspectedWord) -> String {
+    let said = &word.meaning;
+    match word.value {
+        Some(value) if said.starts_with("text of ") => {
+            let bytes = value.0.to_le_bytes();
+            let text = String::from_utf8_lossy(&bytes);
+            format!("{said}: \"{}\"", text.trim_end_matches('\0'))
+        }
+        _ => said.clone(),
     }
 }

@@ -36,6 +36,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// All that are painted.
+    const PAINTED: [Role; 6] = [
+        Role::Critical, // its style begins with that of `Strong`
+        Role::Strong,
+        Role::Faint,
+        Role::Warning,
+        Role::Note,
+        Role::Good,
+    ];
+
     const fn style(self) -> Style {
         match self {
             Role::Plain => Style::new(),
@@ -163,6 +173,32 @@ impl Page {
     }
 }
 
+/// A painted line as runs of text, each with what it is: what [`Page::paint`] did, undone.
+pub fn runs(line: &str) -> Vec<(Role, String)> {
+    let mut runs: Vec<(Role, String)> = Vec::new();
+    let mut role = Role::Plain;
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (text, after) = rest.split_at(rest.find('\x1b').unwrap_or(rest.len()));
+        if !text.is_empty() {
+            runs.push((role, text.to_owned()));
+        }
+        let painted = Role::PAINTED.into_iter().find_map(|role| {
+            let after = after.strip_prefix(&role.style().render().to_string())?;
+            Some((role, after))
+        });
+        (role, rest) = match painted {
+            Some(painted) => painted,
+            // What ends a style is the same for all; an escape that is none of ours cannot stand in escaped text.
+            None => (
+                Role::Plain,
+                after.split_once('m').map_or("", |(_, after)| after),
+            ),
+        };
+    }
+    runs
+}
+
 const fn color_of(color: AnsiColor) -> Style {
     Style::new().fg_color(Some(anstyle::Color::Ansi(color)))
 }
@@ -230,6 +266,21 @@ mod tests {
         assert_eq!(page(false).paint(Role::Critical, "x"), "x");
         assert!(page(true).paint(Role::Critical, "x").contains('\x1b'));
         assert_eq!(page(true).paint(Role::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn runs_are_what_was_painted() {
+        let page = Page::new(Screen {
+            color: true,
+            width: None,
+        });
+        for role in Role::PAINTED {
+            let line = format!("a {} b", page.paint(role, "painted"));
+            let expected = [(Role::Plain, "a "), (role, "painted"), (Role::Plain, " b")];
+            let expected = expected.map(|(role, text)| (role, text.to_owned()));
+            assert_eq!(runs(&line), expected);
+        }
+        assert_eq!(runs(""), []);
     }
 
     #[test]

@@ -14,14 +14,17 @@ const STEP: usize = 2;
 pub fn upward(tree: &Tree, page: &mut Page) {
     page.gap();
     page.sentence(INDENT, Role::Strong, "who holds it, and who holds those:");
-    write(tree, page, |row| {
-        let known = match (row.repeated, row.held) {
-            (true, _) => ": stands in this tree already",
-            (_, Some(0)) => ": nobody holds that block",
-            _ => "",
-        };
-        format!("{}{}{known}", place(&row.from), at(row))
-    });
+    write(tree, page, holder);
+}
+
+/// A holder, and where it stands.
+pub(super) fn holder(row: &TreeRow) -> String {
+    let known = match (row.repeated, row.held) {
+        (true, _) => ": stands in this tree already",
+        (_, Some(0)) => ": nobody holds that block",
+        _ => "",
+    };
+    format!("{}{}{known}", place(&row.from), at(row))
 }
 
 /// What hangs on a block.
@@ -33,26 +36,29 @@ pub fn downward(tree: &Tree, page: &mut Page) {
         _ => format!("what hangs on it: {}", sum(reached)),
     };
     page.sentence(INDENT, Role::Strong, &said);
-    write(tree, page, |row| {
-        let offset = row.from.block.as_ref().map_or(0, |block| block.offset);
-        let inside = match row.from.points_at_offset {
-            0 => String::new(),
-            offset => format!(", points {} into it", count(offset, "byte")),
-        };
-        let Some(to) = &row.to else {
-            return format!("+{offset:#x}: a mapping of the program's own{inside}");
-        };
-        let hang = match (row.repeated, row.reached.blocks) {
-            (true, _) => ": stands in this tree already".into(),
-            (_, 0 | 1) => String::new(),
-            _ => format!(", with what hangs on it {}", sum(row.reached)),
-        };
-        format!(
-            "+{offset:#x}: block {}, {}{inside}{hang}",
-            to.address,
-            bytes(to.size)
-        )
-    });
+    write(tree, page, held);
+}
+
+/// What a word of a block points at.
+pub(super) fn held(row: &TreeRow) -> String {
+    let offset = row.from.block.as_ref().map_or(0, |block| block.offset);
+    let inside = match row.from.points_at_offset {
+        0 => String::new(),
+        offset => format!(", points {} into it", count(offset, "byte")),
+    };
+    let Some(to) = &row.to else {
+        return format!("+{offset:#x}: a mapping of the program's own{inside}");
+    };
+    let hang = match (row.repeated, row.reached.blocks) {
+        (true, _) => ": stands in this tree already".into(),
+        (_, 0 | 1) => String::new(),
+        _ => format!(", with what hangs on it {}", sum(row.reached)),
+    };
+    format!(
+        "+{offset:#x}: block {}, {}{inside}{hang}",
+        to.address,
+        bytes(to.size)
+    )
 }
 
 fn at(row: &TreeRow) -> String {

@@ -153,7 +153,7 @@ fn made_of(found: &MadeOf) -> String {
 }
 
 /// An owner in words.
-fn named(owner: &Owner) -> String {
+pub(super) fn named(owner: &Owner) -> String {
     let holders: Vec<String> = owner
         .holders
         .iter()

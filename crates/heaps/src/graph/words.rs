@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use ground::parallel;
 use ground::target::{Address, TargetMemory};
 
 /// Which values can point at something.
@@ -11,24 +12,23 @@ use ground::target::{Address, TargetMemory};
 pub struct Filter {
     lowest: u64,
     span: u64,
-    mask: u64,
 }
 
 impl Filter {
     /// Values from `lowest` on, `span` of them.
     pub fn new((lowest, span): (u64, u64)) -> Self {
-        Self::masked((lowest, span), u64::MAX)
+        Self { lowest, span }
     }
 
-    /// The same for values of which only the bits of `mask` count.
-    pub fn masked((lowest, span): (u64, u64), mask: u64) -> Self {
-        Self { lowest, span, mask }
+    /// All values but zero.
+    pub fn not_zero() -> Self {
+        Self::new((1, u64::MAX))
     }
 
     /// Whether a value passes.
     #[inline]
     pub fn admits(self, value: u64) -> bool {
-        (value & self.mask).wrapping_sub(self.lowest) < self.span
+        value.wrapping_sub(self.lowest) < self.span
     }
 }
 
@@ -65,6 +65,7 @@ pub fn each(
         }
         let mut place = at;
         for piece in words.chunks(PIECE) {
+            parallel::passed(piece.len() as u64 * 8);
             each_of(piece, little, filter, |index, value| {
                 visit(place.saturating_add(index * 8), value);
             });
