@@ -217,6 +217,15 @@ pub(super) fn contents(
     (!contents.is_empty()).then_some(Bytes(contents))
 }
 
+/// A step of the way back from the crash.
+pub fn cause(cause: &crate::checks::finding::Cause) -> Cause {
+    Cause {
+        kind: cause.kind.name().into(),
+        address: cause.at.map(Into::into),
+        text: cause.text.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ground::target::{Abi, Fault, Region, Source, Window};
@@ -300,14 +309,5 @@ mod tests {
         assert_eq!(read(0x1050, 48, 4096), Some(8));
         assert_eq!(read(0x9000, 48, 4096), None);
         assert_eq!(read(0x1000, u64::MAX, usize::MAX), Some(0x58));
-    }
-}
-
-/// A step of the way back from the crash.
-pub fn cause(cause: &crate::checks::finding::Cause) -> Cause {
-    Cause {
-        kind: cause.kind.name().into(),
-        address: cause.at.map(Into::into),
-        text: cause.text.clone(),
     }
 }
