@@ -13,6 +13,7 @@
 //! [`SearchArgs`], [`HeapArgs`], [`OutputArgs`].
 
 mod core;
+mod events;
 mod heap;
 pub mod help;
 mod output;
@@ -26,9 +27,10 @@ use clap::error::ErrorKind;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
 pub use self::core::{CoreArgs, Operand};
+pub use self::events::EventsArgs;
 pub use self::heap::{FailOn, HeapArgs};
 pub use self::output::{ColorChoice, OutputArgs};
-pub use self::search::SearchArgs;
+pub use self::search::{FilesArgs, SearchArgs};
 use crate::commands::{
     CoreCommand, ReportsCommand, batch, check, import, inspect, leaks, maps, refs, schema, stacks,
     triage, usage, view,

@@ -21,6 +21,7 @@ use heaps::graph::roots::Ranges;
 use heaps::map::BlockState;
 
 use crate::analysis::Analysis;
+use crate::events::Events;
 use crate::types::python::Python;
 use crate::types::{self, Type, Types};
 use holders::leftover::Leftovers;
@@ -58,6 +59,8 @@ pub struct Ground<'a> {
     pub python: OnceLock<Option<Python>>,
     /// The memory of threads.
     pub lands: Vec<roots::Land>,
+    /// A log of the same run, if one was given.
+    pub events: Option<Events>,
     /// What the core does not hold of the memory in which pointers may stand.
     pub missing: Option<Limit>,
 }

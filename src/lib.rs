@@ -30,6 +30,7 @@ pub mod checks;
 pub mod cli;
 pub mod commands;
 pub mod crash;
+pub mod events;
 pub mod examination;
 pub mod graph;
 pub mod inspect;

@@ -31,7 +31,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         Ok(Invocation::View(args)) => attempt(printed, || view::run(&args)),
         Ok(Invocation::Reports(command)) => attempt(printed, || command.run()),
         Ok(Invocation::Schema(args)) => attempt(printed, || {
-            let bytes = json::Json.render(&schema::run(&args), Screen::default())?;
+            let bytes = json::Json.render(&schema::run(&args)?, Screen::default())?;
             output::write(None, &bytes)?;
             Ok(status::CLEAN)
         }),

@@ -4,7 +4,8 @@
 //! Session + Examination ──compose──> Document ──┬── text    for people
 //!                                    (schema)   ├── json    for pipelines
 //!                                               ├── ndjson  the same in lines
-//!                                               └── html    a page to send
+//!                                               ├── html    a page to send
+//!                                               └── sarif   errors and leaks for code scanning
 //! ```
 //!
 //! [`schema`] is a contract of its own (`docs/report.md`), converted by hand from the internal types, so that those may
@@ -19,6 +20,7 @@ pub mod ndjson;
 pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod sarif;
 pub mod schema;
 mod signals;
 pub mod status;
@@ -61,7 +63,13 @@ pub trait Format: Sync {
 }
 
 /// All formats.
-pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json, &ndjson::Ndjson, &html::Html];
+pub static FORMATS: &[&dyn Format] = &[
+    &text::Text,
+    &json::Json,
+    &ndjson::Ndjson,
+    &html::Html,
+    &sarif::Sarif,
+];
 
 impl fmt::Debug for dyn Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &[&[&str]] = &[
     &["progress", "types"],
     &["analysis", "crash"],
+    &["events"],
     &["graph"],
     &["checks", "usage"],
     &["examination", "inspect"],

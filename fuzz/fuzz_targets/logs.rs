@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use reports::Record;
+use reports::events;
 use reports::import::{Options, Summary, import};
 
 fuzz_target!(|data: &[u8]| {
@@ -13,4 +14,10 @@ fuzz_target!(|data: &[u8]| {
         Ok(())
     })
     .unwrap();
+    let wanted = events::Wanted::new(vec![0..0x1000, 0x5000_0000_0000..0x8000_0000_0000]);
+    let trace = events::trace(data, &wanted).unwrap();
+    assert!(trace.live.len() as u64 <= trace.events);
+    events::samples(data, "log").unwrap();
+    let (end, text) = data.split_at(data.len() / 2);
+    let _ = (events::goes_on(end, text), events::is_trace_text(text));
 });

@@ -10,17 +10,8 @@ use postmortem::modules::SearchPaths;
 /// The places of modules' files and debug files, and the best way of finding something by them.
 #[derive(Args, Clone, Debug)]
 pub struct SearchArgs {
-    /// Root of a file system like the dead process's; replaces the paths in the core (repeatable)
-    #[arg(long, value_name = "DIR", help_heading = "Files")]
-    sysroot: Vec<PathBuf>,
-
-    /// Where separate debug files are, instead of /usr/lib/debug (repeatable)
-    #[arg(long, value_name = "DIR", help_heading = "Files")]
-    debug_dir: Vec<PathBuf>,
-
-    /// Look for files nowhere but where this command line says
-    #[arg(long, help_heading = "Files")]
-    no_default_paths: bool,
+    #[command(flatten)]
+    files: FilesArgs,
 
     /// The best way in which an allocator may be found: `symbols` forbids debug info, `structure` symbols too
     #[arg(
@@ -33,6 +24,22 @@ pub struct SearchArgs {
     locate: Locate,
 }
 
+/// The places of modules' files and debug files.
+#[derive(Args, Clone, Debug)]
+pub struct FilesArgs {
+    /// Root of a file system like the dead process's; replaces the paths in the core (repeatable)
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    sysroot: Vec<PathBuf>,
+
+    /// Where separate debug files are, instead of /usr/lib/debug (repeatable)
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    debug_dir: Vec<PathBuf>,
+
+    /// Look for files nowhere but where this command line says
+    #[arg(long, help_heading = "Files")]
+    no_default_paths: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Locate {
     DebugInfo,
@@ -40,7 +47,7 @@ enum Locate {
     Structure,
 }
 
-impl SearchArgs {
+impl FilesArgs {
     /// Where to look for files.
     pub fn paths(&self) -> SearchPaths {
         SearchPaths {
@@ -49,6 +56,13 @@ impl SearchArgs {
             defaults: !self.no_default_paths,
             ..SearchPaths::default()
         }
+    }
+}
+
+impl SearchArgs {
+    /// Where to look for files.
+    pub fn paths(&self) -> SearchPaths {
+        self.files.paths()
     }
 
     /// The best way of finding allocator state.

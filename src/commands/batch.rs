@@ -62,6 +62,7 @@ enum Run {
     Check,
     Leaks,
     Stacks,
+    Usage,
 }
 
 impl Run {
@@ -70,6 +71,7 @@ impl Run {
             Self::Check => "check",
             Self::Leaks => "leaks",
             Self::Stacks => "stacks",
+            Self::Usage => "usage",
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{CoreCommand, Error, Shared, stacks};
 use crate::analysis::strangers;
-use crate::cli::{CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
-use crate::examination;
+use crate::cli::{CoreArgs, EventsArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity};
+use crate::{events, examination};
 use postmortem::session::Session;
 
 /// What `check` takes.
@@ -32,6 +32,9 @@ pub struct Args {
         help_heading = "Analysis"
     )]
     fail_on: FailOn,
+
+    #[command(flatten)]
+    events: EventsArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -75,7 +78,17 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let only = args.heap.allocator.as_deref();
     let mut examination = examination::examine(session, session.target(), only, progress)?;
     strangers::survey(session, &mut examination.analysis, only.is_some());
+    let options = args.output.report_options();
+    let log = args.events.path().map(|path| {
+        progress.phase("reading the log", None);
+        let wanted = compose::events::wanted_by_findings(&examination.verdict.findings);
+        events::join(session, &examination.analysis, path, wanted)
+    });
+    let log = log.transpose()?;
     progress.phase("writing the report", None);
-    let report = compose::check(session, &examination, &args.output.report_options());
+    let mut report = compose::check(session, &examination, &options);
+    if let Some(log) = &log {
+        compose::events::findings(&mut report, session, log, &options);
+    }
     Ok(Document::Report(Box::new(report)))
 }

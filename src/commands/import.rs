@@ -1,19 +1,25 @@
 //! `import FILE…`: logs of many tools as NDJSON, one error a line; a summary on standard error.
 
+mod symbols;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
-use reports::import::{Options, Summary, import};
+use reports::import::{Options, Summary, Symboliser, import};
 use reports::triage::{Gather, TriageFile, today};
 use reports::{Profile, Record};
 
 use super::{Error, ReportsCommand};
+use crate::cli::FilesArgs;
 use crate::output;
 use crate::report::status;
+use symbols::Symbols;
 
 /// What `import` takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -24,6 +30,9 @@ pub struct Args {
 
     #[command(flatten)]
     labels: Labels,
+
+    #[command(flatten)]
+    search: FilesArgs,
 
     /// How to write
     #[arg(
@@ -39,6 +48,9 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 }
+
+/// Notes of the summary, at most.
+const MAX_NOTES: usize = 100;
 
 /// What is said of every record.
 #[derive(clap::Args, Clone, Debug)]
@@ -81,6 +93,7 @@ impl Labels {
             attributes: self.kv.iter().cloned().collect(),
             time: self.time.as_ref().map(number),
             frames: decisions.frames.clone(),
+            symbols: None,
         }
     }
 }
@@ -99,11 +112,13 @@ enum As {
 impl ReportsCommand for Args {
     fn run(&self) -> Result<u8, Error> {
         let decisions = self.labels.decisions()?;
-        let options = self.labels.options(&decisions);
+        let mut options = self.labels.options(&decisions);
         let mut summary = Summary::default();
         let mut unread = Vec::new();
         let mut sink = Sink::new(self, &decisions)?;
         for path in &self.files {
+            let symbols = Arc::new(Symbols::new(self.search.paths(), written(path)));
+            options.symbols = Some(Arc::clone(&symbols) as Arc<dyn Symboliser>);
             match open(path) {
                 Ok(reader) => match import(reader, path, &options, &mut summary, &mut |record| {
                     sink.take(record)
@@ -116,6 +131,11 @@ impl ReportsCommand for Args {
                 },
                 Err(error) => unread.push(format!("{path}: {error}")),
             }
+            for note in symbols.notes() {
+                if !summary.notes.contains(&note) && summary.notes.len() < MAX_NOTES {
+                    summary.notes.push(note);
+                }
+            }
         }
         sink.finish(&decisions, self.output.as_deref())?;
         say(&summary, &unread);
@@ -125,6 +145,11 @@ impl ReportsCommand for Args {
             status::NOT_ANALYSED
         })
     }
+}
+
+/// When a log was last written to.
+fn written(path: &str) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|it| it.modified()).ok()
 }
 
 /// Opens a file, or standard input.
@@ -229,6 +254,13 @@ fn say(summary: &Summary, unread: &[String]) {
     let mut text = format!("created: {}\n", summary.created);
     for (kind, count) in &summary.kinds {
         let _ = writeln!(text, "  {kind}: {count}"); // a String takes all
+    }
+    if summary.symbolised > 0 {
+        let _ = writeln!(
+            text,
+            "frames named by files at hand: {}",
+            summary.symbolised
+        );
     }
     if summary.folded > 0 {
         let _ = writeln!(

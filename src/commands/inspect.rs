@@ -3,14 +3,14 @@
 use ground::target::Address;
 
 use super::{CoreCommand, Error, Shared};
-use crate::analysis;
-use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
+use crate::cli::{CoreArgs, EventsArgs, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::propagation::Limits;
 use crate::graph::roots;
 use crate::inspect;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::Document;
+use crate::{analysis, events};
 use postmortem::session::Session;
 
 /// Words that are shown of one address at most.
@@ -38,6 +38,9 @@ pub struct Args {
         help_heading = "Analysis"
     )]
     words: usize,
+
+    #[command(flatten)]
+    events: EventsArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -78,7 +81,17 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let ground = roots::ground(session, &analysis);
     ground.follow_types(Limits::HELD);
     let found = inspect::inspect(&ground, &addresses, args.words.min(MAX_WORDS));
+    let options = args.output.report_options();
+    let log = args.events.path().map(|path| {
+        progress.phase("reading the log", None);
+        let wanted = compose::events::wanted_by_inspections(&found);
+        events::join(session, &analysis, path, wanted)
+    });
+    let log = log.transpose()?;
     progress.phase("writing the report", None);
-    let report = compose::inspect::report(&ground, &found, &args.output.report_options());
+    let mut report = compose::inspect::report(&ground, &found, &options);
+    if let Some(log) = &log {
+        compose::events::addresses(&mut report, session, log, &options);
+    }
     Ok(Document::Report(Box::new(report)))
 }

@@ -5,13 +5,13 @@ mod since;
 use std::path::{Path, PathBuf};
 
 use super::{CoreCommand, Error, Shared};
-use crate::analysis;
-use crate::cli::{self, CoreArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
+use crate::cli::{self, CoreArgs, EventsArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
 use crate::graph::propagation::Limits;
 use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::schema::{Document, Severity, Sum};
+use crate::{analysis, events};
 use postmortem::session::{Session, SessionOptions};
 
 /// What `leaks` takes.
@@ -45,6 +45,9 @@ pub struct Args {
         help_heading = "Analysis"
     )]
     fail_on: FailOn,
+
+    #[command(flatten)]
+    events: EventsArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -89,13 +92,20 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let mut analysis = analysis::analyse(session.target(), only, progress)?;
     analysis::strangers::survey(session, &mut analysis, only.is_some());
     progress.phase("following pointers", None);
-    let ground = roots::ground(session, &analysis);
+    let mut ground = roots::ground(session, &analysis);
     ground.follow_types(Limits::WHOLE);
+    if let Some(path) = args.events.path() {
+        progress.phase("reading the log", None);
+        ground.events = Some(events::join(session, &analysis, path, [])?);
+    }
     let is_listed = args.blocks || args.since.is_some();
     let found = leaks::find(&ground, is_listed);
     progress.phase("writing the report", None);
     let options = args.output.report_options();
     let mut report = compose::graph::leaks(&ground, &found, is_listed, &options);
+    if let Some(log) = &ground.events {
+        compose::events::leaks(&mut report, session, &found, log, &options);
+    }
     let mut lost = Sum {
         blocks: found.definite.blocks,
         bytes: found.definite.bytes.saturating_add(found.indirect.bytes),

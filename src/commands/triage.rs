@@ -14,7 +14,7 @@ use reports::import::Summary;
 use reports::triage::{
     self, BASELINE, Gate, Gather, Groups, Input, Stacks, TriageFile, Versions, Weight,
 };
-use reports::{Profile, Record};
+use reports::{ByFrame, FirstSeen, FrameBytes, Profile, Record, Shown, Sides};
 use serde::Serialize;
 use serde_json::json;
 
@@ -335,9 +335,8 @@ impl Question {
         if ticket {
             self.write(reports::ticket(&group, &example).as_bytes())?;
         } else {
-            self.answer(&json!({ "group": group, "example": example }), || {
-                triage::show(&group, &example)
-            })?;
+            let shown = Shown { group, example };
+            self.answer(&shown, || triage::show(&shown.group, &shown.example))?;
         }
         Ok(status::CLEAN)
     }
@@ -347,8 +346,12 @@ impl Question {
         let groups = self.gather(&decisions)?;
         let (a, left) = self.one(&decisions, &groups, key)?;
         let (b, right) = self.one(&decisions, &groups, other)?;
-        let sides = json!({ "groups": [a, b], "examples": [left, right] });
-        self.answer(&sides, || triage::diff(&left, &right))?;
+        let sides = Sides {
+            groups: [a, b],
+            examples: [left, right],
+        };
+        let [left, right] = &sides.examples;
+        self.answer(&sides, || triage::diff(left, right))?;
         Ok(status::CLEAN)
     }
 
@@ -396,7 +399,8 @@ impl Question {
             },
         )?;
         let groups = triage::introduced(versions, &decisions, &order);
-        self.answer(&json!({ "groups": groups }), || table::introduced(&groups))?;
+        let first_seen = FirstSeen { groups };
+        self.answer(&first_seen, || table::introduced(&first_seen.groups))?;
         Ok(status::CLEAN)
     }
 
@@ -425,7 +429,14 @@ impl Question {
             self.write(triage::svg(&stacks, "where memory comes from", unit).as_bytes())?;
         } else if by == By::Frame {
             let frames = triage::by_frame(&stacks);
-            self.answer(&json!({ "frames": frames.iter().map(|(name, bytes)| json!({ "frame": name, "bytes": bytes })).collect::<Vec<_>>() }), || table::frames(&frames))?;
+            let rows = frames.iter().map(|(frame, bytes)| FrameBytes {
+                frame: frame.clone(),
+                bytes: *bytes,
+            });
+            let rows = ByFrame {
+                frames: rows.collect(),
+            };
+            self.answer(&rows, || table::frames(&frames))?;
         } else {
             self.write(triage::folded(&stacks).as_bytes())?;
         }

@@ -85,6 +85,8 @@ pub struct Group {
     pub signature: String,
     /// Where they were allocated, if that was recorded: innermost first.
     pub stack: Vec<Address>,
+    /// Where they were allocated by a log of the run: the number of a site.
+    pub site: Option<u32>,
     /// A word that led to one of them once.
     pub was_held_by: Option<Holder>,
     /// The lowest addresses.
@@ -130,6 +132,7 @@ struct Key {
     encoding: Option<&'static str>,
     is_shared: bool,
     stack: Vec<Address>,
+    site: Option<u32>,
     heap: usize,
     bytes: u64,
     /// Blocks of one type are alike whatever their words are.
@@ -348,6 +351,7 @@ impl Gatherer<'_, '_> {
         let is_shared = role == Some(Role::Shared);
         let known = self.ground.analysis.heaps.get(heap);
         let stack = known.and_then(|heap| heap.heap.recorded_stack(found.at));
+        let events = self.ground.events.as_ref();
         self.is_full |= self.groups.len() >= MAX_KEPT;
         let block = Place {
             address: found.at,
@@ -366,6 +370,7 @@ impl Gatherer<'_, '_> {
             encoding,
             is_shared,
             stack: stack.unwrap_or_default(),
+            site: events.and_then(|events| events.allocation(found.at)),
             heap,
             bytes: found.bytes,
             what,
@@ -392,6 +397,7 @@ impl Gatherer<'_, '_> {
                     What::Signature(signature) => signature.clone(),
                 },
                 stack: key.stack.clone(),
+                site: key.site,
                 was_held_by: None,
                 examples: Vec::new(),
             };

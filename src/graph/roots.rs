@@ -139,6 +139,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         variables: Variables::default(),
         leftovers: Leftovers::default(),
         thread_locals: ThreadLocals::of(session),
+        events: None,
         missing: missing::find(session, analysis),
         types: Types::new(session),
         typed: OnceLock::new(),

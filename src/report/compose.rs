@@ -1,6 +1,7 @@
 //! From what was found to a [`Report`]: the only place that knows both sides.
 
 mod crash;
+pub mod events;
 mod finding;
 pub mod graph;
 mod heap;
@@ -126,6 +127,15 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         redact::redact(&mut report, &|word| class(session, Some(analysis), word));
     }
     report
+}
+
+/// The functions at a place of a module, innermost inlined one first: name, file, line. Empty if nothing is known.
+pub fn functions_at(
+    names: &DebugInfo,
+    module: ModuleId,
+    lookup: Address,
+) -> Vec<(Option<String>, Option<String>, Option<u32>)> {
+    threads::functions_at(names, module, lookup)
 }
 
 /// Where names come from, for what has no crash.
@@ -303,6 +313,7 @@ fn process(
             path: core.path.display().to_string(),
             size: core.bytes,
             truncated: core.truncated,
+            time: core.written.map(|since| since.as_secs_f64()),
             build_id_mismatches: refused
                 .iter()
                 .filter(|refused| refused.build_id.is_some())

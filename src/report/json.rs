@@ -38,6 +38,14 @@ impl Format for Json {
 /// # Errors
 /// If `out` cannot be written.
 fn write(document: &Document, out: &mut dyn io::Write) -> io::Result<()> {
+    pretty(document, out)
+}
+
+/// Writes a value, indented.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub(super) fn pretty(document: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Terminal::default());
     document.serialize(&mut serializer)?;
     out.write_all(b"\n")

@@ -190,7 +190,8 @@ fn thread(thread: &mut Thread) {
     frames(&mut thread.frames);
 }
 
-fn frames(frames: &mut [Frame]) {
+/// Frames without the folders of their files.
+pub fn frames(frames: &mut [Frame]) {
     for frame in frames {
         frame.file = frame.file.as_deref().map(file_name);
         for inline in &mut frame.inlines {
@@ -215,7 +216,8 @@ fn value(node: &mut Value) {
     }
 }
 
-fn file_name(path: &str) -> String {
+/// A path without its folders.
+pub fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 

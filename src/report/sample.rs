@@ -253,6 +253,8 @@ fn finding() -> Finding {
             type_of: None,
             contents: None,
             bytes: Some(Bytes(b"AAAA".to_vec())),
+            allocated_at: None,
+            freed_at: None,
             referenced_by: Vec::new(),
             referenced_by_count: 0,
         }),
@@ -270,6 +272,9 @@ fn finding() -> Finding {
             }],
             deallocation: Vec::new(),
         }),
+        allocated_at: None,
+        freed_at: None,
+        freed_again_at: None,
         referenced_by: vec![
             Reference {
                 kind: "stack".into(),

@@ -256,6 +256,9 @@ pub struct Report {
     /// What `maps` found: every mapping, cut where one kind of memory ends and another begins, by address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mappings: Option<Vec<Mapping>>,
+    /// The log of `--events`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsLog>,
     /// Something beside findings is at or above the threshold of exit status 1.
     #[serde(skip)]
     pub is_found: bool,
@@ -296,6 +299,8 @@ pub struct Core {
     pub build_id_mismatches: Vec<BuildIdMismatch>,
     /// It ends before its program headers say.
     pub truncated: bool,
+    /// When the file was last written to, in seconds since the epoch; `null` for standard input.
+    pub time: Option<f64>,
 }
 
 /// A file that is not the one that the process had mapped.
@@ -322,6 +327,26 @@ pub struct Summary {
     pub note: u64,
     /// Further findings, counted but left out: only a number of each kind is kept.
     pub dropped: u64,
+}
+
+/// A log of the same run that was joined with the core.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EventsLog {
+    /// The log as it was named.
+    pub file: String,
+    /// The tool that wrote it.
+    #[schemars(extend("examples" = ["mtrace", "memleak", "tcmalloc", "jemalloc"]))]
+    pub tool: String,
+    /// Calls, or stacks of a profile.
+    pub records: u64,
+    /// Records that could be held against the core: blocks in use, or stacks.
+    pub compared: u64,
+    /// Of these, those that the core denies; more than 1 in 100 and the log is refused.
+    pub contradicting: u64,
+    /// Bytes of it that the process had not written yet: they come from the core.
+    pub unwritten_bytes: u64,
+    /// Every call is in it; else what it does not have proves nothing.
+    pub complete: bool,
 }
 
 /// Something that was not checked.

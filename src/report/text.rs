@@ -9,6 +9,7 @@ pub(super) mod answers;
 pub(super) mod coverage;
 pub(super) mod crash;
 pub(super) mod dump;
+mod events;
 pub(super) mod findings;
 pub(super) mod graph;
 mod heap;

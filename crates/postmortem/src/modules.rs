@@ -214,6 +214,73 @@ impl ModuleSet {
         });
     }
 
+    /// A module that is in no core: its file by path and build ID, at its link addresses. Without a build ID a file that the user named, or
+    /// whose root was named, is taken, and one at the path itself if `is_trusted` says of the file that it may be.
+    ///
+    /// `None` if no file is there and nothing to find debug information by.
+    pub fn alone(
+        path: &str,
+        build_id: Option<&[u8]>,
+        search: &SearchPaths,
+        is_trusted: &dyn Fn(&std::path::Path) -> bool,
+    ) -> Option<Self> {
+        let mut set = Self::default();
+        let id = ModuleId(0);
+        for arch in ground::arch::ARCHITECTURES {
+            let wanted = Wanted {
+                path,
+                build_id,
+                head: None,
+                dynamic: None,
+                is_executable: false,
+            };
+            let mut found = search.find_image(wanted, None, arch);
+            let here = std::path::Path::new(path);
+            if found.found.is_none()
+                && build_id.is_none()
+                && search.defaults
+                && search.sysroots.is_empty()
+                && is_trusted(here)
+            {
+                let image = Image::open(here, arch).filter(|image| !image.is_debug_only);
+                found.found = image.map(|image| (image, false));
+            }
+            let Some((file, head)) = set.image(id, found) else {
+                continue;
+            };
+            let head = head.unwrap_or_default();
+            let segments = segments(&head, 0);
+            let (first, last) = (segments.first()?, segments.last()?);
+            set.modules.push(Module {
+                id,
+                name: path.rsplit('/').next().unwrap_or(path).to_owned(),
+                path: path.to_owned(),
+                range: first.range.start..last.range.end,
+                bias: 0,
+                build_id: build_id.map(<[u8]>::to_vec),
+                is_executable: head.is_fixed,
+                segments,
+            });
+            set.files.push(Some(file));
+            set.heads.push(head);
+            return Some(set);
+        }
+        // The image may be gone and its debug file there.
+        set.modules.push(Module {
+            id,
+            name: path.rsplit('/').next().unwrap_or(path).to_owned(),
+            path: path.to_owned(),
+            range: Address::new(0)..Address::new(u64::MAX),
+            bias: 0,
+            segments: Vec::new(),
+            build_id: Some(build_id?.to_vec()),
+            is_executable: false,
+        });
+        set.files.push(None);
+        set.heads.push(Head::default());
+        Some(set)
+    }
+
     /// The modules, sorted by address; a module's id is its index.
     pub fn modules(&self) -> &[Module] {
         &self.modules

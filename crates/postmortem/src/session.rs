@@ -7,6 +7,7 @@ mod vectors;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use ground::target::{
     Address, Environment, LocateLimit, LocatedBy, MemoryExt, Target, Thread, Threads,
@@ -104,6 +105,8 @@ pub struct CoreInfo {
     pub expected_bytes: u64,
     /// Whether it ends before that.
     pub truncated: bool,
+    /// When the file was last written to, since the epoch; `None` for standard input.
+    pub written: Option<Duration>,
 }
 
 /// What a thread was doing.
@@ -213,6 +216,10 @@ impl Session {
             bytes: self.core.file_bytes(),
             expected_bytes: self.core.expected_bytes(),
             truncated: self.core.truncated(),
+            written: std::fs::metadata(self.core.path())
+                .and_then(|it| it.modified())
+                .ok()
+                .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()),
         }
     }
 

@@ -8,20 +8,24 @@ mod gperftools;
 mod heapcheck;
 mod json;
 mod libmemleak;
-mod lines;
+pub(crate) mod lines;
 mod memleak;
-mod mtrace;
+pub(crate) mod mtrace;
 mod profile;
 mod sanitizer;
+mod symbolise;
 mod valgrind;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
+use std::sync::Arc;
 
 use crate::key::{Frames, Key};
 use crate::record::{Frame, Record, Source};
 use crate::text;
+pub(crate) use heapcheck::OWNER;
 use lines::{Lines, Piece};
+pub use symbolise::{Code, Symboliser};
 
 /// Most frames of a stack that are kept; a stack that recurses is not worth more.
 pub const MAX_FRAMES: usize = 256;
@@ -41,6 +45,8 @@ pub struct Options {
     pub time: Option<serde_json::Value>,
     /// Frames that the user wants kept or dropped in keys.
     pub frames: Frames,
+    /// Who names frames that the tool left without a name.
+    pub symbols: Option<Arc<dyn Symboliser>>,
 }
 
 /// What came of an import.
@@ -52,6 +58,8 @@ pub struct Summary {
     pub kinds: BTreeMap<String, u64>,
     /// Records by tool.
     pub tools: BTreeMap<String, u64>,
+    /// Frames that the tool left without a name and that have one now.
+    pub symbolised: u64,
     /// Leaks whose bytes are counted by the record of the block that holds them.
     pub folded: u64,
     /// Records that could not be read.
@@ -105,6 +113,9 @@ impl Out<'_> {
         }
         if record.time.is_none() {
             record.time.clone_from(&self.options.time);
+        }
+        if let Some(symbols) = &self.options.symbols {
+            self.summary.symbolised += symbolise::name(&mut record, symbols.as_ref());
         }
         tidy(&mut record);
         if record.key.is_empty() || !self.options.frames.is_default() {
@@ -168,6 +179,7 @@ fn tidy(record: &mut Record) {
         stack.frames.truncate(MAX_FRAMES);
         stack.thread.as_mut().map(name);
         for frame in &mut stack.frames {
+            frame.path = None; // it is not written
             let Frame {
                 function,
                 file,

@@ -5,6 +5,8 @@
 //!
 //! Logs are hostile input: every line, record, stack and name is bounded, nothing recurses on data, a bad record costs itself.
 
+mod answers;
+pub mod events;
 pub mod growth;
 pub mod import;
 mod key;
@@ -16,6 +18,9 @@ mod text;
 mod ticket;
 pub mod triage;
 
+pub use answers::{
+    ByFrame, FirstSeen, FrameBytes, Shown, Sides, VERBS, any_schema, record_schema, schema,
+};
 pub use key::{Frames, Key, MAX_FRAMES, responsible};
 pub use kind::Kind;
 pub use pprof::{Profile, pprof};

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kind::Kind;
 
 /// One error as a tool reported it, in the words of the contract. A line of NDJSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// Version of the form; 1.
     pub schema_version: u32,
@@ -79,7 +80,7 @@ pub struct Record {
 }
 
 /// The access at fault.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Access {
     /// `read` or `write`.
     #[serde(rename = "type")]
@@ -91,7 +92,7 @@ pub struct Access {
 }
 
 /// What a stack tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Where memory was used wrongly.
@@ -112,7 +113,7 @@ pub enum Role {
 }
 
 /// One stack of a record, innermost frame first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stack {
     /// What it tells.
     pub role: Role,
@@ -125,7 +126,7 @@ pub struct Stack {
 }
 
 /// One frame.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
     /// Function as the tool printed it.
     #[serde(default)]
@@ -151,11 +152,25 @@ pub struct Frame {
     /// Build ID of the module.
     #[serde(default)]
     pub build_id: Option<String>,
+    /// The module with its folders, as the tool printed it: where its file is looked for; not written.
+    #[serde(skip)]
+    pub path: Option<String>,
 }
 
 /// How much a key rests on.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {
@@ -169,7 +184,7 @@ pub enum Strength {
 }
 
 /// Where a record was read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
     /// The file as it was named.
     pub file: String,
@@ -223,6 +238,12 @@ impl Record {
         self.stacks
             .iter()
             .find(|stack| stack.role == role && !stack.frames.is_empty())
+    }
+
+    /// Sets a frame's module from a path.
+    pub(crate) fn set_module(frame: &mut Frame, path: &str) {
+        frame.module = Some(crate::text::base_name(path).to_owned());
+        frame.path = Some(path.to_owned());
     }
 
     /// Sets `id` from all that was read; the file's name and the labels do not count.

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use proptest::prelude::*;
+use reports::events;
 use reports::import::{Options, Summary, import};
 use reports::{Record, Strength};
 
@@ -271,4 +272,42 @@ proptest! {
     fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         read(&bytes[..]);
     }
+}
+
+/// What `--events` reads: bounded by what is in the log, whatever it says.
+#[test]
+fn every_prefix_of_every_sample_is_read_as_events() {
+    let wanted = || events::Wanted::new(std::iter::once(0..u64::MAX));
+    for (name, text) in samples() {
+        let step = if text.len() < 3000 { 7 } else { 997 };
+        for end in (0..=text.len()).step_by(step) {
+            let cut = &text[..end];
+            let trace = events::trace(cut, &wanted()).unwrap();
+            let lines = cut.iter().filter(|byte| **byte == b'\n').count();
+            assert!(trace.events <= lines as u64, "{name} to {end}");
+            assert!(trace.live.len() <= lines && trace.histories.len() <= lines);
+            let samples = events::samples(cut, "log").unwrap();
+            assert!(samples.samples.len() <= lines + 1, "{name} to {end}");
+            let _ = events::is_trace_text(cut);
+            let _ = events::goes_on(cut, &text[end..]);
+        }
+    }
+}
+
+#[test]
+fn events_of_enormous_lines_and_of_sizes_beyond_reason() {
+    let long = format!("@ {}:[0x1] + 0x10 0x20\n", "a".repeat(3 << 20));
+    let odd = "= Start\n@ a:[0xffffffffffffffff] + 0xffffffffffffffff 0xffffffffffffffff\n@ a:[0x1] - (nil)\n@ a:[0x1] < 0x\n@ a:[0x1] > 0x1 0x\n- 0x5\n+ 0x6 0x7\n";
+    let found = events::trace(&b"= Start\n"[..], &events::Wanted::default()).unwrap();
+    assert_eq!(found.events, 0);
+    let found = events::trace(
+        format!("{long}{odd}").as_bytes(),
+        &events::Wanted::default(),
+    )
+    .unwrap();
+    assert!(found.live.contains_key(&u64::MAX) && found.live.contains_key(&6));
+    assert!(
+        !found.live.contains_key(&0x10),
+        "a line that is longer than a piece is none"
+    );
 }

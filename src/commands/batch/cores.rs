@@ -55,6 +55,10 @@ fn is_core(path: &Path) -> bool {
 
 /// An id of the content: size, beginning, end, and places between them. Two cores of one process at two times differ in it.
 pub(super) fn id(path: &Path) -> io::Result<String> {
+    // Opening a pipe that nobody writes to would wait for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut hash = Sha256::new();

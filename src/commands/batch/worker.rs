@@ -15,6 +15,9 @@ const MAX_REPORT: u64 = 1 << 30;
 /// Longest message of a worker that is kept.
 const MAX_MESSAGE: u64 = 64 << 10;
 
+/// How the message of an error that nobody foresaw begins.
+const UNFORESEEN: &[u8] = b"\"message\": \"an unforeseen error: ";
+
 /// How workers are started.
 pub(super) struct Worker {
     pub program: PathBuf,
@@ -63,7 +66,13 @@ impl Worker {
         };
         let report = out.join().unwrap_or_default();
         let seconds = begin.elapsed().as_secs_f64();
+        // Without memory for its threads a worker still says an error, but not why.
+        let starved = self.memory.is_some()
+            && report
+                .windows(UNFORESEEN.len())
+                .any(|part| part == UNFORESEEN);
         if let Some(code) = ended.code().and_then(|code| u8::try_from(code).ok())
+            && !starved
             && let Some(line) = line(&report, core, id, code, seconds)
         {
             return Ok((line, code));

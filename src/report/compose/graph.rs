@@ -71,6 +71,7 @@ pub fn leaks(
                     size: block.bytes,
                     class: block.class.name().into(),
                     group: block.group.map(|group| group + 1),
+                    allocated_at: None,
                 })
                 .collect()
         }),
@@ -249,6 +250,8 @@ fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'
         message: message(group),
         fingerprint: identity(group, context.program, allocator, frames.as_deref()),
         stack: frames,
+        allocated_at: None,
+        allocation_candidates: Vec::new(),
     }
 }
 

@@ -73,6 +73,8 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
             .collect(),
         allocated_at: (!found.allocated_by.is_empty())
             .then(|| recorded_frames(&found.allocated_by, context)),
+        freed_at: None,
+        freed_again_at: None,
         neighbours: found
             .neighbours
             .iter()

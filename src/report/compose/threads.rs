@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Context;
 use crate::report::schema::{self, Hex, Limit, OmittedFrames};
-use postmortem::debuginfo::{FunctionName, SourceFrame};
+use postmortem::debuginfo::{DebugInfo, FunctionName, SourceFrame};
 use postmortem::session::{Session, ThreadState};
 
 /// The function of a frame that the kernel made to run a signal's handler, as gdb calls it.
@@ -181,6 +181,21 @@ impl Places {
         };
         Self(distinct.par_iter().map(look_up).collect())
     }
+}
+
+/// The functions at a place, innermost inlined one first: name, file, line.
+pub fn functions_at(
+    names: &DebugInfo,
+    module: ModuleId,
+    lookup: Address,
+) -> Vec<(Option<String>, Option<String>, Option<u32>)> {
+    let source = names.source_at(module, lookup);
+    let found = place(names.function_at(module, lookup), &source.frames);
+    let inlines = found.inlines.into_iter();
+    let inlines = inlines.map(|inline| (inline.function, inline.file, inline.line));
+    let own = (found.function, found.file, found.line);
+    let own = Some(own).filter(|(function, ..)| function.is_some());
+    inlines.chain(own).collect()
 }
 
 fn place(symbol: Option<FunctionName>, source: &[SourceFrame]) -> Place {

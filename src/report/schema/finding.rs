@@ -70,6 +70,15 @@ pub struct Finding {
     pub overwriter: Option<Overwriter>,
     /// Stacks that the allocator recorded for the block or the culprit.
     pub stacks: Option<Stacks>,
+    /// With `--events`: who allocated the block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_at: Option<Vec<Frame>>,
+    /// With `--events`: who freed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<Vec<Frame>>,
+    /// With `--events`: who freed it once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_again_at: Option<Vec<Frame>>,
     /// Who still points at the block, the strongest first, then words that hold nothing any more; at most 16.
     pub referenced_by: Vec<Reference>,
     /// Words that can hold the block, all of them.
@@ -209,7 +218,7 @@ pub struct Collateral {
 }
 
 /// The block that most likely wrote past its end (or before its start).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Culprit {
     /// The pointer that the program knows.
     pub address: Hex,
@@ -225,6 +234,12 @@ pub struct Culprit {
     pub contents: Option<String>,
     /// Its first bytes, with `--include-bytes`; else `null`.
     pub bytes: Option<Bytes>,
+    /// With `--events`: who allocated it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_at: Option<Vec<Frame>>,
+    /// With `--events`: who freed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<Vec<Frame>>,
     /// Who still points at it, as the finding's `referenced_by`.
     pub referenced_by: Vec<Reference>,
     /// Words that can hold it, all of them.

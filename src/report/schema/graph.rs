@@ -193,6 +193,12 @@ pub struct LeakGroup {
     pub encoding: Option<String>,
     /// Where the blocks were allocated, if the allocator recorded it.
     pub stack: Option<Vec<Frame>>,
+    /// With `--events`: where the blocks were allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_at: Option<Vec<Frame>>,
+    /// With a profile for `--events`: the stacks whose blocks have this size, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allocation_candidates: Vec<Vec<Frame>>,
     /// A word that led to the first of them once.
     pub was_held_by: Option<Reference>,
     /// Some of the blocks, the lowest addresses.
@@ -227,4 +233,7 @@ pub struct LeakedBlock {
     pub class: String,
     /// The number of its group; `null` if that was left out.
     pub group: Option<usize>,
+    /// With `--events`: where it was allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_at: Option<Vec<Frame>>,
 }

@@ -28,8 +28,14 @@ pub struct InspectedAddress {
     pub type_of: Option<Type>,
     /// Where that block stands in free lists.
     pub locations: Vec<Location>,
-    /// Where it was allocated, if the allocator recorded it.
+    /// Where it was allocated, by `--events`, or if the allocator recorded it.
     pub allocated_at: Option<Vec<Frame>>,
+    /// With `--events`: where it was freed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<Vec<Frame>>,
+    /// With `--events`: where it was freed once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_again_at: Option<Vec<Frame>>,
     /// The blocks before and behind it.
     pub neighbours: Vec<Neighbour>,
     /// The thread whose stack or storage it is in.

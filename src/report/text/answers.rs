@@ -5,6 +5,7 @@ use crate::report::schema::{
 };
 
 use super::coverage;
+use super::events;
 use super::graph;
 use super::maps;
 use super::number::{bytes, count, short};
@@ -49,6 +50,7 @@ pub fn write(report: &Report, page: &mut Page) {
     if let Some(memory) = maps::in_a_line(report) {
         page.field(INDENT, "memory", Role::Plain, &memory);
     }
+    events::log(report, page);
     let Some(worst) = report.findings.first() else {
         return;
     };
@@ -65,6 +67,9 @@ pub fn write(report: &Report, page: &mut Page) {
     }
     if let Some(done_by) = done_by(worst) {
         page.field(INDENT, "done by", Role::Plain, &done_by);
+    }
+    if let Some(callers) = events::callers(worst) {
+        page.field(INDENT, "callers", Role::Plain, &callers);
     }
     if let Some(held_by) = graph::held_by(worst) {
         page.field(INDENT, "held by", Role::Plain, &held_by);
@@ -196,7 +201,7 @@ pub fn came_from(report: &Report) -> Option<String> {
 }
 
 /// `deliver (chat-server)`, `chat-server+0x1196` or the bare address.
-fn place(frame: &Frame) -> String {
+pub(super) fn place(frame: &Frame) -> String {
     let inlined = frame
         .inlines
         .first()

@@ -104,6 +104,21 @@ pub(super) fn write_finding(finding: &Finding, page: &mut Page) {
         write_stack("allocated by", &stacks.allocation, page);
         write_stack("freed by", &stacks.deallocation, page);
     }
+    for (label, frames) in [
+        ("allocated at", &finding.allocated_at),
+        ("freed at", &finding.freed_at),
+        ("freed again", &finding.freed_again_at),
+    ] {
+        write_stack(label, frames.as_deref().unwrap_or_default(), page);
+    }
+    if let Some(culprit) = &finding.culprit {
+        for (label, frames) in [
+            ("culprit from", &culprit.allocated_at),
+            ("freed at", &culprit.freed_at),
+        ] {
+            write_stack(label, frames.as_deref().unwrap_or_default(), page);
+        }
+    }
     for (number, repair) in finding.repairs.iter().enumerate() {
         let label = if number == 0 { "it was" } else { "" };
         let text = format!(
@@ -228,7 +243,8 @@ fn write_contents(label: &str, address: Hex, bytes: &Bytes, page: &mut Page) {
     }
 }
 
-fn write_stack(label: &str, frames: &[Frame], page: &mut Page) {
+/// A stack below its label.
+pub fn write_stack(label: &str, frames: &[Frame], page: &mut Page) {
     if frames.is_empty() {
         return;
     }

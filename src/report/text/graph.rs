@@ -2,21 +2,18 @@
 
 use crate::report::escape::escaped;
 use crate::report::schema::{
-    Block, Finding, LeakGroup, Leaks, Reference, References, Report, Since, Sum,
+    Block, Finding, Frame, LeakGroup, Leaks, Reference, References, Report, Since, Sum,
 };
 
 use super::answers::{self, block};
 use super::number::{bytes, count};
 use super::page::{Page, Role};
-use super::stacks::{module_columns, write_frame};
-use super::trees;
+use super::{events, findings, trees};
 
 /// Indentation of fields.
 const INDENT: usize = 4;
 /// Groups that are shown of each class; JSON has all.
 const MAX_GROUPS: usize = 25;
-/// Frames shown of a recorded stack.
-const MAX_FRAMES: usize = 31;
 /// Holders that fit into a line.
 const MAX_IN_LINE: usize = 2;
 
@@ -266,6 +263,7 @@ pub fn leaks(report: &Report, page: &mut Page) {
     if let Some(since) = &found.since {
         write_since(since, page);
     }
+    events::log(report, page);
     if !found.mappings.is_empty() {
         let all = found
             .mappings
@@ -428,12 +426,18 @@ fn write_group(group: &LeakGroup, page: &mut Page) {
     if let Some(held) = &group.was_held_by {
         page.field(INDENT, "once in", Role::Plain, &row(held));
     }
-    if let Some(frames) = &group.stack {
-        page.field(INDENT, "allocated by", Role::Plain, "");
-        let module = module_columns(frames);
-        for frame in frames.iter().take(MAX_FRAMES) {
-            write_frame(8, module, frame, page);
-        }
+    findings::write_stack(
+        "allocated by",
+        group.stack.as_deref().unwrap_or_default(),
+        page,
+    );
+    let log = group.allocated_at.as_deref().unwrap_or_default();
+    let places = |frames: &[Frame]| frames.iter().map(|frame| frame.offset).collect::<Vec<_>>();
+    if places(log) != places(group.stack.as_deref().unwrap_or_default()) {
+        findings::write_stack("allocated at", log, page);
+    }
+    for frames in &group.allocation_candidates {
+        findings::write_stack("perhaps at", frames, page);
     }
 }
 

@@ -4,19 +4,17 @@ use crate::report::escape::escaped;
 use crate::report::schema::{InspectedAddress, InspectedWord, Location, Reference, Report};
 
 use super::answers::{self, block};
-use super::graph;
 use super::number::bytes;
 use super::page::{Page, Role};
-use super::stacks::{module_columns, write_frame};
+use super::{events, findings, graph};
 
 /// Indentation of fields.
 const INDENT: usize = 4;
-/// Frames shown of a recorded stack.
-const MAX_FRAMES: usize = 31;
 
 /// What `inspect` says.
 pub fn addresses(report: &Report, page: &mut Page) {
     answers::title(report, page);
+    events::log(report, page);
     for found in report.addresses.iter().flatten() {
         write(found, page);
     }
@@ -73,12 +71,12 @@ pub(super) fn write(found: &InspectedAddress, page: &mut Page) {
     }
     graph::list("held by", &holders, found.referenced_by_count, page);
     graph::list("history", &history, history.len() as u64, page);
-    if let Some(frames) = &found.allocated_at {
-        page.field(INDENT, "allocated by", Role::Plain, "");
-        let module = module_columns(frames);
-        for frame in frames.iter().take(MAX_FRAMES) {
-            write_frame(8, module, frame, page);
-        }
+    for (label, frames) in [
+        ("allocated by", &found.allocated_at),
+        ("freed by", &found.freed_at),
+        ("freed again", &found.freed_again_at),
+    ] {
+        findings::write_stack(label, frames.as_deref().unwrap_or_default(), page);
     }
     words(found, page);
 }

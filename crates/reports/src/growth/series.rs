@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::statistics::{Shape, Verdict, discoveries, judge};
+use crate::import::OWNER;
 use crate::kind::is_memory;
 use crate::triage::Item;
 
@@ -12,7 +14,7 @@ use crate::triage::Item;
 const MAX_POINTS: usize = 4 << 20;
 
 /// All series.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Growth {
     /// Series that were tested: what the chances are corrected for.
     pub tested: usize,
@@ -21,7 +23,7 @@ pub struct Growth {
 }
 
 /// One group of one process over time.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Series {
     /// Key or fingerprint of the group.
     pub group: String,
@@ -33,6 +35,8 @@ pub struct Series {
     pub points: usize,
     /// From the first to the last.
     pub seconds: f64,
+    /// Who holds it, where it is told by holder: the container.
+    pub container: Option<String>,
     /// How it grows.
     pub shape: Shape,
     /// Chance of as much growth without a leak, before correction.
@@ -71,6 +75,8 @@ struct Points {
     text: String,
     /// A tool that shows its largest groups only: absence is no zero.
     partial: bool,
+    /// Told by holder.
+    is_owner: bool,
     values: BTreeMap<Seconds, (u64, u64)>,
 }
 
@@ -112,6 +118,7 @@ impl Watch {
             group.text.push_str(&item.key_text);
         }
         group.partial |= item.tool == "memleak";
+        group.is_owner |= item.tool == "heapcheck" && item.tool_kind == OWNER;
         let value = group.values.entry(time).or_default();
         value.0 = value.0.saturating_add(item.bytes.unwrap_or(0));
         value.1 = value.1.saturating_add(item.blocks.unwrap_or(0));
@@ -145,6 +152,7 @@ pub fn growth(watch: &Watch) -> Growth {
                 process: name.clone(),
                 points: points.len(),
                 seconds,
+                container: group.is_owner.then(|| key.clone()),
                 shape: verdict.shape,
                 p: verdict.p,
                 bytes_per_second: verdict.slope,
@@ -220,15 +228,17 @@ fn saturating(value: f64) -> u64 {
     value.clamp(0.0, 9.0e18) as u64
 }
 
-/// What catches the allocating site live, for blocks of this size.
+/// What catches the allocating site live, for blocks of this size: commands for a shell, where PROGRAM stands for the program.
 fn recipes(pid: Option<u64>, bytes: u64, blocks: u64) -> Vec<String> {
+    // What was asked for is less than what a block has: by 15 bytes in glibc's heap, by a fifth at most elsewhere.
     let size = bytes.checked_div(blocks).unwrap_or(0);
+    let least = size.saturating_sub((size / 5).max(15));
     let pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     vec![
-        format!("memleak-bpfcc -p {pid} -a -z {} -Z {} 60", size.saturating_sub(size / 8), size + size / 8),
-        "glibc, next run: LD_PRELOAD=libc_malloc_debug.so.0 MALLOC_TRACE=trace.log PROGRAM (the program calls mtrace()); heapcheck import trace.log".to_owned(),
-        "jemalloc, next run: MALLOC_CONF=prof:true,prof_final:true,lg_prof_sample:17,prof_prefix:jeprof PROGRAM; heapcheck import jeprof.*.heap".to_owned(),
-        "tcmalloc, next run: HEAPPROFILE=prof TCMALLOC_SAMPLE_PARAMETER=524288 PROGRAM; heapcheck import prof.*.heap".to_owned(),
+        format!("memleak-bpfcc -p {pid} -a -z {least} -Z {size} 60 > memleak.log; heapcheck import memleak.log  # now, as root"),
+        "echo 'extern void mtrace(void); __attribute__((constructor)) static void start(void) { mtrace(); }' | gcc -shared -fPIC -x c -o mtrace.so - && LD_PRELOAD=./mtrace.so:libc_malloc_debug.so.0 MALLOC_TRACE=trace.log PROGRAM; heapcheck import trace.log  # glibc, next run".to_owned(),
+        "MALLOC_CONF=prof:true,prof_final:true,lg_prof_sample:17,prof_prefix:jeprof PROGRAM; heapcheck import jeprof.*.heap  # jemalloc, next run".to_owned(),
+        "HEAPPROFILE=./tcprof PROGRAM; heapcheck import tcprof.*.heap  # tcmalloc (not minimal), next run".to_owned(),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Frames as tools print them.
 
-use crate::record::Frame;
+use crate::record::{Frame, Record};
 use crate::text;
 
 /// A frame of a sanitizer's stack: `#3 0x55d2 in f(int) /src/a.c:13:2 (prog+0x12) (BuildId: 5f)`. Gives the frame's number, too.
@@ -62,7 +62,7 @@ fn strip_module<'a>(text: &'a str, frame: &mut Frame) -> &'a str {
     let Some(offset) = text::address(offset) else {
         return text;
     };
-    frame.module = Some(text::base_name(path).to_owned());
+    Record::set_module(frame, path);
     frame.module_offset = Some(offset);
     inner[..at - 1].trim_end()
 }

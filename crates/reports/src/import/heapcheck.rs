@@ -1,8 +1,11 @@
 //! heapcheck's own reports: findings, groups of leaks, or the crash where there is no finding.
 
+mod usage;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+pub(crate) use usage::OWNER;
 
 use super::{MAX_FRAMES, Out};
 use crate::kind::Kind;
@@ -26,6 +29,8 @@ struct Report {
     findings: Option<Vec<Finding>>,
     #[serde(default)]
     leaks: Option<Leaks>,
+    #[serde(default)]
+    usage: Option<usage::Usage>,
     #[serde(default)]
     modules: Option<Vec<Module>>,
     #[serde(default)]
@@ -111,6 +116,12 @@ struct Finding {
     #[serde(default)]
     stacks: Option<Stacks>,
     #[serde(default)]
+    allocated_at: Option<Vec<CoreFrame>>,
+    #[serde(default)]
+    freed_at: Option<Vec<CoreFrame>>,
+    #[serde(default)]
+    freed_again_at: Option<Vec<CoreFrame>>,
+    #[serde(default)]
     fingerprint: BTreeMap<String, serde_json::Value>,
 }
 
@@ -140,6 +151,8 @@ struct Group {
     indirect_bytes: Option<u64>,
     #[serde(default)]
     stack: Option<Vec<CoreFrame>>,
+    #[serde(default)]
+    allocated_at: Option<Vec<CoreFrame>>,
     #[serde(default)]
     message: String,
     #[serde(default)]
@@ -224,6 +237,19 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
                 }
             }
         }
+        // A log of the run knows the callers, too.
+        for (role, logged) in [
+            (Role::Free, &finding.freed_again_at),
+            (Role::Free, &finding.freed_at),
+            (Role::Allocation, &finding.allocated_at),
+        ] {
+            let logged = logged.as_ref().filter(|_| finding.stacks.is_none());
+            record.stacks.extend(logged.map(|logged| Stack {
+                role,
+                thread: None,
+                frames: frames(logged, &ids),
+            }));
+        }
         // A call that malloc refused is the site of the wrong free.
         if finding.address.is_some()
             && finding.address.as_deref() == call
@@ -251,7 +277,7 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
         group.message.clone_into(&mut record.message);
         (record.bytes, record.blocks) = (group.bytes, group.blocks);
         record.indirect_bytes = group.indirect_bytes.filter(|&bytes| bytes > 0);
-        if let Some(stack) = &group.stack {
+        if let Some(stack) = group.stack.as_ref().or(group.allocated_at.as_ref()) {
             record.stacks.push(Stack {
                 role: Role::Allocation,
                 thread: None,
@@ -260,6 +286,17 @@ pub(super) fn read(text: &str, line: u64, out: &mut Out<'_>) -> serde_json::Resu
         }
         record.subject = fingerprint(&group.fingerprint).or_else(|| group.signature.clone());
         out.record(record);
+    }
+    if let Some(usage) = &report.usage {
+        for used in usage.rows() {
+            let mut record = base(Kind::LiveMemory.name(), Kind::LiveMemory.cwe());
+            used.tool_kind.clone_into(&mut record.tool_kind);
+            record.message = used.message();
+            (record.bytes, record.blocks) = (Some(used.bytes), Some(used.blocks));
+            record.subject = Some(used.name);
+            out.record(record);
+        }
+        return Ok(());
     }
     let Some(info) = report.crash_info.as_ref().filter(|_| !said) else {
         return Ok(());
@@ -305,6 +342,7 @@ fn frames(recorded: &[CoreFrame], ids: &BTreeMap<&str, &str>) -> Vec<Frame> {
             module: frame.module.clone(),
             module_offset: frame.module_offset.clone(),
             address: frame.offset.clone(),
+            path: None,
             build_id: frame
                 .module
                 .as_deref()

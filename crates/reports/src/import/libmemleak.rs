@@ -188,7 +188,7 @@ fn listed(text: &str) -> Option<Frame> {
         .rsplit_once('+')
         .unwrap_or((module, ""));
     if !path.is_empty() && !path.ends_with('/') {
-        frame.module = Some(text::base_name(path).to_owned());
+        Record::set_module(&mut frame, path);
         frame.module_offset = text::address(offset);
     }
     Some(frame)

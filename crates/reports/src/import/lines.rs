@@ -7,7 +7,7 @@ const PIECE: usize = 64 << 10;
 
 /// A piece of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Line number from 1.
     pub number: u64,
     /// True of the first piece of a line.
@@ -18,11 +18,12 @@ pub(super) struct Piece {
 
 /// Cuts a stream into lines, and long lines into pieces. In a line that begins with `<` a piece ends behind each tag: XML
 /// written without line ends comes in the same pieces as XML with them.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     number: u64,
     inside: bool,
     tags: bool,
+    whole: bool,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -32,7 +33,13 @@ impl<R: BufRead> Lines<R> {
             number: 0,
             inside: false,
             tags: false,
+            whole: false,
         }
+    }
+
+    /// Whether the last line had an end: a stream may stop in the middle of one.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// The next piece, without its line end; none at the end of the stream.
@@ -48,6 +55,7 @@ impl<R: BufRead> Lines<R> {
             };
             if available.is_empty() {
                 self.inside = false;
+                self.whole = false;
                 if !began {
                     return Ok(None);
                 }
@@ -80,6 +88,7 @@ impl<R: BufRead> Lines<R> {
             }
             if end.is_some() || buffer.len() >= PIECE {
                 self.inside = !ended;
+                self.whole = ended;
                 self.count(first);
                 return Ok(Some(Piece {
                     number: self.number,

@@ -113,22 +113,14 @@ impl Format for Mtrace {
 }
 
 impl Mtrace {
-    /// `+ ptr size`, `- ptr`, `< ptr`, `> ptr size`, `! ptr size`.
     fn event(&mut self, place: &str, event: &str, line: u64, out: &mut Out<'_>) -> bool {
-        let mut words = event.split_whitespace();
-        let (Some(sign), Some(address)) =
-            (words.next(), words.next().and_then(text::hexadecimal_value))
-        else {
-            return false;
-        };
-        let size = words.next().and_then(text::hexadecimal_value);
-        match (sign, size) {
-            ("+" | ">", Some(size)) => {
-                self.pending = Some((address, size, text::cut(place, 1024).to_owned()))
+        match event_of(event) {
+            Some(Event::Allocation { address, bytes }) => {
+                self.pending = Some((address, bytes, text::cut(place, 1024).to_owned()))
             }
-            ("-" | "<", None) => self.free(address, place, line, out),
-            ("!", _) => {}
-            _ => return false,
+            Some(Event::Free { address }) => self.free(address, place, line, out),
+            Some(Event::Failure) => {}
+            None => return false,
         }
         true
     }
@@ -223,8 +215,33 @@ impl Mtrace {
     }
 }
 
+/// A call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A block was handed out; of `realloc` the new one.
+    Allocation { address: u64, bytes: u64 },
+    /// A block was taken back; of `realloc` the old one.
+    Free { address: u64 },
+    /// `realloc` that failed.
+    Failure,
+}
+
+/// `+ ptr size`, `- ptr`, `< ptr`, `> ptr size`, `! ptr size`.
+pub(crate) fn event_of(text: &str) -> Option<Event> {
+    let mut words = text.split_whitespace();
+    let sign = words.next()?;
+    let address = words.next().and_then(crate::text::hexadecimal_value)?;
+    let bytes = words.next().and_then(crate::text::hexadecimal_value);
+    match (sign, bytes) {
+        ("+" | ">", Some(bytes)) => Some(Event::Allocation { address, bytes }),
+        ("-" | "<", None) => Some(Event::Free { address }),
+        ("!", _) => Some(Event::Failure),
+        _ => None,
+    }
+}
+
 /// Splits `LOCATION + 0x1 0x2` before the sign.
-fn split_event(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_event(text: &str) -> Option<(&str, &str)> {
     let at = [" + 0x", " - 0x", " < 0x", " > 0x", " ! 0x", " - (nil)"]
         .iter()
         .filter_map(|sign| text.rfind(sign))
@@ -233,7 +250,7 @@ fn split_event(text: &str) -> Option<(&str, &str)> {
 }
 
 /// `./bakery:(main+0x1f)[0x11c1]`, `[0x40022251] operator new(unsigned int) (/usr/lib/x.so+0x3)`.
-fn caller(text: &str) -> Frame {
+pub(crate) fn caller(text: &str) -> Frame {
     let mut frame = Frame::default();
     let (before, after) = match text
         .rsplit_once('[')
@@ -253,7 +270,7 @@ fn caller(text: &str) -> Frame {
     };
     let path = path.trim_end_matches(':');
     if !path.is_empty() && !path.ends_with('/') {
-        frame.module = Some(text::base_name(path).to_owned());
+        Record::set_module(&mut frame, path);
     }
     let (name, module) = match after.rsplit_once(" (") {
         Some((name, module)) => (name, module.trim_end_matches(')')),
@@ -261,7 +278,7 @@ fn caller(text: &str) -> Frame {
     };
     if frame.module.is_none() && !module.is_empty() && !module.ends_with('/') {
         let (path, offset) = module.split_once('+').unwrap_or((module, ""));
-        frame.module = Some(text::base_name(path).to_owned());
+        Record::set_module(&mut frame, path);
         frame.module_offset = text::address(offset).filter(|_| !offset.is_empty());
     }
     // The only dynamic symbol of many programs stands for all of their functions.

@@ -219,7 +219,7 @@ impl Open {
                 .and_then(|at| self.mappings.get(at))
                 .filter(|mapping| call < mapping.end)
             {
-                frame.module = Some(text::base_name(&mapping.path).to_owned());
+                Record::set_module(&mut frame, &mapping.path);
                 frame.module_offset = bases
                     .get(mapping.path.as_str())
                     .and_then(|base| address.checked_sub(*base))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::file::{State, TriageFile};
@@ -11,7 +12,7 @@ use crate::kind::Kind;
 use crate::record::Strength;
 
 /// The answer.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Gate {
     /// Records looked at, without the baseline's.
     pub errors: u64,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::alias::{self, Evidence};
@@ -22,7 +23,7 @@ const MAX_PROCESSES: usize = 4096;
 const MIN_PROCESSES: u64 = 5;
 
 /// Whether a leak happens once in a process, or again and again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recurrence {
     /// Once, however long the process runs.
@@ -35,7 +36,7 @@ pub enum Recurrence {
 }
 
 /// One bug.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Group {
     /// The key that the group goes by.
     pub key: String,
@@ -76,7 +77,7 @@ pub struct Group {
 }
 
 /// All groups.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Groups {
     /// Records.
     pub errors: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::file::TriageFile;
@@ -9,7 +10,7 @@ use super::groups::Gather;
 use super::read::Item;
 
 /// One group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Introduced {
     /// The group.
     pub key: String,

@@ -32,6 +32,9 @@ pub struct Item<'a> {
     /// The tool.
     #[serde(borrow)]
     pub tool: Cow<'a, str>,
+    /// The kind in the tool's own words.
+    #[serde(borrow, default)]
+    pub tool_kind: Cow<'a, str>,
     /// Hash of the content.
     #[serde(borrow, default)]
     pub id: Cow<'a, str>,

@@ -1,5 +1,6 @@
 //! Groups whose stacks are much alike: proposals to merge, never done without a person.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::groups::Group;
@@ -18,7 +19,7 @@ const MAX_GROUPS: usize = 400;
 const MAX_FUNCTIONS: usize = 24;
 
 /// Two groups that may be one bug.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Proposal {
     /// A group's key.
     pub key: String,

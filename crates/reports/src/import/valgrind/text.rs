@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Told, kind_of_text};
 use crate::import::{Format, Line, Out, frames};
-use crate::record::Frame;
+use crate::record::{Frame, Record};
 use crate::text as scan;
 
 /// Most processes that are followed at once.
@@ -156,7 +156,7 @@ fn frame(text: &str) -> Option<Frame> {
     };
     frames::set_function(&mut frame, function);
     match place.strip_prefix("in ") {
-        Some(module) => frame.module = Some(scan::base_name(module).to_owned()),
+        Some(module) => Record::set_module(&mut frame, module),
         None => frames::set_location(&mut frame, place),
     }
     if frame.file.is_none() && frame.module.is_none() && frame.function.is_none() && rest != "???" {

@@ -283,7 +283,9 @@ fn read(fragment: &[u8]) -> Option<Read> {
                     ("frame", "file") => frame.file = Some(value),
                     ("frame", "line") => frame.line = scan::number(&value),
                     ("stack", "frame") => {
-                        frame.module = object.take().map(|path| scan::base_name(&path).to_owned());
+                        if let Some(path) = object.take() {
+                            Record::set_module(&mut frame, &path);
+                        }
                         if let (Some(folder), Some(file)) = (folder.take(), frame.file.as_mut()) {
                             *file = format!("{folder}/{file}");
                         }
