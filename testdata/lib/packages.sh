@@ -6,7 +6,7 @@ needed_packages=(gcc g++ binutils gdb zstd dwz make autoconf automake libtool dp
     libc6-dbg libtcmalloc-minimal4 libgoogle-perftools4 libjemalloc2
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user gdb-multiarch
     libmimalloc-dev musl-tools
-    clang libclang-rt-14-dev valgrind jq)
+    clang libclang-rt-14-dev libc++-14-dev libc++abi-14-dev valgrind jq)
 
 # Stops, with what to do instead, if this is no Debian 12 on x86-64: the fixtures are made with its libraries.
 machine_is_debian_12() {
