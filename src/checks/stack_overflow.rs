@@ -1,6 +1,6 @@
 //! A thread that used up its stack: no error of the heap, and what the process died of.
 
-use ground::target::Target;
+use ground::target::{MemoryExt, Target};
 
 use super::finding::{Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind};
 use super::{Verdict, wording};
@@ -21,12 +21,16 @@ pub fn explain(target: Target<'_>, crash: &Crash, verdict: &mut Verdict) {
         ..wording::without_heap(None, kind, message(found, &tid))
     };
     finding.explains_crash = ExplainsCrash::Yes;
+    let word = target.memory.read_u64(found.lowest).ok();
     finding.evidence = vec![Evidence {
         at: found.lowest,
         bytes: 8,
         what: "the lowest word of the stack".into(),
         expected: "room below it".into(),
-        found: "no memory below it".into(),
+        found: match word {
+            Some(word) => format!("{word:#x}, and no memory below it"),
+            None => "no memory below it".into(),
+        },
     }];
     finding.causes = vec![Cause {
         kind: CauseKind::Operand,
