@@ -85,7 +85,6 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
     let mut report = process(session, &context, crash, options);
     if let Some(crash) = crash {
         report.crash_info.values = crash::values(session, analysis, crash);
-        report.crash_info.came_from = crash::came_from(session, verdict.source.as_ref());
     }
     report.allocators = allocators(analysis, &context);
     report.unsupported_allocators = strangers(analysis, &context);
@@ -95,9 +94,11 @@ pub fn check(session: &Session, examination: &Examination<'_>, options: &ReportO
         &mappings::all(session, analysis, &lands),
     ));
     crash::add_sanitizer(&mut report.crash_info, analysis.sanitizer_report.as_ref());
-    let holders = graph::of_findings(session, analysis, &verdict.findings);
+    let source = verdict.source.as_ref();
+    let told = graph::of_findings(session, analysis, &verdict.findings, source);
+    report.crash_info.came_from = crash::came_from(source, &told);
     report.findings = (1..)
-        .zip(verdict.findings.iter().zip(&holders))
+        .zip(verdict.findings.iter().zip(&told.holders))
         .map(|(id, (found, holders))| finding::finding(id, found, holders, analysis, &context))
         .collect();
     report.summary = summary(&verdict.findings, verdict.findings_dropped);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ground::target::{Address, MemoryExt, RegisterSet, TargetMemory};
 
+use super::graph::Told;
 use crate::analysis::Analysis;
 use crate::analysis::strangers::SanitizerReport;
 use crate::checks::explains::source::Source;
@@ -307,14 +308,21 @@ fn block(types: &Types<'_>, view: BlockView) -> schema::Block {
 }
 
 /// Where the value came from that the process died of.
-pub fn came_from(session: &Session, source: Option<&Source>) -> Option<schema::CameFrom> {
+pub(super) fn came_from(source: Option<&Source>, told: &Told) -> Option<schema::CameFrom> {
     let source = source?;
-    let types = Types::new(session);
     Some(schema::CameFrom {
         value: Hex(source.value),
         address: source.at.map(Into::into),
         meaning: source.meaning.clone(),
-        block: source.block.map(|view| block(&types, view)),
+        block: source.block.map(|view| schema::Block {
+            address: view.block.address.into(),
+            size: view.block.bytes,
+            state: view.state.name().into(),
+            offset: view.offset,
+            type_of: told.source.as_ref().map(super::graph::type_of),
+            bytes: None,
+        }),
+        member: told.member.clone(),
         function: source.function.clone(),
         frame: source.frame,
         steps: source.steps.iter().map(super::finding::cause).collect(),

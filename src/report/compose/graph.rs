@@ -5,6 +5,7 @@ use heaps::allocators::Tally;
 
 use super::threads::recorded_frames;
 use super::{Context, ReportOptions};
+use crate::checks::explains::source::Source;
 use crate::checks::finding::Finding;
 use crate::checks::fingerprint;
 use crate::graph::holders::{Holder, HolderBlock, HolderTree, MAX_SHOWN, References};
@@ -15,7 +16,7 @@ use crate::report::schema::{
     self, Block, Command, Fingerprint, Hex, LeakGroup, LeakedBlock, Limit, LostMapping, Reference,
     Report, Sum, Tree, TreeRow,
 };
-use crate::types::Type;
+use crate::types::{self, Type};
 
 /// The report of `refs`.
 pub fn references(ground: &Ground<'_>, found: &[References], options: &ReportOptions) -> Report {
@@ -322,12 +323,25 @@ fn identity(
     }
 }
 
-/// Who points at the blocks of all findings, and at their culprits: one pass, and none where there is no finding.
+/// What the report says of blocks beyond its findings.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Who points at the blocks of all findings, and at their culprits.
+    pub holders: Vec<(References, References)>,
+    /// What the block holds that the value at fault came from.
+    pub source: Option<Type>,
+    /// The member of it that was read.
+    pub member: Option<String>,
+}
+
+/// Asks for all of it: one pass over memory for the findings, and none where there is none.
 pub(super) fn of_findings(
     session: &postmortem::session::Session,
     analysis: &crate::analysis::Analysis<'_>,
     findings: &[Finding],
-) -> Vec<(References, References)> {
+    source: Option<&Source>,
+) -> Told {
+    let source_block = source.and_then(|source| source.block);
     let blocks = |finding: &Finding| {
         let block = finding.block.map(|view| view.block.address);
         let culprit = finding
@@ -337,16 +351,35 @@ pub(super) fn of_findings(
         [block, culprit]
     };
     let addresses: Vec<Address> = findings.iter().flat_map(blocks).flatten().collect();
-    if addresses.is_empty() {
-        return findings.iter().map(|_| Default::default()).collect();
+    if addresses.is_empty() && source_block.is_none() {
+        return Told {
+            holders: findings.iter().map(|_| Default::default()).collect(),
+            ..Told::default()
+        };
     }
     let ground = roots::ground(session, analysis);
     ground.follow_types(Limits::ASIDE);
-    let mut found = ground.references(&addresses, MAX_SHOWN).into_iter();
+    let mut found = match addresses.is_empty() {
+        true => Vec::new(),
+        false => ground.references(&addresses, MAX_SHOWN),
+    }
+    .into_iter();
     let rows = findings.iter().map(|finding| {
         let [block, culprit] =
             blocks(finding).map(|at| at.and_then(|_| found.next()).unwrap_or_default());
         (block, culprit)
     });
-    rows.collect()
+    Told {
+        holders: rows.collect(),
+        source: source_block.and_then(|view| {
+            ground.type_of_block(types::Place {
+                address: view.block.address,
+                bytes: view.block.bytes,
+                state: view.state,
+            })
+        }),
+        member: source
+            .filter(|source| source.block.is_some())
+            .and_then(|source| ground.member_at(source.at?)),
+    }
 }

@@ -91,6 +91,8 @@ pub struct CameFrom {
     pub meaning: String,
     /// The block that the word lies in, or that the value was to lead to.
     pub block: Option<Block>,
+    /// The member of the block's object that the word is, where debug information tells.
+    pub member: Option<String>,
     /// The function that loaded it.
     pub function: Option<String>,
     /// The number of its frame.

@@ -194,8 +194,10 @@ pub fn came_from(report: &Report) -> Option<String> {
         (None, Some(frame)) => format!("frame {frame}"),
         (None, None) => "the program".to_owned(),
     };
+    let member = found.member.as_ref();
+    let member = member.map_or_else(String::new, |member| format!("{member} at "));
     Some(format!(
-        "{value}, which {reader} loaded from {at}: {}{known}",
+        "{value}, which {reader} loaded from {at}: {member}{}{known}",
         found.meaning
     ))
 }
