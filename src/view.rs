@@ -4,15 +4,15 @@
 //! terminal ──Input──> model ──Ask──> work ──Told──> model ──> panes ──> draw ──> terminal
 //! ```
 //!
-//! [`model`] is pure: what happens makes a new state and questions. [`work`] answers them in threads of its own, by what the
+//! [`model`] is pure: what happens makes a new state and questions. [`jobs`] answers them in threads of its own, by what the
 //! commands compute; [`panes`] writes the answers in the words of the text report.
 
 pub mod draw;
+pub mod jobs;
 pub mod layout;
 pub mod model;
 pub mod panes;
 pub mod terminal;
-pub mod work;
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -22,8 +22,8 @@ use ratatui_core::buffer::Buffer;
 use ratatui_core::terminal::Terminal;
 
 use draw::Look;
+use jobs::{Opening, Told, Work};
 use model::{Ask, Input, Model};
-use work::{Opening, Told, Work};
 
 /// Time between two pictures while something is being done.
 const TURN: Duration = Duration::from_millis(120);

@@ -3,7 +3,7 @@
 use super::Error;
 use crate::cli::{ColorChoice, CoreArgs, HeapArgs, SearchArgs};
 use crate::report::status;
-use crate::view::work::opening;
+use crate::view::jobs::opening;
 use crate::view::{End, Viewer, terminal};
 use crate::{interrupt, terminal as screen};
 

@@ -10,9 +10,9 @@ mod places;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::jobs::{Direction, FrameContents, FrameId, Job};
 use super::layout::{self, Layout};
 use super::panes::{self, Act, Content, Node, Row, UsageKind};
-use super::work::{Direction, FrameContents, FrameId, Job};
 use crate::report::schema::{InspectedAddress, Report, Thread, Tree};
 
 pub use cursor::Cursor;

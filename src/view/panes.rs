@@ -16,8 +16,8 @@ mod usage;
 
 use std::ops::Range;
 
+use super::jobs::Direction;
 use super::model::{Model, Pane, Slot, View};
-use super::work::Direction;
 use crate::report::text::parts::{Line, Role};
 
 pub use holders::Node;

@@ -1,8 +1,8 @@
 //! What keys and the mouse do.
 
 use heapcheck::view::End;
+use heapcheck::view::jobs::{Job, Told};
 use heapcheck::view::model::{Ask, Input, Key, Model, Pane, View};
-use heapcheck::view::work::{Job, Told};
 
 use super::Seen;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::small;
 use heapcheck::view::draw::Look;
+use heapcheck::view::jobs::Opening;
 use heapcheck::view::model::{Input, Key, Model, Pane, View};
-use heapcheck::view::work::Opening;
 use heapcheck::view::{End, Message, Viewer};
 use postmortem::modules::SearchPaths;
 use postmortem::session::SessionOptions;

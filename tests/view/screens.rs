@@ -5,9 +5,9 @@ use std::fs;
 use heapcheck::report::schema::Report;
 use heapcheck::view::End;
 use heapcheck::view::draw::{self, Look};
+use heapcheck::view::jobs::Told;
 use heapcheck::view::model::{Input, Key, Model, Pane};
 use heapcheck::view::panes::help;
-use heapcheck::view::work::Told;
 use ratatui_core::buffer::Buffer;
 use ratatui_core::style::Color;
 

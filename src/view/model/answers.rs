@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Ask, Cursor, Model, Place, Slot, View};
 use crate::report::schema::{Report, Severity};
+use crate::view::jobs::{FrameContents, Job, Told};
 use crate::view::panes;
-use crate::view::work::{FrameContents, Job, Told};
 
 /// Addresses and steps of trees that are kept; beyond that all go.
 const MAX_KEPT: usize = 1 << 10;

@@ -3,8 +3,8 @@
 use super::{Content, Row};
 use crate::report::escape::escaped;
 use crate::report::text::parts::{Line, Role, count};
+use crate::view::jobs::Value;
 use crate::view::model::Model;
-use crate::view::work::Value;
 
 pub(super) fn content(model: &Model, _width: usize) -> Content {
     let Some(frame) = &model.frame else {

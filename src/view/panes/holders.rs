@@ -3,8 +3,8 @@
 use super::{Act, Content, Row, missing};
 use crate::report::schema::{Tree, TreeRow};
 use crate::report::text::parts::{self, Role};
+use crate::view::jobs::Direction;
 use crate::view::model::{Model, Slot};
-use crate::view::work::Direction;
 
 /// Steps that a branch can be opened to.
 const MAX_DEPTH: usize = 64;
