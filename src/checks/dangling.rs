@@ -59,7 +59,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     if let Some(found) = pure_virtual(target, analysis, crash) {
         let frame = words::frame(&found);
         let function = found.load.and_then(|load| load.function.clone());
-        let deed = words::pure_virtual(function.as_deref(), frame);
+        let is_alone = found.confidence == Confidence::Certain;
+        let deed = words::pure_virtual(function.as_deref(), frame, is_alone);
         let mut told = finding(target, &found, &deed, frame);
         told.causes = words::causes(crash, &found, target);
         told.explains_crash = ExplainsCrash::Yes;
@@ -148,7 +149,11 @@ fn pure_virtual<'a>(
         origin: None,
         load: called.loads.get(1),
         pointer: object,
-        confidence: Confidence::Certain,
+        // Another thread may have been destroying it, and have freed it since.
+        confidence: match target.threads.list().len() {
+            1 => Confidence::Certain,
+            _ => Confidence::Likely,
+        },
     })
 }
 

@@ -195,14 +195,26 @@ impl Scene {
         })
     }
 
-    /// The link as it was, where only one block fits. A link is stored as it is, or combined with its own place.
+    /// Whether the list may end where the link leads, inside of a block: it is one entry short at most, and null stands there. Then an
+    /// inner pointer that ends in a zero byte would leave the same words.
+    fn ends_there(&self, subject: Subject<'_>, found: Address, stray: &Stray) -> bool {
+        let is_inside = matches!(stray, Stray::Misaligned { .. });
+        let is_end = || subject.target.memory.read_u64(found) == Ok(0);
+        is_inside
+            && self.written == 1
+            && found.get() & 0xff == 0
+            && subject.anomaly.lost_blocks <= 1
+            && is_end()
+    }
+
+    /// The link as it was, where only one block fits and no other story is open. A link is stored as it is, or combined with its own place.
     fn undone(&self, edge: &Edge) -> Option<finding::Repair> {
         let repair = self.repair.filter(|repair| repair.unique)?;
         let own = edge.word().get() >> 12;
         // Blocks of a word each: the same write may have gone on into the next link.
         let is_whole = self.written == 8 && self.block.bytes <= 8;
         let is_plain = self.mask == 0 || self.mask == own;
-        (is_plain && !is_whole && !self.story.is_open()).then(|| finding::Repair {
+        (is_plain && !is_whole).then(|| finding::Repair {
             at: edge.word(),
             found: u64::from_le_bytes(self.word),
             original: repair.value.get() ^ self.mask,
@@ -247,9 +259,14 @@ impl Scene {
                 ),
             };
         }
+        let ends_there = self.ends_there(subject, found, stray);
+        if ends_there {
+            message += &format!(", or {found} was freed, which is inside of a block");
+        }
         let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
+        let is_open = self.story.is_open() || ends_there;
         finding.confidence = match self.repair {
-            Some(Repair { unique: true, .. }) if !self.story.is_open() => Confidence::Certain,
+            Some(Repair { unique: true, .. }) if !is_open => Confidence::Certain,
             _ => Confidence::Likely,
         };
         let expected = match self.repair {
@@ -270,7 +287,10 @@ impl Scene {
             stray_words(stray)
         );
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
-        finding.repairs = self.undone(edge).into_iter().collect();
+        finding.repairs = match is_open {
+            true => Vec::new(),
+            false => self.undone(edge).into_iter().collect(),
+        };
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {
                 at: Address::new(block.address.get().saturating_sub(8)),

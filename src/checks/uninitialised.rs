@@ -5,7 +5,8 @@
 //!                   └─ a protected link, an arena's address, a filling: what no program writes
 //! ```
 //!
-//! A block that was freed and handed out again looks the same to whoever kept the old pointer, so that this is never certain.
+//! A block that was freed and handed out again looks the same to whoever kept the old pointer, so that this is never certain. Where the
+//! lists are not all in the core, the block may well be free: then it is no more than suspected.
 
 use ground::target::Target;
 use heaps::anomaly::{Anomaly, AnomalyKind};
@@ -90,14 +91,25 @@ fn finding(
         Some(offset) => format!("{start}+{offset:#x}"),
     };
     let meaning = residue::meaning(found.residue, found.word);
+    // Without all lists nobody knows that the block is on none.
+    let is_known = !found.heap.heap.is_partial();
+    let other = match is_known {
+        true => {
+            "or through a pointer that is older than the block, which was freed and handed out again"
+        }
+        false => "or it is free, and the list that holds it is not in the core",
+    };
     let message = format!(
-        "the block {start} of {} bytes, which is in use, was read before anything was written there: the word at {place} still is {meaning}; {}",
+        "the block {start} of {} bytes, which is in use, was read before anything was written there, {other}: the word at {place} still is {meaning}; {}",
         found.block.bytes,
         explains::deed(Some(origin), Some(load), crash)
     );
     let kind = FindingKind::UninitialisedUse;
     let mut finding = wording::finding(subject, kind, start, Some(found.block), message);
-    finding.confidence = Confidence::Likely;
+    finding.confidence = match is_known {
+        true => Confidence::Likely,
+        false => Confidence::Suspected,
+    };
     finding.explains_crash = ExplainsCrash::Yes;
     finding.evidence = vec![Evidence {
         at: found.at,

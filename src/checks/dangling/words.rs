@@ -71,11 +71,15 @@ pub fn frame(found: &Use<'_>) -> usize {
 }
 
 /// What was done with the object whose class leaves the function to others.
-pub fn pure_virtual(function: Option<&str>, frame: usize) -> String {
+pub fn pure_virtual(function: Option<&str>, frame: usize, is_alone: bool) -> String {
     let frame = format!("frame {frame} of the crashing thread");
     let caller = function.unwrap_or(&frame);
+    let or = match is_alone {
+        true => "",
+        false => ", or ran in another thread, which freed it afterwards",
+    };
     format!(
-        "that is a table of virtual functions, and {caller} called one of them that has no body: the destructor of the object had run"
+        "that is a table of virtual functions, and {caller} called one of them that has no body: the destructor of the object had run{or}"
     )
 }
 

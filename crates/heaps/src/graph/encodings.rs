@@ -17,6 +17,8 @@ use ground::target::Address;
 const ENOUGH: usize = 5;
 /// Smaller blocks are not looked for.
 const MIN_BYTES: u64 = 64;
+/// Words of a piece that are kept before those that name the same are thrown away.
+const MOST_NAMED: usize = 1 << 16;
 /// The bits of an address.
 const ADDRESS: u64 = (1 << 48) - 1;
 
@@ -87,6 +89,7 @@ pub fn find(universe: &Universe<'_>, marks: &Marks, lost: &[Found]) -> Vec<(Node
     for group in pieces(universe).chunks(256) {
         let found = parallel::map(group, |(range, _)| {
             let mut found: Vec<(usize, Form)> = Vec::new();
+            let mut most = MOST_NAMED;
             words::each(universe.memory, range, Filter::not_zero(), |at, word| {
                 for form in Form::ALL {
                     let value = form.decode(at, word).filter(|value| near(*value));
@@ -99,6 +102,12 @@ pub fn find(universe: &Universe<'_>, marks: &Marks, lost: &[Found]) -> Vec<(Node
                         && is_reached(universe, marks, universe.place(at))
                     {
                         found.push((index, form));
+                        // A core may name one block in every word that it has.
+                        if found.len() >= most {
+                            found.sort_unstable();
+                            found.dedup();
+                            most = found.len().saturating_mul(2).max(MOST_NAMED);
+                        }
                     }
                 }
             });
