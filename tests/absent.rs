@@ -334,6 +334,47 @@ fn damage_is_told_although_the_stack_is_not_in_the_core() {
     );
 }
 
+/// A block that is free, and whose list is not in the core, is not known to be in use: that it was read before anything was written
+/// there is no more than suspected.
+#[test]
+#[cfg_attr(not(feature = "fixtures"), ignore = "needs --features fixtures")]
+fn a_freed_block_whose_list_is_missing_is_not_called_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_read = |fixture: &Fixture| {
+        ["dangling-link-O2", "dangling-call-O2", "dangling-member-O2"].contains(&&*fixture.name)
+            && fixture.release.starts_with("glibc-")
+    };
+    let chosen: Vec<Fixture> = fixtures().into_iter().filter(is_read).collect();
+    assert!(chosen.len() >= 7, "{}", chosen.len());
+    let told = in_parallel(&chosen, |fixture| {
+        let (cut, core) = copy_of(fixture, directory.path());
+        let mut told = Vec::new();
+        for segment in writable_segments(&core) {
+            let set = |bytes: u64| {
+                core.write_all_at(&bytes.to_le_bytes(), segment.header + FILE_SIZE)
+                    .unwrap();
+            };
+            set(0);
+            let outcome = run(Way::DebugInfo, &cut);
+            set(segment.bytes);
+            let report = outcome.json().unwrap();
+            for finding in items(&report["findings"]) {
+                if finding["kind"] == "uninitialised-use" {
+                    let confidence = finding["confidence"].as_str().unwrap().to_owned();
+                    told.push((confidence, finding["explains_crash"] == "unknown"));
+                }
+            }
+        }
+        fs::remove_file(&cut.core).unwrap();
+        told
+    })
+    .concat();
+    // The thread's own memory, by which its cache is found, is one of the segments.
+    assert!(!told.is_empty());
+    let is_right = |it: &(String, bool)| it.0 == "suspected" && it.1;
+    assert!(told.iter().all(is_right), "{told:?}");
+}
+
 #[test]
 fn a_page_that_is_not_in_the_core_is_not_damaged() {
     /// Pages of each core.

@@ -8,7 +8,7 @@
 //! A block that was freed and handed out again looks the same to whoever kept the old pointer, so that this is never certain. Where the
 //! lists are not all in the core, the block may well be free: then it is no more than suspected.
 
-use ground::target::Target;
+use ground::target::{MemoryExt, Target, Thread};
 use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use super::dangling::is_in_allocator;
@@ -48,7 +48,8 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     if is_told {
         return;
     }
-    let mut finding = finding(target, crash, origin, load, found);
+    let is_known = knows_all_lists(target, analysis, found);
+    let mut finding = finding(target, is_known, crash, origin, load, found);
     finding.causes = explains::way(crash, origin, index);
     finding.causes.push(Cause {
         kind: CauseKind::NeverWritten,
@@ -64,8 +65,21 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     verdict.findings.push(finding);
 }
 
+/// Whether all lists that could hold the block are in the core: without them nobody knows that it is in use.
+fn knows_all_lists(target: Target<'_>, analysis: &Analysis<'_>, found: LeftOver<'_>) -> bool {
+    // A thread's caches are found by its own memory.
+    let has_caches = |thread: &Thread| {
+        let own = thread.thread_pointer;
+        own.is_none_or(|at| !target.memory.is_absent(at))
+    };
+    !found.heap.heap.is_partial()
+        && analysis.limits.iter().all(|limit| !limit.incomplete)
+        && target.threads.list().iter().all(has_caches)
+}
+
 fn finding(
     target: Target<'_>,
+    is_known: bool,
     crash: &Crash,
     origin: &Origin,
     load: &Load,
@@ -91,8 +105,6 @@ fn finding(
         Some(offset) => format!("{start}+{offset:#x}"),
     };
     let meaning = residue::meaning(found.residue, found.word);
-    // Without all lists nobody knows that the block is on none.
-    let is_known = !found.heap.heap.is_partial();
     let other = match is_known {
         true => {
             "or through a pointer that is older than the block, which was freed and handed out again"
@@ -110,7 +122,9 @@ fn finding(
         true => Confidence::Likely,
         false => Confidence::Suspected,
     };
-    finding.explains_crash = ExplainsCrash::Yes;
+    if is_known {
+        finding.explains_crash = ExplainsCrash::Yes;
+    }
     finding.evidence = vec![Evidence {
         at: found.at,
         bytes: u32::try_from(found.bytes.clamp(1, 8)).unwrap_or(8),
