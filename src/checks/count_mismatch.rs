@@ -38,17 +38,18 @@ impl Check for CountMismatch {
                 finding
             }
             AnomalyKind::Metadata {
-                of,
-                at,
-                what,
-                expected,
-                found,
+                word,
                 counts_only: true,
             } => {
-                let message = format!("{what} is {found}, expected {expected}");
+                let message = format!(
+                    "{} is {}, expected {}",
+                    word.what,
+                    wording::value(&word.found),
+                    wording::expected(&word.expected)
+                );
                 let mut finding =
-                    wording::finding(subject, FindingKind::CountMismatch, *of, None, message);
-                finding.evidence = vec![wording::word_evidence(*at, what, expected, found)];
+                    wording::finding(subject, FindingKind::CountMismatch, word.of, None, message);
+                finding.evidence = vec![wording::broken_evidence(word)];
                 finding
             }
             _ => return None,

@@ -16,7 +16,7 @@ mod words;
 
 use ground::target::{Address, Target};
 use heaps::allocators::Residue;
-use heaps::anomaly::{Anomaly, AnomalyKind, HolderKind};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, HolderKind, Property, Value};
 
 use super::finding::{Confidence, ExplainsCrash, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
@@ -269,11 +269,13 @@ pub fn given(
 fn finding(target: Target<'_>, found: &Use<'_>, deed: &str, frame: usize) -> Finding {
     let freed = found.freed;
     let anomaly = Anomaly::new(AnomalyKind::Metadata {
-        of: freed.block.address,
-        at: freed.at,
-        what: "a word of a free block",
-        expected: "that nobody reads it".into(),
-        found: "the value that the program died of".into(),
+        word: BrokenWord {
+            of: freed.block.address,
+            at: freed.at,
+            what: "a word of a free block",
+            expected: Expected::Is(Property::Unread),
+            found: Value::Word(freed.word),
+        },
         counts_only: false,
     });
     let subject = Subject {

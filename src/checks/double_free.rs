@@ -153,10 +153,7 @@ fn freed_again(subject: Subject<'_>) -> Option<Finding> {
         start,
         block,
         times,
-        at,
-        what,
-        expected,
-        found,
+        word,
     } = &subject.anomaly.kind
     else {
         return None;
@@ -175,7 +172,7 @@ fn freed_again(subject: Subject<'_>) -> Option<Finding> {
     let address = block.map_or(*start, |block| block.address);
     let mut finding = about(subject, address, *block, message);
     finding.confidence = finding.confidence.min(Confidence::Likely);
-    finding.evidence = vec![wording::word_evidence(*at, what, expected, found)];
+    finding.evidence = vec![wording::broken_evidence(word)];
     Some(finding)
 }
 

@@ -41,7 +41,12 @@ impl Check for FreeWord {
         );
         finding.confidence = finding.confidence.min(Confidence::Likely);
         let shown = format!("{found:#x}");
-        finding.evidence = vec![wording::word_evidence(*at, what, expected, shown)];
+        finding.evidence = vec![wording::word_evidence(
+            *at,
+            what,
+            wording::expected(expected),
+            shown,
+        )];
         finding.locations = edge.iter().map(wording::location).collect();
         let word = found.to_le_bytes();
         let written = written_prefix(word, block.address.get().to_le_bytes());

@@ -18,18 +18,14 @@ impl Check for Metadata {
     fn run(&self, subject: Subject<'_>) -> Option<Finding> {
         let (of, at, what, expected, found) = match &subject.anomaly.kind {
             AnomalyKind::Metadata {
-                of,
-                at,
-                what,
-                expected,
-                found,
+                word,
                 counts_only: false,
             } => (
-                *of,
-                *at,
-                (*what).to_owned(),
-                expected.clone(),
-                found.clone(),
+                word.of,
+                word.at,
+                word.what.to_owned(),
+                wording::expected(&word.expected),
+                wording::value(&word.found),
             ),
             // A head that names no block: nobody freed that, the list itself was written over.
             AnomalyKind::BadEntry {

@@ -22,7 +22,7 @@ mod told;
 mod verdict;
 
 use ground::target::{Address, MemoryExt, Target};
-use heaps::anomaly::{Anomaly, AnomalyKind};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 
 use self::death::Death;
 use super::finding::{
@@ -295,11 +295,13 @@ impl Scene<'_> {
                 let at = at.unwrap_or_default();
                 let anomaly = Anomaly {
                     kind: AnomalyKind::Metadata {
-                        of: at,
-                        at,
-                        what: "a refused call",
-                        expected: String::new(),
-                        found: String::new(),
+                        word: BrokenWord {
+                            of: at,
+                            at,
+                            what: "a refused call",
+                            expected: Expected::Is(Property::Anything),
+                            found: Value::Nothing,
+                        },
                         counts_only: false,
                     },
                     transient: None,

@@ -9,7 +9,7 @@
 //! lists are not all in the core, the block may well be free: then it is no more than suspected.
 
 use ground::target::{MemoryExt, Target, Thread};
-use heaps::anomaly::{Anomaly, AnomalyKind};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 
 use super::dangling::is_in_allocator;
 use super::finding::{Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind};
@@ -86,11 +86,13 @@ fn finding(
     found: LeftOver<'_>,
 ) -> Finding {
     let anomaly = Anomaly::new(AnomalyKind::Metadata {
-        of: found.block.address,
-        at: found.at,
-        what: "a word of a block in use",
-        expected: "what the program wrote".into(),
-        found: "what the allocator left there".into(),
+        word: BrokenWord {
+            of: found.block.address,
+            at: found.at,
+            what: "a word of a block in use",
+            expected: Expected::Is(Property::WrittenByTheProgram),
+            found: Value::Word(found.word),
+        },
         counts_only: false,
     });
     let subject = Subject {

@@ -1,7 +1,9 @@
 //! Words and parts that all checks use.
 
+mod values;
+
 use ground::target::{Address, MemoryExt, Target};
-use heaps::anomaly::{Edge, HolderKind, ListRef, Transient};
+use heaps::anomaly::{BrokenWord, Edge, HolderKind, ListRef, Transient};
 use heaps::map::Block;
 
 use super::Subject;
@@ -9,6 +11,8 @@ use super::finding::{
     BlockView, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Location, RecordedStacks,
 };
 use super::fingerprint;
+
+pub use values::{expected, proof, value};
 
 /// A list in words: `thread cache of thread 12 (48 bytes)`.
 pub fn list(list: &ListRef) -> String {
@@ -63,6 +67,16 @@ pub fn word_evidence(
         expected: expected.into(),
         found: found.into(),
     }
+}
+
+/// A word that is not as it should be, as evidence.
+pub fn broken_evidence(word: &BrokenWord) -> Evidence {
+    word_evidence(
+        word.at,
+        word.what,
+        expected(&word.expected),
+        value(&word.found),
+    )
 }
 
 /// The word of an edge as evidence.
@@ -160,7 +174,10 @@ pub fn finding(
         block: block.map(|block| view(subject, block, at)),
         message: match transient {
             Some(Transient { proof, .. }) => {
-                format!("{message}; the allocator was at work: {proof}")
+                format!(
+                    "{message}; the allocator was at work: {}",
+                    self::proof(proof)
+                )
             }
             None => message,
         },

@@ -1,6 +1,7 @@
 //! Whether a thread is inside the allocator, and whether a signal interrupted it there: what the heap checks ask of stacks.
 
 use ground::target::{Address, LocateLimit, LocatedBy};
+use heaps::anomaly::Proof;
 use heaps::presence::{Code, Presence, Presences};
 use postmortem::corefile::OpenOptions;
 use postmortem::modules::SearchPaths;
@@ -48,11 +49,13 @@ fn a_thread_inside_the_allocator_is_told_and_that_a_signal_interrupted_it_there(
         matches!(threads.of(within), Presence::Inside { frame, pc: at } if frame > 2 && at == pc)
     );
     assert!(threads.was_interrupted(within));
-    assert!(
-        threads
-            .proof(within)
-            .ends_with("a signal interrupted it there")
-    );
+    assert!(matches!(
+        threads.at_work(within).proof,
+        Proof::AtWork {
+            interrupted: true,
+            ..
+        }
+    ));
 
     let without = index(outside);
     assert_eq!(threads.of(without), Presence::Outside);

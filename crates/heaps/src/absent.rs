@@ -1,7 +1,7 @@
 //! Absent is a third answer: what an allocator's words say of memory that the core does not hold is neither in order nor damaged.
 
 use crate::allocators::{Heap, Limit};
-use crate::anomaly::{Anomaly, AnomalyKind, Stray};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Stray};
 use crate::map::{HeapMap, Owner, Shape};
 use ground::target::{Address, Fault, MemoryExt, Target, TargetMemory};
 
@@ -130,9 +130,11 @@ fn leads_to(map: &HeapMap, memory: &dyn TargetMemory, kind: &AnomalyKind) -> Opt
         | AnomalyKind::FollowedLink { edge, found, .. } => {
             absent(memory, found.get()).or_else(|| word_leads_to(memory, edge.word()))
         }
-        AnomalyKind::Metadata { at, .. } | AnomalyKind::FreeWord { at, .. } => {
-            word_leads_to(memory, *at)
+        AnomalyKind::Metadata {
+            word: BrokenWord { at, .. },
+            ..
         }
+        | AnomalyKind::FreeWord { at, .. } => word_leads_to(memory, *at),
         // An old link that the allocator left in the block.
         AnomalyKind::Filling { at, bytes, .. } if *bytes <= MAX_LINKS => {
             word_leads_to(memory, Address::new(at.get() & !7))
@@ -149,10 +151,11 @@ fn places_of(memory: &dyn TargetMemory, kind: &AnomalyKind) -> Vec<Address> {
             // A link that is mixed with its address says nothing as it stands; what it stands for was found.
             [*found].into_iter().chain(edge.from).collect()
         }
-        AnomalyKind::Metadata { at, .. } => {
-            let word = memory.read_u64(*at).unwrap_or(0);
-            let forms = forms_of(*at, word).into_iter().map(Address::new);
-            forms.chain([*at]).collect()
+        AnomalyKind::Metadata { word, .. } => {
+            let at = word.at;
+            let held = memory.read_u64(at).unwrap_or(0);
+            let forms = forms_of(at, held).into_iter().map(Address::new);
+            forms.chain([at]).collect()
         }
         AnomalyKind::Shared { block, .. } | AnomalyKind::ListedInUse { block, .. } => {
             vec![block.address]

@@ -5,8 +5,14 @@
 //! wrong, and counts what it cost in [`Anomaly::lost_blocks`], instead of reporting every list and
 //! counter that the word put out of step.
 
+mod proof;
+mod word;
+
 use crate::map::Block;
 use ground::target::{Address, Fault};
+
+pub use proof::{Holding, Lock, Proof, Transient};
+pub use word::{BrokenWord, Expected, Property, Reason, Unit, Value};
 
 /// Who keeps a free list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,15 +154,6 @@ pub struct Repair {
     pub unique: bool,
 }
 
-/// A state that the allocator passes through while it works, with its proof.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transient {
-    /// The thread that is inside the allocator, if a thread is the proof.
-    pub thread: Option<u32>,
-    /// What proves it: the register that holds the missing piece, the lock word, the frame.
-    pub proof: String,
-}
-
 /// What kind of thing is out of order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnomalyKind {
@@ -248,14 +245,8 @@ pub enum AnomalyKind {
         block: Option<Block>,
         /// Frees too many.
         times: u64,
-        /// Address of the counter.
-        at: Address,
-        /// What it is, in the allocator's own terms.
-        what: &'static str,
-        /// What it should hold.
-        expected: String,
-        /// What it holds.
-        found: String,
+        /// The counter.
+        word: BrokenWord,
     },
     /// A thread died inside the allocator of the pointer that it was given to free.
     FatalFree {
@@ -320,7 +311,7 @@ pub enum AnomalyKind {
         /// What it is, in the allocator's own terms.
         what: &'static str,
         /// What it should hold.
-        expected: String,
+        expected: Expected,
         /// What it holds.
         found: u64,
         /// The edge that leads to the block.
@@ -328,16 +319,8 @@ pub enum AnomalyKind {
     },
     /// Bookkeeping that contradicts itself.
     Metadata {
-        /// The structure that the word belongs to.
-        of: Address,
-        /// Address of the word.
-        at: Address,
-        /// What it is, in the allocator's own terms (`Span.refcount`).
-        what: &'static str,
-        /// What it should hold.
-        expected: String,
-        /// What it holds.
-        found: String,
+        /// The word.
+        word: BrokenWord,
         /// Counters that disagree, rather than links or identities that are impossible.
         counts_only: bool,
     },
@@ -353,20 +336,7 @@ pub struct Anomaly {
     /// Free blocks that the damage cut off from every list.
     pub lost_blocks: u64,
     /// Further words that are wrong because of this one, for the evidence.
-    pub related: Vec<Related>,
-}
-
-/// A word that is out of step because of an anomaly's root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Related {
-    /// Its address.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
+    pub related: Vec<BrokenWord>,
 }
 
 impl Anomaly {

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use crate::anomaly::{Proof, Transient};
 use code::is_linker;
 use ground::arch::x86_64::calls::{FUTEX, KILL, RT_SIGPROCMASK, TGKILL, WAITS};
 use ground::arch::x86_64::registers::{RCX, RDI, RDX, RSI};
@@ -341,25 +342,25 @@ impl<'t> Presences<'t> {
         values
     }
 
-    /// In words, why a thread counts as inside.
-    pub fn proof(&self, thread: usize) -> String {
-        let tid = self.tid(thread).unwrap_or(0);
-        match self.of(thread) {
-            Presence::Inside { frame, pc } => {
-                let how = match self.was_interrupted(thread) {
-                    true => "; a signal interrupted it there",
-                    false => "",
-                };
-                format!(
-                    "thread {tid} is inside {}: frame {frame} at {pc}{how}",
-                    self.module.name
-                )
-            }
-            Presence::Unknown => format!(
-                "thread {tid} may be inside {}: its stack could not be followed by rules",
-                self.module.name
-            ),
-            Presence::Outside => format!("thread {tid} is outside {}", self.module.name),
+    /// A thread as the proof that somebody is, or may be, at work.
+    pub fn at_work(&self, thread: usize) -> Transient {
+        let tid = self.tid(thread);
+        Transient {
+            thread: tid,
+            proof: Proof::AtWork {
+                tid: tid.unwrap_or(0),
+                module: self.module.name.clone(),
+                presence: self.of(thread),
+                interrupted: self.was_interrupted(thread),
+                holding: None,
+            },
         }
+    }
+
+    /// Threads that the core does not have as the proof that somebody may have been at work: one is left of several, as in
+    /// fork's child.
+    pub fn others_are_gone(&self) -> Option<Transient> {
+        self.is_left_of_several()
+            .then(|| Transient::gone(Proof::OthersAreGone))
     }
 }

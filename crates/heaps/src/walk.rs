@@ -2,7 +2,7 @@
 
 use crate::absent;
 use crate::allocators::{Detail, GroupReport, Heap, Limit, Settled, Statistics};
-use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Unit, Value};
 use crate::list::ListWalk;
 use crate::map::{HeapMap, MapBuilder};
 use ground::parallel;
@@ -84,11 +84,13 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
             .iter()
             .find_map(|anomaly| anomaly.transient.clone());
         let mut anomaly = Anomaly::new(AnomalyKind::Metadata {
-            of: overlap.dropped.start,
-            at: overlap.dropped.start,
-            what: "two extents that claim the same memory",
-            expected: "one owner".into(),
-            found: format!("{} overlaps", overlap_count),
+            word: BrokenWord {
+                of: overlap.dropped.start,
+                at: overlap.dropped.start,
+                what: "two extents that claim the same memory",
+                expected: Expected::Is(Property::OneOwner),
+                found: Value::Amount(overlap_count, Unit::Overlaps),
+            },
             counts_only: false,
         });
         anomaly.transient = passing;
@@ -117,9 +119,8 @@ fn set_holes_apart(
         let word = match &anomaly.kind {
             _ if anomaly.transient.is_some() => return true,
             AnomalyKind::BadEntry { edge, found, .. } if found.is_null() => edge.word(),
-            AnomalyKind::Metadata { at, .. }
-            | AnomalyKind::Header { at, .. }
-            | AnomalyKind::FreeWord { at, .. } => *at,
+            AnomalyKind::Metadata { word, .. } => word.at,
+            AnomalyKind::Header { at, .. } | AnomalyKind::FreeWord { at, .. } => *at,
             _ => return true,
         };
         if !is_hole(memory, word) || are_written(map, memory, word) {

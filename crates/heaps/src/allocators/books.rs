@@ -2,24 +2,19 @@
 
 use std::collections::HashSet;
 
-use crate::anomaly::{Anomaly, AnomalyKind, Transient};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Transient};
 use ground::target::Address;
 
 /// Anomalies of bookkeeping per heap.
 const MAX_ANOMALIES: usize = 128;
 
-/// A word of bookkeeping that is not as it should be.
-pub(super) struct Word {
-    /// The structure that it belongs to.
-    pub of: Address,
-    /// Its address.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
+/// A word that contradicts others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The word.
+    pub word: BrokenWord,
+    /// No work in progress leaves it so, not even for a moment.
+    pub impossible: bool,
 }
 
 /// Anomalies on their way out: one per structure.
@@ -35,13 +30,13 @@ pub(super) struct Books {
 
 impl Books {
     /// A link, an identity or a state that is impossible, unless somebody is at work on it.
-    pub fn damage(&mut self, word: Word, busy: Option<Transient>) {
+    pub fn damage(&mut self, word: BrokenWord, busy: Option<Transient>) {
         self.damaged |= busy.is_none();
         self.say(word, false, busy);
     }
 
     /// A counter that disagrees with what it counts. While somebody is at work that is not worth a word.
-    pub fn count(&mut self, word: Word, busy: Option<Transient>) {
+    pub fn count(&mut self, word: BrokenWord, busy: Option<Transient>) {
         if busy.is_none() {
             self.say(word, true, None);
         }
@@ -56,16 +51,9 @@ impl Books {
         }
     }
 
-    fn say(&mut self, word: Word, counts_only: bool, transient: Option<Transient>) {
+    fn say(&mut self, word: BrokenWord, counts_only: bool, transient: Option<Transient>) {
         let of = word.of;
-        let kind = AnomalyKind::Metadata {
-            of,
-            at: word.at,
-            what: word.what,
-            expected: word.expected,
-            found: word.found,
-            counts_only,
-        };
+        let kind = AnomalyKind::Metadata { word, counts_only };
         self.push(of, kind, transient);
     }
 }

@@ -172,7 +172,7 @@ impl<'t> TcmallocHeap<'t> {
     /// Whether the books say already that a structure was written over.
     fn is_blamed(&self, at: Address) -> bool {
         self.central_books.anomalies.iter().any(|(_, anomaly)| {
-            let words = matches!(&anomaly.kind, AnomalyKind::Metadata { of, counts_only: false, .. } if *of == at);
+            let words = matches!(&anomaly.kind, AnomalyKind::Metadata { word, counts_only: false } if word.of == at);
             words && anomaly.transient.is_none()
         })
     }

@@ -6,7 +6,7 @@ mod scene;
 use ground::target::{Address, Target};
 use heaps::allocators::jemalloc::Jemalloc;
 use heaps::allocators::{Allocator, Detection, Heap};
-use heaps::anomaly::{AnomalyKind, Stray};
+use heaps::anomaly::{AnomalyKind, BrokenWord, Stray};
 use heaps::walk::{Walked, walk};
 use scene::{
     ACTIVE, CODE, DIRTY_HEAP, DIRTY_LIST, EDATA, ELEMENT, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene,
@@ -195,7 +195,14 @@ fn a_slab_that_counts_a_free_too_many() {
 fn a_count_of_free_regions_that_nobody_freed() {
     let mut scene = Scene::healthy();
     scene.set_free_count(0, 4 + 2);
-    let (AnomalyKind::Metadata { of, what, .. }, false) = only(&scene) else {
+    let (
+        AnomalyKind::Metadata {
+            word: BrokenWord { of, what, .. },
+            ..
+        },
+        false,
+    ) = only(&scene)
+    else {
         panic!("{:?}", only(&scene));
     };
     assert_eq!((of, what), (at(EDATA), "edata_t.nfree"));
@@ -206,7 +213,14 @@ fn a_smashed_size_or_address_hides_nothing() {
     for (offset, what) in [(8, "edata_t.e_addr"), (16, "edata_t.e_size")] {
         let mut scene = Scene::healthy();
         scene.process.memory.write(EDATA + offset, b"surname\0");
-        let (AnomalyKind::Metadata { of, what: said, .. }, false) = only(&scene) else {
+        let (
+            AnomalyKind::Metadata {
+                word: BrokenWord { of, what: said, .. },
+                ..
+            },
+            false,
+        ) = only(&scene)
+        else {
             panic!("{:?}", only(&scene));
         };
         assert_eq!((of, said), (at(EDATA), what));
@@ -220,7 +234,14 @@ fn a_smashed_size_or_address_hides_nothing() {
 fn marks_that_were_written_over_are_one_anomaly() {
     let mut scene = Scene::healthy();
     scene.process.memory.write(EDATA + 64, b"surname\0");
-    let (AnomalyKind::Metadata { of, at: word, .. }, false) = only(&scene) else {
+    let (
+        AnomalyKind::Metadata {
+            word: BrokenWord { of, at: word, .. },
+            ..
+        },
+        false,
+    ) = only(&scene)
+    else {
         panic!("{:?}", only(&scene));
     };
     assert_eq!((of, word), (at(EDATA), at(EDATA + 64)));
@@ -237,7 +258,14 @@ fn a_slot_that_does_not_lead_to_its_leaf_any_more() {
     let leaf = scene.process.memory.word(FAR_SLOT);
     for found in [0, leaf ^ 1 << 6, leaf ^ 1 << 3, leaf ^ 1 << 40, 0x41] {
         scene.process.memory.write_u64(FAR_SLOT, found);
-        let (AnomalyKind::Metadata { at: word, what, .. }, false) = only(&scene) else {
+        let (
+            AnomalyKind::Metadata {
+                word: BrokenWord { at: word, what, .. },
+                ..
+            },
+            false,
+        ) = only(&scene)
+        else {
             panic!("{:?}", only(&scene));
         };
         assert_eq!((word, what), (at(FAR_SLOT), "rtree_node_elm_t"));
@@ -252,7 +280,14 @@ fn the_only_element_of_a_slab_is_null() {
     // One that its bin has is complete, whoever is inside.
     for pc in [0x1000, CODE + 0x10] {
         scene.stop_at(pc);
-        let (AnomalyKind::Metadata { of, what, .. }, false) = only(&scene) else {
+        let (
+            AnomalyKind::Metadata {
+                word: BrokenWord { of, what, .. },
+                ..
+            },
+            false,
+        ) = only(&scene)
+        else {
             panic!("{:?}", only(&scene));
         };
         assert_eq!((of, what), (at(ELEMENT), "rtree_leaf_elm_t"));
@@ -286,7 +321,14 @@ fn words_of_a_page_cache_at_work() {
 fn a_heap_of_free_extents_that_begins_with_a_slab() {
     let mut scene = Scene::healthy();
     scene.process.memory.write_u64(DIRTY_HEAP, EDATA);
-    let (AnomalyKind::Metadata { at: word, .. }, false) = only(&scene) else {
+    let (
+        AnomalyKind::Metadata {
+            word: BrokenWord { at: word, .. },
+            ..
+        },
+        false,
+    ) = only(&scene)
+    else {
         panic!("{:?}", only(&scene));
     };
     assert_eq!(word, at(DIRTY_HEAP));
@@ -296,7 +338,14 @@ fn a_heap_of_free_extents_that_begins_with_a_slab() {
 fn a_bin_that_names_no_slab() {
     let mut scene = Scene::healthy();
     scene.set_current(0x4141_4141_4141);
-    let (AnomalyKind::Metadata { what, .. }, false) = only(&scene) else {
+    let (
+        AnomalyKind::Metadata {
+            word: BrokenWord { what, .. },
+            ..
+        },
+        false,
+    ) = only(&scene)
+    else {
         panic!("{:?}", only(&scene));
     };
     assert_eq!(what, "bin_t.slabcur");

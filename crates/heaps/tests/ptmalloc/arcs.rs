@@ -1,6 +1,6 @@
 //! Bins that reach over many mebibytes: they are followed from several places at once.
 
-use heaps::anomaly::{AnomalyKind, HolderKind};
+use heaps::anomaly::{AnomalyKind, BrokenWord, HolderKind};
 
 use crate::bench::{Bench, V2_36, V2_43};
 use crate::{definite, walked};
@@ -97,7 +97,11 @@ fn a_circle_beside_the_bin_is_not_taken_for_a_part_of_it() {
     assert_eq!(anomalies.len(), 20, "{anomalies:?}");
     let expected = &order[10..30];
     for anomaly in anomalies {
-        let AnomalyKind::Metadata { of, .. } = anomaly else {
+        let AnomalyKind::Metadata {
+            word: BrokenWord { of, .. },
+            ..
+        } = anomaly
+        else {
             panic!("{anomaly:?}");
         };
         assert!(expected.contains(&of.get()));

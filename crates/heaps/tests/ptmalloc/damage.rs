@@ -1,6 +1,6 @@
 //! Damage, reduced to the word that is its root.
 
-use heaps::anomaly::{AnomalyKind, Stray};
+use heaps::anomaly::{AnomalyKind, BrokenWord, Stray};
 
 use crate::bench::{ARENA, Bench, HEAP, KEY, Release, V2_31, V2_36, V2_43};
 use crate::healthy::furnished;
@@ -278,7 +278,13 @@ fn an_arenas_own_words_are_held_against_each_other() {
         let mut bench = furnished(V2_36);
         bench.write(ARENA + offset, word);
         let walked = walked(&bench);
-        let [AnomalyKind::Metadata { at, .. }] = definite(&walked)[..] else {
+        let [
+            AnomalyKind::Metadata {
+                word: BrokenWord { at, .. },
+                ..
+            },
+        ] = definite(&walked)[..]
+        else {
             panic!("{offset}: {:?}", walked.anomalies);
         };
         assert_eq!(at.get(), ARENA + offset);

@@ -2,7 +2,7 @@
 //! their own.
 
 use ground::target::RegionKind;
-use heaps::anomaly::AnomalyKind;
+use heaps::anomaly::{AnomalyKind, BrokenWord};
 
 use crate::bench::{ARENA, Bench, HEAP, HEAP_BYTES, MP, V2_36, V2_43};
 use crate::healthy::furnished;
@@ -45,7 +45,13 @@ fn in_pieces() -> Bench {
 
 fn the_word_said(bench: &Bench) -> u64 {
     let walked = walked(bench);
-    let [AnomalyKind::Metadata { at, .. } | AnomalyKind::Header { at, .. }] = definite(&walked)[..]
+    let [
+        AnomalyKind::Metadata {
+            word: BrokenWord { at, .. },
+            ..
+        }
+        | AnomalyKind::Header { at, .. },
+    ] = definite(&walked)[..]
     else {
         panic!("{:?}", walked.anomalies);
     };

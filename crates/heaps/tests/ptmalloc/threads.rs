@@ -1,7 +1,7 @@
 //! Which thread uses which arena, and which arenas wait for a thread.
 
 use ground::target::Address;
-use heaps::anomaly::AnomalyKind;
+use heaps::anomaly::{AnomalyKind, BrokenWord, Value};
 
 use crate::bench::{ARENA, Bench, DATA, LIBC, TLS, TLS_DISTANCE, V2_31, V2_36, V2_43};
 use crate::{definite, walked};
@@ -28,7 +28,10 @@ fn bench(words: [u64; 4]) -> Bench {
 fn wrong(bench: &Bench) -> Vec<Address> {
     let walked = walked(bench);
     let named = definite(&walked).into_iter().filter_map(|kind| match kind {
-        AnomalyKind::Metadata { at, what, .. } if *what == "thread_arena" => Some(*at),
+        AnomalyKind::Metadata {
+            word: BrokenWord { at, what, .. },
+            ..
+        } if *what == "thread_arena" => Some(*at),
         _ => None,
     });
     named.collect()
@@ -66,14 +69,17 @@ fn a_free_arena_has_no_thread() {
         let walked = walked(&bench);
         let [
             AnomalyKind::Metadata {
-                of, what, found, ..
+                word: BrokenWord {
+                    of, what, found, ..
+                },
+                ..
             },
         ] = definite(&walked)[..]
         else {
             panic!("{:?}", walked.anomalies);
         };
         assert_eq!((of.get(), *what), (ARENA, "malloc_state.attached_threads"));
-        assert_eq!(found, "1");
+        assert_eq!(*found, Value::Number(1));
         for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
             bench.process.symbols.object(0, name, address, 0x100);
         }

@@ -9,7 +9,7 @@
 //! ```
 
 use ground::target::Address;
-use heaps::anomaly::{Anomaly, AnomalyKind, Edge, Stray};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Edge, Stray};
 
 use crate::healthy::held;
 use crate::model::Model;
@@ -339,8 +339,7 @@ impl Bench {
                 ..
             } => format!("{} counts {recorded}, has {walked}", self.name(*at)),
             AnomalyKind::Metadata {
-                at,
-                what,
+                word: BrokenWord { at, what, .. },
                 counts_only,
                 ..
             } => {

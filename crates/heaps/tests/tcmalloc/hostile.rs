@@ -35,9 +35,10 @@ fn survive(target: Target<'_>) -> String {
                 AnomalyKind::BadEntry { edge, .. } | AnomalyKind::FollowedLink { edge, .. } => {
                     edge.word()
                 }
+                AnomalyKind::Metadata { word, .. } | AnomalyKind::FreedAgain { word, .. } => {
+                    word.at
+                }
                 AnomalyKind::Length { at, .. }
-                | AnomalyKind::Metadata { at, .. }
-                | AnomalyKind::FreedAgain { at, .. }
                 | AnomalyKind::FatalFree { at, .. }
                 | AnomalyKind::EndMark { at, .. }
                 | AnomalyKind::RestSize { at, .. }

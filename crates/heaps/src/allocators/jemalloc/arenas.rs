@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use super::layout::Layout;
 use super::sizes::PAGE;
+use crate::allocators::books::Suspect;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
 use ground::target::{Address, Fault, MemoryExt, TargetMemory};
 
 /// Arenas that can exist.
@@ -40,30 +42,13 @@ pub struct Arena {
     pub base: Address,
 }
 
-/// A word that does not lead to an arena as it should.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokenWord {
-    /// The arena, or the word itself where there is none.
-    pub of: Address,
-    /// The word.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
-    /// Nobody ever changes it.
-    pub impossible: bool,
-}
-
 /// All arenas and their bases' blocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arenas {
     /// By index.
     pub rows: Vec<Arena>,
     /// Words of `arenas`, and of arenas, that lead nowhere.
-    pub broken: Vec<BrokenWord>,
+    pub broken: Vec<Suspect>,
     /// A part of `arenas`, or of what leads to an arena's own memory, is not in the core: there may be more of both.
     pub is_cut: bool,
     /// Blocks of all bases, by address.
@@ -152,12 +137,14 @@ impl Arenas {
                 Err(_) => continue,
             };
             if is_null && is_new && self.broken.len() < MAX_BROKEN {
-                self.broken.push(BrokenWord {
-                    of: arena.at,
-                    at: slot,
-                    what: "a word of arenas",
-                    expected: format!("{}, the arena of this index", arena.at),
-                    found: Address::default().to_string(),
+                self.broken.push(Suspect {
+                    word: BrokenWord {
+                        of: arena.at,
+                        at: slot,
+                        what: "a word of arenas",
+                        expected: Expected::Exactly(arena.at.into(), Reason::ArenaOfThisIndex),
+                        found: Address::default().into(),
+                    },
                     // Threads are counted after it stands in `arenas`.
                     impossible: memory.read_u64(arena.at).is_ok_and(|threads| threads != 0),
                 });
@@ -184,12 +171,14 @@ impl Arenas {
                 .is_ok_and(|base| self.is_base(base))
         };
         if self.broken.len() < MAX_BROKEN && (map != first || !is_map(map)) && !is_map(map) {
-            self.broken.push(BrokenWord {
-                of: arena.at,
-                at: arena.at.saturating_add(offset),
-                what: "pa_shard_t.emap",
-                expected: "the page map, which begins with the base of arena 0".into(),
-                found: map.to_string(),
+            self.broken.push(Suspect {
+                word: BrokenWord {
+                    of: arena.at,
+                    at: arena.at.saturating_add(offset),
+                    what: "pa_shard_t.emap",
+                    expected: Expected::Is(Property::PageMap),
+                    found: map.into(),
+                },
                 impossible: true,
             });
         }
@@ -206,13 +195,15 @@ impl Arenas {
         layout: &Layout,
         (index, slot, found): (u16, Address, Address),
     ) {
-        let broken = |of, at, what, expected: String, found: String| BrokenWord {
-            of,
-            at,
-            what,
-            expected,
-            found,
-            impossible: true,
+        let broken = |of, at, what, expected, found, impossible| Suspect {
+            word: BrokenWord {
+                of,
+                at,
+                what,
+                expected,
+                found,
+            },
+            impossible,
         };
         // The arena is there: its base, or the index that it has itself, was written over.
         let block = Address::new(found.get() & !(BLOCK_ALIGNMENT - 1));
@@ -232,17 +223,18 @@ impl Arenas {
             let right_index = own.is_none_or(|(_, own)| own == u32::from(index));
             match own {
                 Some((at, own)) if named == base && !right_index => {
-                    let word = broken(found, at, "arena_t.ind", index.to_string(), own.to_string());
-                    self.broken.push(BrokenWord {
-                        // 5.3.1 publishes a new arena first and numbers it then; no thread is counted before.
-                        impossible: own != 0 || memory.read_u64(found) != Ok(0),
-                        ..word
-                    });
+                    let expected = Expected::number(index.into());
+                    let held = Value::Number(own.into());
+                    // 5.3.1 publishes a new arena first and numbers it then; no thread is counted before.
+                    let impossible = own != 0 || memory.read_u64(found) != Ok(0);
+                    self.broken
+                        .push(broken(found, at, "arena_t.ind", expected, held, impossible));
                 }
                 _ => {
-                    let (expected, found_base) = (base.to_string(), named.to_string());
+                    let expected = Expected::word(base.get());
+                    let held = named.into();
                     self.broken
-                        .push(broken(found, word, "arena_t.base", expected, found_base));
+                        .push(broken(found, word, "arena_t.base", expected, held, true));
                 }
             }
             if named == base || right_index {
@@ -253,19 +245,18 @@ impl Arenas {
             self.broken.pop();
         }
         let lost = beside.or_else(|| lost_arena(memory, layout, index));
-        self.broken.push(BrokenWord {
-            impossible: lost.is_some(),
-            ..broken(
-                lost.map_or(slot, |arena| arena.at),
-                slot,
-                "a word of arenas",
-                match lost {
-                    Some(arena) => format!("{}, the arena of this index", arena.at),
-                    None => "an arena in a block of its own base, or null".into(),
-                },
-                found.to_string(),
-            )
-        });
+        let expected = match lost {
+            Some(arena) => Expected::Exactly(arena.at.into(), Reason::ArenaOfThisIndex),
+            None => Expected::Is(Property::ArenaInItsBaseOrNull),
+        };
+        self.broken.push(broken(
+            lost.map_or(slot, |arena| arena.at),
+            slot,
+            "a word of arenas",
+            expected,
+            found.into(),
+            lost.is_some(),
+        ));
         if let Some(arena) = lost {
             self.add(memory, layout, arena);
         }

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use super::JemallocHeap;
 use super::extents::Row;
-use crate::anomaly::Transient;
+use crate::anomaly::{Expected, Lock, Proof, Property, Reason, Transient};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// A bin.
@@ -48,7 +48,7 @@ pub struct BrokenLink {
     /// It is the page map's.
     pub in_page_map: bool,
     /// What it should hold.
-    pub expected: String,
+    pub expected: Expected,
     /// What it holds.
     pub found: Address,
 }
@@ -80,7 +80,7 @@ impl JemallocHeap<'_> {
     }
 
     /// Who holds a mutex, if somebody does.
-    pub(super) fn lock_held(&self, mutex: Address, what: &str) -> Option<Transient> {
+    pub(super) fn lock_held(&self, mutex: Address, of: Lock) -> Option<Transient> {
         let memory = self.target.memory;
         let lock = mutex.saturating_add(self.located.layout.lock);
         let word = memory.read_u32(lock).ok().filter(|word| *word != 0)?;
@@ -90,7 +90,11 @@ impl JemallocHeap<'_> {
             .filter(|owner| *owner != 0);
         Some(Transient {
             thread: owner,
-            proof: format!("the mutex of {what} at {mutex} is held (its lock word is {word})"),
+            proof: Proof::Held {
+                lock: of,
+                at: mutex,
+                word,
+            },
         })
     }
 
@@ -101,7 +105,12 @@ impl JemallocHeap<'_> {
         if !located.arenas.is_own(at) {
             return None;
         }
-        if located.extents.repairs.iter().any(|repair| repair.of == at) {
+        if located
+            .extents
+            .repairs
+            .iter()
+            .any(|repair| repair.suspect.word.of == at)
+        {
             return Some(at);
         }
         // Arenas and bins lie in the same memory, and descriptors that are not used.
@@ -163,7 +172,7 @@ impl JemallocHeap<'_> {
                     of: self.owner_of_link(word),
                     at: word,
                     in_page_map: false,
-                    expected: "a descriptor that is not in the heap already, or null".into(),
+                    expected: Expected::Is(Property::NewDescriptorOrNull),
                     found: member,
                 });
                 continue;
@@ -173,7 +182,7 @@ impl JemallocHeap<'_> {
                     of: Some(at),
                     at,
                     in_page_map: true,
-                    expected: format!("the descriptor {member}"),
+                    expected: Expected::Is(Property::Descriptor(member)),
                     found,
                 });
             }
@@ -188,7 +197,7 @@ impl JemallocHeap<'_> {
                     of: Some(member),
                     at: link,
                     in_page_map: false,
-                    expected: format!("{owner}, which leads here"),
+                    expected: Expected::Exactly(owner.into(), Reason::LeadsHere),
                     found: back,
                 });
             }
@@ -204,7 +213,7 @@ impl JemallocHeap<'_> {
         let Some(bin) = self.bin_of(row) else {
             return self.somebody_inside_or_gone();
         };
-        let held = self.lock_held(bin.at, "its bin");
+        let held = self.lock_held(bin.at, Lock::Bin);
         if held.is_some() {
             return held;
         }

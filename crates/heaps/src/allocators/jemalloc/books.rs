@@ -9,8 +9,8 @@ mod bins;
 
 use super::JemallocHeap;
 use crate::allocators::GroupReport;
-pub(super) use crate::allocators::books::{Books, Word};
-use crate::anomaly::{Anomaly, AnomalyKind};
+pub(super) use crate::allocators::books::Books;
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
 use crate::map::HeapMap;
 
 impl JemallocHeap<'_> {
@@ -19,8 +19,8 @@ impl JemallocHeap<'_> {
         let mut books = Books::default();
         let said = groups.iter().flat_map(|group| &group.anomalies);
         for anomaly in said {
-            if let AnomalyKind::Metadata { of, .. } = &anomaly.kind {
-                books.said.insert(*of);
+            if let AnomalyKind::Metadata { word, .. } = &anomaly.kind {
+                books.said.insert(word.of);
             }
             books.damaged |= anomaly.transient.is_none();
         }
@@ -41,44 +41,30 @@ impl JemallocHeap<'_> {
     fn check_page_map(&self, books: &mut Books) {
         let located = &self.located;
         for broken in &located.arenas.broken {
-            let word = Word {
-                of: broken.of,
-                at: broken.at,
-                what: broken.what,
-                expected: broken.expected.clone(),
-                found: broken.found.clone(),
-            };
             let busy = self.somebody_inside().filter(|_| !broken.impossible);
-            books.damage(word, busy);
+            books.damage(broken.word.clone(), busy);
         }
         for (at, found) in &located.tree.strays {
-            let word = Word {
+            let word = BrokenWord {
                 of: *at,
                 at: *at,
                 what: "rtree_node_elm_t",
-                expected: "a node in the allocator's own memory, or null".into(),
-                found: format!("{found:#x}"),
+                expected: Expected::Is(Property::NodeOrNull),
+                found: Value::Word(*found),
             };
             books.damage(word, None);
         }
         for lost in &located.tree.lost {
-            let word = Word {
+            let word = BrokenWord {
                 of: lost.at,
                 at: lost.at,
                 what: "rtree_node_elm_t",
-                expected: format!("{}, which maps pages of the heap", lost.child),
-                found: format!("{:#x}", lost.found),
+                expected: Expected::Exactly(lost.child.into(), Reason::MapsPagesOfTheHeap),
+                found: Value::Word(lost.found),
             };
             books.damage(word, None);
         }
         for repair in &located.extents.repairs {
-            let word = Word {
-                of: repair.of,
-                at: repair.at,
-                what: repair.what,
-                expected: repair.expected.clone(),
-                found: repair.found.clone(),
-            };
             let mut rows = located.extents.rows.iter();
             let row = rows.find(|row| row.at == repair.extent);
             // What a bin holds was complete before it came there.
@@ -86,15 +72,16 @@ impl JemallocHeap<'_> {
                 Some(slab) => self.slab_busy(slab),
                 None => self.somebody_inside_or_gone(),
             };
-            books.damage(word, busy.filter(|_| !repair.impossible));
+            let word = repair.suspect.word.clone();
+            books.damage(word, busy.filter(|_| !repair.suspect.impossible));
         }
         for row in &located.extents.overlaps {
-            let word = Word {
+            let word = BrokenWord {
                 of: row.at,
                 at: row.at.saturating_add(located.layout.extent.address),
                 what: self.name_of("extent_t.e_addr", "edata_t.e_addr"),
-                expected: "memory that no other extent has".into(),
-                found: format!("{} to {}", row.start(), row.end()),
+                expected: Expected::Is(Property::MemoryOfItsOwn),
+                found: Value::Memory(row.start(), row.end()),
             };
             books.damage(word, self.somebody_inside_or_gone());
         }
@@ -104,15 +91,8 @@ impl JemallocHeap<'_> {
     fn check_caches(&self, books: &mut Books) {
         for cache in &self.caches {
             for broken in &cache.broken {
-                let word = Word {
-                    of: broken.at,
-                    at: broken.word,
-                    what: broken.what,
-                    expected: broken.expected.clone(),
-                    found: broken.found.clone(),
-                };
                 let busy = self.cache_busy(cache.user);
-                books.damage(word, busy.filter(|_| !broken.impossible));
+                books.damage(broken.word.clone(), busy.filter(|_| !broken.impossible));
             }
         }
     }

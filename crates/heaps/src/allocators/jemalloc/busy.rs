@@ -4,7 +4,7 @@ use super::JemallocHeap;
 use super::caches::{Bin, User};
 use super::extents::Row;
 use super::tree::Tree;
-use crate::anomaly::{Edge, HolderKind, ListRef, Transient};
+use crate::anomaly::{Edge, HolderKind, ListRef, Proof, Transient};
 use crate::map::{BlockId, HeapMap};
 use crate::presence::Presence;
 use ground::target::{Address, Cursor, MemoryExt};
@@ -42,15 +42,10 @@ impl JemallocHeap<'_> {
     /// Why a cache's entries prove nothing: its user may be working on it.
     pub(super) fn cache_busy(&self, user: User) -> Option<Transient> {
         match user {
-            User::Thread(thread) => {
-                (self.presences.of(thread) != Presence::Outside).then(|| self.passing_by(thread))
-            }
+            User::Thread(thread) => (self.presences.of(thread) != Presence::Outside)
+                .then(|| self.presences.at_work(thread)),
             User::Explicit => self.somebody_inside(),
-            User::Vanished => Some(Transient {
-                thread: None,
-                proof: "the cache's thread is not in the core: what it was doing cannot be told"
-                    .into(),
-            }),
+            User::Vanished => Some(Transient::gone(Proof::ThreadOfCacheIsAbsent)),
         }
     }
 
@@ -58,25 +53,14 @@ impl JemallocHeap<'_> {
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
         self.presences
             .anyone()
-            .map(|thread| self.passing_by(thread))
+            .map(|thread| self.presences.at_work(thread))
     }
 
     /// The same, or one that is not in the core. A fork waits for all locks, so that what they guard is whole in the child;
     /// but an extent is nobody's while it is made, split or merged, and a bin's statistics wait while a slab is made for it.
     pub(super) fn somebody_inside_or_gone(&self) -> Option<Transient> {
-        self.somebody_inside().or_else(|| {
-            self.presences.is_left_of_several().then(|| Transient {
-                thread: None,
-                proof: "there were other threads, which are not in the core".into(),
-            })
-        })
-    }
-
-    pub(super) fn passing_by(&self, thread: usize) -> Transient {
-        Transient {
-            thread: self.presences.tid(thread),
-            proof: self.presences.proof(thread),
-        }
+        self.somebody_inside()
+            .or_else(|| self.presences.others_are_gone())
     }
 
     /// Whether an entry says nothing because of what else is damaged or absent: a node of the page map leads nowhere, the page's
@@ -89,7 +73,7 @@ impl JemallocHeap<'_> {
                 .extents
                 .repairs
                 .iter()
-                .any(|repair| repair.of == row.at);
+                .any(|repair| repair.suspect.word.of == row.at);
         }
         let mut cursor = Cursor::new(self.target.memory);
         self.is_undescribed(at)

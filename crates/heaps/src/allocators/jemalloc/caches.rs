@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::layout::Generation;
 use super::locate::Located;
+use crate::allocators::books::Suspect;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason};
 use ground::target::{Address, Cursor, MemoryExt, Target, TargetMemory};
 
 /// Bins' entries that are believed at most.
@@ -73,25 +75,8 @@ pub struct Cache {
     pub own: Vec<Address>,
     /// Bins that hold something.
     pub bins: Vec<Bin>,
-    /// Bins whose marks make no sense.
-    pub broken: Vec<Broken>,
-}
-
-/// A word of a cache that contradicts the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// The `cache_bin_t`, or the `tcache_t`.
-    pub at: Address,
-    /// The word.
-    pub word: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
-    /// Nobody ever leaves this, not even for a moment.
-    pub impossible: bool,
+    /// Words of it that contradict the others: of a `cache_bin_t`, or of the `tcache_t`.
+    pub broken: Vec<Suspect>,
 }
 
 /// Finds and reads all caches: those of threads in their order, then the others by address.
@@ -222,12 +207,14 @@ fn of_half(
             located.arenas.is_arena(arena).then_some(slow)
         })?;
         let mut found = new_cache(memory, located, Halves { cache, slow, back }, user)?;
-        found.broken.push(Broken {
-            at: cache,
-            word: cache,
-            what: "tcache_t.tcache_slow",
-            expected: format!("{slow}, which points back"),
-            found: memory.read_pointer(cache).unwrap_or_default().to_string(),
+        found.broken.push(Suspect {
+            word: BrokenWord {
+                of: cache,
+                at: cache,
+                what: "tcache_t.tcache_slow",
+                expected: Expected::Exactly(slow.into(), Reason::PointsBack),
+                found: memory.read_pointer(cache).unwrap_or_default().into(),
+            },
             impossible: true,
         });
         Some(found)
@@ -270,12 +257,14 @@ fn new_cache(
         if arena.is_null() || !places::in_order(&bins, before) {
             return None; // switched off, or never used
         }
-        cache.broken.push(Broken {
-            at: cache.at,
-            word,
-            what: "tcache_slow_t.arena",
-            expected: "an arena".into(),
-            found: arena.to_string(),
+        cache.broken.push(Suspect {
+            word: BrokenWord {
+                of: cache.at,
+                at: word,
+                what: "tcache_slow_t.arena",
+                expected: Expected::Is(Property::Arena),
+                found: arena.into(),
+            },
             impossible: true,
         });
     }

@@ -17,7 +17,10 @@ use super::JemallocHeap;
 use super::caches::{Bin, User};
 use super::extents::Row;
 use crate::allocators::{GroupReport, Limit};
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Stray, Transient};
+use crate::anomaly::{
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, Property, Reason, Stray,
+    Transient, Value,
+};
 use crate::list::{self, FreeList};
 use crate::map::{Block, BlockId, BlockState, HeapMap};
 use ground::target::{Address, MemoryExt};
@@ -342,40 +345,46 @@ impl Look<'_> {
             let recorded = u64::from(row.free);
             let busy = self.heap.slab_busy(row);
             let what = self.heap.name_of("extent_t.nfree", "edata_t.nfree");
-            let expected = format!("{ones}, the regions that its bitmap has as free");
-            let found = format!("a count of {recorded}");
-            let metadata = |at, what, expected, found| AnomalyKind::Metadata {
+            let word = |at, what, expected, found| BrokenWord {
                 of: row.at,
                 at,
                 what,
                 expected,
                 found,
+            };
+            let metadata = |word| AnomalyKind::Metadata {
+                word,
                 counts_only: false,
+            };
+            let count = || {
+                let free = Value::Number(*ones);
+                let expected = Expected::Exactly(free, Reason::FreeRegionsOfItsBitmap);
+                word(row.at, what, expected, Value::Count(recorded))
             };
             let again = miscount
                 .freed_again()
                 .filter(|_| asked > MAX_ASKED || !self.heap.counts_agree(row));
             asked += usize::from(again.is_some());
             let kind = match (foreign, again) {
-                (Some((at, word, mask)), _) => metadata(
+                (Some((at, marks, mask)), _) => metadata(word(
                     *at,
                     self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
-                    match word & !mask {
-                        0 => format!("marks of which {recorded} in all are set"),
-                        _ => format!("marks within {mask:#x}, of which {recorded} in all are set"),
+                    Expected::Is(Property::Marks {
+                        within: (marks & !mask != 0).then_some(*mask),
+                        set: recorded,
+                    }),
+                    Value::Marks {
+                        word: *marks,
+                        set: *ones,
                     },
-                    format!("{word:#x}, and {ones} set in all"),
-                ),
+                )),
                 (None, Some(times)) => AnomalyKind::FreedAgain {
                     start: row.start(),
                     block: self.only_block_in_use(row),
                     times,
-                    at: row.at,
-                    what,
-                    expected,
-                    found,
+                    word: count(),
                 },
-                (None, None) => metadata(row.at, what, expected, found),
+                (None, None) => metadata(count()),
             };
             self.say(kind, busy);
         }

@@ -6,6 +6,7 @@ use super::arenas::Arenas;
 use super::layout::Layout;
 use super::sizes::{PAGE, PAGE_SHIFT, Sizes};
 use super::tree::{Element, Tree};
+use crate::allocators::books::Suspect;
 use ground::parallel;
 use ground::target::{Address, Cursor, MemoryExt, TargetMemory};
 
@@ -165,20 +166,10 @@ pub const MAX_ADDRESS: u64 = 1 << 57;
 /// A word of a descriptor, or of the page map, that everything else contradicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
-    /// The descriptor, or the element, that it belongs to.
-    pub of: Address,
+    /// The word, of the descriptor or of the element.
+    pub suspect: Suspect,
     /// The descriptor of the extent that it is about.
     pub extent: Address,
-    /// The word.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
-    /// No work on the extent leaves this.
-    pub impossible: bool,
 }
 
 /// What extents are read with.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
 use ground::target::{Address, MemoryExt, Target};
 
 /// One `malloc_state`, read.
@@ -63,16 +64,8 @@ pub struct Region {
 /// A word of an arena or a heap that is not as it should be.
 #[derive(Clone, Debug)]
 pub struct Oddity {
-    /// The structure.
-    pub of: Address,
     /// The word.
-    pub at: Address,
-    /// What it is.
-    pub what: &'static str,
-    /// What it should hold.
-    pub expected: String,
-    /// What it holds.
-    pub found: String,
+    pub word: BrokenWord,
     /// Index of the arena.
     pub arena: usize,
     /// Malloc itself may write such a value while it works.
@@ -224,11 +217,13 @@ impl Reader<'_, '_> {
                 == Some(arena.get());
             if !is_arena || found.contains(&arena) {
                 self.out.oddities.push(Oddity {
-                    of: from,
-                    at: link,
-                    what: "malloc_state.next",
-                    expected: "the next arena".into(),
-                    found: arena.to_string(),
+                    word: BrokenWord {
+                        of: from,
+                        at: link,
+                        what: "malloc_state.next",
+                        expected: Expected::Is(Property::NextArena),
+                        found: arena.into(),
+                    },
                     arena: found.len(),
                     passing: false,
                 });
@@ -426,11 +421,13 @@ impl Reader<'_, '_> {
             self.note_absent(heap);
             if self.word(heap) != Some(arena.at.get()) {
                 self.out.oddities.push(Oddity {
-                    of: heap,
-                    at: heap,
-                    what: "heap_info.ar_ptr",
-                    expected: format!("{}, the arena that it belongs to", arena.at),
-                    found: format!("{:#x}", self.word(heap).unwrap_or(0)),
+                    word: BrokenWord {
+                        of: heap,
+                        at: heap,
+                        what: "heap_info.ar_ptr",
+                        expected: Expected::Exactly(arena.at.into(), Reason::ArenaThatItBelongsTo),
+                        found: Value::Word(self.word(heap).unwrap_or(0)),
+                    },
                     arena: index,
                     passing: false,
                 });

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::PtmallocHeap;
 use super::locate::Located;
-use crate::anomaly::Transient;
+use crate::anomaly::{Holding, Lock, Proof, Transient};
 use crate::presence::{Code, Presence};
 use ground::target::signals::SIGABRT;
 use ground::target::{Address, Frame, FrameTrust, Module, Target};
@@ -42,10 +42,7 @@ impl PtmallocHeap<'_> {
             if self.is_held_by_the_dead(row.at, row.mutex) {
                 return None;
             }
-            return Some(Transient {
-                thread: None,
-                proof: format!("the lock of the arena {} is held ({})", row.at, row.mutex),
-            });
+            return Some(Transient::held(Lock::Arena, row.at, row.mutex));
         }
         if self.presences.count() == 1 {
             return self.thread_busy(0);
@@ -78,10 +75,7 @@ impl PtmallocHeap<'_> {
             Some(thread) => self.thread_busy(thread),
             // Whose it is cannot be told, but there is nobody else.
             None if self.tcaches.are_anybodys => self.somebody_inside(),
-            None => Some(Transient {
-                thread: None,
-                proof: "the cache's thread is not among the core's threads".into(),
-            }),
+            None => Some(Transient::gone(Proof::ThreadOfCacheIsGone)),
         }
     }
 
@@ -92,10 +86,7 @@ impl PtmallocHeap<'_> {
 
     /// Proof that threads which the core does not have may have been inside: one is left of several, as in fork's child.
     pub(super) fn vanished(&self) -> Option<Transient> {
-        self.presences.is_left_of_several().then(|| Transient {
-            thread: None,
-            proof: "there were other threads, which are not in the core".into(),
-        })
+        self.presences.others_are_gone()
     }
 
     /// Proof that some arena is half changed by a thread that the core does not have: its lock is held, and not by the
@@ -112,10 +103,7 @@ impl PtmallocHeap<'_> {
         if self.excuses_nothing(thread) || self.is_outside(thread) {
             return None;
         }
-        Some(Transient {
-            thread: self.presences.tid(thread),
-            proof: self.presences.proof(thread),
-        })
+        Some(self.presences.at_work(thread))
     }
 
     /// Whether a thread is certainly not inside malloc. One that starts another one cannot be unwound by rules, and malloc
@@ -176,13 +164,8 @@ impl PtmallocHeap<'_> {
             let (register, _) = registers
                 .iter()
                 .find(|(_, value)| range.contains(&Address::new(*value)))?;
-            Some(Transient {
-                thread: self.presences.tid(thread),
-                proof: format!(
-                    "{}; its {register} holds the chunk",
-                    self.presences.proof(thread)
-                ),
-            })
+            let at_work = self.presences.at_work(thread);
+            Some(at_work.holding(Holding::Chunk { register }))
         })
     }
 }

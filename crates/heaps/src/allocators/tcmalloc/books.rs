@@ -14,11 +14,11 @@ mod sets;
 use super::TcmallocHeap;
 use super::pagemap::SpanRepair;
 use crate::allocators::GroupReport;
-use crate::anomaly::{Anomaly, AnomalyKind};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 use crate::map::HeapMap;
 use ground::target::{Address, MemoryExt};
 
-pub(super) use crate::allocators::books::{Books, Word};
+pub(super) use crate::allocators::books::Books;
 pub use central::CentralBooks;
 pub(super) use rings::Ring;
 
@@ -50,7 +50,10 @@ impl TcmallocHeap<'_> {
             }));
         self.check_repairs(&mut books);
         for (class, anomaly) in &self.central_books.anomalies {
-            let (AnomalyKind::Metadata { of, .. }
+            let (AnomalyKind::Metadata {
+                word: BrokenWord { of, .. },
+                ..
+            }
             | AnomalyKind::Shared {
                 block: crate::map::Block { address: of, .. },
                 ..
@@ -81,12 +84,12 @@ impl TcmallocHeap<'_> {
     fn check_repairs(&self, books: &mut Books) {
         let wrong = self.spans.wrong_entries(self.target.memory, &self.located);
         for repair in self.spans.repairs.iter().chain(&wrong) {
-            let word = Word {
+            let word = BrokenWord {
                 of: repair.span,
                 at: repair.at,
                 what: repair.what,
-                expected: format!("{:#x}", repair.expected),
-                found: format!("{:#x}", repair.found),
+                expected: Expected::word(repair.expected),
+                found: Value::Word(repair.found),
             };
             let passing = || self.is_passing_repair(repair);
             books.damage(word, self.page_heap_locked().filter(|_| passing()));
@@ -165,15 +168,15 @@ impl TcmallocHeap<'_> {
                 .sizes
                 .contradictions(self.target.memory, self.located.size_map, layout)
         {
-            let word = Word {
+            let word = BrokenWord {
                 of: self.located.size_map,
                 at,
                 what: "SizeMap.class_array_",
-                expected: format!(
-                    "class {class} for {} bytes",
-                    self.located.sizes.bytes(class)
-                ),
-                found: "another class".into(),
+                expected: Expected::Is(Property::ClassFor {
+                    class,
+                    bytes: self.located.sizes.bytes(class).into(),
+                }),
+                found: Value::OtherClass,
             };
             books.damage(word, None);
         }

@@ -11,7 +11,7 @@
 //! ```
 
 use super::TcmallocHeap;
-use crate::anomaly::{HolderKind, ListRef, Transient};
+use crate::anomaly::{HolderKind, Holding, ListRef, Lock, Proof, Transient};
 use crate::list::FreeList;
 use crate::list::graph::Keeper;
 use crate::presence::Presence;
@@ -21,7 +21,7 @@ impl TcmallocHeap<'_> {
     /// Proof that somebody may be changing the page heap or spans on their way to or from it.
     pub(super) fn page_heap_busy(&self) -> Option<Transient> {
         if let Some(lock) = self.located.page_heap_lock
-            && let Some(transient) = self.lock_held(lock, "the page heap's lock")
+            && let Some(transient) = self.lock_held(lock, Lock::PageHeap)
         {
             return Some(transient);
         }
@@ -41,10 +41,7 @@ impl TcmallocHeap<'_> {
     /// Proof that a thread is inside the allocator, or that one which no longer exists may have been.
     pub(super) fn somebody_inside(&self) -> Option<Transient> {
         if let Some(thread) = self.presences.anyone() {
-            return Some(Transient {
-                thread: self.presences.tid(thread),
-                proof: self.presences.proof(thread),
-            });
+            return Some(self.presences.at_work(thread));
         }
         self.vanished()
     }
@@ -54,13 +51,7 @@ impl TcmallocHeap<'_> {
         let owned =
             |cache: &&super::caches::Cache| cache.owner.is_none() && self.cache_is_used(cache.at);
         let cache = self.caches.rows.iter().find(owned)?;
-        Some(Transient {
-            thread: None,
-            proof: format!(
-                "the owner of the thread cache at {} is not among the core's threads",
-                cache.at
-            ),
-        })
+        Some(Transient::gone(Proof::OwnerIsGone(cache.at)))
     }
 
     /// Caches that hold something and whose thread is not in the core.
@@ -81,20 +72,19 @@ impl TcmallocHeap<'_> {
             .is_ok_and(|size| size > 0)
     }
 
-    fn lock_held(&self, lock: Address, what: &str) -> Option<Transient> {
+    fn lock_held(&self, at: Address, lock: Lock) -> Option<Transient> {
         use ground::target::MemoryExt;
-        let word = self.target.memory.read_u32(lock).ok()?;
-        (1..=2).contains(&word).then(|| Transient {
-            thread: None,
-            proof: format!("{what} at {lock} is held ({word})"),
-        })
+        let word = self.target.memory.read_u32(at).ok()?;
+        (1..=2)
+            .contains(&word)
+            .then(|| Transient::held(lock, at, word))
     }
 
     pub(super) fn central_busy(&self, class: u16) -> Option<Transient> {
         let central = self.central.get(usize::from(class))?.as_ref()?;
         self.lock_held(
             self.located.layout.central.lock.at(central.at),
-            "the central list's lock",
+            Lock::CentralList,
         )
     }
 
@@ -145,13 +135,8 @@ impl TcmallocHeap<'_> {
             if !follows {
                 return None;
             }
-            Some(Transient {
-                thread: self.presences.tid(thread),
-                proof: format!(
-                    "{}; its {register} holds the block",
-                    self.presences.proof(thread)
-                ),
-            })
+            let at_work = self.presences.at_work(thread);
+            Some(at_work.holding(Holding::Block { register }))
         })
     }
 
@@ -189,19 +174,10 @@ impl Keeper for TcmallocHeap<'_> {
         match list.holder {
             HolderKind::ThreadCache => match self.owner_of(list) {
                 Some(thread) if !self.is_at_work(thread) => None,
-                Some(thread) => Some(Transient {
-                    thread: self.presences.tid(thread),
-                    proof: self.presences.proof(thread),
-                }),
+                Some(thread) => Some(self.presences.at_work(thread)),
                 None => {
                     let cache = self.caches.rows.get(list.owner as usize)?;
-                    Some(Transient {
-                        thread: None,
-                        proof: format!(
-                            "the owner of the thread cache at {} is not among the core's threads",
-                            cache.at
-                        ),
-                    })
+                    Some(Transient::gone(Proof::OwnerIsGone(cache.at)))
                 }
             },
             _ => self.central_busy(list.class),
@@ -232,22 +208,22 @@ impl Keeper for TcmallocHeap<'_> {
             let behind = registers.iter().find(|(_, value)| {
                 *value != 0 && *value != list.head.get() && fits(Address::new(*value))
             });
-            let tid = self.presences.tid(thread);
-            if let Some((register, value)) = behind {
-                let proof = format!(
-                    "{}; its {holds_head} holds the block, its {register} the next entry {value:#x}, \
-                     which is not linked yet",
-                    self.presences.proof(thread)
-                );
-                return Some((Address::new(*value), Transient { thread: tid, proof }));
+            let at_work = || self.presences.at_work(thread);
+            if let Some((next_register, value)) = behind {
+                let next = Address::new(*value);
+                let holding = Holding::BlockAndNext {
+                    register: holds_head,
+                    next_register,
+                    next,
+                };
+                return Some((next, at_work().holding(holding)));
             }
             let inside = matches!(self.presences.of(thread), Presence::Inside { .. });
             if list.recorded == 0 && inside && !self.presences.faulted(thread) {
-                let proof = format!(
-                    "{}; its {holds_head} holds the block, which is not linked into the empty list yet",
-                    self.presences.proof(thread)
-                );
-                return Some((Address::new(0), Transient { thread: tid, proof }));
+                let holding = Holding::BlockForEmptyList {
+                    register: holds_head,
+                };
+                return Some((Address::new(0), at_work().holding(holding)));
             }
         }
         None

@@ -32,6 +32,18 @@ pub enum SpanLocation {
     Impossible,
 }
 
+impl SpanLocation {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            SpanLocation::InUse => "InUse",
+            SpanLocation::Normal => "Normal",
+            SpanLocation::Returned => "Returned",
+            SpanLocation::Impossible => "Impossible",
+        }
+    }
+}
+
 /// A live span.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {

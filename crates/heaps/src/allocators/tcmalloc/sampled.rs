@@ -6,8 +6,9 @@
 //! `src/common.h`; 264 bytes in every release).
 
 use super::TcmallocHeap;
-use super::books::{Books, Ring, Word};
+use super::books::{Books, Ring};
 use super::pagemap::{Span, SpanLocation};
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt};
 
 /// Entries of `StackTrace.stack`.
@@ -83,25 +84,26 @@ impl TcmallocHeap<'_> {
         for span in self.sampled_spans() {
             marked += 1;
             if self.sample(span).is_none() {
-                let word = Word {
+                let word = BrokenWord {
                     of: span.at,
                     at: layout.objects.at(span.at),
                     what: "Span.objects of a sampled span",
-                    expected:
-                        "a stack trace of at most 31 frames, for no more bytes than the span has"
-                            .into(),
-                    found: span.objects.to_string(),
+                    expected: Expected::Is(Property::SampledStack),
+                    found: span.objects.into(),
                 };
                 books.damage(word, busy.clone());
             }
         }
         if let Some(at) = self.located.sampled.filter(|_| on_list != marked) {
-            let word = Word {
+            let word = BrokenWord {
                 of: at,
                 at,
                 what: "Static::sampled_objects_",
-                expected: format!("{marked} spans, as many as are marked"),
-                found: on_list.to_string(),
+                expected: Expected::Exactly(
+                    Value::Amount(marked, Unit::Spans),
+                    Reason::SpansThatAreMarked,
+                ),
+                found: Value::Number(on_list),
             };
             books.count(word, busy);
         }

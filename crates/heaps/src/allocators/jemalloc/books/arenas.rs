@@ -10,13 +10,13 @@
 
 use std::collections::HashSet;
 
-use super::{Books, Word};
+use super::Books;
 use crate::allocators::jemalloc::JemallocHeap;
 use crate::allocators::jemalloc::arenas::Arena;
 use crate::allocators::jemalloc::extents::{Row, State};
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Lock, Property, Reason, Unit, Value};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// Heaps of a page cache (`SC_NPSIZES` and one more).
@@ -81,7 +81,7 @@ impl JemallocHeap<'_> {
             if self.check_page_counts(books, cache, walked) {
                 continue;
             }
-            if self.lock_held(cache, "a page cache").is_some() {
+            if self.lock_held(cache, Lock::PageCache).is_some() {
                 self.check_heads(books, cache);
                 continue;
             }
@@ -97,12 +97,12 @@ impl JemallocHeap<'_> {
         let at_rest = || !books.damaged && self.somebody_inside_or_gone().is_none();
         if is_absurd(recorded, pages.active) || !lags && at_rest() {
             books.count(
-                Word {
+                BrokenWord {
                     of: arena.at,
                     at,
                     what: self.name_of("arena_t.nactive", "pa_shard_t.nactive"),
-                    expected: format!("{}, the pages of its extents in use", pages.active),
-                    found: recorded.to_string(),
+                    expected: Expected::Exactly(Value::Number(pages.active), Reason::PagesInUse),
+                    found: Value::Number(recorded),
                 },
                 None,
             );
@@ -117,12 +117,15 @@ impl JemallocHeap<'_> {
         };
         if found != expected {
             books.damage(
-                Word {
+                BrokenWord {
                     of: cache,
                     at,
                     what: self.name_of("extents_t.state", "ecache_t.state"),
-                    expected: format!("{expected}, which never changes"),
-                    found: found.to_string(),
+                    expected: Expected::Exactly(
+                        Value::Number(expected.into()),
+                        Reason::NeverChanges,
+                    ),
+                    found: Value::Number(found.into()),
                 },
                 None,
             );
@@ -144,12 +147,12 @@ impl JemallocHeap<'_> {
         let Some((at, recorded)) = absurd else {
             return false;
         };
-        let word = Word {
+        let word = BrokenWord {
             of: cache,
             at,
             what: self.name_of("extents_t.npages", "eset_t.npages"),
-            expected: format!("{walked}, the pages of its extents"),
-            found: recorded.to_string(),
+            expected: Expected::Exactly(Value::Number(walked), Reason::PagesOfItsExtents),
+            found: Value::Number(recorded),
         };
         books.count(word, None);
         true
@@ -170,12 +173,12 @@ impl JemallocHeap<'_> {
             let at = cache.saturating_add(offset);
             let found = self.target.memory.read_pointer(at).unwrap_or_default();
             if !found.is_null() && !self.may_be_descriptor(found) {
-                let word = Word {
+                let word = BrokenWord {
                     of: cache,
                     at,
                     what,
-                    expected: "a descriptor in the allocator's own memory, or null".into(),
-                    found: found.to_string(),
+                    expected: Expected::Is(Property::DescriptorOrNull),
+                    found: found.into(),
                 };
                 return books.damage(word, None);
             }
@@ -222,10 +225,13 @@ impl JemallocHeap<'_> {
                 start: row.start(),
                 block: None,
                 times: (recorded - walked) / (row.bytes >> PAGE_SHIFT).max(1),
-                at,
-                what,
-                expected: format!("{walked}, the pages of its extents"),
-                found: recorded.to_string(),
+                word: BrokenWord {
+                    of: cache,
+                    at,
+                    what,
+                    expected: Expected::Exactly(Value::Number(walked), Reason::PagesOfItsExtents),
+                    found: Value::Number(recorded),
+                },
             };
             books.damaged = true;
             books.push(cache, kind, None);
@@ -240,12 +246,12 @@ impl JemallocHeap<'_> {
         let empty = |head| memory.read_pointer(head) == Ok(Address::default());
         if extents > 0 && heads.clone().all(empty) && at_rest() {
             for at in heads.take(1) {
-                let word = Word {
+                let word = BrokenWord {
                     of: cache,
                     at,
                     what: "list of a page cache",
-                    expected: format!("one of its {extents} extents"),
-                    found: "0".into(),
+                    expected: Expected::Is(Property::OneOfItsExtents(extents)),
+                    found: Value::Number(0),
                 };
                 books.damage(word, None);
             }
@@ -254,12 +260,15 @@ impl JemallocHeap<'_> {
         self.check_heaps(books, cache, extents);
         if recorded != walked && !books.damaged && at_rest() {
             books.count(
-                Word {
+                BrokenWord {
                     of: cache,
                     at,
                     what,
-                    expected: format!("{walked}, the pages of its {extents} extents"),
-                    found: recorded.to_string(),
+                    expected: Expected::Exactly(
+                        Value::Number(walked),
+                        Reason::PagesOfExtents(extents),
+                    ),
+                    found: Value::Number(recorded),
                 },
                 None,
             );
@@ -285,17 +294,16 @@ impl JemallocHeap<'_> {
             return true;
         };
         let is_extent = |at| self.may_be_descriptor(at);
-        let mut say = |at: Address, expected: String, found: Address| {
+        let mut say = |at: Address, expected: Expected, found: Address| {
             let what = "link of a page cache's list";
             let of = self.owner_of_link(at).unwrap_or(cache);
-            let found = found.to_string();
             books.damage(
-                Word {
+                BrokenWord {
                     of,
                     at,
                     what,
                     expected,
-                    found,
+                    found: found.into(),
                 },
                 None,
             );
@@ -308,10 +316,11 @@ impl JemallocHeap<'_> {
         let (mut at, mut here) = (head, first);
         loop {
             if !is_extent(here) || at == head && !self.free_extent(here) {
-                return say(at, "an extent in the allocator's own memory".into(), here);
+                return say(at, Expected::Is(Property::AnyExtent), here);
             }
             if !seen.insert(here) {
-                return say(at, format!("{first}, the first of the ring"), here);
+                let expected = Expected::Exactly(first.into(), Reason::FirstOfTheRing);
+                return say(at, expected, here);
             }
             at = here.saturating_add(link);
             let Ok(next) = memory.read_pointer(at) else {
@@ -323,7 +332,7 @@ impl JemallocHeap<'_> {
                 && before != here
             {
                 if !self.free_extent(next) {
-                    return say(at, "a free extent".into(), next);
+                    return say(at, Expected::Is(Property::FreeExtent), next);
                 }
                 let last = memory.read_pointer(first.saturating_add(link + 8));
                 if last == Ok(next) && self.free_extent(next) {
@@ -334,8 +343,11 @@ impl JemallocHeap<'_> {
                 let skips = is_extent(before)
                     && memory.read_pointer(before.saturating_add(link)) == Ok(next);
                 return match skips {
-                    true => say(at, "the extent that leads back here".into(), next),
-                    false => say(back, format!("{here}, which leads here"), before),
+                    true => say(at, Expected::Is(Property::ExtentThatLeadsBack), next),
+                    false => {
+                        let expected = Expected::Exactly(here.into(), Reason::LeadsHere);
+                        say(back, expected, before)
+                    }
                 };
             }
             if next == first {
@@ -348,7 +360,7 @@ impl JemallocHeap<'_> {
     /// Whether a descriptor is that of a free extent.
     fn free_extent(&self, at: Address) -> bool {
         let repairs = &self.located.extents.repairs;
-        if repairs.iter().any(|repair| repair.of == at) {
+        if repairs.iter().any(|repair| repair.suspect.word.of == at) {
             return true;
         }
         let mut cursor = Cursor::new(self.target.memory);
@@ -375,10 +387,13 @@ impl JemallocHeap<'_> {
             start: row.start(),
             block: None,
             times: 1,
-            at,
-            what: "link of a page cache's list",
-            expected: format!("{here}, which leads here"),
-            found: format!("{before}: it was appended again"),
+            word: BrokenWord {
+                of: extent,
+                at,
+                what: "link of a page cache's list",
+                expected: Expected::Exactly(here.into(), Reason::LeadsHere),
+                found: Value::AppendedAgain(before),
+            },
         };
         books.damaged = true;
         books.push(extent, kind, None);
@@ -401,12 +416,12 @@ impl JemallocHeap<'_> {
                 // Links inside lead both ways; the root is named by nobody.
                 let first = heaped.members.first().copied();
                 if let Some(first) = first.filter(|first| self.is_handed_out(*first)) {
-                    let word = Word {
+                    let word = BrokenWord {
                         of: cache,
                         at: root,
                         what: "heap of a page cache",
-                        expected: "a free extent".into(),
-                        found: first.to_string(),
+                        expected: Expected::Is(Property::FreeExtent),
+                        found: first.into(),
                     };
                     return books.damage(word, None);
                 }
@@ -414,12 +429,12 @@ impl JemallocHeap<'_> {
         }
         if members != extents && !books.damaged && self.somebody_inside().is_none() {
             books.damage(
-                Word {
+                BrokenWord {
                     of: cache,
                     at: cache.saturating_add(first),
                     what: "heaps of a page cache",
-                    expected: format!("its {extents} extents"),
-                    found: format!("{members} extents"),
+                    expected: Expected::Is(Property::ItsExtents(extents)),
+                    found: Value::Amount(members, Unit::Extents),
                 },
                 None,
             );

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Books, Word};
+use super::Books;
 use crate::allocators::jemalloc::JemallocHeap;
 use crate::allocators::jemalloc::bins::{ArenaBin, BrokenLink};
 use crate::allocators::jemalloc::extents::Row;
+use crate::anomaly::{BrokenWord, Expected, Lock, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt};
 
 /// More regions than any process ever has.
@@ -22,8 +23,8 @@ struct Slabs {
 
 impl BrokenLink {
     /// As a word of the books: of the structure that the heap belongs to, if of no descriptor.
-    pub(super) fn word(self, owner: Address, what: &'static str) -> Word {
-        Word {
+    pub(super) fn word(self, owner: Address, what: &'static str) -> BrokenWord {
+        BrokenWord {
             of: self.of.unwrap_or(owner),
             at: self.at,
             what: match self.in_page_map {
@@ -31,7 +32,7 @@ impl BrokenLink {
                 false => what,
             },
             expected: self.expected,
-            found: self.found.to_string(),
+            found: self.found.into(),
         }
     }
 }
@@ -61,18 +62,21 @@ impl JemallocHeap<'_> {
     }
 
     fn say_no_bin(&self, books: &mut Books, row: &Row) {
-        let word = Word {
+        let word = BrokenWord {
             of: row.at,
             at: row.at,
             what: self.name_of("extent_t.e_bits", "edata_t.e_bits"),
-            expected: "an arena and a shard that exist".into(),
-            found: format!("arena {}, shard {}", row.arena, row.shard),
+            expected: Expected::Is(Property::ArenaAndShard),
+            found: Value::Shard {
+                arena: row.arena,
+                shard: row.shard,
+            },
         };
         books.damage(word, self.somebody_inside_or_gone());
     }
 
     fn check_bin(&self, books: &mut Books, bin: ArenaBin, slabs: &Slabs) {
-        if self.lock_held(bin.at, "a bin").is_some() {
+        if self.lock_held(bin.at, Lock::Bin).is_some() {
             return;
         }
         let memory = self.target.memory;
@@ -84,23 +88,22 @@ impl JemallocHeap<'_> {
                 of: Some(at),
                 at,
                 in_page_map: true,
-                expected: format!("the descriptor {current}"),
+                expected: Expected::Is(Property::Descriptor(current)),
                 found,
             };
             books.damage(broken.word(bin.at, ""), self.somebody_inside());
             return;
         }
         if !current.is_null() && slabs.members.iter().all(|(member, ..)| *member != current) {
-            let word = Word {
+            let word = BrokenWord {
                 of: bin.at,
                 at,
                 what: "bin_t.slabcur",
-                expected: format!(
-                    "a slab of {} bytes of arena {}, or null",
-                    self.located.sizes.bytes(bin.class),
-                    bin.arena
-                ),
-                found: current.to_string(),
+                expected: Expected::Is(Property::SlabOrNull {
+                    bytes: self.located.sizes.bytes(bin.class),
+                    arena: bin.arena,
+                }),
+                found: current.into(),
             };
             // A slab that is not in the page map yet is not in a bin either.
             let impossible = self.owner_of_link(current) != Some(current);
@@ -114,7 +117,7 @@ impl JemallocHeap<'_> {
     /// Slabs with some regions in use and some free are in the heap, and nothing else is.
     fn check_nonfull(&self, books: &mut Books, bin: ArenaBin, current: Address, slabs: &Slabs) {
         let heaped = self.nonfull(bin);
-        let word = |at: Address, expected: String, found: String| Word {
+        let word = |at: Address, expected: Expected, found: Value| BrokenWord {
             of: self.owner_of_link(at).unwrap_or(bin.at),
             at,
             what: "link of bin_t.slabs_nonfull",
@@ -146,16 +149,16 @@ impl JemallocHeap<'_> {
         let (at, expected, found) = match stranger {
             Some(stranger) => (
                 *stranger,
-                "slabs of this bin only".to_owned(),
-                stranger.to_string(),
+                Expected::Is(Property::SlabOfThisBin),
+                Value::from(*stranger),
             ),
             None => (
                 bin.at.saturating_add(self.located.layout.bin.nonfull),
-                format!(
-                    "{} slabs, those with some regions in use and some free",
-                    wanted.len()
+                Expected::Exactly(
+                    Value::Amount(wanted.len() as u64, Unit::Slabs),
+                    Reason::PartlyUsedSlabs,
                 ),
-                format!("{}", members.len()),
+                Value::Number(members.len() as u64),
             ),
         };
         // One that is in no bin yet may have any marks, and is no damage where its own marks are none.
@@ -185,14 +188,14 @@ impl JemallocHeap<'_> {
         if !(slabs.regions..MAX_OUT).contains(&out) && self.somebody_inside_or_gone().is_none() {
             let too_few = given > taken || taken > MAX_OUT;
             books.count(
-                Word {
+                BrokenWord {
                     of: bin.at,
                     at: bin
                         .at
                         .saturating_add(layout.regions - if too_few { 24 } else { 16 }),
                     what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
-                    expected: format!("at least {}, its regions in use", slabs.regions),
-                    found: format!("{taken} - {given}"),
+                    expected: Expected::AtLeast(Value::Number(slabs.regions), Reason::RegionsInUse),
+                    found: Value::Difference(taken, given),
                 },
                 None,
             );
@@ -218,12 +221,12 @@ impl JemallocHeap<'_> {
             let recorded = read(offset);
             if recorded != walked && self.somebody_inside_or_gone().is_none() {
                 books.count(
-                    Word {
+                    BrokenWord {
                         of: bin.at,
                         at: bin.at.saturating_add(offset),
                         what,
-                        expected: walked.to_string(),
-                        found: recorded.to_string(),
+                        expected: Expected::number(walked),
+                        found: Value::Number(recorded),
                     },
                     None,
                 );

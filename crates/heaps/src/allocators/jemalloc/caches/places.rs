@@ -6,9 +6,11 @@
 //!           full   first ^   ^ empty
 //! ```
 
-use super::{BIN, Broken, MAX_ENTRIES};
+use super::{BIN, MAX_ENTRIES};
+use crate::allocators::books::Suspect;
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::locate::Located;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt, TargetMemory};
 
 /// What the count of an empty bin is for a moment when it is asked, before 5.3.
@@ -60,38 +62,43 @@ impl Placed {
 
     /// The word that makes no sense, by itself or beside those of its neighbours.
     /// `settled`: bins are set up in the order of their classes, and one behind it is.
-    pub(super) fn broken(&self, misplaced: bool, settled: bool) -> Option<Broken> {
+    pub(super) fn broken(&self, misplaced: bool, settled: bool) -> Option<Suspect> {
         let (place, marks) = self.words;
-        let (word, what, expected, found) = if !self.is_sound() {
+        let (at, what, expected, found) = if !self.is_sound() {
             (
                 marks,
                 "marks of a cache_bin_t",
-                format!("at most {} entries", self.capacity.min(MAX_ENTRIES.into())),
-                format!("{} entries", self.count),
+                Expected::AtMost(
+                    Value::Amount(self.capacity.min(MAX_ENTRIES.into()), Unit::Entries),
+                    Reason::Itself,
+                ),
+                Value::Amount(self.count, Unit::Entries),
             )
         } else if misplaced {
             (
                 place,
                 "place of a cache_bin_t's entries",
-                "a place between the entries of its neighbours".to_owned(),
-                format!("{}", self.first),
+                Expected::Is(Property::PlaceBetweenNeighbours),
+                self.first.into(),
             )
         } else if self.fewest > self.count {
             (
                 marks,
                 "marks of a cache_bin_t",
-                format!("a low water mark of at most {} entries", self.count),
-                format!("one of {}", self.fewest),
+                Expected::Is(Property::LowWaterOf(self.count)),
+                Value::LowWater(self.fewest),
             )
         } else {
             return None;
         };
-        Some(Broken {
-            at: self.at,
-            word,
-            what,
-            expected,
-            found,
+        Some(Suspect {
+            word: BrokenWord {
+                of: self.at,
+                at,
+                what,
+                expected,
+                found,
+            },
             impossible: (settled || self.nowhere)
                 && (misplaced || !self.is_sound())
                 && self.count != UNDERFLOW,

@@ -10,13 +10,14 @@
 //! all pages agree                            the address in the descriptor is wrong
 //! ```
 
+mod repairs;
 mod unnamed_extents;
-mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Extents, Named, Row, Source, State};
 use crate::allocators::jemalloc::sizes::{PAGE, PAGE_SHIFT};
+use crate::anomaly::{Expected, Property, Reason, Unit, Value};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// Bytes of a block of the allocator's own memory.
@@ -112,7 +113,8 @@ impl Extents {
         {
             // Both say that it is a slab of this class: then its size is known.
             let found = std::mem::replace(&mut row.bytes, cut.slab_bytes);
-            let expected = format!("{} bytes, those of a slab of its class", cut.slab_bytes);
+            let bytes = Value::Amount(cut.slab_bytes, Unit::Bytes);
+            let expected = Expected::Exactly(bytes, Reason::SlabOfItsClass);
             self.say_size(source, (row.at, row.start()), expected, found);
             return row;
         }
@@ -187,7 +189,8 @@ impl Extents {
             return;
         };
         known.bytes = pages << PAGE_SHIFT;
-        let expected = format!("{} bytes, as the page map has it", known.bytes);
+        let bytes = Value::Amount(known.bytes, Unit::Bytes);
+        let expected = Expected::Exactly(bytes, Reason::PageMapHasIt);
         self.say_size(source, (row.at, row.start()), expected, row.bytes);
     }
 
@@ -329,10 +332,11 @@ impl Extents {
             self.insert(row);
         }
         if found >> PAGE_SHIFT == first.page {
-            let expected = format!("{bytes} bytes, as the page map has it");
+            let bytes = Value::Amount(bytes, Unit::Bytes);
+            let expected = Expected::Exactly(bytes, Reason::PageMapHasIt);
             self.say_size(source, (extent, address), expected, word(layout.size));
         } else {
-            let expected = format!("an address in the page {address}, which the page map gives it");
+            let expected = Expected::Is(Property::InPage(address));
             self.say_address(source, extent, expected, found);
         }
     }
@@ -341,8 +345,8 @@ impl Extents {
     fn say_start(&mut self, source: Source<'_>, row: &Row) {
         let is_block = row.is_in_use(source.layout.quantum.classes()) && !row.slab;
         let expected = match is_block {
-            true => format!("a multiple of {LINE}"),
-            false => format!("{}, its first page", row.start()),
+            true => Expected::Is(Property::MultipleOf(LINE)),
+            false => Expected::Exactly(row.start().into(), Reason::FirstPage),
         };
         self.say_address(source, row.at, expected, row.address.get());
     }

@@ -3,6 +3,7 @@
 use super::Oddity;
 use crate::allocators::ptmalloc::layout::HEAP_MAX;
 use crate::allocators::ptmalloc::locate::Located;
+use crate::anomaly::{BrokenWord, Expected, Property, Value};
 use ground::target::{Address, MemoryExt, Target};
 
 /// Size and alignment of a heap, and `mp_.hp_pagesize` where it cannot be what decided about that.
@@ -33,11 +34,13 @@ pub(super) fn read(target: Target<'_>, located: &Located) -> (u64, Option<Oddity
         return (huge * 4, None);
     }
     let oddity = Oddity {
-        of: at,
-        at,
-        what: "mp_.hp_pagesize",
-        expected: "0, or a size of huge pages that the places of the arenas fit".into(),
-        found: format!("{huge:#x}"),
+        word: BrokenWord {
+            of: at,
+            at,
+            what: "mp_.hp_pagesize",
+            expected: Expected::Is(Property::HugePages),
+            found: Value::Word(huge),
+        },
         arena: 0,
         passing: false,
     };

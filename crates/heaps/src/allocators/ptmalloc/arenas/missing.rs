@@ -3,6 +3,7 @@
 
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
 use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK, PREV_INUSE};
+use crate::anomaly::{BrokenWord, Expected, Property, Reason};
 use ground::target::{MemoryExt, RegionKind};
 
 /// Headers that looking for a missing region may cost.
@@ -69,11 +70,13 @@ impl Reader<'_, '_> {
             return;
         }
         self.out.oddities.push(Oddity {
-            of: main.at,
-            at: main.at.saturating_add(self.located.arena.top),
-            what: "malloc_state.top",
-            expected: "the last chunk of one of the arena's pieces of memory".into(),
-            found: main.top.to_string(),
+            word: BrokenWord {
+                of: main.at,
+                at: main.at.saturating_add(self.located.arena.top),
+                what: "malloc_state.top",
+                expected: Expected::Is(Property::LastChunkOfAPiece),
+                found: main.top.into(),
+            },
             arena: 0,
             passing: false,
         });
@@ -112,11 +115,13 @@ impl Reader<'_, '_> {
             return Some(());
         }
         self.out.oddities.push(Oddity {
-            of: main.at,
-            at: main.at.saturating_add(self.located.arena.top),
-            what: "malloc_state.top",
-            expected: format!("{last}, the last chunk of the arena's newest memory"),
-            found: main.top.to_string(),
+            word: BrokenWord {
+                of: main.at,
+                at: main.at.saturating_add(self.located.arena.top),
+                what: "malloc_state.top",
+                expected: Expected::Exactly(last.into(), Reason::LastChunkOfNewestMemory),
+                found: main.top.into(),
+            },
             arena: 0,
             passing: false,
         });

@@ -3,6 +3,7 @@
 
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, structure};
 use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK};
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
 
 /// Heaps of one arena that are asked for their sizes.
 const MAX_HEAPS: usize = 4096;
@@ -35,13 +36,13 @@ impl Reader<'_, '_> {
             if !(start..end).contains(&arena.top) {
                 self.out.is_incomplete = true;
                 self.out.oddities.push(Oddity {
-                    of: arena.at,
-                    at: arena.at.saturating_add(layout.top),
-                    what: "malloc_state.top",
-                    expected: format!(
-                        "a chunk between {start} and {end}, the arena's newest memory"
-                    ),
-                    found: arena.top.to_string(),
+                    word: BrokenWord {
+                        of: arena.at,
+                        at: arena.at.saturating_add(layout.top),
+                        what: "malloc_state.top",
+                        expected: Expected::Is(Property::ChunkOfNewestMemory(start, end)),
+                        found: arena.top.into(),
+                    },
                     arena: index,
                     passing: is_possible_top(arena.top),
                 });
@@ -49,11 +50,13 @@ impl Reader<'_, '_> {
             return None;
         };
         self.out.oddities.push(Oddity {
-            of: arena.at,
-            at: arena.at.saturating_add(layout.top),
-            what: "malloc_state.top",
-            expected: format!("{top}, the last chunk of the arena's newest memory"),
-            found: arena.top.to_string(),
+            word: BrokenWord {
+                of: arena.at,
+                at: arena.at.saturating_add(layout.top),
+                what: "malloc_state.top",
+                expected: Expected::Exactly(top.into(), Reason::LastChunkOfNewestMemory),
+                found: arena.top.into(),
+            },
             arena: index,
             passing: is_possible_top(arena.top),
         });
@@ -105,11 +108,13 @@ impl Reader<'_, '_> {
         });
         if let Some(bytes) = bytes {
             self.out.oddities.push(Oddity {
-                of: heap,
-                at: heap.saturating_add(16),
-                what: "heap_info.size",
-                expected: format!("{bytes:#x}, where the top chunk ends"),
-                found: format!("{recorded:#x}"),
+                word: BrokenWord {
+                    of: heap,
+                    at: heap.saturating_add(16),
+                    what: "heap_info.size",
+                    expected: Expected::Exactly(Value::Word(bytes), Reason::EndOfTop),
+                    found: Value::Word(recorded),
+                },
                 arena: index,
                 passing: !impossible,
             });

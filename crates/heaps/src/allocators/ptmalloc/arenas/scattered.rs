@@ -6,6 +6,7 @@
 use super::missing::MAX_SEARCH;
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
 use crate::allocators::ptmalloc::layout::{ArenaLayout, HEADER, MIN_CHUNK, NONCONTIGUOUS};
+use crate::anomaly::{BrokenWord, Expected, Property, Value};
 use ground::target::RegionKind;
 
 impl Reader<'_, '_> {
@@ -33,11 +34,13 @@ impl Reader<'_, '_> {
         // What was written over the other flags says it, too.
         if u64::from(main.flags) & NONCONTIGUOUS == 0 && main.flags & !7 == 0 {
             self.out.oddities.push(Oddity {
-                of: main.at,
-                at: main.at.saturating_add(ArenaLayout::FLAGS),
-                what: "malloc_state.flags",
-                expected: "with the mark of memory in several pieces".into(),
-                found: format!("{:#x}", main.flags),
+                word: BrokenWord {
+                    of: main.at,
+                    at: main.at.saturating_add(ArenaLayout::FLAGS),
+                    what: "malloc_state.flags",
+                    expected: Expected::Is(Property::InSeveralPieces),
+                    found: Value::Word(main.flags.into()),
+                },
                 arena: 0,
                 passing: false,
             });

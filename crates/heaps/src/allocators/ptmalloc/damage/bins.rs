@@ -5,7 +5,7 @@ use crate::allocators::ptmalloc::layout::{
     ALIGNMENT, BACK, BACK_SIZE, BINS, FORWARD, LARGE, NEXT_SIZE, NON_MAIN,
 };
 use crate::allocators::ptmalloc::lists::ChunkList;
-use crate::anomaly::{AnomalyKind, Edge, Repair};
+use crate::anomaly::{AnomalyKind, BrokenWord, Edge, Expected, Property, Reason, Repair, Value};
 use ground::target::Address;
 
 /// One way through a bin.
@@ -201,7 +201,7 @@ impl Inquiry<'_, '_> {
                         block,
                         at: chunk.saturating_add(BACK),
                         what: "link back (bk)",
-                        expected: format!("{before}, the entry before it"),
+                        expected: Expected::Exactly(before.into(), Reason::EntryBefore),
                         found: back.get(),
                         edge: Some(edge),
                     },
@@ -226,7 +226,7 @@ impl Inquiry<'_, '_> {
                     block,
                     at: next,
                     what: "size behind the block (prev_size of the next chunk)",
-                    expected: format!("{size:#x}, the size of the free chunk"),
+                    expected: Expected::Exactly(Value::Word(size), Reason::SizeOfTheChunk),
                     found,
                     edge: Some(edge),
                 },
@@ -239,11 +239,13 @@ impl Inquiry<'_, '_> {
                 .or_else(|| self.heap.in_flight(chunk));
             self.push(
                 AnomalyKind::Metadata {
-                    of: block.address,
-                    at: next.saturating_add(8),
-                    what: "PREV_INUSE behind a chunk that is in a bin",
-                    expected: "clear".into(),
-                    found: "set".into(),
+                    word: BrokenWord {
+                        of: block.address,
+                        at: next.saturating_add(8),
+                        what: "PREV_INUSE behind a chunk that is in a bin",
+                        expected: Expected::Is(Property::Clear),
+                        found: Value::Flag(true),
+                    },
                     counts_only: false,
                 },
                 transient,
@@ -349,11 +351,13 @@ impl Inquiry<'_, '_> {
         let transient = self.busy(list);
         self.push(
             AnomalyKind::Metadata {
-                of: at,
-                at,
-                what: "link back (bk) of the bin",
-                expected: format!("{expected}, its last chunk"),
-                found: found.to_string(),
+                word: BrokenWord {
+                    of: at,
+                    at,
+                    what: "link back (bk) of the bin",
+                    expected: Expected::Exactly(expected.into(), Reason::LastChunkOfTheBin),
+                    found: found.into(),
+                },
                 counts_only: false,
             },
             transient,
@@ -449,9 +453,9 @@ impl Inquiry<'_, '_> {
                     "link to the next larger size (bk_nextsize)"
                 },
                 expected: if expected.is_null() {
-                    "null".to_owned()
+                    Expected::Is(Property::Null)
                 } else {
-                    expected.to_string()
+                    Expected::word(expected.get())
                 },
                 found,
                 edge: Some(edge),

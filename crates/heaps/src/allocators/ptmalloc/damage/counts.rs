@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Inquiry;
-use crate::anomaly::{Anomaly, AnomalyKind, HolderKind, Related};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, HolderKind, Reason, Value};
 
 impl Inquiry<'_, '_> {
     /// Makes one anomaly of the counts that lie in one word.
@@ -37,20 +37,21 @@ impl Inquiry<'_, '_> {
     }
 }
 
-fn related(kind: &AnomalyKind) -> Option<Related> {
+fn related(kind: &AnomalyKind) -> Option<BrokenWord> {
     let AnomalyKind::Length {
+        list,
         at,
         recorded,
         walked,
-        ..
     } = kind
     else {
         return None;
     };
-    Some(Related {
+    Some(BrokenWord {
+        of: list.at,
         at: *at,
         what: "count of the list beside it",
-        expected: format!("{walked}, the blocks that it holds"),
-        found: recorded.to_string(),
+        expected: Expected::Exactly(Value::Number(*walked), Reason::BlocksThatItHolds),
+        found: Value::Number(*recorded),
     })
 }

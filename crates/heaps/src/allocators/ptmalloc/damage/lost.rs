@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER, usable};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind, Passed};
-use crate::anomaly::{AnomalyKind, Edge, HolderKind, Repair, Stray};
+use crate::anomaly::{
+    AnomalyKind, BrokenWord, Edge, Expected, HolderKind, Property, Repair, Stray, Value,
+};
 use crate::map::{BlockId, GRANULE};
 use ground::target::Address;
 
@@ -319,11 +321,13 @@ impl Inquiry<'_, '_> {
             }
             self.push(
                 AnomalyKind::Metadata {
-                    of: chunk.saturating_add(HEADER),
-                    at: chunk.saturating_add(size + 8),
-                    what: "PREV_INUSE behind a chunk that is in no bin",
-                    expected: format!("set: the block of {} bytes is in no bin", usable(size)),
-                    found: "clear".into(),
+                    word: BrokenWord {
+                        of: chunk.saturating_add(HEADER),
+                        at: chunk.saturating_add(size + 8),
+                        what: "PREV_INUSE behind a chunk that is in no bin",
+                        expected: Expected::Is(Property::SetForNoBin(usable(size))),
+                        found: Value::Flag(false),
+                    },
                     counts_only: false,
                 },
                 transient,

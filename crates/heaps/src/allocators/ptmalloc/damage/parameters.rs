@@ -6,7 +6,7 @@ use crate::allocators::ptmalloc::layout::{
 };
 use crate::allocators::ptmalloc::mapped;
 use crate::allocators::sum;
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Reason, Value};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// `MAX_TCACHE_COUNT` (`UINT16_MAX`; 127 in 2.26 to 2.29).
@@ -51,8 +51,8 @@ impl Inquiry<'_, '_> {
         else {
             return;
         };
-        let expected = format!("{most} at most");
-        self.parameter(at, word, what, expected, format!("{found:#x}"), false);
+        let expected = Expected::AtMost(Value::Number(most), Reason::Itself);
+        self.parameter(at, word, what, expected, Value::Word(found), false);
     }
 
     /// How many chunks with mappings of their own there are, and their bytes: if all bytes are found, so are all chunks.
@@ -73,18 +73,19 @@ impl Inquiry<'_, '_> {
             return;
         }
         if total == bytes && found != count {
-            let expected =
-                format!("{found}: that many chunks have the {bytes} bytes that are counted");
-            self.parameter(at, number, "mp_.n_mmaps", expected, count.to_string(), true);
+            let expected = Expected::Exactly(Value::Number(found), Reason::ChunksWithBytes(bytes));
+            let counted = Value::Number(count);
+            self.parameter(at, number, "mp_.n_mmaps", expected, counted, true);
         }
         let most = number.saturating_add(8);
         let Ok(highest) = heap.target.memory.read_u32(most) else {
             return;
         };
         if total == bytes && found == count && u64::from(highest) < count {
-            let expected = format!("{count} at least, as many as there are");
+            let expected = Expected::AtLeast(Value::Number(count), Reason::ChunksThatThereAre);
+            let counted = Value::Number(highest.into());
             let what = "mp_.max_n_mmaps";
-            self.parameter(at, most, what, expected, highest.to_string(), true);
+            self.parameter(at, most, what, expected, counted, true);
         }
     }
 
@@ -143,16 +144,18 @@ impl Inquiry<'_, '_> {
         of: Address,
         at: Address,
         what: &'static str,
-        expected: String,
-        found: String,
+        expected: Expected,
+        found: Value,
         counts_only: bool,
     ) {
         let kind = AnomalyKind::Metadata {
-            of,
-            at,
-            what,
-            expected,
-            found,
+            word: BrokenWord {
+                of,
+                at,
+                what,
+                expected,
+                found,
+            },
             counts_only,
         };
         self.push(kind, None);

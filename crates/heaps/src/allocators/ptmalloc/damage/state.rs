@@ -3,7 +3,7 @@
 use super::Inquiry;
 use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, MIN_CHUNK, PREV_INUSE};
 use crate::allocators::ptmalloc::lists::Kind;
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
 use crate::map::Block;
 use ground::target::{Address, MemoryExt};
 
@@ -15,11 +15,7 @@ impl Inquiry<'_, '_> {
             let transient = oddity.passing.then(busy).flatten();
             self.push(
                 AnomalyKind::Metadata {
-                    of: oddity.of,
-                    at: oddity.at,
-                    what: oddity.what,
-                    expected: oddity.expected.clone(),
-                    found: oddity.found.clone(),
+                    word: oddity.word.clone(),
                     counts_only: false,
                 },
                 transient,
@@ -46,14 +42,16 @@ impl Inquiry<'_, '_> {
             let transient = self.heap.arena_busy(index);
             self.push(
                 AnomalyKind::Metadata {
-                    of: arena.at,
-                    at,
-                    what: "malloc_state.flags",
-                    expected: "no flag but those of the release".into(),
-                    found: if given_up {
-                        format!("{:#x}: malloc itself found the arena damaged", arena.flags)
-                    } else {
-                        format!("{:#x}", arena.flags)
+                    word: BrokenWord {
+                        of: arena.at,
+                        at,
+                        what: "malloc_state.flags",
+                        expected: Expected::Is(Property::KnownFlags),
+                        found: if given_up {
+                            Value::GivenUp(arena.flags.into())
+                        } else {
+                            Value::Word(arena.flags.into())
+                        },
                     },
                     counts_only: false,
                 },
@@ -81,31 +79,34 @@ impl Inquiry<'_, '_> {
             // Of a list that is broken not all arenas may be known.
             let is_known = known.binary_search(&next).is_ok() || !heap.arenas.oddities.is_empty();
             if !next.is_null() && !is_known {
-                let expected = "null or an arena".to_owned();
+                let expected = Expected::Is(Property::NullOrArena);
                 let what = "malloc_state.next_free";
                 let at = layout.next_free();
-                self.book(index, at, what, expected, next.to_string(), false);
+                self.book(index, at, what, expected, next.into(), false);
             }
             let most = word(layout.max_system_mem);
             let bytes = heap.arenas.bytes_of(index);
             if let Some(bytes) = bytes.filter(|bytes| *bytes != arena.system_mem) {
-                let expected = format!("{bytes}, what its memory has");
+                let expected = Expected::Exactly(Value::Number(bytes), Reason::BytesOfItsMemory);
                 let what = "malloc_state.system_mem";
-                let found = arena.system_mem.to_string();
+                let found = Value::Number(arena.system_mem);
                 self.book(index, layout.system_mem, what, expected, found, true);
             } else if most < arena.system_mem {
-                let expected = format!("{} at least, what the arena has", arena.system_mem);
+                let bytes = Value::Number(arena.system_mem);
+                let expected = Expected::AtLeast(bytes, Reason::BytesOfTheArena);
                 let what = "malloc_state.max_system_mem";
                 let at = layout.max_system_mem;
-                self.book(index, at, what, expected, most.to_string(), true);
+                self.book(index, at, what, expected, Value::Number(most), true);
             }
             if let (Some(at), Some(attached)) = (layout.attached, arena.attached)
                 && attached > threads
                 && threads > 0
             {
-                let expected = format!("{threads} at most, as many threads as there are");
+                let expected =
+                    Expected::AtMost(Value::Number(threads), Reason::ThreadsThatThereAre);
+                let found = Value::Number(attached);
                 let what = "malloc_state.attached_threads";
-                self.book(index, at, what, expected, attached.to_string(), true);
+                self.book(index, at, what, expected, found, true);
             }
         }
     }
@@ -134,8 +135,8 @@ impl Inquiry<'_, '_> {
             if said.replace(word) == Some(word) {
                 continue;
             }
-            let expected = format!("with the bit of bin {number}, which holds chunks");
-            let found = format!("{:#x}", map.unwrap_or(0));
+            let expected = Expected::Is(Property::BitOfBin(number));
+            let found = Value::Word(map.unwrap_or(0).into());
             let what = "malloc_state.binmap";
             self.book(list.owner, offset, what, expected, found, false);
         }
@@ -146,8 +147,8 @@ impl Inquiry<'_, '_> {
         arena: usize,
         offset: u64,
         what: &'static str,
-        expected: String,
-        found: String,
+        expected: Expected,
+        found: Value,
         counts_only: bool,
     ) {
         let Some(row) = self.heap.arenas.rows.get(arena) else {
@@ -155,11 +156,13 @@ impl Inquiry<'_, '_> {
         };
         let transient = self.heap.arena_busy(arena);
         let kind = AnomalyKind::Metadata {
-            of: row.at,
-            at: row.at.saturating_add(offset),
-            what,
-            expected,
-            found,
+            word: BrokenWord {
+                of: row.at,
+                at: row.at.saturating_add(offset),
+                what,
+                expected,
+                found,
+            },
             counts_only,
         };
         self.push(kind, transient);

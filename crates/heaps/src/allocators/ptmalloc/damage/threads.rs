@@ -1,7 +1,7 @@
 //! Which thread uses which arena, and which arenas wait for a thread.
 
 use super::Inquiry;
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
 use ground::target::{Address, Fault, MemoryExt};
 
 /// Threads whose words are named.
@@ -29,11 +29,13 @@ impl Inquiry<'_, '_> {
             let transient = self.heap.thread_busy(thread);
             self.push(
                 AnomalyKind::Metadata {
-                    of: at,
-                    at,
-                    what: "thread_arena",
-                    expected: "an arena or null".into(),
-                    found: found.to_string(),
+                    word: BrokenWord {
+                        of: at,
+                        at,
+                        what: "thread_arena",
+                        expected: Expected::Is(Property::ArenaOrNull),
+                        found: found.into(),
+                    },
                     counts_only: false,
                 },
                 transient,
@@ -128,13 +130,14 @@ impl Inquiry<'_, '_> {
             };
             if let Some(attached) = arena.attached.filter(|attached| *attached != 0) {
                 let what = "malloc_state.attached_threads";
-                let expected = "0, as the arena is on the list of those without threads".to_owned();
+                let expected =
+                    Expected::Exactly(Value::Number(0), Reason::ListOfArenasWithoutThreads);
                 self.book(
                     index,
                     attached_at,
                     what,
                     expected,
-                    attached.to_string(),
+                    Value::Number(attached),
                     true,
                 );
                 return;

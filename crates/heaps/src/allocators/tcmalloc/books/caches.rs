@@ -1,8 +1,8 @@
 //! Thread caches.
 
-use super::{Books, Word};
+use super::Books;
 use crate::allocators::tcmalloc::TcmallocHeap;
-use crate::anomaly::Transient;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
 use crate::presence::Presence;
 use ground::target::MemoryExt;
 
@@ -14,12 +14,12 @@ impl TcmallocHeap<'_> {
     pub(super) fn check_caches(&self, books: &mut Books, irregular: &dyn Fn(usize) -> bool) {
         let memory = self.target.memory;
         for link in &self.caches.broken_links {
-            let word = Word {
+            let word = BrokenWord {
                 of: link.of,
                 at: link.at,
                 what: "link of the list of thread caches",
-                expected: "a thread cache that links back, or null at the end".into(),
-                found: link.found.to_string(),
+                expected: Expected::Is(Property::ThreadCacheOrNull),
+                found: link.found.into(),
             };
             // The list is changed under the page heap's lock.
             books.damage(word, self.page_heap_locked().filter(|_| !link.impossible));
@@ -33,12 +33,12 @@ impl TcmallocHeap<'_> {
             && u64::from(recorded) != count
             && self.caches.broken_links.is_empty()
         {
-            let word = Word {
+            let word = BrokenWord {
                 of: at,
                 at,
                 what: "ThreadCache::thread_heap_count_",
-                expected: format!("{count}, the caches on the list"),
-                found: recorded.to_string(),
+                expected: Expected::Exactly(Value::Number(count), Reason::CachesOnTheList),
+                found: Value::Number(recorded.into()),
             };
             books.count(word, self.somebody_inside());
         }
@@ -52,10 +52,7 @@ impl TcmallocHeap<'_> {
         };
         let busy = match cache.owner {
             Some(thread) if self.presences.of(thread) == Presence::Outside => None,
-            Some(thread) => Some(Transient {
-                thread: self.presences.tid(thread),
-                proof: self.presences.proof(thread),
-            }),
+            Some(thread) => Some(self.presences.at_work(thread)),
             None => self.somebody_inside(),
         };
         let mut bytes = 0u64;
@@ -64,40 +61,36 @@ impl TcmallocHeap<'_> {
             let Some(list) = self.caches.list(self.target, &self.located, index, class) else {
                 continue;
             };
-            let word = |at, what, expected: String, found: String| Word {
+            let word = |at, what, expected: Expected, found: u64| BrokenWord {
                 of: list.at,
                 at,
                 what,
                 expected,
-                found,
+                found: Value::Number(found),
             };
             let object_bytes = self.located.sizes.bytes(class);
             let recorded = layout.object_bytes.read(memory, list.at).unwrap_or(0);
             if recorded != u64::from(object_bytes) {
                 let at = layout.object_bytes.at(list.at);
-                let expected = format!("{object_bytes}, which never changes");
-                books.damage(
-                    word(at, "FreeList.size_", expected, recorded.to_string()),
-                    None,
-                );
+                let bytes = Value::Number(object_bytes.into());
+                let expected = Expected::Exactly(bytes, Reason::NeverChanges);
+                books.damage(word(at, "FreeList.size_", expected, recorded), None);
             }
             let most = layout.max_length.read(memory, list.at).unwrap_or(1);
             if !(1..=MAX_LENGTH).contains(&most) && !irregular(class.into()) {
                 let at = layout.max_length.at(list.at);
-                let expected = format!("1 to {MAX_LENGTH}");
+                let expected = Expected::Between(1, MAX_LENGTH);
                 // Only such values are ever stored.
-                books.damage(
-                    word(at, "FreeList.max_length_", expected, most.to_string()),
-                    None,
-                );
+                books.damage(word(at, "FreeList.max_length_", expected, most), None);
             }
             let low = layout.low_water.read(memory, list.at).unwrap_or(0);
             if low > u64::from(list.length) && !irregular(class.into()) {
                 let at = layout.low_water.at(list.at);
-                let expected = format!("at most {}, the length", list.length);
+                let length = Value::Number(list.length.into());
+                let expected = Expected::AtMost(length, Reason::LengthOfTheList);
                 let at_work = cache.owner.is_none_or(|thread| self.is_at_work(thread));
                 books.count(
-                    word(at, "FreeList.lowater_", expected, low.to_string()),
+                    word(at, "FreeList.lowater_", expected, low),
                     busy.clone().filter(|_| at_work),
                 );
             }
@@ -108,12 +101,12 @@ impl TcmallocHeap<'_> {
             && recorded != bytes
             && sound
         {
-            let word = Word {
+            let word = BrokenWord {
                 of: cache.at,
                 at: layout.size.at(cache.at),
                 what: "ThreadCache.size_",
-                expected: format!("{bytes}, the bytes of its lists"),
-                found: recorded.to_string(),
+                expected: Expected::Exactly(Value::Number(bytes), Reason::BytesOfItsLists),
+                found: Value::Number(recorded),
             };
             books.count(word, busy);
         }

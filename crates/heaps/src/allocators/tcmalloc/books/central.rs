@@ -1,9 +1,9 @@
 //! Central lists and the spans on them.
 
-use super::{Books, Ring, Word};
+use super::{Books, Ring};
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{Span, SpanLocation, read_span};
-use crate::anomaly::{Anomaly, Transient};
+use crate::anomaly::{Anomaly, BrokenWord, Expected, Property, Reason, Transient, Unit, Value};
 use crate::map::HeapMap;
 use ground::target::{Address, MemoryExt};
 
@@ -41,7 +41,7 @@ impl TcmallocHeap<'_> {
             out.open_rings.push(class);
             return;
         };
-        let word = |at, what, expected: String, found: String| Word {
+        let word = |at, what, expected: Expected, found: Value| BrokenWord {
             of: central.at,
             at,
             what,
@@ -59,17 +59,22 @@ impl TcmallocHeap<'_> {
                 word(
                     at,
                     what,
-                    format!("{class}, its place in the array"),
-                    format!("{number:#x}"),
+                    Expected::Exactly(Value::Number(class.into()), Reason::PlaceInTheArray),
+                    Value::Word(number),
                 ),
                 None,
             );
         }
         if central.lock > 2 {
             let at = layout.lock.at(central.at);
-            let found = format!("{:#x}", central.lock);
+            let found = Value::Word(central.lock.into());
             books.damage(
-                word(at, "CentralFreeList.lock_", "0, 1 or 2".into(), found),
+                word(
+                    at,
+                    "CentralFreeList.lock_",
+                    Expected::OneOf(&[0, 1, 2]),
+                    found,
+                ),
                 None,
             );
         }
@@ -105,13 +110,13 @@ impl TcmallocHeap<'_> {
             .unwrap_or(on_lists);
         if recorded != on_lists {
             let at = layout.num_spans.at(central.at);
-            let expected = format!("{on_lists}, the spans on its lists");
+            let expected = Expected::Exactly(Value::Number(on_lists), Reason::SpansOnItsLists);
             books.count(
                 word(
                     at,
                     "CentralFreeList.num_spans_",
                     expected,
-                    recorded.to_string(),
+                    Value::Number(recorded),
                 ),
                 busy.clone(),
             );
@@ -121,15 +126,14 @@ impl TcmallocHeap<'_> {
         let used = u64::from(central.used_slots);
         if used > size || size > most || most > layout.slot_count.into() {
             let at = layout.used_slots.at(central.at);
-            let expected =
-                format!("at most cache_size_ ({size}), at most max_cache_size_ ({most})");
+            let expected = Expected::Is(Property::UsedSlots { size, most });
             let busy = busy.filter(|_| used <= size + 1);
             books.damage(
                 word(
                     at,
                     "CentralFreeList.used_slots_",
                     expected,
-                    used.to_string(),
+                    Value::Number(used),
                 ),
                 busy,
             );
@@ -154,12 +158,12 @@ impl TcmallocHeap<'_> {
                     .block_at(slot.tail)
                     .is_some_and(|(block, offset)| block.class == class && offset == 0);
                 if !of_class || link.is_ok_and(|link| !link.is_null()) {
-                    let word = Word {
+                    let word = BrokenWord {
                         of: slot.at,
                         at: slot.at.saturating_add(8),
                         what: "tail of a transfer cache slot",
-                        expected: "the last object of its chain, which links to nothing".into(),
-                        found: slot.tail.to_string(),
+                        expected: Expected::Is(Property::LastOfItsChain),
+                        found: slot.tail.into(),
                     };
                     books.damage(word, self.central_busy(class));
                 }
@@ -178,7 +182,7 @@ impl TcmallocHeap<'_> {
         out: &mut CentralBooks,
     ) {
         let layout = &self.located.layout.span;
-        let word = |at_word, what, expected: String, found: String| Word {
+        let word = |at_word, what, expected: Expected, found: Value| BrokenWord {
             of: at,
             at: at_word,
             what,
@@ -205,15 +209,10 @@ impl TcmallocHeap<'_> {
             if u16::from(span.class) == class && span.is_small() && span.length == pages {
                 out.strangers.push(span);
             }
-            let expected = "a page whose page map entry names this span".to_owned();
+            let expected = Expected::Is(Property::PageThatNamesTheSpan);
             let what = "Span.start of a span on a central list";
             books.damage(
-                word(
-                    layout.start.at(at),
-                    what,
-                    expected,
-                    format!("{:#x}", span.start),
-                ),
+                word(layout.start.at(at), what, expected, Value::Word(span.start)),
                 busy.clone(),
             );
             return;
@@ -222,9 +221,9 @@ impl TcmallocHeap<'_> {
         if u16::from(span.class) != class || span.location != SpanLocation::InUse {
             out.contradicted.push((index, class));
             let what = "Span.sizeclass and location of a span on a central list";
-            let expected = format!("class {class}, as the list, and IN_USE");
+            let expected = Expected::Is(Property::InUseOfClass(class));
             let number = layout.size_class.read(self.target.memory, at).unwrap_or(0);
-            let found = format!("class {number}, {:?}", span.location);
+            let found = Value::ClassAndState(number, span.location.name());
             books.damage(
                 word(layout.size_class.at(at), what, expected, found),
                 None, // set before a span comes here, cleared after it leaves
@@ -236,14 +235,15 @@ impl TcmallocHeap<'_> {
         }
         let pages = self.located.sizes.pages(class);
         if span.length != u64::from(pages) {
-            let expected = format!("{pages} pages, as every span of its class");
+            let pages = Value::Amount(pages.into(), Unit::Pages);
+            let expected = Expected::Exactly(pages, Reason::SpansOfItsClass);
             let what = "Span.length of a span on a central list";
             books.damage(
                 word(
                     layout.length.at(at),
                     what,
                     expected,
-                    span.length.to_string(),
+                    Value::Number(span.length),
                 ),
                 busy.clone(),
             );
@@ -252,20 +252,20 @@ impl TcmallocHeap<'_> {
             let (what, expected) = if with_objects {
                 (
                     "Span.objects of a span on the list of those with free objects",
-                    "not null",
+                    Property::NotNull,
                 )
             } else {
                 (
                     "Span.objects of a span on the list of those without free objects",
-                    "null",
+                    Property::Null,
                 )
             };
             books.damage(
                 word(
                     layout.objects.at(at),
                     what,
-                    expected.into(),
-                    span.objects.to_string(),
+                    Expected::Is(expected),
+                    span.objects.into(),
                 ),
                 busy.clone(),
             );
@@ -278,7 +278,7 @@ impl TcmallocHeap<'_> {
         let classes = self.located.sizes.classes();
         let busy = self.somebody_inside();
         for (index, span) in self.spans.rows().iter().enumerate() {
-            let word = |at, what, expected: String, found: String| Word {
+            let word = |at, what, expected: Expected, found: Value| BrokenWord {
                 of: span.at,
                 at,
                 what,
@@ -288,7 +288,12 @@ impl TcmallocHeap<'_> {
             if span.location == SpanLocation::Impossible {
                 let at = layout.location.at(span.at);
                 books.damage(
-                    word(at, "Span.location", "0, 1 or 2".into(), "3".into()),
+                    word(
+                        at,
+                        "Span.location",
+                        Expected::OneOf(&[0, 1, 2]),
+                        Value::Number(3),
+                    ),
                     None,
                 );
             }
@@ -298,13 +303,10 @@ impl TcmallocHeap<'_> {
             let class = u16::from(span.class);
             if class >= classes {
                 let at = layout.size_class.at(span.at);
-                let found = layout
-                    .size_class
-                    .read(self.target.memory, span.at)
-                    .unwrap_or(0)
-                    .to_string();
+                let found = layout.size_class.read(self.target.memory, span.at);
+                let found = Value::Number(found.unwrap_or(0));
                 books.damage(
-                    word(at, "Span.sizeclass", format!("below {classes}"), found),
+                    word(at, "Span.sizeclass", Expected::Below(classes.into()), found),
                     None,
                 );
                 continue;
@@ -312,17 +314,18 @@ impl TcmallocHeap<'_> {
             let capacity = self.capacity(span);
             if u64::from(span.refcount) > capacity {
                 let at = layout.refcount.at(span.at);
-                let expected = format!("at most {capacity}, the objects of the span");
+                let expected = Expected::AtMost(Value::Number(capacity), Reason::ObjectsOfTheSpan);
+                let found = Value::Number(span.refcount.into());
                 books.damage(
-                    word(at, "Span.refcount", expected, span.refcount.to_string()),
+                    word(at, "Span.refcount", expected, found),
                     self.central_busy(class),
                 );
             }
             let unknown = self.central_books.open_rings.contains(&class) || busy.is_some();
             if !self.spans.on_central(index) && !damaged && !unknown {
-                let expected = format!("on a list of CentralFreeList {class}");
+                let expected = Expected::Is(Property::OnCentralList(class));
                 books.damage(
-                    word(span.at, "span of small objects", expected, "on none".into()),
+                    word(span.at, "span of small objects", expected, Value::NoList),
                     None,
                 );
             }
@@ -364,12 +367,15 @@ impl TcmallocHeap<'_> {
                 && !contradicted
                 && !self.central_books.open_rings.contains(&class)
             {
-                let word = Word {
+                let word = BrokenWord {
                     of: central.at,
                     at: layout.counter.at(central.at),
                     what: "CentralFreeList.counter_",
-                    expected: format!("{expected}, the free objects of its spans"),
-                    found: recorded.to_string(),
+                    expected: Expected::Exactly(
+                        Value::Number(expected),
+                        Reason::FreeObjectsOfItsSpans,
+                    ),
+                    found: Value::Number(recorded),
                 };
                 books.count(word, self.central_busy(class));
             }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::{Books, Ring, Word};
+use super::{Books, Ring};
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
-use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Transient};
+use crate::anomaly::{
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, ListRef, Reason, Transient, Value,
+};
 use crate::map::HeapMap;
 use crate::presence::Presence;
 use ground::target::{Address, MemoryExt};
@@ -196,22 +198,17 @@ impl TcmallocHeap<'_> {
             books.push(at, again, None);
             return;
         }
-        let found = format!(
-            "{:?}, {} pages, {}",
-            span.location,
-            span.length,
-            if live {
-                "in the page map"
-            } else {
-                "not in the page map"
-            }
-        );
-        let word = Word {
+        let free_span = |location: SpanLocation, pages, in_page_map| Value::FreeSpan {
+            state: location.name(),
+            pages,
+            in_page_map,
+        };
+        let word = BrokenWord {
             of: at,
             at: layout.location.at(at),
             what: "span on a list of free spans",
-            expected: format!("{location:?}, {pages} pages, in the page map"),
-            found,
+            expected: Expected::Exactly(free_span(location, pages, true), Reason::Itself),
+            found: free_span(span.location, span.length, live),
         };
         books.damage(word, busy.clone().filter(|_| self.may_handle(&[at])));
     }
@@ -237,6 +234,13 @@ impl TcmallocHeap<'_> {
             let Ok(recorded) = self.target.memory.read_u64(at) else {
                 continue;
             };
+            let word = |reason| BrokenWord {
+                of: at,
+                at,
+                what,
+                expected: Expected::Exactly(Value::Number(expected), reason),
+                found: Value::Number(recorded),
+            };
             let excess = recorded.checked_sub(expected);
             let freed = excess.filter(|_| offset == 8 && busy.is_none());
             if let Some((start, block, times)) =
@@ -246,24 +250,11 @@ impl TcmallocHeap<'_> {
                     start,
                     block,
                     times,
-                    at,
-                    what,
-                    expected: format!("{expected}, the bytes of the free spans in the page map"),
-                    found: recorded.to_string(),
+                    word: word(Reason::BytesOfFreeSpans),
                 };
                 books.push(at, kind, None);
             } else if recorded != expected {
-                let expected = format!("{expected}, the bytes of the spans in the page map");
-                books.count(
-                    Word {
-                        of: at,
-                        at,
-                        what,
-                        expected,
-                        found: recorded.to_string(),
-                    },
-                    busy.clone(),
-                );
+                books.count(word(Reason::BytesOfSpans), busy.clone());
             }
         }
     }

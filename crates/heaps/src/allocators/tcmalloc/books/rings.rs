@@ -1,8 +1,8 @@
 //! Rings of spans: the page heap's free spans, a central list's.
 
-use crate::allocators::books::{Books, Word};
+use crate::allocators::books::Books;
 use crate::allocators::tcmalloc::locate::Located;
-use crate::anomaly::Transient;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Transient, Value};
 use ground::target::{Address, MemoryExt, TargetMemory};
 
 impl Books {
@@ -21,8 +21,8 @@ impl Books {
         let (of, at, expected, found) = loop {
             let next_word = layout.next.at(before);
             let Ok(next) = memory.read_pointer(next_word) else {
-                let expected = "a readable span".to_owned();
-                break (before, next_word, expected, "nothing".to_owned());
+                let expected = Expected::Is(Property::ReadableSpan);
+                break (before, next_word, expected, Value::Nothing);
             };
             match memory.read_pointer(layout.prev.at(next)) {
                 Ok(back) if back == before => {}
@@ -32,13 +32,16 @@ impl Books {
                     let skipped = (ring.is_span)(back)
                         && memory.read_pointer(layout.next.at(back)) == Ok(next);
                     if !is_member || skipped {
-                        let expected = "the next span, which names this one".to_owned();
-                        break (before, next_word, expected, next.to_string());
+                        let expected = Expected::Is(Property::NextSpan);
+                        break (before, next_word, expected, next.into());
                     }
-                    let expected = format!("{before}, as the span before it says");
-                    break (next, layout.prev.at(next), expected, back.to_string());
+                    let expected = Expected::Exactly(before.into(), Reason::SpanBeforeIt);
+                    break (next, layout.prev.at(next), expected, back.into());
                 }
-                Err(_) => break (before, next_word, "a span".to_owned(), next.to_string()),
+                Err(_) => {
+                    let expected = Expected::Is(Property::Span);
+                    break (before, next_word, expected, next.into());
+                }
             }
             if next == ring.sentinel {
                 return RingEnd {
@@ -47,8 +50,8 @@ impl Books {
                 };
             }
             if count >= ring.bound {
-                let expected = format!("the sentinel after at most {} spans", ring.bound);
-                break (before, next_word, expected, next.to_string());
+                let expected = Expected::Is(Property::SentinelWithin(ring.bound));
+                break (before, next_word, expected, next.into());
             }
             each(self, next);
             count += 1;
@@ -56,7 +59,7 @@ impl Books {
             before = next;
         };
         if !ring.silent {
-            let word = Word {
+            let word = BrokenWord {
                 of: if of == ring.sentinel { ring.of } else { of },
                 at,
                 what: "link of a list of spans",

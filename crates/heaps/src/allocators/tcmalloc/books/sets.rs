@@ -8,9 +8,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Books, Word};
+use super::Books;
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
+use crate::anomaly::{BrokenWord, Expected, Reason, Value};
 use ground::target::{Address, MemoryExt};
 
 /// Bytes of a set.
@@ -37,19 +38,20 @@ impl TcmallocHeap<'_> {
             let held = sets.get(&span.at);
             let expected = match held {
                 Some(held) if *held != span.location => {
-                    format!("{held:?}, as the set of free spans that holds it")
+                    Expected::Exactly(Value::State(held.name()), Reason::SetThatHoldsIt)
                 }
-                None if is_free && !listed.contains(&span.at) => {
-                    "InUse: no list of free spans holds it".to_owned()
-                }
+                None if is_free && !listed.contains(&span.at) => Expected::Exactly(
+                    Value::State(SpanLocation::InUse.name()),
+                    Reason::NoListHoldsIt,
+                ),
                 _ => continue,
             };
-            let word = Word {
+            let word = BrokenWord {
                 of: span.at,
                 at: location(span.at),
                 what: "Span.location",
                 expected,
-                found: format!("{:?}", span.location),
+                found: Value::State(span.location.name()),
             };
             books.damage(word, None);
         }

@@ -1,18 +1,24 @@
-//! What was mended, in words.
+//! What was mended: the words that were wrong.
 
 use super::super::{Extents, Named, Repair, Row, Source, State};
+use crate::allocators::books::Suspect;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
+use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt, RegionKind};
 
 /// Words that are mended and said.
 const MAX_REPAIRS: usize = 64;
 
 impl Extents {
-    /// One repair per word.
-    fn say(&mut self, repair: Repair) {
-        let known = self.repairs.iter().any(|known| known.at == repair.at);
-        if !known && self.repairs.len() < MAX_REPAIRS {
-            self.repairs.push(repair);
+    /// One repair per word, of the descriptor `extent`.
+    fn say(&mut self, extent: Address, word: BrokenWord, impossible: bool) {
+        let mut known = self.repairs.iter();
+        let is_known = known.any(|known| known.suspect.word.at == word.at);
+        if !is_known && self.repairs.len() < MAX_REPAIRS {
+            self.repairs.push(Repair {
+                suspect: Suspect { word, impossible },
+                extent,
+            });
         }
     }
 
@@ -21,20 +27,19 @@ impl Extents {
         &mut self,
         source: Source<'_>,
         (of, start): (Address, Address),
-        expected: String,
+        expected: Expected,
         found: u64,
     ) {
         let end = start.checked_add(found).and_then(|end| end.checked_sub(1));
         let ends = end.is_some_and(|end| source.memory.region_at(end).is_some());
-        self.say(Repair {
+        let word = BrokenWord {
             of,
-            extent: of,
             at: of.saturating_add(source.layout.extent.size),
             what: name(source, "extent_t.e_size", "edata_t.e_size"),
             expected,
-            found: format!("{found} bytes"),
-            impossible: !ends,
-        });
+            found: Value::Amount(found, Unit::Bytes),
+        };
+        self.say(of, word, !ends);
     }
 
     /// The address of an extent.
@@ -42,20 +47,19 @@ impl Extents {
         &mut self,
         source: Source<'_>,
         of: Address,
-        expected: String,
+        expected: Expected,
         found: u64,
     ) {
         let region = source.memory.region_at(Address::new(found));
         let may_be = region.is_some_and(|region| region.kind == RegionKind::Anonymous);
-        self.say(Repair {
+        let word = BrokenWord {
             of,
-            extent: of,
             at: of.saturating_add(source.layout.extent.address),
             what: name(source, "extent_t.e_addr", "edata_t.e_addr"),
             expected,
-            found: format!("{found:#x}"),
-            impossible: !may_be,
-        });
+            found: Value::Word(found),
+        };
+        self.say(of, word, !may_be);
     }
 
     /// The bits of an extent.
@@ -64,15 +68,14 @@ impl Extents {
         let impossible = !exists
             || row.state == State::Impossible
             || row.class > source.layout.quantum.classes();
-        self.say(Repair {
+        let word = BrokenWord {
             of: row.at,
-            extent: row.at,
             at: row.at,
             what: name(source, "extent_t.e_bits", "edata_t.e_bits"),
-            expected: bits(told),
+            expected: Expected::Exactly(bits(told), Reason::Itself),
             found: bits(row),
-            impossible,
-        });
+        };
+        self.say(row.at, word, impossible);
     }
 
     /// The element of an extent's first page, which names it and says something else of it.
@@ -82,19 +85,22 @@ impl Extents {
             true => named.at.saturating_add(8),
             false => named.at,
         };
-        self.say(Repair {
+        let state = element.state.map(|state| State::of(state.into()));
+        let word = BrokenWord {
             of: row.at,
-            extent: row.at,
             at,
             what: "rtree_leaf_elm_t of the extent's first page",
-            expected: bits(row),
-            found: kept(
-                element.class,
-                element.slab,
-                element.state.map(|state| State::of(state.into())),
-            ),
-            impossible: element.class > source.layout.quantum.classes(),
-        });
+            expected: Expected::Exactly(bits(row), Reason::Itself),
+            found: Value::Extent {
+                arena: None,
+                class: element.class,
+                slab: element.slab,
+                state: state.map(State::name),
+                head: false,
+            },
+        };
+        let impossible = element.class > source.layout.quantum.classes();
+        self.say(row.at, word, impossible);
     }
 
     /// An element that names another descriptor than that of its page's extent, or none, or says something else of it.
@@ -107,23 +113,23 @@ impl Extents {
             false => named.at,
         };
         let expected = match owner {
-            Some(row) if names_owner => format!("what its first page says: {}", bits(row)),
-            Some(row) => format!("the descriptor {}", row.at),
-            None => "a descriptor in the allocator's own memory".to_owned(),
+            Some(row) if names_owner => Property::AsFirstPage(Box::new(bits(row))),
+            Some(row) => Property::Descriptor(row.at),
+            None => Property::AnyDescriptor,
         };
-        let found = source.memory.read_u64(at).unwrap_or(0);
-        self.say(Repair {
+        let about = owner.map_or(extent, |row| row.at);
+        let word = BrokenWord {
             of: named.at,
-            extent: owner.map_or(extent, |row| row.at),
             at,
             what: "rtree_leaf_elm_t",
-            expected,
-            found: format!("{found:#x}"),
-            // Nobody ever writes such a name there.
-            impossible: !extent.is_null()
-                && (!source.may_be_extent(extent)
-                    || named.element.class > source.layout.quantum.classes()),
-        });
+            expected: Expected::Is(expected),
+            found: Value::Word(source.memory.read_u64(at).unwrap_or(0)),
+        };
+        // Nobody ever writes such a name there.
+        let impossible = !extent.is_null()
+            && (!source.may_be_extent(extent)
+                || named.element.class > source.layout.quantum.classes());
+        self.say(about, word, impossible);
     }
 }
 
@@ -135,17 +141,13 @@ fn name(source: Source<'_>, old: &'static str, new: &'static str) -> &'static st
     }
 }
 
-fn bits(row: &Row) -> String {
-    let kept = kept(row.class, row.slab, Some(row.state));
-    let head = if row.head { ", a head" } else { "" };
-    format!("arena {}, {kept}{head}", row.arena)
-}
-
-/// What an extent's descriptor and the page map both keep of it, in words.
-fn kept(class: u16, slab: bool, state: Option<State>) -> String {
-    let slab = if slab { "a slab" } else { "no slab" };
-    match state {
-        Some(state) => format!("class {class}, {slab}, {}", state.name()),
-        None => format!("class {class}, {slab}"),
+/// What a descriptor's bits say.
+fn bits(row: &Row) -> Value {
+    Value::Extent {
+        arena: Some(row.arena),
+        class: row.class,
+        slab: row.slab,
+        state: Some(row.state.name()),
+        head: row.head,
     }
 }
