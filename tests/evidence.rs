@@ -97,39 +97,62 @@ fn claims(finding: &Value) -> Result<Vec<Claim>, String> {
     }
 }
 
-/// What gdb reads at each claim's address; `None` where it reads nothing.
-fn read_with_gdb(fixture: &Fixture, claims: &[Claim]) -> Vec<Option<Vec<u8>>> {
-    let mut script = String::from("set pagination off\nset confirm off\nset auto-solib-add off\n");
-    let _ = writeln!(script, "core-file {}", fixture.core.display());
-    for (index, claim) in claims.iter().enumerate() {
-        let _ = writeln!(
-            script,
-            "echo claim {index}\\n\nx/{}xb {:#x}",
-            claim.bytes, claim.at
-        );
-    }
+/// Cores that one gdb reads, one after the other: its start costs more than a core does.
+const CORES_OF_ONE_GDB: usize = 16;
+
+/// A core and what its report claims of it.
+struct Claimed<'f> {
+    fixture: &'f Fixture,
+    claims: Vec<Claim>,
+    wrong: Vec<String>,
+}
+
+/// What gdb reads at each claim's address, for each core; `None` where it reads nothing.
+fn read_with_gdb(all: &[Claimed<'_>]) -> Vec<Vec<Option<Vec<u8>>>> {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("script");
-    std::fs::write(&path, script).unwrap();
+    let settings = directory.path().join("settings");
+    let text = "set pagination off\nset confirm off\nset auto-solib-add off\n";
+    std::fs::write(&settings, text).unwrap();
     let mut gdb = Command::new("gdb");
-    let output = gdb
-        .args(["-q", "-nx", "-batch", "-x"])
-        .arg(&path)
-        .output()
-        .expect("gdb runs");
-    let mut read: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-    let mut current = None;
+    gdb.args(["-q", "-nx", "-batch", "-x"]).arg(&settings);
+    // A script ends at its first error: each core has its own.
+    for (number, claimed) in all.iter().enumerate() {
+        let mut script = String::from("file\n");
+        let _ = writeln!(script, "echo core {number}\\n");
+        let _ = writeln!(script, "core-file {}", claimed.fixture.core.display());
+        for (index, claim) in claimed.claims.iter().enumerate() {
+            let _ = writeln!(
+                script,
+                "echo claim {index}\\n\nx/{}xb {:#x}",
+                claim.bytes, claim.at
+            );
+        }
+        let path = directory.path().join(format!("core-{number}"));
+        std::fs::write(&path, script).unwrap();
+        gdb.arg("-x").arg(&path);
+    }
+    let output = gdb.output().expect("gdb runs");
+    let mut read: BTreeMap<(usize, usize), Vec<u8>> = BTreeMap::new();
+    let (mut core, mut current) = (None, None);
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        if let Some(index) = line.strip_prefix("claim ") {
+        if let Some(number) = line.strip_prefix("core ") {
+            (core, current) = (number.parse().ok(), None);
+        } else if let Some(index) = line.strip_prefix("claim ") {
             current = index.parse().ok();
-        } else if let (Some(index), Some((_, bytes))) = (current, line.split_once(":\t")) {
+        } else if let (Some(core), Some(index), Some((_, bytes))) =
+            (core, current, line.split_once(":\t"))
+        {
             let bytes = bytes.split_whitespace();
             let bytes =
                 bytes.filter_map(|byte| u8::from_str_radix(byte.strip_prefix("0x")?, 16).ok());
-            read.entry(index).or_default().extend(bytes);
+            read.entry((core, index)).or_default().extend(bytes);
         }
     }
-    (0..claims.len()).map(|index| read.remove(&index)).collect()
+    let of_core = |(number, claimed): (usize, &Claimed<'_>)| {
+        let indices = 0..claimed.claims.len();
+        indices.map(|index| read.remove(&(number, index))).collect()
+    };
+    all.iter().enumerate().map(of_core).collect()
 }
 
 fn is_true(claim: &Claim, read: &[u8]) -> bool {
@@ -145,9 +168,14 @@ fn is_true(claim: &Claim, read: &[u8]) -> bool {
 #[test]
 fn gdb_reads_what_every_finding_says() {
     let fixtures = a_sample(fixtures());
-    let results = in_parallel(&fixtures, |fixture| {
+    let claimed: Vec<Claimed<'_>> = in_parallel(&fixtures, |fixture| {
         let place = format!("{}/{}", fixture.release, fixture.name);
         let paths = [fixture.core.as_os_str(), fixture.binary.as_os_str()];
+        let mut claimed = Claimed {
+            fixture,
+            claims: Vec::new(),
+            wrong: Vec::new(),
+        };
         let report = match heapcheck(
             ["--format".as_ref(), "json".as_ref()]
                 .into_iter()
@@ -156,25 +184,43 @@ fn gdb_reads_what_every_finding_says() {
         .json()
         {
             Ok(report) => report,
-            Err(error) => return (0, vec![format!("{place}: {error}")]),
+            Err(error) => {
+                claimed.wrong.push(format!("{place}: {error}"));
+                return claimed;
+            }
         };
-        let mut wrong = Vec::new();
-        let mut all = Vec::new();
         for finding in items(&report["findings"]) {
             match claims(finding) {
-                Ok(claims) => all.extend(claims),
-                Err(error) => wrong.push(format!("{place}: {error}")),
+                Ok(claims) => claimed.claims.extend(claims),
+                Err(error) => claimed.wrong.push(format!("{place}: {error}")),
             }
         }
-        if !all.is_empty() {
-            for (claim, read) in all.iter().zip(read_with_gdb(fixture, &all)) {
+        claimed
+    });
+    let mut results: Vec<(usize, Vec<String>)> = Vec::new();
+    let (claiming, silent): (Vec<Claimed<'_>>, Vec<Claimed<'_>>) = claimed
+        .into_iter()
+        .partition(|claimed| !claimed.claims.is_empty());
+    results.extend(silent.into_iter().map(|claimed| (0, claimed.wrong)));
+    let chunks: Vec<&[Claimed<'_>]> = claiming.chunks(CORES_OF_ONE_GDB).collect();
+    let compared = in_parallel(&chunks, |chunk| {
+        let compare = |(claimed, read): (&Claimed<'_>, Vec<Option<Vec<u8>>>)| {
+            let Fixture { release, name, .. } = claimed.fixture;
+            let mut wrong = claimed.wrong.clone();
+            for (claim, read) in claimed.claims.iter().zip(read) {
                 if !read.as_ref().is_some_and(|read| is_true(claim, read)) {
-                    wrong.push(format!("{place}: {}: gdb reads {read:x?}", claim.what));
+                    wrong.push(format!(
+                        "{release}/{name}: {}: gdb reads {read:x?}",
+                        claim.what
+                    ));
                 }
             }
-        }
-        (all.len(), wrong)
+            (claimed.claims.len(), wrong)
+        };
+        let read = read_with_gdb(chunk);
+        chunk.iter().zip(read).map(compare).collect::<Vec<_>>()
     });
+    results.extend(compared.into_iter().flatten());
     let compared: usize = results.iter().map(|(count, _)| count).sum();
     let wrong: Vec<String> = results.into_iter().flat_map(|(_, wrong)| wrong).collect();
     assert!(

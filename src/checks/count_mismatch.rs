@@ -2,7 +2,7 @@
 
 use heaps::anomaly::AnomalyKind;
 
-use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Evidence, Finding, FindingKind, Found};
 use super::{Check, Subject, wording};
 
 /// See the module.
@@ -33,7 +33,7 @@ impl Check for CountMismatch {
                     bytes: 4,
                     what: "recorded length".into(),
                     expected: format!("{walked}, the entries of the list"),
-                    found: recorded.to_string(),
+                    found: Found::number(*recorded),
                 }];
                 finding
             }

@@ -7,7 +7,7 @@ use ground::target::Address;
 use heaps::anomaly::{AnomalyKind, Edge, HolderKind, Stray};
 use heaps::map::Block;
 
-use super::finding::{Confidence, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Evidence, Finding, FindingKind, Found};
 use super::{Check, Subject, wording};
 
 /// See the module.
@@ -99,12 +99,12 @@ fn listed_in_use(subject: Subject<'_>, block: Block, edge: &Edge) -> Finding {
         HolderKind::SpanList => (
             "the list of free spans".to_owned(),
             "a free span",
-            format!("the span of {at}, which is in use"),
+            Found::said(format!("the span of {at}, which is in use")),
         ),
         _ => (
             format!("the {}", wording::list(&edge.list)),
             "a free block",
-            format!("{at}, which malloc handed out since"),
+            Found::from(at).and(", which malloc handed out since"),
         ),
     };
     let message = format!(
@@ -135,7 +135,7 @@ fn merged_before(subject: Subject<'_>, block: Block, edge: &Edge, found: Address
     let mut finding = about(subject, found, Some(block), message);
     finding.confidence = finding.confidence.min(Confidence::Likely);
     let expected = "a block of a span in use";
-    finding.evidence = vec![wording::edge_evidence(edge, expected, found.to_string())];
+    finding.evidence = vec![wording::edge_evidence(edge, expected, found)];
     finding.locations = vec![wording::location(edge)];
     finding.next_steps = next_steps(edge.list.class_bytes);
     finding
@@ -222,8 +222,7 @@ pub fn edge_evidence(edges: &[Edge], block: Address) -> Vec<Evidence> {
                 0 => "a free block",
                 _ => "another block: this one is listed already",
             };
-            let found = block.to_string();
-            wording::edge_evidence(edge, expected, found)
+            wording::edge_evidence(edge, expected, block)
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
 
-use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind, Found};
 use super::link_damage::overwriter_of;
 use super::{Check, Subject, wording};
 
@@ -88,7 +88,8 @@ impl Check for Filling {
             bytes: u32::try_from(run).unwrap_or(8),
             what: "filling".into(),
             expected: format!("{fill:#04x} in every byte"),
-            found: format!("{found:#x}: what was written, the first of {bytes} bytes"),
+            found: Found::word(found)
+                .and(&format!(": what was written, the first of {bytes} bytes")),
         }];
         finding.culprit = culprit.map(|block| Culprit {
             block,
@@ -117,7 +118,7 @@ fn end_mark(subject: Subject<'_>, block: Block, at: Address, mark: u8, found: u8
         bytes: 1,
         what: "mark behind what the program asked for (MALLOC_CHECK_)".into(),
         expected: format!("{mark:#04x}, or the distance back to it"),
-        found: format!("{found:#x}"),
+        found: Found::word(found.into()),
     }];
     finding.culprit = Some(Culprit {
         block,

@@ -1,5 +1,7 @@
 //! What a check says: findings, with their evidence.
 
+use std::fmt;
+
 use ground::target::Address;
 use heaps::anomaly::ListRef;
 use heaps::map::{Block, BlockState};
@@ -151,7 +153,70 @@ pub struct Evidence {
     /// What it should hold.
     pub expected: String,
     /// What it holds.
-    pub found: String,
+    pub found: Found,
+}
+
+/// What a word of evidence holds, in words that begin with its value where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    value: Option<u64>,
+    text: String,
+}
+
+impl Found {
+    /// A word whose bits matter: `0x10`.
+    pub fn word(value: u64) -> Self {
+        Self::told(value, format!("{value:#x}"))
+    }
+
+    /// A count.
+    pub fn number(value: u64) -> Self {
+        Self::told(value, value.to_string())
+    }
+
+    /// A value in words that begin with it.
+    pub(super) fn told(value: u64, text: String) -> Self {
+        Self {
+            value: Some(value),
+            text,
+        }
+    }
+
+    /// Words that do not begin with a value.
+    pub fn said(text: impl Into<String>) -> Self {
+        Self {
+            value: None,
+            text: text.into(),
+        }
+    }
+
+    /// The same, and what follows it.
+    pub fn and(mut self, words: &str) -> Self {
+        self.text.push_str(words);
+        self
+    }
+
+    /// The value that the words begin with.
+    pub fn value(&self) -> Option<u64> {
+        self.value
+    }
+
+    /// The words.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<Address> for Found {
+    fn from(address: Address) -> Self {
+        Self::word(address.get())
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A place in a free list where the finding's block stands.

@@ -5,7 +5,7 @@ use ground::target::{Address, MemoryExt};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
 
-use super::finding::{Confidence, Culprit, Finding, FindingKind};
+use super::finding::{Confidence, Culprit, Finding, FindingKind, Found};
 use super::link_damage::{describe_tail, overwriter_of};
 use super::place::Place;
 use super::{Check, Subject, wording};
@@ -70,7 +70,7 @@ impl Check for FollowedLink {
                 block.address,
                 "first word of the block that was handed out",
                 "anything: it is in use",
-                format!("{word:#x}, the link that was followed"),
+                Found::word(*word).and(", the link that was followed"),
             ));
         }
         if let Some(word) = word.filter(|word| *word != 0) {

@@ -4,7 +4,7 @@
 
 use heaps::anomaly::AnomalyKind;
 
-use super::finding::{Confidence, Finding, FindingKind};
+use super::finding::{Confidence, Finding, FindingKind, Found};
 use super::link_damage::{overwriter_of, written_prefix};
 use super::{Check, Subject, wording};
 
@@ -40,12 +40,11 @@ impl Check for FreeWord {
             message,
         );
         finding.confidence = finding.confidence.min(Confidence::Likely);
-        let shown = format!("{found:#x}");
         finding.evidence = vec![wording::word_evidence(
             *at,
             what,
             wording::expected(expected),
-            shown,
+            Found::word(*found),
         )];
         finding.locations = edge.iter().map(wording::location).collect();
         let word = found.to_le_bytes();

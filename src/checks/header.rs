@@ -9,7 +9,7 @@ use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
 
-use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
+use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind, Found};
 use super::link_damage::{describe_tail, overwriter_of, written_prefix};
 use super::{Check, Subject, fingerprint, wording};
 
@@ -144,7 +144,7 @@ impl Check for Header {
             expected: expected.map_or("a size that leads to a chunk".to_owned(), |word| {
                 format!("{word:#x}")
             }),
-            found: format!("{found:#x}"),
+            found: Found::word(*found),
         }];
         finding.overwriter = overwriter_of(subject.target, scene.bytes(), scene.word);
         if let Some(culprit) = culprit {
@@ -200,7 +200,7 @@ impl Rest<'_> {
             at,
             what,
             format!("{:#x}", self.expected),
-            format!("{:#x}", self.found),
+            Found::word(self.found),
         )];
         finding.next_steps = vec![
             "look at writes past the end of blocks that were the newest ones of the heap for a time: one byte or a few".to_owned(),
@@ -361,7 +361,7 @@ impl Scene {
             bytes: 8,
             what: format!("last bytes of the block {}", culprit.address),
             expected: "the end of its data".into(),
-            found: describe_tail(end),
+            found: Found::said(describe_tail(end)),
         });
         finding.culprit = Some(Culprit {
             block: culprit,

@@ -18,7 +18,7 @@ use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
 
 use super::finding::{
-    Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,
+    Confidence, Culprit, Evidence, Finding, FindingKind, Found, Overwriter, OverwriterClass,
 };
 use super::{Check, Subject, finding, fingerprint, wording};
 
@@ -70,7 +70,7 @@ fn unlinked(subject: Subject<'_>, edge: &Edge, found: Address, block: Block) -> 
     finding.evidence = vec![wording::edge_evidence(
         edge,
         "a free block, once free has gone on",
-        found.to_string(),
+        found,
     )];
     finding.locations = vec![super::finding::Location {
         list: edge.list,
@@ -281,11 +281,7 @@ impl Scene {
             }) => format!("perhaps {value}"),
             None => format!("null or a block of {} bytes", block.bytes),
         };
-        let found_words = format!(
-            "{}{}",
-            wording::stored(subject, edge, found),
-            stray_words(stray)
-        );
+        let found_words = wording::stored(subject, edge, found).and(&stray_words(stray));
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
         finding.repairs = match is_open {
             true => Vec::new(),
@@ -297,7 +293,9 @@ impl Scene {
                 bytes: 8,
                 what: format!("last bytes of the block {}", culprit.address),
                 expected: "the end of its data".into(),
-                found: describe_tail(self.tail.last_chunk::<8>().unwrap_or(&[0; 8])),
+                found: Found::said(describe_tail(
+                    self.tail.last_chunk::<8>().unwrap_or(&[0; 8]),
+                )),
             });
             finding.culprit = Some(Culprit {
                 block: culprit,

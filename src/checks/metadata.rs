@@ -25,7 +25,7 @@ impl Check for Metadata {
                 word.at,
                 word.what.to_owned(),
                 wording::expected(&word.expected),
-                wording::value(&word.found),
+                wording::found(&word.found),
             ),
             // A head that names no block: nobody freed that, the list itself was written over.
             AnomalyKind::BadEntry {

@@ -26,8 +26,8 @@ use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value
 
 use self::death::Death;
 use super::finding::{
-    Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, OverwriterClass,
-    Severity,
+    Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found,
+    OverwriterClass, Severity,
 };
 use super::place::Place;
 use super::{Subject, Verdict, explains, wording};
@@ -338,7 +338,7 @@ fn words_as_evidence(said: &LastWords) -> Evidence {
         bytes: bytes.clamp(1, MAX_DUMP_BYTES),
         what: format!("{}'s last message", said.speaker.name()),
         expected: "none".into(),
-        found: said.text.clone(),
+        found: Found::said(said.text.clone()),
     }
 }
 
@@ -400,7 +400,7 @@ fn reentered(
         bytes: 8,
         what: "what the kernel saved when the signal came".into(),
         expected: "a program counter outside of malloc".into(),
-        found: format!("{} in malloc", interrupted.pc),
+        found: Found::from(interrupted.pc).and(" in malloc"),
     }];
     if let Some((_, words)) = died.and_then(|death| death.said) {
         finding.evidence.push(words_as_evidence(words));

@@ -2,7 +2,9 @@
 
 use ground::target::{MemoryExt, Target};
 
-use super::finding::{Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind};
+use super::finding::{
+    Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found,
+};
 use super::{Verdict, wording};
 use crate::crash::Crash;
 use crate::crash::exhausted::Exhausted;
@@ -28,8 +30,8 @@ pub fn explain(target: Target<'_>, crash: &Crash, verdict: &mut Verdict) {
         what: "the lowest word of the stack".into(),
         expected: "room below it".into(),
         found: match word {
-            Some(word) => format!("{word:#x}, and no memory below it"),
-            None => "no memory below it".into(),
+            Some(word) => Found::word(word).and(", and no memory below it"),
+            None => Found::said("no memory below it"),
         },
     }];
     finding.causes = vec![Cause {

@@ -12,7 +12,9 @@ use ground::target::{MemoryExt, Target, Thread};
 use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 
 use super::dangling::is_in_allocator;
-use super::finding::{Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind};
+use super::finding::{
+    Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found,
+};
 use super::residue::{self, LeftOver};
 use super::{Subject, Verdict, explains, wording};
 use crate::analysis::Analysis;
@@ -132,7 +134,7 @@ fn finding(
         bytes: u32::try_from(found.bytes.clamp(1, 8)).unwrap_or(8),
         what: "the allocator's word in the block in use".into(),
         expected: "what the program wrote".into(),
-        found: format!("{:#x}: {meaning}", found.word),
+        found: Found::word(found.word).and(&format!(": {meaning}")),
     }];
     finding.next_steps = vec![
         format!(

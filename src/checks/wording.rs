@@ -8,11 +8,12 @@ use heaps::map::Block;
 
 use super::Subject;
 use super::finding::{
-    BlockView, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Location, RecordedStacks,
+    BlockView, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found, Location,
+    RecordedStacks,
 };
 use super::fingerprint;
 
-pub use values::{expected, proof, value};
+pub use values::{expected, found, proof, value};
 
 /// A list in words: `thread cache of thread 12 (48 bytes)`.
 pub fn list(list: &ListRef) -> String {
@@ -58,7 +59,7 @@ pub fn word_evidence(
     at: Address,
     what: &str,
     expected: impl Into<String>,
-    found: impl Into<String>,
+    found: impl Into<Found>,
 ) -> Evidence {
     Evidence {
         at,
@@ -75,12 +76,12 @@ pub fn broken_evidence(word: &BrokenWord) -> Evidence {
         word.at,
         word.what,
         expected(&word.expected),
-        value(&word.found),
+        found(&word.found),
     )
 }
 
 /// The word of an edge as evidence.
-pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<String>) -> Evidence {
+pub fn edge_evidence(of: &Edge, expected: impl Into<String>, found: impl Into<Found>) -> Evidence {
     word_evidence(of.word(), &edge(of), expected, found)
 }
 
@@ -90,10 +91,10 @@ pub fn entry(of: &Edge, found: Address) -> Address {
 }
 
 /// What the word of an edge holds: as it is read, and as it stands there where that is another value.
-pub fn stored(subject: Subject<'_>, of: &Edge, found: Address) -> String {
+pub fn stored(subject: Subject<'_>, of: &Edge, found: Address) -> Found {
     match subject.target.memory.read_u64(of.word()) {
-        Ok(raw) if raw != found.get() => format!("{raw:#x}: it stands for {found}"),
-        _ => found.to_string(),
+        Ok(raw) if raw != found.get() => Found::word(raw).and(&format!(": it stands for {found}")),
+        _ => found.into(),
     }
 }
 
@@ -109,19 +110,9 @@ pub fn values_first(target: Target<'_>, evidence: &mut [Evidence]) {
             continue;
         }
         let word = u64::from_le_bytes(bytes);
-        if leading_number(&piece.found) != Some(word) {
-            piece.found = format!("{word:#x}: {}", piece.found);
+        if piece.found.value() != Some(word) {
+            piece.found = Found::word(word).and(&format!(": {}", piece.found));
         }
-    }
-}
-
-/// The number that a text begins with; `null` is one.
-fn leading_number(text: &str) -> Option<u64> {
-    let word = text.split([' ', ',', ':', ';']).next()?;
-    match word.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None if word == "null" => Some(0),
-        None => word.parse().ok(),
     }
 }
 

@@ -4,7 +4,7 @@ use ground::target::{MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
 
 use super::Use;
-use crate::checks::finding::{Cause, CauseKind, Evidence};
+use crate::checks::finding::{Cause, CauseKind, Evidence, Found};
 use crate::checks::{explains, residue, wording};
 use crate::crash::Crash;
 
@@ -95,8 +95,11 @@ pub fn evidence(found: &Use<'_>) -> Evidence {
         },
         expected: "nobody reads it".into(),
         found: match freed.residue {
-            Some(what) => format!("{:#x}: {}", freed.word, residue::meaning(what, freed.word)),
-            None => format!("{:#x}", freed.word),
+            Some(what) => {
+                let meaning = residue::meaning(what, freed.word);
+                Found::word(freed.word).and(&format!(": {meaning}"))
+            }
+            None => Found::word(freed.word),
         },
     }
 }
@@ -109,7 +112,7 @@ pub fn holder(found: &Use<'_>, target: Target<'_>) -> Option<Evidence> {
         at,
         "pointer to the free block",
         "a block in use",
-        format!("{word:#x}"),
+        Found::word(word),
     ))
 }
 

@@ -5,7 +5,7 @@ use heaps::map::{Block, BlockState};
 
 use super::{HEADER_BYTES, Place, Pointer, Scene};
 use crate::checks::dangling::{self, Given};
-use crate::checks::finding::{Confidence, Finding, FindingKind};
+use crate::checks::finding::{Confidence, Finding, FindingKind, Found};
 use crate::checks::link_damage::overwriter_of;
 use crate::checks::wording;
 
@@ -82,7 +82,7 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
         word,
         "link of the block",
         "a free block",
-        format!("{value:#x}"),
+        Found::word(value),
     )];
     finding.overwriter = overwriter_of(scene.target, &value.to_le_bytes(), value.to_le_bytes());
     finding.next_steps = vec![format!(

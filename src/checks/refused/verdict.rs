@@ -6,7 +6,7 @@ use heaps::anomaly::{AnomalyKind, HolderKind};
 use super::sayings::{About, Saying, Seen};
 use super::told::{Told, told};
 use super::{Pointer, SIZE_BYTES, Scene, followed, is_alarm, words_as_evidence};
-use crate::checks::finding::{Confidence, Evidence, Finding, FindingKind};
+use crate::checks::finding::{Confidence, Evidence, Finding, FindingKind, Found};
 use crate::checks::wording;
 use crate::crash::argument::Entry;
 
@@ -132,7 +132,7 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
             from,
             "the word that the pointer was loaded from",
             expected,
-            at.to_string(),
+            at,
         ));
     }
     let size = at
@@ -146,7 +146,7 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
             word,
             "word in front of the pointer",
             expected,
-            format!("{found:#x}"),
+            Found::word(found),
         ));
     }
     let heap = scene
@@ -163,7 +163,12 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
             && found.get() >> 12 == at.get() >> 12
         {
             let expected = format!("what the allocator knows of {at}");
-            words.push(wording::word_evidence(*slot, what, expected, "nothing"));
+            words.push(wording::word_evidence(
+                *slot,
+                what,
+                expected,
+                Found::said("nothing"),
+            ));
         }
     }
     words
@@ -338,7 +343,7 @@ fn return_address(scene: Scene<'_>) -> Option<Evidence> {
         ),
     };
     let found = scene.target.memory.read_u64(at).ok()?;
-    Some(wording::word_evidence(at, what, "", format!("{found:#x}")))
+    Some(wording::word_evidence(at, what, "", Found::word(found)))
 }
 
 fn look_at_caller(scene: Scene<'_>) -> String {

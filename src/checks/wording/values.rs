@@ -3,6 +3,8 @@
 use heaps::anomaly::{Expected, Holding, Lock, Proof, Property, Reason, Unit, Value};
 use heaps::presence::Presence;
 
+use crate::checks::finding::Found;
+
 /// What a word holds.
 pub fn value(of: &Value) -> String {
     match of {
@@ -51,6 +53,34 @@ pub fn value(of: &Value) -> String {
         Value::OtherClass => "another class".to_owned(),
         Value::NoList => "on none".to_owned(),
         Value::Nothing => "nothing".to_owned(),
+    }
+}
+
+/// The same, as a finding shows it: with the value that the words begin with.
+pub fn found(of: &Value) -> Found {
+    let first = match of {
+        Value::Number(first)
+        | Value::Word(first)
+        | Value::Amount(first, _)
+        | Value::Difference(first, _)
+        | Value::Marks { word: first, .. }
+        | Value::GivenUp(first) => Some(*first),
+        Value::Memory(first, _) | Value::AppendedAgain(first) => Some(first.get()),
+        Value::Count(_)
+        | Value::LowWater(_)
+        | Value::Flag(_)
+        | Value::State(_)
+        | Value::ClassAndState(..)
+        | Value::FreeSpan { .. }
+        | Value::Extent { .. }
+        | Value::Shard { .. }
+        | Value::OtherClass
+        | Value::NoList
+        | Value::Nothing => None,
+    };
+    match first {
+        Some(first) => Found::told(first, value(of)),
+        None => Found::said(value(of)),
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ground::arch::x86_64::registers::{RBP, RSP};
 use ground::target::{Address, FrameTrust, InstructionSet, MemoryExt};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -23,9 +24,6 @@ use postmortem::session::Session;
 const MAX_BYTES: u64 = 8 << 10;
 /// Functions whose answers are kept.
 const MAX_KEPT: usize = 1 << 10;
-/// DWARF numbers of rsp and rbp on x86-64.
-const RSP: u16 = 7;
-const RBP: u16 = 6;
 /// Bytes of a word.
 const WORD: i64 = 8;
 

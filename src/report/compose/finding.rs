@@ -63,7 +63,7 @@ pub fn finding(
                 size: evidence.bytes,
                 what: evidence.what.clone(),
                 expected: evidence.expected.clone(),
-                found: evidence.found.clone(),
+                found: evidence.found.text().to_owned(),
                 dump: dump(memory, evidence, culprit_ends_before(finding, evidence.at)),
             })
             .collect(),

@@ -59,6 +59,14 @@ pub mod calls {
     /// Blocks signals, or lets them through.
     pub const RT_SIGPROCMASK: u64 = Sysno::rt_sigprocmask as u64;
 
+    /// Calls that start a thread or a process.
+    pub const STARTS: [u64; 4] = [
+        Sysno::clone as u64,
+        Sysno::fork as u64,
+        Sysno::vfork as u64,
+        Sysno::clone3 as u64,
+    ];
+
     /// Calls that wait for something outside, and that no allocator makes.
     pub const WAITS: [u64; 18] = [
         Sysno::read as u64,

@@ -47,6 +47,7 @@ use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
 use ground::target::{Address, Frame, InstructionSet, LocatedBy, MemoryExt, Module, Target};
 use in_flight::Hands;
+use layout::protect;
 use lists::ChunkList;
 use locate::Located;
 use mapped::Mapped;
@@ -213,7 +214,7 @@ impl<'t> PtmallocHeap<'t> {
             };
             let fits = |next: Address| next.is_null() || self.arenas.region_of(next).is_some();
             plain += usize::from(fits(Address::new(word)));
-            mangled += usize::from(fits(Address::new(word ^ (block.get() >> 12))));
+            mangled += usize::from(fits(protect(block, word)));
         }
         mangled > plain
     }

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use super::{Presence, Presences};
+use ground::arch::x86_64::registers::RCX;
 use ground::target::{Address, Cursor, Frame, FrameTrust, InstructionSet, ModuleId};
 
 /// Bytes below the stack pointer that a function may use without moving it (System V, x86-64).
@@ -41,7 +42,6 @@ impl Presences<'_> {
 
     /// Whether the thread is in a system call: the processor leaves the return address in `rcx`.
     fn waits(&self, thread: usize) -> bool {
-        const RCX: u16 = 2;
         self.target.threads.instruction_set() == InstructionSet::X86_64
             && self.target.threads.list().get(thread).is_some_and(|state| {
                 state.system_call.is_some() && state.registers.get(RCX) == Some(state.pc.get())

@@ -155,8 +155,8 @@ fn of_threads_new(target: Target<'_>, located: &Located) -> Vec<Cache> {
 
 /// Whether a part of what a thread keeps below its pointer is not in the core.
 fn is_absent_below(memory: &dyn TargetMemory, pointer: Address) -> bool {
-    const PAGE: usize = 4096;
-    let mut places = (0..DISTANCES.end).step_by(PAGE);
+    let page = usize::try_from(memory.abi().page_bytes).unwrap_or(usize::MAX);
+    let mut places = (0..DISTANCES.end).step_by(page.max(1));
     places.any(|distance| {
         pointer
             .checked_sub(distance)

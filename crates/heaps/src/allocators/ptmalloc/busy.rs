@@ -7,6 +7,7 @@ use super::PtmallocHeap;
 use super::locate::Located;
 use crate::anomaly::{Holding, Lock, Proof, Transient};
 use crate::presence::{Code, Presence};
+use ground::arch::x86_64::calls::STARTS;
 use ground::target::signals::SIGABRT;
 use ground::target::{Address, Frame, FrameTrust, Module, Target};
 
@@ -109,8 +110,6 @@ impl PtmallocHeap<'_> {
     /// Whether a thread is certainly not inside malloc. One that starts another one cannot be unwound by rules, and malloc
     /// starts none.
     pub(super) fn is_outside(&self, thread: usize) -> bool {
-        /// clone, fork, vfork, clone3 (x86-64).
-        const STARTS: [u64; 4] = [56, 57, 58, 435];
         match self.presences.of(thread) {
             Presence::Outside => true,
             Presence::Inside { .. } => false,

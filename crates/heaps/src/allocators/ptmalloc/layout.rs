@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::map::ChunkLayout;
-use ground::target::StructLayout;
+use ground::target::{Address, StructLayout};
 
 /// Bytes in front of a block: `prev_size`, which belongs to the chunk before, and `size`.
 pub const HEADER: u64 = 16;
@@ -23,6 +23,14 @@ pub const LARGE: u64 = 0x400;
 pub const ALIGNMENT: u64 = 16;
 /// `MINSIZE`.
 pub const MIN_CHUNK: u64 = 0x20;
+/// Bits by which the address of a link is shifted before it is mixed with it (`PROTECT_PTR`, 2.32 on): the same on every system.
+pub const PROTECT_SHIFT: u32 = 12;
+
+/// What a link stands for, or how it is stored (`PROTECT_PTR`, `REVEAL_PTR`): each undoes the other.
+pub fn protect(at: Address, word: u64) -> Address {
+    Address::new(word ^ (at.get() >> PROTECT_SHIFT))
+}
+
 /// The flags in a size word.
 pub const FLAGS: u64 = 7;
 /// The chunk before is in use.

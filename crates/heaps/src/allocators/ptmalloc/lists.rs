@@ -10,7 +10,7 @@ pub use pass::{Lane, Seen, in_turn};
 use super::PtmallocHeap;
 use super::arenas::Arena;
 use super::by_size::BySize;
-use super::layout::{ArenaLayout, BINS, HEADER, TcacheLayout, bin_of, fastbin_of};
+use super::layout::{ArenaLayout, BINS, HEADER, TcacheLayout, bin_of, fastbin_of, protect};
 use super::tcaches::Tcache;
 use crate::anomaly::{HolderKind, ListRef};
 use crate::map::{BlockId, HeapMap};
@@ -248,7 +248,7 @@ impl PtmallocHeap<'_> {
     /// The entry after one, from the word stored in its block.
     pub(super) fn decode(&self, block: Address, word: u64) -> Address {
         if self.safe_linking {
-            Address::new(word ^ (block.get() >> 12))
+            protect(block, word)
         } else {
             Address::new(word)
         }

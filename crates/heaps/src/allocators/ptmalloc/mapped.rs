@@ -56,7 +56,6 @@ impl Wrong {
     }
 }
 
-const PAGE: u64 = 4096;
 /// Bytes behind the base in which `memalign` may have put the header.
 const MAX_OFFSET: u64 = 1 << 16;
 
@@ -162,9 +161,10 @@ impl PtmallocHeap<'_> {
         if found == count && (drift == 0 || drifts) {
             return None;
         }
+        let page = self.target.memory.abi().page_bytes.max(1);
         // A header was written to each of them: the kernel left none of their mappings out.
-        let missing = bytes.saturating_sub(total) & !(PAGE - 1);
-        let is_absent = found < count && (PAGE..=self.absent_bytes()).contains(&missing);
+        let missing = bytes.saturating_sub(total) & !page.wrapping_sub(1);
+        let is_absent = found < count && (page..=self.absent_bytes()).contains(&missing);
         let why = match is_absent {
             true => "the others may lie in mappings that are not in the core",
             false => "only those were found whose header stands at the start of a page",

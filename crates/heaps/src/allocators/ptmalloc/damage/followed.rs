@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::Inquiry;
-use crate::allocators::ptmalloc::layout::HEADER;
+use crate::allocators::ptmalloc::layout::{HEADER, PROTECT_SHIFT};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
 use crate::anomaly::AnomalyKind;
 use ground::target::{Address, Cursor, MemoryExt};
@@ -77,7 +77,10 @@ impl Inquiry<'_, '_> {
     /// Whether a head is the end of a list, as it is protected in some page: malloc took off what lies there, and a zero stood
     /// in it.
     fn is_end_in_page(&self, found: Address) -> bool {
-        let page = found.get().checked_mul(1 << 12).map(Address::new);
+        let page = found
+            .get()
+            .checked_mul(1 << PROTECT_SHIFT)
+            .map(Address::new);
         let area = page.and_then(|page| self.heap.target.memory.region_at(page));
         self.heap.safe_linking && area.is_some_and(|area| area.writable)
     }
@@ -122,7 +125,7 @@ impl Inquiry<'_, '_> {
         let size = list.size.unwrap_or(0);
         self.each_chunk(|chunk, chunk_size, id| {
             let in_use = chunk_size == size && !self.map.is_listed(id) && !self.map.is_lost(id);
-            let page = chunk.saturating_add(HEADER).get() >> 12;
+            let page = chunk.saturating_add(HEADER).get() >> PROTECT_SHIFT;
             if in_use && pages.insert(page) {
                 let word = match self.heap.safe_linking {
                     true => found.get() ^ page,
