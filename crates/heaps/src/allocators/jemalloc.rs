@@ -21,7 +21,9 @@ mod damage;
 mod extents;
 mod fatal;
 mod fillings;
+mod follow;
 mod layout;
+mod limits;
 mod locate;
 mod lost_roots;
 mod options;
@@ -35,11 +37,11 @@ mod tree;
 use std::collections::BTreeSet;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Residue, Settled, Standing,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Residue, Settled, Standing,
 };
 use crate::anomaly::{HolderKind, ListRef};
 use crate::list::{FreeList, ListWalk};
-use crate::map::{Block, BlockId, Extent, HeapMap, MapBuilder, Owner, Shape};
+use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::{Code, Presences};
 use caches::Cache;
 use extents::{Row, State};
@@ -223,19 +225,6 @@ impl<'t> JemallocHeap<'t> {
             let at = first.saturating_add(index * 8);
             (at, cursor.read_u64(at).ok().map(Address::new))
         })
-    }
-}
-
-/// Whether `at` is a block of this class, by the map.
-fn admit(map: &HeapMap, class: u16, at: Address) -> Option<BlockId> {
-    let place = map.place(at)?;
-    let extent = map.extent(place.extent)?;
-    match place.slot {
-        Some((slot, 0)) if extent.owner == Owner::InUse && extent.class == class => Some(BlockId {
-            extent: place.extent,
-            slot,
-        }),
-        _ => None,
     }
 }
 
@@ -440,96 +429,5 @@ impl Heap for JemallocHeap<'_> {
         let row = self.located.extents.at(block)?;
         let sample = self.sample(row)?;
         (row.address == block).then_some(sample.stack)
-    }
-}
-
-impl JemallocHeap<'_> {
-    /// What was not looked at.
-    fn limits(&self) -> Vec<Limit> {
-        let mut limits = Vec::new();
-        let vanished = self
-            .caches
-            .iter()
-            .filter(|cache| cache.user == caches::User::Vanished)
-            .count();
-        if vanished > 0 {
-            limits.push(Limit {
-                what: format!("{vanished} thread caches whose threads are not in the core"),
-                why: "a fork's child has its parent's caches but none of its other threads; their blocks count as \
-                      free, and what those threads were doing cannot be told"
-                    .into(),
-                incomplete: false,
-            });
-        }
-        let absent = caches::absent_threads(self.target, &self.caches);
-        if absent > 0 {
-            limits.push(Limit {
-                what: format!("the caches of {absent} threads"),
-                why: "what these threads keep for themselves is not in the core, or not all of it"
-                    .into(),
-                incomplete: true,
-            });
-        }
-        if self.located.arenas.is_cut {
-            limits.push(Limit {
-                what: "arenas, or memory that they keep for themselves".into(),
-                why: "what leads there is not in the core".into(),
-                incomplete: true,
-            });
-        }
-        if self.located.tree.missing > 0 {
-            limits.push(Limit {
-                what: format!(
-                    "{} nodes of the page map, and the extents behind them",
-                    self.located.tree.missing
-                ),
-                why: "their memory is not in the core".into(),
-                incomplete: true,
-            });
-        }
-        limits
-    }
-
-    /// Marks the free regions of a slab; says whether it is as its count says.
-    fn follow_slab(&self, list: &FreeList, walk: &mut ListWalk<'_>) -> bool {
-        let map = walk.map();
-        let Some(row) = self.located.extents.rows.get(list.owner as usize) else {
-            return false;
-        };
-        let (Some(class), Some(index)) = (self.slab_class(row), map.row_at(row.start())) else {
-            return false;
-        };
-        let mut free = 0;
-        let mut regular = true;
-        for (first, word, mask) in self.marks(row, class.regions) {
-            let Some(word) = word else {
-                regular = false;
-                continue;
-            };
-            let marked = word & mask;
-            free += u64::from(marked.count_ones());
-            regular &= word == marked && map.mark_listed_run(index, first, marked) == 0;
-        }
-        walk.entries += free;
-        regular && free == list.recorded
-    }
-
-    /// Marks what a cache holds of a class; says whether every entry is a block that nobody else has.
-    fn follow_cache(&self, list: &FreeList, walk: &mut ListWalk<'_>) -> bool {
-        let map = walk.map();
-        let mut cursor = Cursor::new(self.target.memory);
-        let mut regular = true;
-        for index in 0..list.recorded {
-            let entry = cursor.read_u64(list.head.saturating_add(index * 8));
-            let block = entry
-                .ok()
-                .and_then(|entry| admit(map, list.class, Address::new(entry)));
-            match block {
-                Some(block) => regular &= !map.mark_listed(block),
-                None => regular = false,
-            }
-        }
-        walk.entries += list.recorded;
-        regular
     }
 }

@@ -20,38 +20,38 @@ mod carve;
 mod damage;
 mod in_flight;
 mod layout;
+mod limits;
 mod lists;
 mod locate;
 mod mapped;
 mod parameters;
 mod pointed;
+mod release;
 mod residue;
 mod statistics;
 mod structure;
 mod tcaches;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
-    Standing,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled, Standing,
 };
-use crate::anomaly::{Anomaly, ListRef};
+use crate::anomaly::ListRef;
 use crate::list::{FreeList, ListWalk};
 use crate::map::{Block, Extent, HeapMap, MapBuilder, Owner, Shape};
 use crate::presence::Presences;
 use anchors::Anchor;
 use arenas::Arenas;
 use carve::{Odd, Piece, Run, Walk};
-use ground::target::{Address, Frame, InstructionSet, LocatedBy, MemoryExt, Module, Target};
+use ground::target::{Address, Frame, MemoryExt, Module, Target};
 use in_flight::Hands;
-use layout::protect;
 use lists::ChunkList;
 use locate::Located;
 use mapped::Mapped;
 use pointed::Pointed;
+use release::Key;
 use tcaches::{Tcache, Tcaches};
 
 /// glibc's malloc.
@@ -100,17 +100,6 @@ impl<'t> Found<'t> {
             arenas,
         })
     }
-}
-
-/// What a cached block's second word holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    /// Nothing of the allocator's (up to 2.28), or it could not be told.
-    None,
-    /// The address of the cache (2.29 to 2.33).
-    Cache,
-    /// One random number for the whole process (2.34 on).
-    Random(u64),
 }
 
 /// One copy of glibc's malloc in a process.
@@ -172,105 +161,6 @@ impl<'t> PtmallocHeap<'t> {
 
     fn word(&self, at: Address) -> Option<u64> {
         self.target.memory.read_u64(at).ok()
-    }
-
-    /// What the size of `heap_info` and the caches say of the release.
-    fn narrow_releases(&mut self) {
-        use layout::Releases;
-        let releases = &mut self.located.releases;
-        if let Some(layout) = &self.tcaches.layout {
-            *releases = releases.narrow(layout.releases);
-        }
-        let info = self
-            .arenas
-            .rows
-            .iter()
-            .find_map(|arena| structure::heap_info_bytes(arena.at.get()));
-        match info {
-            Some(0x20) => *releases = releases.narrow(Releases::new(Releases::OLDEST, 34)),
-            Some(_) => *releases = releases.narrow(Releases::new(35, 43)),
-            None => {}
-        }
-    }
-
-    /// Whether links are mangled: known by the release, else by decoding some both ways.
-    fn find_linking(&self) -> bool {
-        let releases = self.located.releases;
-        if releases.low >= 32 {
-            return true;
-        }
-        if releases.high < 32 {
-            return false;
-        }
-        const ENOUGH: usize = 64;
-        let lists = self.single_lists();
-        let (mut plain, mut mangled) = (0, 0);
-        for list in lists.iter().take(ENOUGH) {
-            let Some(block) = list.chunk(list.head).map(|chunk| chunk.saturating_add(16)) else {
-                continue;
-            };
-            let Some(word) = self.word(block) else {
-                continue;
-            };
-            let fits = |next: Address| next.is_null() || self.arenas.region_of(next).is_some();
-            plain += usize::from(fits(Address::new(word)));
-            mangled += usize::from(fits(protect(block, word)));
-        }
-        mangled > plain
-    }
-
-    /// What the keys of cached blocks are: most of them agree.
-    fn find_key(&self) -> Key {
-        if self.located.releases.high < 29 {
-            return Key::None;
-        }
-        /// Entries of a list that are asked.
-        const ENTRIES: u64 = 8;
-        let (mut own, mut all) = (0usize, 0usize);
-        let mut values: BTreeMap<u64, usize> = BTreeMap::new();
-        for list in self.single_lists() {
-            if list.kind != lists::Kind::Tcache || list.head.is_null() {
-                continue;
-            }
-            let mut entry = list.head;
-            for _ in 0..list.recorded.unwrap_or(0).min(ENTRIES) {
-                let word = entry.checked_add(8).and_then(|at| self.word(at));
-                let Some(word) = word.filter(|_| self.arenas.region_of(entry).is_some()) else {
-                    break;
-                };
-                all += 1;
-                own += usize::from(word == list.at.get());
-                *values.entry(word).or_default() += 1;
-                let link = self.word(entry).unwrap_or(0);
-                entry = self.decode(entry, link);
-            }
-        }
-        if own > 0 && own * 2 >= all {
-            return Key::Cache;
-        }
-        let named = self
-            .target
-            .limit
-            .permits(LocatedBy::Symbols)
-            .then(|| self.target.symbols.symbol(self.module.id, "tcache_key"))
-            .flatten()
-            .and_then(|symbol| self.word(symbol.address));
-        if let Some(word) = named.filter(|word| *word != 0) {
-            return Key::Random(word);
-        }
-        match values.into_iter().max_by_key(|(_, count)| *count) {
-            Some((word, count)) if count >= 2 && count * 2 > all && word != 0 => Key::Random(word),
-            _ => Key::None,
-        }
-    }
-
-    /// The key that blocks of a cache's list must hold.
-    fn expected_key(&self, list: &ChunkList) -> Option<u64> {
-        match self.key {
-            Key::None => None,
-            Key::Cache => Some(list.at.get()),
-            Key::Random(word) => Some(word),
-        }
     }
 
     /// Caches of the core's threads, then those of threads that are not there.
@@ -500,23 +390,7 @@ impl Heap for PtmallocHeap<'_> {
         let report = damage::describe(self, map, lists, &passed);
         let passed = report.passed.as_ref().unwrap_or(&passed);
         let (statistics, details) = self.count(passed, &report);
-        let mut limits = Vec::new();
-        let missing: u64 = self.walks().iter().map(|walk| walk.missing).sum();
-        if missing > 0 {
-            limits.push(Limit {
-                what: format!("{missing} bytes of glibc's heap"),
-                why: "they are not in the core".into(),
-                incomplete: true,
-            });
-        }
-        let absent = self.arenas.absent.filter(|_| missing == 0);
-        limits.extend(absent.map(absent_limit));
-        limits.extend(self.odd_limit());
-        limits.extend(unreached_limit(report.unreached));
-        limits.extend(self.unproved_limit(&report.anomalies));
-        if let Some(limit) = self.mapped_limit() {
-            limits.push(limit);
-        }
+        let limits = self.limits(&report);
         Settled {
             anomalies: report.anomalies,
             statistics,
@@ -556,56 +430,11 @@ impl PtmallocHeap<'_> {
         }));
         own
     }
-
-    /// What is excused without proof that a thread was inside, because its code cannot be read here.
-    fn unproved_limit(&self, anomalies: &[Anomaly]) -> Option<Limit> {
-        let excused = anomalies.iter().filter(|found| found.transient.is_some());
-        let count = excused.count();
-        let is_known = self.target.threads.instruction_set() == InstructionSet::X86_64;
-        (count > 0 && !is_known).then(|| Limit {
-            what: format!("whether {count} irregularities of glibc's heap are damage"),
-            why: "whether a thread was at work in malloc is not told for certain on this architecture".into(),
-            incomplete: true,
-        })
-    }
-}
-
-/// What is said if a word that leads to memory of the arenas leads to nothing that is in the core.
-fn absent_limit(at: Address) -> Limit {
-    Limit {
-        what: format!("memory of glibc's arenas at {at}"),
-        why: "it is not in the core: its chunks, and memory to which it leads, were not read"
-            .into(),
-        incomplete: true,
-    }
-}
-
-/// What is said if lists lead into memory that was not found.
-fn unreached_limit(lists: u64) -> Option<Limit> {
-    (lists > 0).then(|| Limit {
-        what: format!("memory to which {lists} lists of glibc's heap lead"),
-        why: "what names it was written over, or is not in the core: its blocks were not read"
-            .into(),
-        incomplete: true,
-    })
 }
 
 impl PtmallocHeap<'_> {
     fn walks(&self) -> &[Walk] {
         self.walked.get().map_or(&[], |walked| &walked.walks)
-    }
-
-    /// What is said if the walk met more than it keeps.
-    fn odd_limit(&self) -> Option<Limit> {
-        let walks = self.walks().iter();
-        let dropped: u64 = walks
-            .map(|walk| walk.odd_count.saturating_sub(walk.odd.len() as u64))
-            .fold(0, u64::saturating_add);
-        (dropped > 0).then(|| Limit {
-            what: format!("{dropped} more headers that are out of order"),
-            why: "of each run of chunks the first few hundred are looked at".into(),
-            incomplete: true,
-        })
     }
 
     /// Everything odd that the walk over chunks met, with the index of its arena.

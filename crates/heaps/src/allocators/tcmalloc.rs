@@ -19,6 +19,7 @@ mod damage;
 mod figures;
 mod in_flight;
 mod layout;
+mod limits;
 mod locate;
 mod pagemap;
 mod recognise;
@@ -31,8 +32,7 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Limit, Miss, Residue, Settled,
-    Standing,
+    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled, Standing,
 };
 use crate::anomaly::{AnomalyKind, HolderKind, ListRef};
 use crate::list::{FreeList, Links, ListWalk};
@@ -374,33 +374,12 @@ impl Heap for TcmallocHeap<'_> {
 
     fn settle(&self, map: &HeapMap, groups: &[GroupReport]) -> Settled {
         let anomalies = self.check_books(map, groups);
-        let mut limits = Vec::new();
         let (statistics, details) = self.count(map, groups);
-        let vanished = self.vanished_caches();
-        if vanished > 0 {
-            limits.push(Limit {
-                what: format!("{vanished} thread caches whose threads are not in the core"),
-                why: "a fork's child has its parent's caches but none of its other threads; their blocks count \
-                      as free, and what those threads were doing cannot be told"
-                    .into(),
-                incomplete: false,
-            });
-        }
-        if self.spans.missing_leaves > 0 {
-            limits.push(Limit {
-                what: format!(
-                    "{} leaves of the page map, and the spans behind them",
-                    self.spans.missing_leaves
-                ),
-                why: "their memory is not in the core".into(),
-                incomplete: true,
-            });
-        }
         Settled {
             anomalies,
             statistics,
             details,
-            limits,
+            limits: self.limits(),
         }
     }
 

@@ -207,7 +207,7 @@ impl Look<'_> {
                 });
                 return;
             };
-            if let Some(block) = super::admit(self.map, self.class, entry) {
+            if let Some(block) = super::follow::admit(self.map, self.class, entry) {
                 if self.map.mark_listed(block) {
                     self.disputed.entry(block).or_default();
                 }
@@ -265,7 +265,8 @@ impl Look<'_> {
         let bins: Vec<(Bin, User)> = caches.filter_map(|list| self.bin(list)).collect();
         for (bin, user) in bins {
             for (position, (word, entry)) in (0u64..).zip(self.heap.entries(&bin)) {
-                let block = entry.and_then(|entry| super::admit(self.map, self.class, entry));
+                let block =
+                    entry.and_then(|entry| super::follow::admit(self.map, self.class, entry));
                 if let Some(edges) = block.and_then(|block| self.disputed.get_mut(&block)) {
                     edges.push(self.heap.cache_edge(&bin, user, position, word));
                 }

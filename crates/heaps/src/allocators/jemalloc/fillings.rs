@@ -200,7 +200,7 @@ impl JemallocHeap<'_> {
         let bins = self.caches.iter().flat_map(|cache| &cache.bins);
         bins.flat_map(move |bin| {
             self.entries(bin).filter_map(move |(_, entry)| {
-                let id = super::admit(map, bin.class, entry?)?;
+                let id = super::follow::admit(map, bin.class, entry?)?;
                 map.block(id)
             })
         })
@@ -217,7 +217,9 @@ impl JemallocHeap<'_> {
             for bin in &cache.bins {
                 let blocks: Vec<Block> = self
                     .entries(bin)
-                    .filter_map(|(_, entry)| map.block(super::admit(map, bin.class, entry?)?))
+                    .filter_map(|(_, entry)| {
+                        map.block(super::follow::admit(map, bin.class, entry?)?)
+                    })
                     .collect();
                 let freed = blocks.len() - filled_from_slab(&blocks);
                 for (index, block) in blocks.into_iter().enumerate() {

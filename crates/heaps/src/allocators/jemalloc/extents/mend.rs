@@ -79,7 +79,7 @@ impl Extents {
             }
             self.mend_group(source, extent, &named);
         }
-        self.mend_nameless(source);
+        self.mend_unnamed(source);
         let none = source.layout.quantum.classes();
         let odd = self.rows.iter().filter(|row| !begins_well(row, none));
         let odd: Vec<Row> = odd.take(MAX_ODD).copied().collect();

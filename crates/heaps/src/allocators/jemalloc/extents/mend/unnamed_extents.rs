@@ -15,7 +15,7 @@ const MAX_NAMELESS: u64 = 64;
 
 impl Extents {
     /// Adds them.
-    pub(super) fn mend_nameless(&mut self, source: Source<'_>) {
+    pub(super) fn mend_unnamed(&mut self, source: Source<'_>) {
         let mut lacking = source.lacking(&self.rows);
         lacking.retain(|_, pages| *pages <= MAX_NAMELESS);
         if lacking.is_empty() {
@@ -28,7 +28,7 @@ impl Extents {
             while at < block.end {
                 if let Some(row) = Row::read(&mut cursor, source.layout, at)
                     && lacking.contains_key(&row.arena)
-                    && let Some(named) = self.nameless(source, &row)
+                    && let Some(named) = self.unnamed_of(source, &row)
                 {
                     found.entry(row.arena).or_default().push((row, named));
                 }
@@ -46,7 +46,7 @@ impl Extents {
     }
 
     /// The element of the only page of what a descriptor describes, if it is null and no extent has that page.
-    fn nameless(&self, source: Source<'_>, row: &Row) -> Option<Named> {
+    fn unnamed_of(&self, source: Source<'_>, row: &Row) -> Option<Named> {
         let page = row.first_page();
         let sound = row.last_page() == page
             && row.state != State::Passing
