@@ -11,6 +11,7 @@
 //! 2. [`allocators`]: one folder per allocator; they never import each other;
 //! 3. [`walk`]: runs a heap's passes; [`unclaimed`]: what no heap accounts for; [`graph`]: who points where.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![cfg_attr(
     not(test),
     warn(

@@ -169,7 +169,7 @@ impl<'m> ListWalk<'m> {
                 let next = links.decode(lane.node, word);
                 let goes_on = self.enter(links, class, next, lane.walked, lane.recorded);
                 lane.node = next;
-                lane.walked += 1;
+                lane.walked = lane.walked.saturating_add(1);
                 goes_on
             });
         }
@@ -191,7 +191,7 @@ impl<'m> ListWalk<'m> {
         }
         match links.admit(self.map, self.memory, class, at) {
             Ok(block) if !self.map.mark_listed(block) => {
-                self.entries += 1;
+                self.entries = self.entries.saturating_add(1);
                 true
             }
             Ok(block) => {

@@ -235,7 +235,7 @@ impl HeapMap {
         let extent = self.extent(row)?;
         let offset = at.offset_from(extent.start)?;
         let slot = u32::try_from(offset / GRANULE).ok()?;
-        let listed_bit = extent.first_bit + u64::from(slot);
+        let listed_bit = extent.first_bit.saturating_add(u64::from(slot));
         (offset % GRANULE == 0).then_some(Spot {
             id: BlockId { extent: row, slot },
             start: self.chunks(extent)?.word(slot)?,
@@ -272,7 +272,9 @@ impl HeapMap {
         chunks.is_start(id.slot).then(|| Block {
             id,
             address: chunks.block_address(extent.start, id.slot),
-            bytes: (size + layout.spill).saturating_sub(layout.lead),
+            bytes: size
+                .saturating_add(layout.spill)
+                .saturating_sub(layout.lead),
             class: extent.class,
         })
     }

@@ -324,7 +324,7 @@ impl<'t> Presences<'t> {
                 .iter()
                 .take(Self::MAX_FRAMES)
                 .rposition(inside)
-                .map_or(1, |last| last + 1),
+                .map_or(1, |last| last.saturating_add(1)),
             Presence::Unknown => usize::from(frames.first().is_some_and(inside)),
         };
         for frame in frames.iter().take(by_rules) {

@@ -67,7 +67,9 @@ pub fn find(target: Target<'_>, heaps: &[&HeapMap]) -> Unclaimed {
             continue;
         }
         if let Some(range) = chunks(target, region) {
-            out.bytes += range.end.get().saturating_sub(range.start.get());
+            out.bytes = out
+                .bytes
+                .saturating_add(range.end.get().saturating_sub(range.start.get()));
             out.ranges.push(range);
         }
     }
@@ -136,7 +138,7 @@ fn chunks(target: Target<'_>, region: &Region) -> Option<Range<Address>> {
                 break;
             };
             at = end;
-            count += 1;
+            count = count.saturating_add(1);
         }
         (count >= MIN_CHUNKS).then_some(start..at)
     })

@@ -145,7 +145,7 @@ fn are_written(map: &HeapMap, memory: &dyn TargetMemory, at: Address) -> bool {
     /// Pages that one write is followed back over.
     const MAX_PAGES: u64 = 1 << 12;
     let page = memory.abi().page_bytes.clamp(512, 1 << 16);
-    let mut start = Address::new(at.get() / page * page);
+    let mut start = Address::new(at.get().checked_div(page).unwrap_or(0).saturating_mul(page));
     let mut bytes = vec![0; usize::try_from(page).unwrap_or(512)];
     for _ in 0..MAX_PAGES {
         let Some(before) = start.checked_sub(page) else {
@@ -169,7 +169,7 @@ fn are_written(map: &HeapMap, memory: &dyn TargetMemory, at: Address) -> bool {
 
 fn is_hole(memory: &dyn TargetMemory, at: Address) -> bool {
     let page = memory.abi().page_bytes.clamp(512, 1 << 16);
-    let start = Address::new(at.get() / page * page);
+    let start = Address::new(at.get().checked_div(page).unwrap_or(0).saturating_mul(page));
     let mut bytes = vec![0; usize::try_from(page).unwrap_or(512)];
     memory.read_into(start, &mut bytes).is_ok() && bytes.iter().all(|byte| *byte == 0)
 }

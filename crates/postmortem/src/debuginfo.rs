@@ -25,6 +25,7 @@ mod lines;
 mod locals;
 mod mentions;
 mod names;
+mod opened;
 mod plt;
 mod scan;
 mod statics;
@@ -40,15 +41,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ground::target::{
-    Address, LocateLimit, LocatedBy, Module, ModuleId, StructLayout, Symbol, SymbolKind,
-    SymbolTable, TypeCatalog, Variable,
+    Address, LocateLimit, LocatedBy, ModuleId, StructLayout, Symbol, SymbolKind, SymbolTable,
+    TypeCatalog, Variable,
 };
 
 use crate::modules::{ModuleSet, SearchPaths};
 use catalog::Catalog;
 use dies::Units;
 pub use dies::{Area as EntryArea, Place as EntryPlace};
-use dwarf::{Dwarf, DwarfFile, ModuleDwarf};
+use dwarf::{DwarfFile, ModuleDwarf};
 pub use files::FileBytes;
 use files::Files;
 use image::ElfImage;
@@ -56,6 +57,7 @@ use index::Index;
 use lines::LineIndex;
 pub use lines::{SourceFrame, SourceFrames};
 pub use locals::{FrameFacts, Local, LocalPart, LocalPlace};
+use opened::{Opened, once};
 use plt::Plt;
 pub use statics::{StaticPlace, StaticVariable};
 use symbols::{SymbolIndex, SymbolSource};
@@ -330,118 +332,6 @@ impl DebugInfo {
             .flatten()
             .collect()
     }
-
-    fn module(&self, id: ModuleId) -> Option<(&Module, &State)> {
-        let state = self.states.get(usize::try_from(id.0).ok()?)?;
-        Some((self.modules.module(id)?, state))
-    }
-
-    fn files<'s>(&self, module: &Module, state: &'s State) -> &'s Files {
-        state
-            .files
-            .get_or_init(|| Files::find(&self.modules, &self.search, module))
-    }
-
-    fn symbols(&self, module: ModuleId) -> Option<(&Module, &SymbolIndex)> {
-        let (module, state) = self.module(module)?;
-        let symbols = state.symbols.get_or_init(|| {
-            let files = self.files(module, state);
-            let debug = files.debug.as_ref().map(|(file, _)| file);
-            let all: Vec<_> = debug.into_iter().chain(&files.image).cloned().collect();
-            let symbols = SymbolIndex::read(&all);
-            let packed = files.image.as_ref().filter(|_| !symbols.has_symtab());
-            match packed.and_then(files::packed_symbols) {
-                Some(packed) => symbols.with_partial(&packed),
-                None => symbols,
-            }
-        });
-        Some((module, symbols))
-    }
-
-    fn dwarf(&self, module: ModuleId) -> Option<Opened<'_>> {
-        let (module, state) = self.module(module)?;
-        let dwarf = once(&state.dwarf, || self.read_dwarf(module, state));
-        let dwarf = dwarf.as_ref()?.borrow();
-        let units = state.units.get_or_init(|| {
-            let units = Units::read(&dwarf);
-            if units.split > 0 {
-                state.note(format!(
-                    "{}: debug information of {} units is in .dwo files, which are not read",
-                    module.name, units.split
-                ));
-            }
-            units
-        });
-        Some(Opened {
-            module,
-            state,
-            dwarf,
-            units,
-        })
-    }
-
-    fn read_dwarf(&self, module: &Module, state: &State) -> Option<ModuleDwarf> {
-        let files = self.files(module, state);
-        let image_path = self.modules.file(module.id).map(|file| file.path.clone());
-        let image = files.image.clone().zip(image_path);
-        for (file, path) in image.into_iter().chain(files.debug.clone()) {
-            match DwarfFile::load(&file) {
-                Ok(Some(main)) => {
-                    return Some(ModuleDwarf {
-                        main,
-                        supplementary: self.supplementary(&file, &path, state),
-                    });
-                }
-                Ok(None) => {}
-                Err(error) => state.note(format!(
-                    "{}: debug information cannot be used: {error}",
-                    path.display()
-                )),
-            }
-        }
-        None
-    }
-
-    fn supplementary(
-        &self,
-        file: &FileBytes,
-        path: &std::path::Path,
-        state: &State,
-    ) -> Option<Arc<DwarfFile>> {
-        let (name, id) = files::alternate_link(file)?;
-        let Some(found) = self.search.find_supplementary(&name, &id, path) else {
-            state.note(format!(
-                "{}: types that dwz moved to {} are missing: that file was not found",
-                path.display(),
-                String::from_utf8_lossy(&name)
-            ));
-            return None;
-        };
-        let known = self.supplementary.lock().ok()?.get(&found.path).cloned();
-        if let Some(known) = known {
-            return known;
-        }
-        let file = FileBytes::Mapped(found.mapping);
-        let loaded = DwarfFile::load(&file).ok().flatten().map(Arc::new);
-        let mut known = self.supplementary.lock().ok()?;
-        known.entry(found.path).or_insert(loaded).clone()
-    }
-
-    fn with_types<T>(
-        &self,
-        module: ModuleId,
-        ask: impl FnOnce(&Module, &Types<'_>) -> Option<T>,
-    ) -> Option<T> {
-        if !self.limit.permits(LocatedBy::DebugInfo) {
-            return None;
-        }
-        let opened = self.dwarf(module)?;
-        let index = &opened.state.index;
-        ask(
-            opened.module,
-            &Types::new(&opened.dwarf, opened.units, index),
-        )
-    }
 }
 
 impl DebugInfo {
@@ -452,24 +342,6 @@ impl DebugInfo {
         let start = Address::new(found.start.wrapping_add(module.bias));
         Some(start..start.saturating_add(found.size))
     }
-}
-
-/// What `cell` holds, built if need be without a lock: `build` waits for other threads of rayon's pool, which lets the waiting
-/// thread begin other work meanwhile, and that may ask for the same.
-fn once<T>(cell: &OnceLock<T>, build: impl FnOnce() -> T) -> &T {
-    if let Some(there) = cell.get() {
-        return there;
-    }
-    let built = build();
-    cell.get_or_init(|| built)
-}
-
-/// A module's debug information, borrowed for a question.
-struct Opened<'d> {
-    module: &'d Module,
-    state: &'d State,
-    dwarf: Dwarf<'d>,
-    units: &'d Units,
 }
 
 impl SymbolTable for DebugInfo {

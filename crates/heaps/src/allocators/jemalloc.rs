@@ -133,7 +133,8 @@ impl<'t> JemallocHeap<'t> {
         };
         let offset = at.offset_from(row.start())?;
         let slot = offset.checked_div(class.bytes.into())?;
-        row.start().checked_add(slot * u64::from(class.bytes))
+        row.start()
+            .checked_add(slot.saturating_mul(u64::from(class.bytes)))
     }
 
     /// Whether an extent is handed out or cut into regions, and not on its way anywhere.
@@ -150,7 +151,7 @@ impl<'t> JemallocHeap<'t> {
     /// Bytes that the program may use of a block with an extent of its own.
     fn usable(&self, row: &Row) -> u64 {
         let class = self.located.sizes.bytes(row.class);
-        let inside = row.address.get() - row.start().get();
+        let inside = row.address.get().saturating_sub(row.start().get());
         class.min(row.bytes.saturating_sub(self.pad.max(inside)))
     }
 
@@ -204,12 +205,16 @@ impl<'t> JemallocHeap<'t> {
         let mut cursor = Cursor::new(self.target.memory);
         let at = row.at.saturating_add(self.located.layout.extent.bitmap);
         (0..regions.div_ceil(64)).map(move |group| {
-            let first = group * 64;
+            let first = group.saturating_mul(64);
             let word = cursor
                 .read_u64(at.saturating_add(u64::from(group) * 8))
                 .ok();
-            let left = regions - first;
-            let mask = if left < 64 { (1 << left) - 1 } else { u64::MAX };
+            let left = regions.saturating_sub(first);
+            let mask = if left < 64 {
+                (1u64 << left).saturating_sub(1)
+            } else {
+                u64::MAX
+            };
             (first, word, mask)
         })
     }
@@ -222,7 +227,7 @@ impl<'t> JemallocHeap<'t> {
         let mut cursor = Cursor::new(self.target.memory);
         let first = bin.first;
         (0..u64::from(bin.count)).map(move |index| {
-            let at = first.saturating_add(index * 8);
+            let at = first.saturating_add(index.saturating_mul(8));
             (at, cursor.read_u64(at).ok().map(Address::new))
         })
     }
@@ -256,7 +261,10 @@ fn state_ranges(
         tree.root
             .checked_sub(located.layout.root)
             .unwrap_or_default(),
-        located.layout.root + (8 << tree.geometry.level_bits()),
+        located
+            .layout
+            .root
+            .saturating_add(8 << tree.geometry.level_bits()),
     )];
     for part in &located.parts {
         let bytes = match part.part {
@@ -301,7 +309,7 @@ impl Heap for JemallocHeap<'_> {
                 .map(|row| self.extent_of(row)),
         );
         out.extend(self.located.arenas.blocks().iter().map(|block| {
-            let bytes = block.end.get() - block.start.get();
+            let bytes = block.end.get().saturating_sub(block.start.get());
             Extent::new(block.start, bytes, Shape::Metadata, Owner::InUse, 0)
         }));
     }

@@ -75,13 +75,13 @@ pub(crate) fn rows(
             free: free.blocks,
             lost: lost.blocks,
             range: Some(SizeRange {
-                largest: u64::MAX >> (63 - power),
+                largest: u64::MAX >> 63u32.saturating_sub(power),
                 in_use: in_use.bytes,
                 free: free.bytes,
                 lost: lost.bytes,
             }),
         })
-        .filter(|row| row.in_use + row.free + row.lost > 0)
+        .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
 }
 
 #[cfg(test)]

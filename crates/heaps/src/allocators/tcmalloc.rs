@@ -243,7 +243,10 @@ fn state_ranges(located: &Located) -> Vec<Range<Address>> {
     let classes = u64::from(located.sizes.classes());
     vec![
         range(located.page_heap, layout.page_heap.bytes),
-        range(located.central, classes * u64::from(layout.central.stride)),
+        range(
+            located.central,
+            classes.saturating_mul(u64::from(layout.central.stride)),
+        ),
         range(
             located.size_map,
             u64::from(layout.size_map.num_size_classes.offset) + 8,

@@ -17,9 +17,9 @@ impl Edges {
     pub fn new(nodes: u32, list: &[(u32, u32)]) -> Self {
         let count = nodes as usize;
         let fits = |edge: &&(u32, u32)| edge.0 < nodes && edge.1 < nodes;
-        let mut starts = vec![0u32; count + 1];
+        let mut starts = vec![0u32; count.saturating_add(1)];
         for (from, _) in list.iter().filter(fits) {
-            if let Some(start) = starts.get_mut(*from as usize + 1) {
+            if let Some(start) = starts.get_mut((*from as usize).saturating_add(1)) {
                 *start = start.saturating_add(1);
             }
         }
@@ -50,7 +50,10 @@ impl Edges {
     #[inline]
     pub fn of(&self, node: u32) -> &[u32] {
         let place = |node: usize| self.starts.get(node).map(|start| *start as usize);
-        match (place(node as usize), place(node as usize + 1)) {
+        match (
+            place(node as usize),
+            place((node as usize).saturating_add(1)),
+        ) {
             (Some(from), Some(to)) => self.edges.get(from..to).unwrap_or_default(),
             _ => &[],
         }
@@ -143,7 +146,7 @@ fn depth_first(edges: &Edges, root: u32) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
             stack.pop();
             continue;
         };
-        *next += 1;
+        *next = next.saturating_add(1);
         if get(&number, *to) == NONE {
             set(&mut number, *to, u32::try_from(order.len()).unwrap_or(NONE));
             order.push(*to);

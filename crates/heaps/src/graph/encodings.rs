@@ -83,7 +83,7 @@ pub fn find(universe: &Universe<'_>, marks: &Marks, lost: &[Found]) -> Vec<(Node
     if large.len() < ENOUGH {
         return Vec::new();
     }
-    let span = last.at.get() - first.at.get();
+    let span = last.at.get().saturating_sub(first.at.get());
     let near = |value: u64| value.wrapping_sub(first.at.get()) <= span;
     let mut named: Vec<(usize, Form)> = Vec::new();
     for group in pieces(universe).chunks(256) {

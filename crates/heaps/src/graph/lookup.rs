@@ -114,15 +114,17 @@ impl<'m> Lookup<'m> {
         let mut end = 0;
         rows.retain(|row| {
             let is_free = row.start >= end;
-            end = end.max(row.start + row.bytes);
+            end = end.max(row.start.saturating_add(row.bytes));
             is_free
         });
         rows.truncate((DIRECT - 1) as usize);
         let mut lookup = Self {
-            dropped: (all - rows.len()) as u64,
+            dropped: all.saturating_sub(rows.len()) as u64,
             maps: maps.to_vec(),
             lowest: rows.first().map_or(0, |row| row.start),
-            highest: rows.last().map_or(0, |row| row.start + row.bytes),
+            highest: rows
+                .last()
+                .map_or(0, |row| row.start.saturating_add(row.bytes)),
             rows,
             tables: Vec::new(),
             root: Vec::new(),
@@ -140,7 +142,7 @@ impl<'m> Lookup<'m> {
     /// Notes which rows have something silent in them.
     pub(super) fn note_silent(&mut self, silent: &Ranges) {
         for row in &mut self.rows {
-            let range = Address::new(row.start)..Address::new(row.start + row.bytes);
+            let range = Address::new(row.start)..Address::new(row.start.saturating_add(row.bytes));
             row.is_cut = silent.overlap(&range);
         }
     }
@@ -205,7 +207,7 @@ impl<'m> Lookup<'m> {
             if offset < row.bytes {
                 return Some(index);
             }
-            index += 1;
+            index = index.saturating_add(1);
         }
     }
 
@@ -226,7 +228,7 @@ impl<'m> Lookup<'m> {
     pub fn find(&self, value: u64) -> Option<Hit> {
         let index = self.row_at(value)?;
         let row = self.rows.get(index as usize)?;
-        let inside = value - row.start;
+        let inside = value.saturating_sub(row.start);
         let (slot, offset) = match row.kind {
             Kind::Own => return None,
             Kind::Single | Kind::Mapping => (0, inside),
@@ -237,17 +239,20 @@ impl<'m> Lookup<'m> {
             } => {
                 let slot = match magic {
                     0 => inside.checked_div(stride.into())?,
-                    magic => (inside * magic) >> 40,
+                    magic => inside.saturating_mul(magic) >> 40,
                 };
                 let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
-                (slot32, inside - slot * u64::from(stride))
+                (
+                    slot32,
+                    inside.saturating_sub(slot.saturating_mul(u64::from(stride))),
+                )
             }
             Kind::Chunks { table } => {
                 let table = self.tables.get(table as usize)?;
                 let layout = table.chunks.layout();
                 let granule = u32::try_from(inside.checked_sub(layout.spill)? / GRANULE).ok()?;
                 let slot = table.at_or_before(granule)?;
-                let block = u64::from(slot) * GRANULE + layout.lead;
+                let block = (u64::from(slot) * GRANULE).saturating_add(layout.lead);
                 (slot, inside.checked_sub(block)?)
             }
         };
@@ -269,7 +274,7 @@ impl<'m> Lookup<'m> {
     #[must_use]
     pub fn without(mut self, own: &Ranges) -> Self {
         for row in &mut self.rows {
-            let range = Address::new(row.start)..Address::new(row.start + row.bytes);
+            let range = Address::new(row.start)..Address::new(row.start.saturating_add(row.bytes));
             row.has_own = row.may_live && own.overlap(&range);
         }
         self.own = own.clone();
@@ -316,7 +321,7 @@ impl<'m> Lookup<'m> {
     pub fn node(&self, bit: u64) -> Option<Node> {
         let after = self.rows.partition_point(|row| row.first_bit <= bit);
         let index = after.checked_sub(1)?;
-        let slot = bit - self.rows.get(index)?.first_bit;
+        let slot = bit.saturating_sub(self.rows.get(index)?.first_bit);
         Some(Node {
             row: u32::try_from(index).ok()?,
             slot: u32::try_from(slot).ok()?,
@@ -331,7 +336,7 @@ impl<'m> Lookup<'m> {
             Kind::Own => None,
             Kind::Single | Kind::Mapping => Some((Address::new(row.start), row.bytes)),
             Kind::Slab { stride, .. } => {
-                let offset = u64::from(node.slot) * u64::from(stride);
+                let offset = u64::from(node.slot).saturating_mul(u64::from(stride));
                 Some((Address::new(row.start.checked_add(offset)?), stride.into()))
             }
             Kind::Chunks { .. } => {
@@ -434,5 +439,5 @@ impl<'m> Lookup<'m> {
 
 #[inline]
 fn at<const N: usize>(table: &[u32; N], index: u64, size: usize) -> Option<&u32> {
-    table.get(usize::try_from(index).ok()? % size)
+    table.get(usize::try_from(index).ok()?.checked_rem(size).unwrap_or(0))
 }

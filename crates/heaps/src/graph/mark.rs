@@ -213,14 +213,14 @@ impl Marker<'_, '_> {
                 }
                 Some((node, start..start.saturating_add(bytes)))
             });
-            waiting += usize::from(next.is_some());
+            waiting = waiting.saturating_add(usize::from(next.is_some()));
             let is_done = next.is_none() && self.stack.is_empty();
             let Some(slot) = ring.get_mut(turn % RING) else {
                 return;
             };
             turn = turn.wrapping_add(1);
             if let Some((node, range)) = std::mem::replace(slot, next) {
-                waiting -= 1;
+                waiting = waiting.saturating_sub(1);
                 self.scan_node(resolver, node, &range, strength);
             } else if is_done && waiting == 0 {
                 return;

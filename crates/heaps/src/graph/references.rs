@@ -106,7 +106,9 @@ pub fn find(universe: &Universe<'_>, targets: &[Target], keep: usize) -> Vec<Hol
     }
     let pieces = pieces(universe);
     // As many pieces at a time as keep what they found small.
-    let most = (1 << 20) / targets.len().max(1);
+    let most = (1usize << 20)
+        .checked_div(targets.len().max(1))
+        .unwrap_or(0);
     for group in pieces.chunks(most.clamp(8, 256)) {
         let found = parallel::map(group, |(range, any_byte)| wanted.scan(range, *any_byte));
         for piece in found {
@@ -230,7 +232,7 @@ impl<'a> Wanted<'a> {
         }
         let found = found.into_iter().enumerate();
         found
-            .filter(|(_, holders)| holders.count + holders.silent_count > 0)
+            .filter(|(_, holders)| holders.count.saturating_add(holders.silent_count) > 0)
             .collect()
     }
 
@@ -263,7 +265,8 @@ impl<'a> Wanted<'a> {
             };
             let place = place(self.universe);
             // The address behind a block that an allocator keeps is that of the next one.
-            if !place.is_source() && value - target.start.get() >= target.bytes.max(1) {
+            if !place.is_source() && value.saturating_sub(target.start.get()) >= target.bytes.max(1)
+            {
                 continue;
             }
             let strength = strength.max(self.universe.strength(place));
@@ -273,7 +276,7 @@ impl<'a> Wanted<'a> {
                     place,
                     at: at.unwrap_or_default(),
                     value,
-                    offset: value - target.start.get(),
+                    offset: value.saturating_sub(target.start.get()),
                 },
                 self.keep,
             );
@@ -297,7 +300,7 @@ impl Target {
         let extra = u64::from(self.node.is_some());
         self.start
             .get()
-            .saturating_add(self.bytes.max(1) - 1)
+            .saturating_add(self.bytes.max(1).saturating_sub(1))
             .saturating_add(extra)
     }
 

@@ -73,7 +73,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
         }
         let hit = lookup.find(value.checked_sub(1)?)?;
         let (_, bytes) = lookup.extent(hit.node)?;
-        let ends = hit.offset + 1 == bytes && lookup.mapping(hit.node).is_none();
+        let ends = hit.offset.saturating_add(1) == bytes && lookup.mapping(hit.node).is_none();
         (ends && lookup.is_live(hit.node)).then_some(Edge {
             node: hit.node,
             offset: bytes,

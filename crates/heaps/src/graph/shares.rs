@@ -280,14 +280,14 @@ impl Pass<'_, '_> {
                 }
                 Some((node, start..start.saturating_add(bytes)))
             });
-            waiting += usize::from(next.is_some());
+            waiting = waiting.saturating_add(usize::from(next.is_some()));
             let is_done = next.is_none() && self.stack.is_empty();
             let Some(slot) = ring.get_mut(turn % RING) else {
                 return;
             };
             turn = turn.wrapping_add(1);
             if let Some((node, range)) = std::mem::replace(slot, next) {
-                waiting -= 1;
+                waiting = waiting.saturating_sub(1);
                 self.spread(resolver, node, range);
             } else if is_done && waiting == 0 {
                 return;
@@ -379,7 +379,7 @@ impl Shares<'_, '_> {
         let pieces = parallel::for_each_index(lookup.rows().div_ceil(ROWS), |piece| {
             let mut part: BTreeMap<u32, (Tally, Tally)> = BTreeMap::new();
             let mut last = (NOBODY, Tally::default());
-            let first = piece * ROWS;
+            let first = piece.saturating_mul(ROWS);
             for row in first..first.saturating_add(ROWS).min(lookup.rows()) {
                 lookup.each_live(row, |node, _, bytes| {
                     let label = self.label(node).unwrap_or(NOBODY);
@@ -408,7 +408,7 @@ impl Shares<'_, '_> {
         }
         let mut sums: Vec<Sum> = all
             .into_iter()
-            .filter(|(_, (blocks, mappings))| blocks.blocks + mappings.blocks > 0)
+            .filter(|(_, (blocks, mappings))| blocks.blocks.saturating_add(mappings.blocks) > 0)
             .map(|(label, (blocks, mappings))| Sum {
                 share: self
                     .meaning_of(label)
@@ -460,7 +460,7 @@ impl Shares<'_, '_> {
         let mut all: BTreeMap<u64, (Tally, Address)> = BTreeMap::new();
         let pieces = parallel::for_each_index(lookup.rows().div_ceil(ROWS), |piece| {
             let mut part: BTreeMap<u64, (Tally, Address)> = BTreeMap::new();
-            let first = piece * ROWS;
+            let first = piece.saturating_mul(ROWS);
             for row in first..first.saturating_add(ROWS).min(lookup.rows()) {
                 lookup.each_live(row, |node, at, bytes| {
                     let is_own = self.label(node) == Some(label) && !but.contains(&node);
@@ -501,7 +501,7 @@ impl Shares<'_, '_> {
         let lookup = &self.universe.lookup;
         let rows = parallel::for_each_index(lookup.rows().div_ceil(256), |piece| {
             let mut found = Vec::new();
-            for row in piece * 256
+            for row in piece.saturating_mul(256)
                 ..piece
                     .saturating_add(1)
                     .saturating_mul(256)

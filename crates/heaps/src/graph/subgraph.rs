@@ -52,7 +52,7 @@ pub fn survey(universe: &Universe<'_>, marks: &Marks) -> Survey {
     let lookup = &universe.lookup;
     let pieces = parallel::for_each_index(lookup.rows().div_ceil(ROWS), |piece| {
         let mut part = Survey::default();
-        let first = piece * ROWS;
+        let first = piece.saturating_mul(ROWS);
         for row in first..first.saturating_add(ROWS).min(lookup.rows()) {
             lookup.each_live(row, |node, at, bytes| {
                 let reach = marks.reach(lookup.bit(node));
@@ -172,7 +172,7 @@ fn roles_of(edges: &Edges, lost: &[Found]) -> Vec<Role> {
     for from in 0..count {
         list.extend(edges.of(from).iter().map(|to| (from, *to)));
     }
-    let dominators = dominators::find(&Edges::new(count + 1, &list), count);
+    let dominators = dominators::find(&Edges::new(count.saturating_add(1), &list), count);
     drop(list);
     let mut owner = vec![NONE; lost.len()];
     let mut held = vec![Tally::default(); lost.len()];
@@ -260,7 +260,7 @@ fn components(edges: &Edges) -> Vec<u32> {
                 }
                 continue;
             };
-            *edge += 1;
+            *edge = edge.saturating_add(1);
             if search.get(&search.number, to) == NONE {
                 search.enter(to);
                 stack.push((to, 0));
@@ -292,7 +292,7 @@ impl Search {
             *number = self.next;
             *low = self.next;
         }
-        self.next += 1;
+        self.next = self.next.saturating_add(1);
         self.open.push(node);
     }
 
@@ -315,7 +315,7 @@ impl Search {
                 break;
             }
         }
-        self.components += 1;
+        self.components = self.components.saturating_add(1);
     }
 }
 

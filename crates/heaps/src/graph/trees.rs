@@ -76,13 +76,13 @@ pub fn upward(universe: &Universe<'_>, target: Target, extent: Extent) -> Tree {
         let found = references::find(universe, &targets, KEEP);
         let mut next = Vec::new();
         for (holders, (_, parent)) in found.iter().zip(&front) {
-            let mut shown = 0;
+            let mut shown = 0u64;
             for reference in holders.list.iter().take(extent.width) {
                 if rows.len() >= MAX_ROWS {
                     tree.cut = true;
                     break;
                 }
-                shown += 1;
+                shown = shown.saturating_add(1);
                 let holder = match reference.place {
                     Place::Node(node, _) => Some(node),
                     _ => None,
@@ -160,10 +160,10 @@ pub fn downward(universe: &Universe<'_>, node: Node, extent: Extent) -> Tree {
                 return;
             };
             if depth >= extent.depth || shown >= extent.width || rows.len() >= MAX_ROWS {
-                more += u64::from(depth < extent.depth);
+                more = more.saturating_add(u64::from(depth < extent.depth));
                 return;
             }
-            shown += 1;
+            shown = shown.saturating_add(1);
             let offset = universe.lookup.extent(from);
             let offset = offset.and_then(|(start, _)| place.offset_from(start));
             let reference = Reference {
@@ -175,12 +175,12 @@ pub fn downward(universe: &Universe<'_>, node: Node, extent: Extent) -> Tree {
             };
             if let Some(index) = index {
                 row_of.insert(index, Some(rows.len()));
-                depths.insert(index, depth + 1);
+                depths.insert(index, depth.saturating_add(1));
             }
             rows.push(Open {
                 branch: Branch {
                     node: Some(edge.node),
-                    ..Branch::new(depth + 1, reference, repeated)
+                    ..Branch::new(depth.saturating_add(1), reference, repeated)
                 },
                 parent,
             });
@@ -200,7 +200,7 @@ pub fn downward(universe: &Universe<'_>, node: Node, extent: Extent) -> Tree {
             None if at == 0 => tree.more = more,
             None => {}
         }
-        at += 1;
+        at = at.saturating_add(1);
     }
     // From the last one back, each adds itself and what it has to the one that led there.
     for index in (1..met.len()).rev() {

@@ -65,11 +65,11 @@ pub fn each(
         }
         let mut place = at;
         for piece in words.chunks(PIECE) {
-            parallel::passed(piece.len() as u64 * 8);
+            parallel::passed((piece.len() as u64).saturating_mul(8));
             each_of(piece, little, filter, |index, value| {
-                visit(place.saturating_add(index * 8), value);
+                visit(place.saturating_add(index.saturating_mul(8)), value);
             });
-            place = place.saturating_add(piece.len() as u64 * 8);
+            place = place.saturating_add((piece.len() as u64).saturating_mul(8));
         }
         at = place;
     }
@@ -88,7 +88,7 @@ fn each_of(words: &[[u8; 8]], little: bool, filter: Filter, mut visit: impl FnMu
         if let Some(slot) = found.get_mut(count) {
             *slot = index;
         }
-        count += usize::from(filter.admits(load(bytes)));
+        count = count.saturating_add(usize::from(filter.admits(load(bytes))));
     }
     for index in found.get(..count).unwrap_or_default() {
         if let Some(bytes) = words.get(usize::from(*index)) {

@@ -100,7 +100,7 @@ impl Path {
             self.tail.pop_front();
         }
         self.tail.push_back(at);
-        self.walked += 1;
+        self.walked = self.walked.saturating_add(1);
     }
 }
 
@@ -236,9 +236,12 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
             let fits = |behind: Address| {
                 graph.orphans.chain_is(links, behind, recorded, &|_| true)
                     || recorded > 0
-                        && graph
-                            .orphans
-                            .chain_is(links, behind, recorded - 1, &|_| true)
+                        && graph.orphans.chain_is(
+                            links,
+                            behind,
+                            recorded.saturating_sub(1),
+                            &|_| true,
+                        )
             };
             if let Some((behind, transient)) = self.keeper.in_flight(list, &fits) {
                 path = self.walk_in_flight(list, behind);
@@ -275,7 +278,7 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
             if self.budget == 0 {
                 break End::Bounded;
             }
-            self.budget -= 1;
+            self.budget = self.budget.saturating_sub(1);
             let revisited = match self.links.admit(map, memory, class, at) {
                 Ok(block) if map.is_disputed(block) => {
                     if path.disputed.len() < MAX_EDGES {
@@ -290,7 +293,7 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
                 Err(stray) => break End::Stray(stray),
             };
             if let Some(first) = revisited {
-                break End::Cycle(path.walked - first);
+                break End::Cycle(path.walked.saturating_sub(first));
             }
             path.remember(at);
             match cursor.read_u64(at) {
@@ -319,7 +322,7 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
             // A zero outside the heap may be there by chance: it ends a list only if the allocator itself stored where it is.
             let is_stored = stray != Stray::OutsideHeap || path.walked == 0;
             return is_stored
-                && path.walked + 1 == path.list.recorded
+                && path.walked.saturating_add(1) == path.list.recorded
                 && !self.is_cut_short(at, stray, cursor);
         }
         let (map, memory) = (self.graph.map, self.graph.memory);
@@ -402,7 +405,7 @@ impl<'m, L: Links, K: Keeper> Builder<'_, 'm, L, K> {
                 Err(fault) => {
                     let edge = Edge {
                         list,
-                        position: position + 1,
+                        position: position.saturating_add(1),
                         from,
                     };
                     self.add_stray(edge, at, Stray::Unreadable(fault), false);

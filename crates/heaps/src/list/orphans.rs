@@ -160,7 +160,7 @@ impl<'m> Orphans<'m> {
             let stride = extent.block_bytes().max(1);
             let first = low.saturating_sub(extent.start.get()).div_ceil(stride);
             for slot in first..u64::from(extent.blocks()) {
-                let start = extent.start.saturating_add(slot * stride);
+                let start = extent.start.saturating_add(slot.saturating_mul(stride));
                 if start.get() > high || out.len() >= bound {
                     return out;
                 }
@@ -207,9 +207,9 @@ impl<'m> Orphans<'m> {
         let depth = if end.is_null() {
             Some(length)
         } else {
-            (beyond > 0).then(|| length + beyond)
+            (beyond > 0).then(|| length.saturating_add(beyond))
         };
-        let mask = (1u64 << (8 * bytes.min(7))) - 1;
+        let mask = (1u64 << bytes.min(7).saturating_mul(8)).saturating_sub(1);
         let starts = self.starts_between(damaged & !mask, damaged | mask, 8192);
         budget = budget.saturating_sub(starts.len() as u64);
         let mut fitting = starts.into_iter().filter(|start| {
@@ -218,7 +218,7 @@ impl<'m> Orphans<'m> {
             if start.get() == damaged || !as_long || budget < length {
                 return false;
             }
-            budget -= length;
+            budget = budget.saturating_sub(length);
             self.leads_to(links, *start, length, end, allowed) && fits(*start)
         });
         let first = fitting.next();
@@ -273,7 +273,7 @@ impl<'m> Orphans<'m> {
         for (&row, &first) in self.rows.iter().zip(&depths.first_of_row) {
             let extent = self.map.extent(row)?;
             for slot in 0..extent.blocks() {
-                let index = usize::try_from(first + u64::from(slot)).ok()?;
+                let index = usize::try_from(first.saturating_add(u64::from(slot))).ok()?;
                 if depths.depth.get(index) != Some(&wanted) {
                     continue;
                 }
@@ -302,7 +302,7 @@ impl<'m> Orphans<'m> {
 
     fn index(&self, first_of_row: &[u64], block: BlockId) -> Option<usize> {
         let row = self.rows.binary_search(&block.extent).ok()?;
-        usize::try_from(first_of_row.get(row)? + u64::from(block.slot)).ok()
+        usize::try_from(first_of_row.get(row)?.saturating_add(u64::from(block.slot))).ok()
     }
 
     /// Measures [`Depths`] through the blocks that `passes` accepts: each is visited a constant
@@ -312,10 +312,11 @@ impl<'m> Orphans<'m> {
         let mut total = 0u64;
         for &row in &self.rows {
             first_of_row.push(total);
-            total += self
-                .map
-                .extent(row)
-                .map_or(0, |extent| extent.blocks().into());
+            total = total.saturating_add(
+                self.map
+                    .extent(row)
+                    .map_or(0, |extent| extent.blocks().into()),
+            );
         }
         let count = usize::try_from(total)
             .ok()

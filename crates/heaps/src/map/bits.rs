@@ -61,7 +61,7 @@ impl Bits {
         if shift == 0 {
             return low;
         }
-        let rest = 64 - shift;
+        let rest = 64u64.saturating_sub(shift);
         low | set(first.saturating_add(rest), mask >> rest) << rest
     }
 
@@ -104,14 +104,19 @@ impl Bits {
         let mut at = index.min(bits.checked_sub(1)?);
         loop {
             let Some(word) = self.word(at) else {
-                at = (at / PAGE_BITS * PAGE_BITS).checked_sub(1)?; // no bit on this page
+                at = (at / PAGE_BITS).saturating_mul(PAGE_BITS).checked_sub(1)?; // no bit on this page
                 continue;
             };
-            let below = word.load(Ordering::Relaxed) & (u64::MAX >> (63 - at % 64));
+            let below = word.load(Ordering::Relaxed) & (u64::MAX >> 63u64.saturating_sub(at % 64));
             if below != 0 {
-                return Some(at / 64 * 64 + 63 - u64::from(below.leading_zeros()));
+                return Some(
+                    (at / 64)
+                        .saturating_mul(64)
+                        .saturating_add(63)
+                        .saturating_sub(u64::from(below.leading_zeros())),
+                );
             }
-            at = (at / 64 * 64).checked_sub(1)?;
+            at = (at / 64).saturating_mul(64).checked_sub(1)?;
         }
     }
 
@@ -121,12 +126,15 @@ impl Bits {
         let mut at = index;
         while at >= floor {
             let word = self.word(at)?.load(Ordering::Relaxed);
-            let below = word & (u64::MAX >> (63 - at % 64));
+            let below = word & (u64::MAX >> 63u64.saturating_sub(at % 64));
             if below != 0 {
-                let found = at / 64 * 64 + 63 - u64::from(below.leading_zeros());
+                let found = (at / 64)
+                    .saturating_mul(64)
+                    .saturating_add(63)
+                    .saturating_sub(u64::from(below.leading_zeros()));
                 return (found >= floor).then_some(found);
             }
-            at = (at / 64 * 64).checked_sub(1)?;
+            at = (at / 64).saturating_mul(64).checked_sub(1)?;
         }
         None
     }
@@ -137,14 +145,18 @@ impl Bits {
         let mut at = index.checked_add(1)?;
         while at < bits {
             let Some(word) = self.word(at) else {
-                at = (at / PAGE_BITS + 1) * PAGE_BITS;
+                at = (at / PAGE_BITS).saturating_add(1).saturating_mul(PAGE_BITS);
                 continue;
             };
             let above = word.load(Ordering::Relaxed) & (u64::MAX << (at % 64));
             if above != 0 {
-                return Some(at / 64 * 64 + u64::from(above.trailing_zeros()));
+                return Some(
+                    (at / 64)
+                        .saturating_mul(64)
+                        .saturating_add(u64::from(above.trailing_zeros())),
+                );
             }
-            at = (at / 64 + 1) * 64;
+            at = (at / 64).saturating_add(1).saturating_mul(64);
         }
         None
     }
@@ -172,9 +184,11 @@ impl Bits {
 
     /// Set bits in `first..first + count`.
     pub fn count(&self, first: u64, count: u64) -> u64 {
-        let mut total = 0;
+        let mut total = 0u64;
         self.each_word(first, count, |word, mask| {
-            total += u64::from((word.load(Ordering::Relaxed) & mask).count_ones());
+            total = total.saturating_add(u64::from(
+                (word.load(Ordering::Relaxed) & mask).count_ones(),
+            ));
         });
         total
     }
@@ -187,15 +201,15 @@ impl Bits {
         let mut at = first;
         while at < end {
             let Some(word) = self.word(at) else {
-                at = (at / PAGE_BITS + 1).saturating_mul(PAGE_BITS);
+                at = (at / PAGE_BITS).saturating_add(1).saturating_mul(PAGE_BITS);
                 continue;
             };
-            let upto = (at / 64 + 1).saturating_mul(64).min(end);
-            let width = upto - at; // 1..=64
+            let upto = (at / 64).saturating_add(1).saturating_mul(64).min(end);
+            let width = upto.saturating_sub(at); // 1..=64
             let mask = if width == 64 {
                 u64::MAX
             } else {
-                ((1u64 << width) - 1) << (at % 64)
+                (1u64 << width).saturating_sub(1) << (at % 64)
             };
             visit(word, mask);
             at = upto;

@@ -66,7 +66,7 @@ impl MapBuilder {
         let mut last: Option<Extent> = None;
         self.extents.retain(|&extent| {
             if let Some(kept) = last.filter(|kept| extent.start < kept.end()) {
-                overlap_count += 1;
+                overlap_count = overlap_count.saturating_add(1);
                 if overlaps.len() < Self::MAX_OVERLAPS {
                     overlaps.push(Overlap {
                         kept,
@@ -82,7 +82,7 @@ impl MapBuilder {
         let mut blocks = 0u64;
         for extent in &mut self.extents {
             extent.first_bit = blocks;
-            blocks += u64::from(extent.blocks());
+            blocks = blocks.saturating_add(u64::from(extent.blocks()));
         }
         self.extents.shrink_to_fit();
         let map = HeapMap {
@@ -103,16 +103,18 @@ impl MapBuilder {
         let mut ranges: Vec<DirectoryRange> = Vec::new();
         let page = 1u64 << self.page_shift;
         // A range may not grow beyond what its extents justify: at most this many entries in all.
-        let mut budget = self.extents.len() as u64 * 16 + (1 << 22);
+        let mut budget = (self.extents.len() as u64)
+            .saturating_mul(16)
+            .saturating_add(1 << 22);
         for (row, extent) in (0u32..).zip(&self.extents) {
-            if !extent.start.is_aligned(page) || extent.bytes % page != 0 {
+            if !extent.start.is_aligned(page) || !extent.bytes.is_multiple_of(page) {
                 continue;
             }
             let first = extent.start.get() >> self.page_shift;
             let pages = extent.bytes >> self.page_shift;
             let open = ranges
                 .last()
-                .map(|range| range.first_page + range.rows.len() as u64);
+                .map(|range| range.first_page.saturating_add(range.rows.len() as u64));
             let gap = open.map_or(u64::MAX, |open| first.saturating_sub(open));
             let fresh = gap > Self::MAX_DIRECTORY_GAP;
             let gap = if fresh { 0 } else { gap };
@@ -132,8 +134,10 @@ impl MapBuilder {
                 usize::try_from(pages),
             ) {
                 let length = range.rows.len();
-                range.rows.resize(length + gap, NO_ROW);
-                range.rows.resize(length + gap + pages, row);
+                range.rows.resize(length.saturating_add(gap), NO_ROW);
+                range
+                    .rows
+                    .resize(length.saturating_add(gap).saturating_add(pages), row);
             }
         }
         for range in &mut ranges {

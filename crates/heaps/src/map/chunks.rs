@@ -122,7 +122,7 @@ impl Chunks {
 
     /// The pointer that the program knows of the chunk at `granule` of a run at `start`.
     pub fn block_address(&self, start: Address, granule: u32) -> Address {
-        start.saturating_add(u64::from(granule) * GRANULE + self.layout.lead)
+        start.saturating_add((u64::from(granule) * GRANULE).saturating_add(self.layout.lead))
     }
 }
 

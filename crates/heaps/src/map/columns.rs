@@ -5,7 +5,7 @@ use super::{BlockId, BlockState, HeapMap, Owner};
 impl HeapMap {
     fn bit(&self, id: BlockId) -> Option<u64> {
         let extent = self.extent(id.extent)?;
-        (id.slot < extent.blocks()).then(|| extent.first_bit + u64::from(id.slot))
+        (id.slot < extent.blocks()).then(|| extent.first_bit.saturating_add(u64::from(id.slot)))
     }
 
     /// Notes that a list holds the block; says whether one did already.
@@ -25,12 +25,12 @@ impl HeapMap {
             None | Some(0) => 0,
             Some(left) => {
                 let mask = if left < 64 {
-                    mask & ((1 << left) - 1)
+                    mask & (1u64 << left).saturating_sub(1)
                 } else {
                     mask
                 };
                 self.listed
-                    .set_run(extent.first_bit + u64::from(slot), mask)
+                    .set_run(extent.first_bit.saturating_add(u64::from(slot)), mask)
             }
         }
     }

@@ -95,7 +95,7 @@ impl Extent {
 
     /// Bits of its blocks in the columns.
     pub fn bits(&self) -> Range<u64> {
-        self.first_bit..self.first_bit + u64::from(self.blocks())
+        self.first_bit..self.first_bit.saturating_add(u64::from(self.blocks()))
     }
 
     /// The block at this slot of row `extent`, where all are of one size.
@@ -105,7 +105,7 @@ impl Extent {
             id: BlockId { extent, slot },
             address: self
                 .start
-                .saturating_add(u64::from(slot) * self.block_bytes()),
+                .saturating_add(u64::from(slot).saturating_mul(self.block_bytes())),
             bytes: self.block_bytes(),
             class: self.class,
         })
@@ -124,7 +124,10 @@ impl Extent {
             Shape::Slab { stride, count } => {
                 let slot = offset.checked_div(stride.into())?;
                 let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
-                Some((slot32, offset - slot * u64::from(stride)))
+                Some((
+                    slot32,
+                    offset.saturating_sub(slot.saturating_mul(u64::from(stride))),
+                ))
             }
         }
     }

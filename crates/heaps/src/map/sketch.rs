@@ -66,7 +66,7 @@ impl Drawing {
             let Some(piece) = self.piece(first) else {
                 return;
             };
-            let share = next - at;
+            let share = next.saturating_sub(at);
             let sum = match what {
                 What::Block(BlockState::InUse) => &mut piece.in_use,
                 What::Block(BlockState::Free) => &mut piece.free,
@@ -158,8 +158,8 @@ fn pieces_within(extents: &[&Extent], shift: u32, most: usize) -> bool {
     for extent in extents {
         let first = (extent.start.get() >> shift).max(next);
         let last = extent.end().get().saturating_sub(1) >> shift;
-        count = count.saturating_add((last + 1).saturating_sub(first));
-        next = next.max(last + 1);
+        count = count.saturating_add(last.saturating_add(1).saturating_sub(first));
+        next = next.max(last.saturating_add(1));
         if count > most as u64 {
             return false;
         }

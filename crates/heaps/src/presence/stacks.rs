@@ -123,7 +123,7 @@ impl Presences<'_> {
             {
                 let mut registers: Context = [0; X86_64.signal_frame.order.len()];
                 for (index, register) in (0u64..).zip(&mut registers) {
-                    *register = word(first.saturating_add(index * 8));
+                    *register = word(first.saturating_add(index.saturating_mul(8)));
                 }
                 found.push(registers);
             }
@@ -145,7 +145,7 @@ impl Presences<'_> {
         let mut stacks: Vec<Range<Address>> = self.stack_from(state.sp).into_iter().collect();
         let mut next = 0;
         while let Some(words) = stacks.get(next).cloned() {
-            next += 1;
+            next = next.saturating_add(1);
             let mut contexts = Vec::new();
             self.contexts_in(&words, &mut contexts);
             for sp in contexts.iter().filter_map(|context| context.get(slot(RSP))) {

@@ -70,14 +70,14 @@ impl Presences<'_> {
         };
         let last = self.last_inside(thread)?;
         let frames = self.target.threads.frames(thread);
-        let frames = frames.get(..(last + 2).min(frames.len()))?;
-        if !frames.iter().take(last + 1).all(is_by_rules) {
+        let frames = frames.get(..last.saturating_add(2).min(frames.len()))?;
+        if !frames.iter().take(last.saturating_add(1)).all(is_by_rules) {
             return None;
         }
         let registers = self.registers(thread).iter().map(|(_, value)| *value);
         let mut words: HashSet<u64> = registers.collect();
         let mut cursor = Cursor::new(self.target.memory);
-        for (index, frame) in frames.iter().enumerate().take(last + 1) {
+        for (index, frame) in frames.iter().enumerate().take(last.saturating_add(1)) {
             let leaf = index == 0 || frame.interrupted;
             let start = frame
                 .sp
@@ -85,7 +85,7 @@ impl Presences<'_> {
                 .saturating_sub(if leaf { RED_ZONE } else { 0 })
                 & !7;
             let end = frames
-                .get(index + 1)
+                .get(index.saturating_add(1))
                 .map(|outer| outer.sp.get())
                 .filter(|end| *end > start)
                 .unwrap_or(u64::MAX)
@@ -100,7 +100,9 @@ impl Presences<'_> {
     /// The module that called the allocator, where the thread is inside it.
     pub fn caller(&self, thread: usize) -> Option<ModuleId> {
         let frames = self.target.threads.frames(thread);
-        frames.get(self.last_inside(thread)? + 1)?.module
+        frames
+            .get(self.last_inside(thread)?.saturating_add(1))?
+            .module
     }
 
     /// The outermost frame that is, or may be, the allocator's.

@@ -63,7 +63,7 @@ impl Arenas {
         let mut out = Self::default();
         let mut is_absent = false;
         for index in 0..MAX_ARENAS {
-            let Some(at) = slots.checked_add(index * 8) else {
+            let Some(at) = slots.checked_add(index.saturating_mul(8)) else {
                 break;
             };
             let found = match memory.read_pointer(at) {
@@ -212,7 +212,7 @@ impl Arenas {
             && let Some(base) = base_of_block(memory, layout, block, index)
             && found.is_aligned(64)
             && found > base
-            && found.get() - base.get() < MAX_ARENA_OFFSET
+            && found.get().saturating_sub(base.get()) < MAX_ARENA_OFFSET
         {
             let word = found.saturating_add(layout.arena.base);
             let named = memory.read_pointer(word).unwrap_or_default();
@@ -279,7 +279,7 @@ impl Arenas {
     pub fn strangers(memory: &dyn TargetMemory, layout: &Layout, slots: Address) -> u64 {
         let is_stranger = |index: u64| {
             let word = slots
-                .checked_add(index * 8)
+                .checked_add(index.saturating_mul(8))
                 .and_then(|at| memory.read_pointer(at).ok())
                 .unwrap_or_default();
             !word.is_null()
@@ -389,7 +389,8 @@ fn arena_of_block(
         names_base
             && map.is_none_or(|map| memory.read_pointer(map).is_ok_and(|base| !base.is_null()))
     };
-    let places = (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step * 64));
+    let places =
+        (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step.saturating_mul(64)));
     let at = places.into_iter().find(is_whole)?;
     Some(Arena { index, at, base })
 }
@@ -414,7 +415,8 @@ fn places(memory: &dyn TargetMemory) -> impl Iterator<Item = Address> {
 pub fn lone_arena(memory: &dyn TargetMemory, layout: &Layout) -> Option<Address> {
     places(memory).find_map(|block| {
         let base = base_of_block(memory, layout, block, 0)?;
-        let beside = (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step * 64));
+        let beside =
+            (1..MAX_ARENA_OFFSET / 64).map(|step| base.saturating_add(step.saturating_mul(64)));
         beside.into_iter().find(|at| {
             let states = layout
                 .arena
@@ -422,7 +424,7 @@ pub fn lone_arena(memory: &dyn TargetMemory, layout: &Layout) -> Option<Address>
                 .iter()
                 .zip(1u32..)
                 .filter(|(offset, state)| {
-                    let at = at.saturating_add(**offset + layout.pages.state);
+                    let at = at.saturating_add((**offset).saturating_add(layout.pages.state));
                     memory.read_u32(at) == Ok(*state)
                 });
             states.count() == layout.arena.pages.len()
@@ -476,6 +478,9 @@ pub fn may_be_arena(memory: &dyn TargetMemory, word: u64) -> bool {
     }
     let block = Address::new(word & !(BLOCK_ALIGNMENT - 1));
     memory.read_u64(block).is_ok_and(|bytes| {
-        bytes != 0 && bytes % PAGE == 0 && word - block.get() < bytes && bytes < 1 << 40
+        bytes != 0
+            && bytes % PAGE == 0
+            && word.saturating_sub(block.get()) < bytes
+            && bytes < 1 << 40
     })
 }

@@ -66,10 +66,10 @@ impl JemallocHeap<'_> {
         let at = if layout.arena.bin_arrays {
             let array = bins.checked_add(u64::from(row.class) * 8)?;
             let array = self.target.memory.read_pointer(array).ok()?;
-            array.checked_add(u64::from(row.shard) * layout.bin.bytes)?
+            array.checked_add(u64::from(row.shard).saturating_mul(layout.bin.bytes))?
         } else {
-            let index = u64::from(class.first_bin) + u64::from(row.shard);
-            bins.checked_add(index * layout.bin.bytes)?
+            let index = u64::from(class.first_bin).saturating_add(u64::from(row.shard));
+            bins.checked_add(index.saturating_mul(layout.bin.bytes))?
         };
         Some(ArenaBin {
             at,
@@ -101,7 +101,7 @@ impl JemallocHeap<'_> {
     /// The descriptor that a word is in, if it is in one.
     pub(super) fn owner_of_link(&self, word: Address) -> Option<Address> {
         let located = &self.located;
-        let at = Address::new(word.get() & !(located.layout.extent.alignment - 1));
+        let at = Address::new(word.get() & !located.layout.extent.alignment.saturating_sub(1));
         if !located.arenas.is_own(at) {
             return None;
         }
@@ -156,7 +156,7 @@ impl JemallocHeap<'_> {
         // The word of a link, and the extent that it belongs to.
         let mut todo = vec![(root, Address::default())];
         while let Some((word, owner)) = todo.pop()
-            && heaped.members.len() <= most + MORE
+            && heaped.members.len() <= most.saturating_add(MORE)
         {
             let Ok(member) = memory.read_pointer(word) else {
                 continue;
@@ -168,7 +168,7 @@ impl JemallocHeap<'_> {
                 && self.owner_of_link(member) == Some(member);
             let missing = if named { None } else { self.unnamed(member) };
             if !(named || missing.is_some()) || !seen.insert(member) {
-                heaped.broken.get_or_insert_with(|| BrokenLink {
+                heaped.broken.get_or_insert(BrokenLink {
                     of: self.owner_of_link(word),
                     at: word,
                     in_page_map: false,
@@ -178,7 +178,7 @@ impl JemallocHeap<'_> {
                 continue;
             }
             if let Some((at, found)) = missing {
-                heaped.broken.get_or_insert_with(|| BrokenLink {
+                heaped.broken.get_or_insert(BrokenLink {
                     of: Some(at),
                     at,
                     in_page_map: true,
@@ -193,7 +193,7 @@ impl JemallocHeap<'_> {
                 && !owner.is_null()
                 && back != owner
             {
-                heaped.broken.get_or_insert_with(|| BrokenLink {
+                heaped.broken.get_or_insert(BrokenLink {
                     of: Some(member),
                     at: link,
                     in_page_map: false,

@@ -143,9 +143,13 @@ impl JemallocHeap<'_> {
                 holder: HolderKind::Slab,
                 thread: None,
                 at: row.at,
-                head_word: row
-                    .at
-                    .saturating_add(self.located.layout.extent.bitmap + u64::from(group) * 8),
+                head_word: row.at.saturating_add(
+                    self.located
+                        .layout
+                        .extent
+                        .bitmap
+                        .saturating_add(u64::from(group) * 8),
+                ),
                 class: row.class,
                 class_bytes: cut.bytes.into(),
             },

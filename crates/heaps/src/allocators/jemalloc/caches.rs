@@ -186,7 +186,7 @@ fn of_half(
     let mut cursor = Cursor::new(memory);
     let first = thread.checked_sub(DISTANCES.end)?;
     (0..DISTANCES.end / 8).find_map(|index| {
-        let back = first.checked_add(index * 8)?;
+        let back = first.checked_add(index.saturating_mul(8))?;
         let cache = Address::new(cursor.read_u64(back).ok()?);
         let near = cache.get().abs_diff(back.get()) <= MAX_APART;
         if !near || !cache.is_aligned(8) || cache == back || thread <= cache {
@@ -328,7 +328,7 @@ fn of_threads_old(target: Target<'_>, located: &Located) -> Vec<Cache> {
             // The word behind the arenas: a small array, one per thread.
             let clocks = target
                 .memory
-                .read_pointer(state.checked_add(layout.arena + 8)?);
+                .read_pointer(state.checked_add(layout.arena.saturating_add(8))?);
             cache.own.extend(clocks.ok());
             Some(cache)
         })
@@ -345,9 +345,10 @@ fn is_thread_state(cursor: &mut Cursor<'_>, located: &Located, at: Address) -> b
     let mut arena =
         |offset| read(offset).is_some_and(|word| located.arenas.is_arena(Address::new(word)));
     arena(layout.arena)
-        && arena(layout.arena - 8)
+        && arena(layout.arena.saturating_sub(8))
         && (0..LEAVES).all(|index| {
-            read(layout.leaves + index * 16).is_some_and(|key| key <= 1 || key % SPAN == 0)
+            read(layout.leaves.saturating_add(index.saturating_mul(16)))
+                .is_some_and(|key| key <= 1 || key % SPAN == 0)
         })
 }
 
@@ -394,7 +395,11 @@ fn on_list(
     // The list's members are slow halves, or caches whose link lies before the arena.
     let link = match new {
         true => 0,
-        false => located.layout.thread.bins + BIN * u64::from(located.layout.quantum.bins()),
+        false => located
+            .layout
+            .thread
+            .bins
+            .saturating_add(BIN * u64::from(located.layout.quantum.bins())),
     };
     let Ok(first) = memory.read_pointer(arena.saturating_add(located.layout.arena.caches)) else {
         return;

@@ -107,7 +107,7 @@ impl Look<'_> {
         else {
             return;
         };
-        let mut ones = 0;
+        let mut ones = 0u64;
         let mut foreign = None;
         let mut words: Vec<(u32, u64)> = Vec::new();
         for (first, word, mask) in self.heap.marks(row, cut.regions) {
@@ -119,11 +119,16 @@ impl Look<'_> {
                 });
                 return;
             };
-            ones += u64::from((word & mask).count_ones());
+            ones = ones.saturating_add(u64::from((word & mask).count_ones()));
             if foreign.is_none() && (word & !mask != 0 || self.looks_foreign(word)) {
-                let at = row
-                    .at
-                    .saturating_add(self.heap.located.layout.extent.bitmap + u64::from(first / 8));
+                let at = row.at.saturating_add(
+                    self.heap
+                        .located
+                        .layout
+                        .extent
+                        .bitmap
+                        .saturating_add(u64::from(first / 8)),
+                );
                 foreign = Some((at, word, mask));
             }
             words.push((first, word & mask));
@@ -159,7 +164,7 @@ impl Look<'_> {
                     self.disputed.extend(slots.map(|bit| {
                         let id = BlockId {
                             extent: index,
-                            slot: first + bit,
+                            slot: first.saturating_add(bit),
                         };
                         (id, Vec::new())
                     }));
@@ -176,7 +181,7 @@ impl Look<'_> {
         let end = bytes
             .iter()
             .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
+            .map_or(0, |last| last.saturating_add(1));
         let text = end >= MIN_TEXT
             && bytes
                 .iter()
@@ -365,7 +370,7 @@ impl Look<'_> {
             let again = miscount
                 .freed_again()
                 .filter(|_| asked > MAX_ASKED || !self.heap.counts_agree(row));
-            asked += usize::from(again.is_some());
+            asked = asked.saturating_add(usize::from(again.is_some()));
             let kind = match (foreign, again) {
                 (Some((at, marks, mask)), _) => metadata(word(
                     *at,

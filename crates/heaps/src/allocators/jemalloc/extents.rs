@@ -156,7 +156,9 @@ impl Row {
 
     /// Number of its last page.
     pub fn last_page(&self) -> u64 {
-        self.first_page() + (self.bytes >> PAGE_SHIFT) - 1
+        self.first_page()
+            .saturating_add(self.bytes >> PAGE_SHIFT)
+            .saturating_sub(1)
     }
 }
 
@@ -239,11 +241,11 @@ impl Extents {
             .iter()
             .flat_map(|leaf| {
                 (0..elements.div_ceil(CHUNK)).map(move |chunk| {
-                    let first = chunk * CHUNK;
+                    let first = chunk.saturating_mul(CHUNK);
                     let at = leaf
                         .at
-                        .saturating_add(first * tree.geometry.element_bytes());
-                    (leaf.page + first, at)
+                        .saturating_add(first.saturating_mul(tree.geometry.element_bytes()));
+                    (leaf.page.saturating_add(first), at)
                 })
             })
             .collect();
@@ -255,7 +257,7 @@ impl Extents {
         let mut torn = Vec::new();
         for chunk in found {
             out.rows.extend(chunk.rows);
-            out.strays += chunk.stray_count;
+            out.strays = out.strays.saturating_add(chunk.stray_count);
             strays.extend(chunk.strays);
             disputed.extend(chunk.disputed);
             torn.extend(chunk.torn);
@@ -338,7 +340,7 @@ impl Source<'_> {
                 continue;
             }
             before = element.extent;
-            let page = first_page + index;
+            let page = first_page.saturating_add(index);
             let named = Named {
                 at: here,
                 page,
@@ -369,7 +371,7 @@ impl Source<'_> {
                 _ => false,
             };
             if !agrees {
-                found.stray_count += 1;
+                found.stray_count = found.stray_count.saturating_add(1);
                 if found.strays.len() < MAX_STRAYS {
                     found.strays.push(named);
                 }
@@ -390,8 +392,8 @@ impl Source<'_> {
         let last = row.last_page();
         let is_slab = row.slab && row.is_in_use(self.layout.quantum.classes());
         let from = match is_slab && row.bytes <= MAX_SLAB {
-            true => row.first_page() + 1,
-            false => last.max(row.first_page() + 1),
+            true => row.first_page().saturating_add(1),
+            false => last.max(row.first_page().saturating_add(1)),
         };
         let mut named = true;
         for page in from..=last {

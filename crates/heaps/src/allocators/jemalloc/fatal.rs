@@ -38,7 +38,11 @@ impl JemallocHeap<'_> {
         let mut stack = Cursor::new(self.target.memory);
         // The pointer may have been put aside on the stack already.
         let saved = (0..STACK_WORDS)
-            .filter_map(|index| stack.read_u64(thread.sp.checked_add(index * 8)?).ok())
+            .filter_map(|index| {
+                stack
+                    .read_u64(thread.sp.checked_add(index.saturating_mul(8))?)
+                    .ok()
+            })
             .map(|value| ("a word of its stack", value));
         let tree = &self.located.tree;
         let mut cursor = Cursor::new(self.target.memory);

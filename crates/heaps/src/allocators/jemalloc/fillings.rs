@@ -67,7 +67,7 @@ fn filled_from_slab(blocks: &[Block]) -> usize {
         first.id.extent != second.id.extent || first.address < second.address
     };
     let pairs = blocks.windows(2).rev().take_while(in_order).count();
-    (pairs + 1).min(blocks.len())
+    pairs.saturating_add(1).min(blocks.len())
 }
 
 /// Whether the first word of a block is as it was filled.
@@ -93,7 +93,7 @@ impl JemallocHeap<'_> {
         if told.is_none_or(|junk| junk.new) {
             found.extend(tails);
         }
-        let mostly = filled > other * CLEARLY;
+        let mostly = filled > other.saturating_mul(CLEARLY);
         let fills = match told {
             Some(junk) => junk.freed && (junk.certain || mostly),
             None => mostly && self.fills_new_blocks(map),
@@ -125,7 +125,7 @@ impl JemallocHeap<'_> {
     /// Of some free blocks that were handed out before: how many are filled, and how many are not.
     fn filled_free_blocks(&self, map: &HeapMap) -> (usize, usize) {
         // Blocks that were never handed out hold zeros, as the system gave them.
-        let (mut filled, mut other) = (0, 0);
+        let (mut filled, mut other) = (0usize, 0usize);
         let in_slabs = self.located.extents.rows.iter().flat_map(|row| {
             let slots = self.slab_class(row).map(|cut| self.freed_slots(row, cut));
             let extent = map.row_at(row.start());
@@ -140,11 +140,11 @@ impl JemallocHeap<'_> {
         let cached = self.cached_blocks(map).take(SAMPLES);
         for block in cached.chain(in_slabs.take(SAMPLES)) {
             match self.content(block.address, block.bytes, FREED, MIN_LEFT) {
-                Content::Filled | Content::Changed(..) => filled += 1,
+                Content::Filled | Content::Changed(..) => filled = filled.saturating_add(1),
                 Content::Other
                     if self.content(block.address, block.bytes, 0, MIN_LEFT) == Content::Filled => {
                 }
-                Content::Other => other += 1,
+                Content::Other => other = other.saturating_add(1),
             }
         }
         (filled, other)
@@ -182,12 +182,12 @@ impl JemallocHeap<'_> {
             let Some(word) = word else {
                 return Vec::new();
             };
-            let left = (cut.regions - first).min(64);
+            let left = cut.regions.saturating_sub(first).min(64);
             for bit in 0..left {
                 if word >> bit & 1 == 1 {
-                    free.push(first + bit);
+                    free.push(first.saturating_add(bit));
                 } else {
-                    highest = first + bit;
+                    highest = first.saturating_add(bit);
                 }
             }
         }
@@ -221,7 +221,7 @@ impl JemallocHeap<'_> {
                         map.block(super::follow::admit(map, bin.class, entry?)?)
                     })
                     .collect();
-                let freed = blocks.len() - filled_from_slab(&blocks);
+                let freed = blocks.len().saturating_sub(filled_from_slab(&blocks));
                 for (index, block) in blocks.into_iter().enumerate() {
                     let change = self.changed_block(block);
                     changed.extend(change.filter(|kind| index < freed || !is_part(kind)));
@@ -328,7 +328,9 @@ impl JemallocHeap<'_> {
             let length = block.bytes.checked_sub(asked)?;
             match self.content(at, length, HANDED_OUT, MIN_LEFT) {
                 // A write past the end begins there.
-                Content::Changed(first, bytes) if first == at && length - bytes >= MIN_LEFT => {
+                Content::Changed(first, bytes)
+                    if first == at && length.saturating_sub(bytes) >= MIN_LEFT =>
+                {
                     Some(AnomalyKind::Filling {
                         block,
                         at,
@@ -379,7 +381,7 @@ impl JemallocHeap<'_> {
             cursor.read_u64(at).map_or(true, |word| word == whole)
         };
         if bytes >= 64
-            && !is_left(bytes - 8)
+            && !is_left(bytes.saturating_sub(8))
             && !is_left(bytes / 2)
             && !is_left(bytes / 4)
             && !is_left(0)
@@ -390,27 +392,28 @@ impl JemallocHeap<'_> {
         let mut index = 0;
         while index < bytes {
             let here = at.saturating_add(index);
-            if bytes - index >= 8 && cursor.read_u64(here) == Ok(whole) {
-                left += 8;
-                index += 8;
+            if bytes.saturating_sub(index) >= 8 && cursor.read_u64(here) == Ok(whole) {
+                left = left.saturating_add(8);
+                index = index.saturating_add(8);
                 continue;
             }
             let Ok(byte) = self.target.memory.read_u8(here) else {
                 return Content::Filled;
             };
             if byte == fill {
-                left += 1;
+                left = left.saturating_add(1);
             } else {
                 first.get_or_insert(index);
                 last = index;
             }
-            index += 1;
+            index = index.saturating_add(1);
         }
         match first {
             None => Content::Filled,
-            Some(first) if left >= min_left && left >= bytes / 4 => {
-                Content::Changed(at.saturating_add(first), last - first + 1)
-            }
+            Some(first) if left >= min_left && left >= bytes / 4 => Content::Changed(
+                at.saturating_add(first),
+                last.saturating_sub(first).saturating_add(1),
+            ),
             Some(_) => Content::Other,
         }
     }

@@ -15,7 +15,7 @@ impl JemallocHeap<'_> {
         let (Some(class), Some(index)) = (self.slab_class(row), map.row_at(row.start())) else {
             return false;
         };
-        let mut free = 0;
+        let mut free = 0u64;
         let mut regular = true;
         for (first, word, mask) in self.marks(row, class.regions) {
             let Some(word) = word else {
@@ -23,10 +23,10 @@ impl JemallocHeap<'_> {
                 continue;
             };
             let marked = word & mask;
-            free += u64::from(marked.count_ones());
+            free = free.saturating_add(u64::from(marked.count_ones()));
             regular &= word == marked && map.mark_listed_run(index, first, marked) == 0;
         }
-        walk.entries += free;
+        walk.entries = walk.entries.saturating_add(free);
         regular && free == list.recorded
     }
 
@@ -36,7 +36,7 @@ impl JemallocHeap<'_> {
         let mut cursor = Cursor::new(self.target.memory);
         let mut regular = true;
         for index in 0..list.recorded {
-            let entry = cursor.read_u64(list.head.saturating_add(index * 8));
+            let entry = cursor.read_u64(list.head.saturating_add(index.saturating_mul(8)));
             let block = entry
                 .ok()
                 .and_then(|entry| admit(map, list.class, Address::new(entry)));
@@ -45,7 +45,7 @@ impl JemallocHeap<'_> {
                 None => regular = false,
             }
         }
-        walk.entries += list.recorded;
+        walk.entries = walk.entries.saturating_add(list.recorded);
         regular
     }
 }

@@ -73,7 +73,7 @@ impl BitsAt {
     /// Their value in a word.
     #[inline]
     pub fn of(self, word: u64) -> u64 {
-        word >> self.shift & ((1 << self.width) - 1)
+        word >> self.shift & (1u64 << self.width).saturating_sub(1)
     }
 }
 
@@ -261,8 +261,8 @@ fn extent(generation: Generation) -> ExtentLayout {
         arena: BitsAt::new(0, 12),
         slab: one(12),
         state: BitsAt::new(shift, 2),
-        class: BitsAt::new(shift + 2, 8),
-        free: BitsAt::new(shift + 10, 10),
+        class: BitsAt::new(shift.saturating_add(2), 8),
+        free: BitsAt::new(shift.saturating_add(10), 10),
         shard: None,
         head: None,
         huge: None,
@@ -300,14 +300,14 @@ fn extent(generation: Generation) -> ExtentLayout {
 
 fn arena(generation: Generation, quantum: Quantum) -> ArenaLayout {
     // Bins inside the arena, or pointers to them, lie before what follows: more classes move it.
-    let more = u64::from(quantum.bins() - Quantum::Sixteen.bins());
+    let more = u64::from(quantum.bins().saturating_sub(Quantum::Sixteen.bins()));
     let old = ArenaLayout {
         internal: 0,
         caches: 0x1b58,
         active: 0x1bf0,
         pages: [0x1c68, 0x2348, 0x2a28],
         index: None,
-        base: 0x64e8 + more * 264,
+        base: (more * 264).saturating_add(0x64e8),
         map: None,
         bins: 0x3fc8,
         bin_arrays: false,
@@ -318,7 +318,7 @@ fn arena(generation: Generation, quantum: Quantum) -> ArenaLayout {
             caches: 0x1b60,
             active: 0x1c00,
             pages: [0x1c78, 0x2358, 0x2a38],
-            base: 0x64f8 + more * 264,
+            base: (more * 264).saturating_add(0x64f8),
             bins: 0x3fd8,
             ..old
         },
@@ -327,7 +327,7 @@ fn arena(generation: Generation, quantum: Quantum) -> ArenaLayout {
             caches: 0x27c8,
             active: 0x2868,
             pages: [0x28e8, 0x3c50, 0x4fb8],
-            base: 0x7328 + more * 8,
+            base: (more * 8).saturating_add(0x7328),
             bins: 0x7208,
             bin_arrays: true,
             ..old
@@ -361,13 +361,13 @@ fn bin(generation: Generation) -> BinLayout {
     let stats = |bytes, current, stats: u64| BinLayout {
         bytes,
         current,
-        nonfull: current + 8,
-        regions: stats + 24,
-        slabs: stats + 64,
+        nonfull: current.saturating_add(8),
+        regions: stats.saturating_add(24),
+        slabs: stats.saturating_add(64),
         nonfull_slabs: None,
     };
     let with_heap = |layout: BinLayout| BinLayout {
-        nonfull_slabs: Some(layout.slabs + 8),
+        nonfull_slabs: Some(layout.slabs.saturating_add(8)),
         ..layout
     };
     match generation {
@@ -404,7 +404,7 @@ fn pages(generation: Generation) -> PagesLayout {
 }
 
 fn base(generation: Generation, quantum: Quantum) -> BaseLayout {
-    let (blocks, heap) = match generation {
+    let (blocks, heap): (u64, u64) = match generation {
         Generation::V5_0 | Generation::V5_1 => (0x88, 8),
         Generation::V5_2 => (0x90, 8),
         Generation::V5_3_0 | Generation::V5_3_1 => (0xa0, 16),
@@ -412,23 +412,31 @@ fn base(generation: Generation, quantum: Quantum) -> BaseLayout {
     BaseLayout {
         blocks,
         // One heap of unused pieces per size class lies between.
-        allocated: blocks + 8 + heap * u64::from(quantum.classes()),
+        allocated: blocks
+            .saturating_add(8)
+            .saturating_add(heap.saturating_mul(u64::from(quantum.classes()))),
     }
 }
 
 fn thread(generation: Generation, quantum: Quantum) -> ThreadLayout {
     let bins = u64::from(quantum.bins());
-    let more = bins - u64::from(Quantum::Sixteen.bins());
+    let more = bins.saturating_sub(u64::from(Quantum::Sixteen.bins()));
     // tcache_t: link, small bins, links, arena, next bin, a divider per small class, large bins.
-    let after = 16 + 24 * bins;
+    let after = (24 * bins).saturating_add(16);
     let old = |arena, leaves, cache, links: u64, dividers: u64| ThreadLayout {
         arena,
         leaves,
         cache,
         bins: 16,
-        large_bins: Some((after + links + dividers + more).next_multiple_of(8)),
-        bin_count: quantum.bins() + 5,
-        cache_arena: after + links,
+        large_bins: Some(
+            after
+                .saturating_add(links)
+                .saturating_add(dividers)
+                .saturating_add(more)
+                .next_multiple_of(8),
+        ),
+        bin_count: quantum.bins().saturating_add(5),
+        cache_arena: after.saturating_add(links),
     };
     let new = |arena, leaves, cache, large: u16| ThreadLayout {
         arena,
@@ -436,7 +444,7 @@ fn thread(generation: Generation, quantum: Quantum) -> ThreadLayout {
         cache,
         bins: 8,
         large_bins: None,
-        bin_count: quantum.bins() + large,
+        bin_count: quantum.bins().saturating_add(large),
         cache_arena: 0,
     };
     match generation {

@@ -190,7 +190,10 @@ fn find_arenas(
             if let Some(arena) = arenas::arena_at(memory, &layout, Address::new(*word))
                 && let Some(start) = slot.checked_sub(u64::from(arena.index) * 8)
             {
-                *votes.entry(start).or_default() += 1;
+                {
+                    let slot = votes.entry(start).or_default();
+                    *slot = slot.saturating_add(1);
+                };
             }
         }
         for (start, count) in votes {
@@ -251,7 +254,10 @@ fn find_root(
             finder.module.range.contains(map) && arenas.rows.iter().any(|arena| arena.base == base)
         };
         if let Some(map) = map.filter(is_map) {
-            *votes.entry(map).or_default() += 1;
+            {
+                let slot = votes.entry(map).or_default();
+                *slot = slot.saturating_add(1);
+            };
         }
     }
     let told = votes.into_iter().max_by_key(|(_, count)| *count);
@@ -287,9 +293,14 @@ fn find_root_by_leaves(
             let Some(page) = first_page_below(memory, layout, arenas, node, geometry) else {
                 continue;
             };
-            let below = geometry.level_bits() * (geometry.inner_levels() + 1);
-            if let Some(root) = slot.checked_sub((page >> below) * 8) {
-                *votes.entry(root).or_default() += 1;
+            let below = geometry
+                .level_bits()
+                .saturating_mul(geometry.inner_levels().saturating_add(1));
+            if let Some(root) = slot.checked_sub((page >> below).saturating_mul(8)) {
+                {
+                    let slot = votes.entry(root).or_default();
+                    *slot = slot.saturating_add(1);
+                };
             }
         }
     }
@@ -316,20 +327,21 @@ fn first_page_below(
         inner = slot.offset_from(child)? / 8;
     }
     let tree = Tree::empty(layout, geometry);
-    let mut looked = 0;
+    let mut looked = 0usize;
     for (index, at) in geometry.elements(memory, leaf, 1 << bits) {
         let element = tree.element(&mut cursor, at)?;
         if element.extent.is_null() {
             continue;
         }
-        looked += 1;
+        looked = looked.saturating_add(1);
         if looked > SAMPLES {
             break;
         }
         let row = own_row(&mut cursor, layout, arenas, element.extent)?;
         let page = row.start().get() >> Tree::PAGE_SHIFT;
-        if page & ((1 << bits) - 1) == index
-            && (geometry.inner_levels() == 0 || page >> bits & ((1 << bits) - 1) == inner)
+        if page & (1u64 << bits).saturating_sub(1) == index
+            && (geometry.inner_levels() == 0
+                || page >> bits & (1u64 << bits).saturating_sub(1) == inner)
         {
             return Some(page);
         }
@@ -410,7 +422,7 @@ fn best_tree(
         .iter()
         .filter(|row| arenas.get(row.arena).is_some())
         .count();
-    let wrong = (extents.rows.len() - known) as u64 + extents.strays;
+    let wrong = (extents.rows.len().saturating_sub(known) as u64).saturating_add(extents.strays);
     const TOLERATED: u64 = 16;
     if known == 0 || wrong > TOLERATED.max(known as u64 / 2) {
         return Err(Miss::Incomplete(format!(

@@ -103,11 +103,11 @@ pub fn find_root(
     });
     let (leaves, geometry) = found.max_by_key(|(leaves, _)| leaves.len())?;
     let bits = geometry.level_bits();
-    let top = bits * (geometry.inner_levels() + 1);
+    let top = bits.saturating_mul(geometry.inner_levels().saturating_add(1));
     let slots: Vec<u64> = leaves.iter().map(|leaf| leaf.page >> top).collect();
     let (first, last) = (*slots.first()?, *slots.last()?);
     let fits = |word: &Alone| {
-        let root = word.at.checked_sub(first * 8)?;
+        let root = word.at.checked_sub(first.saturating_mul(8))?;
         let end = root.checked_add(8 << bits)?;
         (first == last && word.before < root && word.next >= end).then_some(root)
     };

@@ -16,9 +16,9 @@ fn find_version(bytes: &[u8]) -> Option<String> {
     let mark = b"-g";
     let mut from = 0;
     while let Some(place) = memchr::memmem::find(bytes.get(from..)?, mark) {
-        let at = from + place;
-        from = at + mark.len();
-        let hash = bytes.get(from..from + HASH)?;
+        let at = from.saturating_add(place);
+        from = at.saturating_add(mark.len());
+        let hash = bytes.get(from..from.saturating_add(HASH))?;
         if !hash.iter().all(u8::is_ascii_hexdigit) {
             continue;
         }

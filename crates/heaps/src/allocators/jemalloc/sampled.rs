@@ -51,7 +51,9 @@ impl JemallocHeap<'_> {
             return None;
         }
         let frames = memory.read_pointer(global.checked_add(trace)?).ok()?;
-        let depth = memory.read_u32(global.checked_add(trace + 8)?).ok()?;
+        let depth = memory
+            .read_u32(global.checked_add(trace.saturating_add(8))?)
+            .ok()?;
         if depth == 0 || depth > MAX_DEPTH {
             return None;
         }
@@ -63,7 +65,9 @@ impl JemallocHeap<'_> {
         };
         let stack = (0..u64::from(depth))
             .map(|index| {
-                let pc = memory.read_pointer(frames.checked_add(index * 8)?).ok()?;
+                let pc = memory
+                    .read_pointer(frames.checked_add(index.saturating_mul(8))?)
+                    .ok()?;
                 Some(pc).filter(is_code)
             })
             .collect::<Option<Vec<Address>>>()?;

@@ -92,13 +92,13 @@ impl Sizes {
             .map(|(&size, first_bin)| {
                 // The smallest number of pages that regions fill wholly.
                 let slab_bytes = (1..=BITMAP_WORDS * 64)
-                    .map(|pages| pages * PAGE)
-                    .find(|slab| slab % size == 0)
+                    .map(|pages| pages.saturating_mul(PAGE))
+                    .find(|slab| slab.is_multiple_of(size))
                     .unwrap_or(PAGE);
                 SmallClass {
                     bytes: u32::try_from(size).unwrap_or(u32::MAX),
                     slab_bytes,
-                    regions: u32::try_from(slab_bytes / size).unwrap_or(0),
+                    regions: u32::try_from(slab_bytes.checked_div(size).unwrap_or(0)).unwrap_or(0),
                     shards: 1,
                     first_bin,
                 }
@@ -128,11 +128,11 @@ fn class_sizes(quantum: Quantum) -> Vec<u64> {
     if quantum == Quantum::Sixteen {
         sizes.push(8);
     }
-    sizes.extend((1..=4).map(|index| step * index));
-    let mut base = step * 4;
+    sizes.extend((1..=4).map(|index| step.saturating_mul(index)));
+    let mut base = step.saturating_mul(4);
     while sizes.len() < usize::from(quantum.classes()) {
-        sizes.extend((1..=4).map(|index| base + base / 4 * index));
-        base *= 2;
+        sizes.extend((1..=4).map(|index| base.saturating_add((base / 4).saturating_mul(index))));
+        base = base.saturating_mul(2);
     }
     sizes.truncate(quantum.classes().into());
     sizes
@@ -194,25 +194,25 @@ pub fn find_order(
     let sizes = class_sizes(quantum);
     let mut cursor = Cursor::new(memory);
     let (start, _) = words_where(memory, module, |_, word| word == 8).find(|(start, _)| {
-        (0..PROOF)
-            .zip(&sizes)
-            .all(|(index, size)| cursor.read_u64(start.saturating_add(index * 8)) == Ok(*size))
+        (0..PROOF).zip(&sizes).all(|(index, size)| {
+            cursor.read_u64(start.saturating_add(index.saturating_mul(8))) == Ok(*size)
+        })
     })?;
-    Some(start..start.saturating_add(sizes.len() as u64 * 8))
+    Some(start..start.saturating_add((sizes.len() as u64).saturating_mul(8)))
 }
 
 /// The table at `at`, if nearly all of its rows are as this quantum has them.
 pub fn read_table(memory: &dyn TargetMemory, at: Address, quantum: Quantum) -> Option<Sizes> {
     let mut sizes = Sizes::usual(quantum);
     let mut cursor = Cursor::new(memory);
-    let mut misses = 0;
+    let mut misses = 0usize;
     let mut first_bin = 0u32;
     for (index, class) in (0u64..).zip(&mut sizes.small) {
-        let row = at.saturating_add(index * ROW);
+        let row = at.saturating_add(index.saturating_mul(ROW));
         class.first_bin = first_bin;
         match read_row(&mut cursor, row, class.bytes) {
             Some(read) => *class = SmallClass { first_bin, ..read },
-            None => misses += 1,
+            None => misses = misses.saturating_add(1),
         }
         first_bin = first_bin.saturating_add(class.shards);
     }

@@ -50,12 +50,12 @@ struct Count {
 impl Count {
     /// Counts blocks of one class, `bytes` in each: those that the program has, and those that are free.
     fn blocks(&mut self, class: u16, bytes: u64, in_use: u64, free: u64) {
-        self.in_use.add(in_use, in_use * bytes);
-        self.free.add(free, free * bytes);
+        self.in_use.add(in_use, in_use.saturating_mul(bytes));
+        self.free.add(free, free.saturating_mul(bytes));
         match self.classes.get_mut(usize::from(class)) {
             Some(row) if row.block_bytes == bytes => {
-                row.in_use += in_use;
-                row.free += free;
+                row.in_use = row.in_use.saturating_add(in_use);
+                row.free = row.free.saturating_add(free);
             }
             _ => {
                 self.odd_sizes.add(bytes, in_use);
@@ -68,11 +68,13 @@ impl Count {
 impl ArenaCount {
     /// Counts blocks of one class that are not free in the arena's books, and those of them that caches hold.
     fn blocks(&mut self, class: u16, bytes: u64, allocated: u64, cached: u64) {
-        self.allocated += allocated * bytes;
-        self.cached += cached * bytes;
+        self.allocated = self
+            .allocated
+            .saturating_add(allocated.saturating_mul(bytes));
+        self.cached = self.cached.saturating_add(cached.saturating_mul(bytes));
         if let Some((all, some)) = self.classes.get_mut(usize::from(class)) {
-            *all += allocated;
-            *some += cached;
+            *all = all.saturating_add(allocated);
+            *some = some.saturating_add(cached);
         }
     }
 }
@@ -89,7 +91,7 @@ impl JemallocHeap<'_> {
         let blocks = self.located.arenas.blocks();
         let base: u64 = blocks
             .iter()
-            .map(|block| block.end.get() - block.start.get())
+            .map(|block| block.end.get().saturating_sub(block.start.get()))
             .sum();
         let mut statistics = Statistics {
             in_use: count.in_use,
@@ -97,7 +99,7 @@ impl JemallocHeap<'_> {
             coverage: Coverage {
                 in_use: count.in_use.bytes,
                 free: count.free.bytes,
-                metadata: base + count.own.bytes,
+                metadata: base.saturating_add(count.own.bytes),
                 tails: count.tails,
                 unknown: 0,
             },
@@ -123,7 +125,7 @@ impl JemallocHeap<'_> {
         let none = SizeRanges::default();
         let classes = count.classes.into_iter();
         statistics.size_classes = classes
-            .filter(|row| row.in_use + row.free + row.lost > 0)
+            .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
             .chain(size_ranges::rows(
                 0,
                 &count.odd_sizes,
@@ -196,7 +198,7 @@ impl JemallocHeap<'_> {
         count: &mut Count,
         arena: &mut ArenaCount,
     ) {
-        arena.slabs += 1;
+        arena.slabs = arena.slabs.saturating_add(1);
         let bytes = u64::from(cut.bytes);
         let regions = u64::from(cut.regions);
         let in_slab: u64 = self
@@ -208,11 +210,11 @@ impl JemallocHeap<'_> {
             .map_or(in_slab, |index| map.listed_in(index));
         let own = self.own.range(row.start()..row.end()).count() as u64;
         let own = own.min(regions.saturating_sub(listed));
-        count.own.add(own, own * bytes);
+        count.own.add(own, own.saturating_mul(bytes));
         count.blocks(
             row.class,
             bytes,
-            regions.saturating_sub(listed + own),
+            regions.saturating_sub(listed.saturating_add(own)),
             listed,
         );
         arena.blocks(
@@ -221,13 +223,15 @@ impl JemallocHeap<'_> {
             regions.saturating_sub(in_slab),
             listed.saturating_sub(in_slab),
         );
-        count.tails += row.bytes.saturating_sub(regions * bytes);
+        count.tails = count
+            .tails
+            .saturating_add(row.bytes.saturating_sub(regions.saturating_mul(bytes)));
     }
 
     fn count_large(&self, map: &HeapMap, row: &Row, count: &mut Count, arena: &mut ArenaCount) {
         let usable = self.usable(row);
-        arena.large += 1;
-        count.tails += row.bytes.saturating_sub(usable);
+        arena.large = arena.large.saturating_add(1);
+        count.tails = count.tails.saturating_add(row.bytes.saturating_sub(usable));
         let listed = map
             .row_at(row.address)
             .is_some_and(|index| map.listed_in(index) > 0);
@@ -328,7 +332,7 @@ impl JemallocHeap<'_> {
             let bytes: u64 = cache
                 .bins
                 .iter()
-                .map(|bin| u64::from(bin.count) * self.located.sizes.bytes(bin.class))
+                .map(|bin| u64::from(bin.count).saturating_mul(self.located.sizes.bytes(bin.class)))
                 .sum();
             let thread = match cache.user {
                 User::Thread(thread) => self.presences.tid(thread),

@@ -63,7 +63,7 @@ impl Geometry {
         let offset = move |at: Address| at.offset_from(first).unwrap_or(0);
         let range = first..first.saturating_add(count.saturating_mul(bytes));
         words_in(memory, range, move |at, _| offset(at).is_multiple_of(bytes))
-            .map(move |(at, _)| (offset(at) / bytes, at))
+            .map(move |(at, _)| (offset(at).checked_div(bytes).unwrap_or(0), at))
     }
 
     /// Levels of nodes between the root and the leaves.
@@ -162,7 +162,7 @@ impl Tree {
         let bits = geometry.level_bits();
         let mut nodes = vec![Leaf { page: 0, at: root }];
         for level in (0..=geometry.inner_levels()).rev() {
-            let below = bits * (level + 1);
+            let below = bits.saturating_mul(level.saturating_add(1));
             let mut next = Vec::new();
             for node in nodes {
                 tree.children(memory, node, below, is_own, &mut next);
@@ -174,10 +174,14 @@ impl Tree {
         nodes.dedup_by_key(|leaf| leaf.at);
         let before = nodes.len();
         nodes.retain(|leaf| memory.window(leaf.at).is_ok());
-        tree.missing += (before - nodes.len()) as u64;
+        tree.missing = tree
+            .missing
+            .saturating_add(before.saturating_sub(nodes.len()) as u64);
         let bytes = geometry.element_bytes() << bits;
         let is_cut = |leaf: &&Leaf| memory.lacks(&(leaf.at..leaf.at.saturating_add(bytes)));
-        tree.missing += nodes.iter().filter(is_cut).count() as u64;
+        tree.missing = tree
+            .missing
+            .saturating_add(nodes.iter().filter(is_cut).count() as u64);
         nodes.sort_by_key(|leaf| leaf.page);
         tree.leaves = nodes;
         tree
@@ -208,13 +212,13 @@ impl Tree {
         let last = slots.checked_sub(8);
         let is_there =
             memory.window(node.at).is_ok() && last.is_some_and(|last| memory.window(last).is_ok());
-        self.missing += u64::from(!is_there);
+        self.missing = self.missing.saturating_add(u64::from(!is_there));
         for (at, word) in words_in(memory, node.at..slots, |_, _| true) {
             let slot = at.offset_from(node.at).unwrap_or(0) / 8;
             let child = Address::new(word);
             if out.len() < MAX_LEAVES && child.is_aligned(64) && is_own(child) {
                 out.push(Leaf {
-                    page: node.page + (slot << below),
+                    page: node.page.saturating_add(slot << below),
                     at: child,
                 });
             } else if self.strays.len() < MAX_STRAYS {
@@ -231,10 +235,10 @@ impl Tree {
             .leaves
             .binary_search_by_key(&first, |leaf| leaf.page)
             .ok()?;
-        self.leaves
-            .get(index)?
-            .at
-            .checked_add((page - first) * self.geometry.element_bytes())
+        self.leaves.get(index)?.at.checked_add(
+            page.saturating_sub(first)
+                .saturating_mul(self.geometry.element_bytes()),
+        )
     }
 
     /// The descriptor that a page's element names; null where there is none.
@@ -246,18 +250,19 @@ impl Tree {
 
     /// Whether an address is the first that a leaf maps: what threads keep beside the leaves that they have cached.
     pub fn is_leaf_key(&self, at: Address) -> bool {
-        at.is_aligned(1 << (PAGE_SHIFT + self.geometry.level_bits()))
+        at.is_aligned(1 << PAGE_SHIFT.saturating_add(self.geometry.level_bits()))
     }
 
     /// Where the lookup of a page that has no leaf ends: the slot that leads nowhere, and the offset at which the child
     /// that is not there would be read next.
     pub fn dead_end(&self, cursor: &mut Cursor<'_>, page: u64) -> Option<(Address, u64)> {
         let bits = self.geometry.level_bits();
-        let levels = self.geometry.inner_levels() + 1;
-        let index = |level: u32| page >> (bits * level) & ((1 << bits) - 1);
+        let levels = self.geometry.inner_levels().saturating_add(1);
+        let index =
+            |level: u32| page >> bits.saturating_mul(level) & (1u64 << bits).saturating_sub(1);
         let mut node = self.root;
         for level in (1..=levels).rev() {
-            let slot = node.checked_add(index(level) * 8)?;
+            let slot = node.checked_add(index(level).saturating_mul(8))?;
             let child = cursor.read_u64(slot).ok()?;
             if child == 0 {
                 let bytes = if level == 1 {
@@ -265,7 +270,7 @@ impl Tree {
                 } else {
                     8
                 };
-                return Some((slot, index(level - 1) * bytes));
+                return Some((slot, index(level.saturating_sub(1)).saturating_mul(bytes)));
             }
             node = Address::new(child);
         }

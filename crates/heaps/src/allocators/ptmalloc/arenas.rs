@@ -147,7 +147,7 @@ impl Arenas {
             return None;
         }
         if !row.is_main {
-            let in_heap = |region: &Region| region.end.get() & (self.heap_max - 1);
+            let in_heap = |region: &Region| region.end.get() & self.heap_max.saturating_sub(1);
             // A heap that is full ends where the next one may begin.
             let bytes = own.map(|region| match in_heap(region) {
                 0 => self.heap_max,
@@ -410,7 +410,7 @@ impl Reader<'_, '_> {
         let Some(info) = structure::heap_info_bytes(arena.at.get()) else {
             return;
         };
-        let heap_of = |at: Address| Address::new(at.get() & !(max - 1));
+        let heap_of = |at: Address| Address::new(at.get() & !max.saturating_sub(1));
         let mut heap = heap_of(arena.top);
         let own = heap_of(arena.at);
         let is_own = |heap: Address, word: Option<u64>| heap == own || word == Some(arena.at.get());
@@ -457,7 +457,7 @@ impl Reader<'_, '_> {
                 });
             }
             let previous = Address::new(self.word(heap.saturating_add(8)).unwrap_or(0));
-            if heap == own || previous.is_null() || count + 1 == MAX_HEAPS {
+            if heap == own || previous.is_null() || count.saturating_add(1) == MAX_HEAPS {
                 break;
             }
             heap = previous;

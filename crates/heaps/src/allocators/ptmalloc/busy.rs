@@ -136,7 +136,7 @@ impl PtmallocHeap<'_> {
         let by_rules = |frame: &Frame| {
             !frame.interrupted && matches!(frame.trust, FrameTrust::Context | FrameTrust::Cfi)
         };
-        aborted && frame > 0 && frames.iter().take(frame + 1).all(by_rules)
+        aborted && frame > 0 && frames.iter().take(frame.saturating_add(1)).all(by_rules)
     }
 
     /// Whether the crashing thread died of `abort`'s signal.

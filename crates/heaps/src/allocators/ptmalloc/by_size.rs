@@ -39,7 +39,7 @@ impl BySize {
     #[inline]
     pub fn add_many(&mut self, size: u64, chunks: u64) {
         match self.small(size) {
-            Some(count) => *count += chunks,
+            Some(count) => *count = count.saturating_add(chunks),
             None => self.large.add(usable(size), chunks),
         }
     }
@@ -63,7 +63,7 @@ impl BySize {
     /// Adds another count.
     pub fn merge(&mut self, other: &Self) {
         for (to, from) in self.small.iter_mut().zip(&other.small) {
-            *to += from;
+            *to = to.saturating_add(*from);
         }
         self.large.merge(&other.large);
     }
@@ -73,9 +73,12 @@ impl BySize {
         let small: u64 = self.small.iter().sum();
         let bytes: u64 = (0u64..)
             .zip(&self.small)
-            .map(|(index, count)| usable(index * 16) * count)
+            .map(|(index, count)| usable(index.saturating_mul(16)).saturating_mul(*count))
             .sum();
         let large = self.large.total();
-        (small + large.blocks, bytes.saturating_add(large.bytes))
+        (
+            small.saturating_add(large.blocks),
+            bytes.saturating_add(large.bytes),
+        )
     }
 }

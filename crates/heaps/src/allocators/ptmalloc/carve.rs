@@ -111,14 +111,14 @@ impl Walk {
         self.free.merge(&part.free);
         self.odd.extend(part.odd);
         self.odd.truncate(MAX_ODD);
-        self.odd_count += part.odd_count;
+        self.odd_count = self.odd_count.saturating_add(part.odd_count);
         self.caches.extend(part.caches);
-        self.missing += part.missing;
+        self.missing = self.missing.saturating_add(part.missing);
         self.doubtful.extend(part.doubtful);
         self.doubtful.truncate(MAX_GAPS);
-        self.own_bytes += part.own_bytes;
-        self.damaged.0 += part.damaged.0;
-        self.damaged.1 += part.damaged.1;
+        self.own_bytes = self.own_bytes.saturating_add(part.own_bytes);
+        self.damaged.0 = self.damaged.0.saturating_add(part.damaged.0);
+        self.damaged.1 = self.damaged.1.saturating_add(part.damaged.1);
         self.gaps.extend(part.gaps);
         self.gaps.truncate(MAX_GAPS);
         self.entrances.extend(part.entrances);
@@ -186,7 +186,7 @@ const CERTAIN: u32 = 64;
 pub fn walk(memory: &dyn TargetMemory, run: &Run<'_>) -> Walk {
     let bytes = run.limit.offset_from(run.start).unwrap_or(0);
     let places: Vec<Address> = (1..bytes / PART)
-        .map(|part| run.start.saturating_add(part * PART))
+        .map(|part| run.start.saturating_add(part.saturating_mul(PART)))
         .collect();
     let guesses = ground::parallel::map(&places, |place| {
         Walker::new(memory, run, *place, run.limit).certain_footing()
@@ -281,7 +281,7 @@ impl<'a, 'm> Walker<'a, 'm> {
             if self.follow(at, None, CERTAIN) {
                 return Some(at);
             }
-            at = at.saturating_add(self.places_passed(at, end) * ALIGNMENT);
+            at = at.saturating_add(self.places_passed(at, end).saturating_mul(ALIGNMENT));
         }
         None
     }
@@ -304,7 +304,7 @@ impl<'a, 'm> Walker<'a, 'm> {
     }
 
     fn odd(&mut self, odd: Odd) {
-        self.out.odd_count += 1;
+        self.out.odd_count = self.out.odd_count.saturating_add(1);
         if self.out.odd.len() < MAX_ODD {
             self.out.odd.push(odd);
         }
@@ -321,7 +321,7 @@ impl<'a, 'm> Walker<'a, 'm> {
             return;
         };
         let size = header & !FLAGS;
-        let room = self.run.limit.get() - at.get();
+        let room = self.run.limit.get().saturating_sub(at.get());
         let impossible = header & self.bad != 0 || size < MIN_CHUNK || size > room;
         if impossible || self.is_contradicted(at, header, last) {
             (self.at, self.last) = self.trouble(at, header, last, !impossible);
@@ -436,7 +436,10 @@ impl<'a, 'm> Walker<'a, 'm> {
             next = next.saturating_add(self.abi.page_bytes);
         }
         let next = self.footing(next).unwrap_or(self.run.limit);
-        self.out.missing += next.offset_from(at).unwrap_or(0);
+        self.out.missing = self
+            .out
+            .missing
+            .saturating_add(next.offset_from(at).unwrap_or(0));
         if self.out.doubtful.len() < MAX_GAPS {
             let certain = next.saturating_add(LONGEST_BLOCK);
             self.out.doubtful.push(at..certain);
@@ -489,7 +492,7 @@ impl<'a, 'm> Walker<'a, 'm> {
 
     fn own(&mut self, at: Address, end: Address) {
         let bytes = end.offset_from(at).unwrap_or(0);
-        self.out.own_bytes += bytes;
+        self.out.own_bytes = self.out.own_bytes.saturating_add(bytes);
         self.out.pieces.push(Piece::Own(at, bytes));
     }
 }

@@ -142,7 +142,7 @@ impl Inquiry<'_, '_> {
         let mut anomaly = Anomaly::new(kind);
         anomaly.transient = transient;
         self.out.push(anomaly);
-        self.out.len() - 1
+        self.out.len().saturating_sub(1)
     }
 
     /// Where a chunk is being cut in two, the second half has no header yet, and what stands in its place may be
@@ -176,7 +176,7 @@ impl Inquiry<'_, '_> {
         let unreached = heap.arenas.is_incomplete
             && heap.arenas.region_of(entry).is_none()
             && area.is_some_and(|area| area.kind == RegionKind::Anonymous && area.writable);
-        self.unreached += u64::from(unreached);
+        self.unreached = self.unreached.saturating_add(u64::from(unreached));
         self.incomplete |= unreached;
         unreached
     }
@@ -193,7 +193,7 @@ impl Inquiry<'_, '_> {
     /// The size of a chunk by the map, which may know better than its header.
     fn size_by_map(&self, chunk: Address) -> Option<u64> {
         let id = self.map.chunk_at(chunk)?;
-        Some(self.map.block(id)?.bytes + 8)
+        Some(self.map.block(id)?.bytes.saturating_add(8))
     }
 
     fn size_by_header(&self, chunk: Address) -> Option<u64> {
@@ -248,10 +248,10 @@ impl Inquiry<'_, '_> {
 
     /// Whether the chunk behind a block calls it free, and its size stands there.
     fn is_free_by_header(&self, block: Block) -> bool {
-        let size = block.bytes + 8;
+        let size = block.bytes.saturating_add(8);
         let next = block
             .address
-            .saturating_add(block.bytes - block.bytes.min(8));
+            .saturating_add(block.bytes.saturating_sub(block.bytes.min(8)));
         self.word(next) == Some(size)
             && self
                 .word(next.saturating_add(8))
@@ -300,15 +300,15 @@ impl Inquiry<'_, '_> {
         }
         let size = self.size_by_map(chunk).unwrap_or(0);
         match list.kind {
-            Kind::Tcache => self.passed.in_tcaches += 1,
+            Kind::Tcache => self.passed.in_tcaches = self.passed.in_tcaches.saturating_add(1),
             Kind::Fastbin => {
                 let bytes = self.passed.fastbin_bytes.saturating_add(size);
-                self.passed.in_fastbins += 1;
+                self.passed.in_fastbins = self.passed.in_fastbins.saturating_add(1);
                 self.passed.fastbin_bytes = bytes;
             }
             Kind::Bin => {
                 if let Some(count) = self.passed.binned.get_mut(list.owner) {
-                    *count += 1;
+                    *count = count.saturating_add(1);
                 }
             }
         }

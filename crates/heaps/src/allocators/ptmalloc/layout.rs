@@ -137,20 +137,24 @@ impl ArenaLayout {
         fastbins: Option<u64>,
         attached: bool,
     ) -> Self {
-        let next = bins + 254 * 8 + 16;
-        let system_mem = next + if attached { 24 } else { 16 };
+        let next = bins.saturating_add(254 * 8).saturating_add(16);
+        let system_mem = next.saturating_add(if attached { 24 } else { 16 });
         Self {
             releases,
             fastbins,
-            top: bins - 16,
-            last_remainder: bins - 8,
+            top: bins.saturating_sub(16),
+            last_remainder: bins.saturating_sub(8),
             bins,
-            binmap: bins + 254 * 8,
+            binmap: bins.saturating_add(254 * 8),
             next,
-            attached: if attached { Some(next + 16) } else { None },
+            attached: if attached {
+                Some(next.saturating_add(16))
+            } else {
+                None
+            },
             system_mem,
-            max_system_mem: system_mem + 8,
-            bytes: system_mem + 16,
+            max_system_mem: system_mem.saturating_add(8),
+            bytes: system_mem.saturating_add(16),
         }
     }
 
@@ -181,12 +185,15 @@ impl ArenaLayout {
 
     /// `next_free`, right behind `next` in every release.
     pub const fn next_free(&self) -> u64 {
-        self.next + 8
+        self.next.saturating_add(8)
     }
 
     /// Offset of the pseudo-chunk of bin `number` (1 to 127).
     pub const fn bin(&self, number: u64) -> u64 {
-        self.bins + 16 * number - 16 - HEADER
+        self.bins
+            .saturating_add(number.saturating_mul(16))
+            .saturating_sub(16)
+            .saturating_sub(HEADER)
     }
 }
 
@@ -214,8 +221,10 @@ impl ParametersLayout {
     pub fn bytes(&self) -> u64 {
         /// `tcache_bins`, `tcache_max_bytes`, `tcache_count`, `tcache_unsorted_limit`.
         const TCACHE: u64 = 32;
-        let behind = self.tcache.map_or(0, |tcache| tcache + TCACHE);
-        behind.max(self.sbrk_base + 8)
+        let behind = self
+            .tcache
+            .map_or(0, |tcache| tcache.saturating_add(TCACHE));
+        behind.max(self.sbrk_base.saturating_add(8))
     }
 
     /// `top_pad`.
@@ -342,7 +351,7 @@ impl TcacheLayout {
 
     /// The chunk size of a bin, if it has only one.
     pub fn chunk_of(bin: u64) -> Option<u64> {
-        (bin < Self::SMALL_BINS).then_some(MIN_CHUNK + bin * ALIGNMENT)
+        (bin < Self::SMALL_BINS).then_some(MIN_CHUNK.saturating_add(bin.saturating_mul(ALIGNMENT)))
     }
 }
 
@@ -356,15 +365,15 @@ pub const fn bin_of(size: u64) -> u64 {
     if size < 0x400 {
         size >> 4
     } else if size >> 6 <= 48 {
-        48 + (size >> 6)
+        (size >> 6).saturating_add(48)
     } else if size >> 9 <= 20 {
-        91 + (size >> 9)
+        (size >> 9).saturating_add(91)
     } else if size >> 12 <= 10 {
-        110 + (size >> 12)
+        (size >> 12).saturating_add(110)
     } else if size >> 15 <= 4 {
-        119 + (size >> 15)
+        (size >> 15).saturating_add(119)
     } else if size >> 18 <= 2 {
-        124 + (size >> 18)
+        (size >> 18).saturating_add(124)
     } else {
         126
     }

@@ -72,26 +72,26 @@ impl Passed {
     pub fn add(&mut self, other: &Self) {
         self.irregular |= other.irregular;
         self.cached.merge(&other.cached);
-        self.in_tcaches += other.in_tcaches;
-        self.in_fastbins += other.in_fastbins;
+        self.in_tcaches = self.in_tcaches.saturating_add(other.in_tcaches);
+        self.in_fastbins = self.in_fastbins.saturating_add(other.in_fastbins);
         self.fastbin_bytes = self.fastbin_bytes.saturating_add(other.fastbin_bytes);
         for (to, from) in self.binned.iter_mut().zip(&other.binned) {
-            *to += from;
+            *to = to.saturating_add(*from);
         }
     }
 
     /// Adds a list of that many chunks.
     pub fn add_list(&mut self, list: &ChunkList, chunks: u64) {
         match list.kind {
-            Kind::Tcache => self.in_tcaches += chunks,
+            Kind::Tcache => self.in_tcaches = self.in_tcaches.saturating_add(chunks),
             Kind::Fastbin => {
                 let bytes = list.size.unwrap_or(0).saturating_mul(chunks);
-                self.in_fastbins += chunks;
+                self.in_fastbins = self.in_fastbins.saturating_add(chunks);
                 self.fastbin_bytes = self.fastbin_bytes.saturating_add(bytes);
             }
             Kind::Bin => {
                 if let Some(count) = self.binned.get_mut(list.owner) {
-                    *count += chunks;
+                    *count = count.saturating_add(chunks);
                 }
                 return;
             }
@@ -201,7 +201,9 @@ impl PtmallocHeap<'_> {
         };
         let mut cursor = Cursor::new(self.target.memory);
         for bin in 0..ArenaLayout::FASTBINS {
-            let head_word = arena.at.saturating_add(fastbins + 8 * bin);
+            let head_word = arena
+                .at
+                .saturating_add(fastbins.saturating_add(bin.saturating_mul(8)));
             let head = Address::new(cursor.read_u64(head_word).unwrap_or(0));
             if !head.is_null() {
                 lists.push(ChunkList {
@@ -213,7 +215,7 @@ impl PtmallocHeap<'_> {
                     owner,
                     recorded: None,
                     count_at: head_word,
-                    size: Some(0x20 + 16 * bin),
+                    size: Some(bin.saturating_mul(16).saturating_add(0x20)),
                 });
             }
         }
@@ -240,7 +242,9 @@ impl PtmallocHeap<'_> {
                 owner,
                 recorded: None,
                 count_at: at,
-                size: (2..64).contains(&number).then_some(number * 16),
+                size: (2..64)
+                    .contains(&number)
+                    .then_some(number.saturating_mul(16)),
             });
         }
     }

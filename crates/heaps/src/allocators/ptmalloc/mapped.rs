@@ -125,10 +125,12 @@ fn mapped_at(
         return None;
     }
     // memalign moved the header up; the one at the base is stale then.
-    let header_of = |moved: u64| Some(total.checked_sub(moved + trailer)? | IS_MMAPPED);
+    let header_of =
+        |moved: u64| Some(total.checked_sub(moved.saturating_add(trailer))? | IS_MMAPPED);
     let moved = (16..MAX_OFFSET.min(total)).step_by(16).find(|moved| {
         word(*moved).is_some_and(|offset| offset & !1 == *moved)
-            && word(*moved + 8).is_some_and(|header| Some(header) == header_of(*moved))
+            && word((*moved).saturating_add(8))
+                .is_some_and(|header| Some(header) == header_of(*moved))
     });
     let (moved, wrong) = match moved {
         Some(moved) => (moved, None),
@@ -138,8 +140,10 @@ fn mapped_at(
         },
     };
     Some(Mapped {
-        block: page.checked_add(moved + HEADER)?,
-        usable: total - moved - if newest { 24 } else { HEADER },
+        block: page.checked_add(moved.saturating_add(HEADER))?,
+        usable: total
+            .saturating_sub(moved)
+            .saturating_sub(if newest { 24 } else { HEADER }),
         base: page,
         total,
         wrong,

@@ -65,13 +65,13 @@ fn beside(
     const REACH: u64 = 0x1000;
     const ENOUGH: u32 = 3;
     let start = Address::new(main.get().saturating_sub(REACH) & !7);
-    let end = main.saturating_add(arena.bytes + REACH);
+    let end = main.saturating_add(arena.bytes.saturating_add(REACH));
     let inside = main..main.saturating_add(arena.bytes);
     let mut found: Vec<(u32, Address, ParametersLayout)> = Vec::new();
     let mut at = start;
     while at < end {
         for layout in layouts {
-            let behind = at.saturating_add(layout.sbrk_base + 8);
+            let behind = at.saturating_add(layout.sbrk_base.saturating_add(8));
             let apart = behind <= inside.start || at >= inside.end;
             if apart && is_possible(memory, at, layout) {
                 let score = score(memory, at, layout, expected_base);
@@ -97,9 +97,12 @@ fn is_possible(memory: &dyn TargetMemory, at: Address, layout: &ParametersLayout
         let arenas = word(ParametersLayout::ARENA_TEST)?;
         let most_arenas = word(ParametersLayout::ARENA_TEST + 8)?;
         let huge = layout.huge_page.map_or(Some(0), word)?;
-        let (count, most) = (int(layout.n_mmaps)?, int(layout.n_mmaps + 8)?);
-        let fixed_threshold = int(layout.n_mmaps + 12)?;
-        let (bytes, most_bytes) = (word(layout.mmapped_mem)?, word(layout.mmapped_mem + 8)?);
+        let (count, most) = (int(layout.n_mmaps)?, int(layout.n_mmaps.saturating_add(8))?);
+        let fixed_threshold = int(layout.n_mmaps.saturating_add(12))?;
+        let (bytes, most_bytes) = (
+            word(layout.mmapped_mem)?,
+            word(layout.mmapped_mem.saturating_add(8))?,
+        );
         let base = word(layout.sbrk_base)?;
         let page = layout.page_bytes.map(int);
         let mapped = (count == 0) == (bytes == 0)
@@ -109,7 +112,9 @@ fn is_possible(memory: &dyn TargetMemory, at: Address, layout: &ParametersLayout
             && bytes.is_multiple_of(16);
         let caches = match layout.tcache {
             Some(tcache) => {
-                word(tcache)? <= 64 && word(tcache + 8)? < 1 << 32 && word(tcache + 16)? <= 0xffff
+                word(tcache)? <= 64
+                    && word(tcache.saturating_add(8))? < 1 << 32
+                    && word(tcache.saturating_add(16))? <= 0xffff
             }
             None => true,
         };
@@ -137,21 +142,32 @@ fn score(
     let int = |offset| memory.read_u32(at.saturating_add(offset)).ok();
     let points = |hit: bool, worth: u32| if hit { worth } else { 0 };
     let mut score = points(word(ParametersLayout::TOP_PAD) == Some(0x20000), 1)
-        + points(word(ParametersLayout::ARENA_TEST) == Some(8), 2)
-        + points(word(ParametersLayout::ARENA_TEST + 8) == Some(0), 1)
-        + points(int(layout.n_mmaps + 4) == Some(0x10000), 2)
-        + points(
+        .saturating_add(points(word(ParametersLayout::ARENA_TEST) == Some(8), 2))
+        .saturating_add(points(word(ParametersLayout::ARENA_TEST + 8) == Some(0), 1))
+        .saturating_add(points(
+            int(layout.n_mmaps.saturating_add(4)) == Some(0x10000),
+            2,
+        ))
+        .saturating_add(points(
             expected_base.is_some_and(|base| word(layout.sbrk_base) == Some(base.get())),
             2,
-        );
+        ));
     if let Some(page) = layout.page_bytes {
         let expected = u32::try_from(memory.abi().page_bytes).ok();
-        score += points(int(page) == expected, 1);
+        score = score.saturating_add(points(int(page) == expected, 1));
     }
     if let Some(tcache) = layout.tcache {
-        score += points(word(tcache) == Some(64), 2)
-            + points(matches!(word(tcache + 8), Some(1032 | 1040 | 1041)), 1)
-            + points(matches!(word(tcache + 16), Some(7 | 16)), 1);
+        score = score.saturating_add(
+            points(word(tcache) == Some(64), 2)
+                .saturating_add(points(
+                    matches!(word(tcache.saturating_add(8)), Some(1032 | 1040 | 1041)),
+                    1,
+                ))
+                .saturating_add(points(
+                    matches!(word(tcache.saturating_add(16)), Some(7 | 16)),
+                    1,
+                )),
+        );
     }
     score
 }

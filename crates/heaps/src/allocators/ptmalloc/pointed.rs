@@ -35,7 +35,7 @@ impl Pointed {
             let range = region.start.get()..region.end.get();
             let bytes = range.end.saturating_sub(range.start);
             let words = if bytes <= MAX_RUN {
-                bytes / ALIGNMENT / 64 + 1
+                (bytes / ALIGNMENT / 64).saturating_add(1)
             } else {
                 0
             };
@@ -55,7 +55,7 @@ impl Pointed {
                 let end = start.saturating_add(area.present_bytes).min(area.range.end);
                 let bytes = end.offset_from(start).unwrap_or(0);
                 (0..bytes.div_ceil(PIECE)).map(move |piece| {
-                    let from = start.saturating_add(piece * PIECE);
+                    let from = start.saturating_add(piece.saturating_mul(PIECE));
                     from..from.saturating_add(PIECE).min(end)
                 })
             })
@@ -77,13 +77,14 @@ impl Pointed {
                 at = target.memory.abi().page_from(at.saturating_add(1));
                 continue;
             };
-            let most = usize::try_from(piece.end.get() - at.get()).unwrap_or(usize::MAX);
+            let most =
+                usize::try_from(piece.end.get().saturating_sub(at.get())).unwrap_or(usize::MAX);
             let bytes = window.bytes.get(..most).unwrap_or(window.bytes);
             let (words, _) = bytes.as_chunks::<8>();
             for word in words {
                 self.mark(u64::from_le_bytes(*word));
             }
-            at = at.saturating_add((words.len().max(1) * 8) as u64);
+            at = at.saturating_add(words.len().max(1).saturating_mul(8) as u64);
         }
     }
 
@@ -102,7 +103,7 @@ impl Pointed {
         if at >= run.range.end {
             return None;
         }
-        let granule = (at - run.range.start) / ALIGNMENT;
+        let granule = at.saturating_sub(run.range.start) / ALIGNMENT;
         let word = run.bits.get(usize::try_from(granule / 64).ok()?)?;
         Some((word, 1 << (granule % 64)))
     }

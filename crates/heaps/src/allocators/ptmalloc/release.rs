@@ -48,7 +48,7 @@ impl PtmallocHeap<'_> {
         }
         const ENOUGH: usize = 64;
         let lists = self.single_lists();
-        let (mut plain, mut mangled) = (0, 0);
+        let (mut plain, mut mangled) = (0usize, 0usize);
         for list in lists.iter().take(ENOUGH) {
             let Some(block) = list.chunk(list.head).map(|chunk| chunk.saturating_add(16)) else {
                 continue;
@@ -57,8 +57,8 @@ impl PtmallocHeap<'_> {
                 continue;
             };
             let fits = |next: Address| next.is_null() || self.arenas.region_of(next).is_some();
-            plain += usize::from(fits(Address::new(word)));
-            mangled += usize::from(fits(protect(block, word)));
+            plain = plain.saturating_add(usize::from(fits(Address::new(word))));
+            mangled = mangled.saturating_add(usize::from(fits(protect(block, word))));
         }
         mangled > plain
     }
@@ -82,14 +82,17 @@ impl PtmallocHeap<'_> {
                 let Some(word) = word.filter(|_| self.arenas.region_of(entry).is_some()) else {
                     break;
                 };
-                all += 1;
-                own += usize::from(word == list.at.get());
-                *values.entry(word).or_default() += 1;
+                all = all.saturating_add(1);
+                own = own.saturating_add(usize::from(word == list.at.get()));
+                {
+                    let slot = values.entry(word).or_default();
+                    *slot = slot.saturating_add(1);
+                };
                 let link = self.word(entry).unwrap_or(0);
                 entry = self.decode(entry, link);
             }
         }
-        if own > 0 && own * 2 >= all {
+        if own > 0 && own.saturating_mul(2) >= all {
             return Key::Cache;
         }
         let named = self
@@ -103,7 +106,9 @@ impl PtmallocHeap<'_> {
             return Key::Random(word);
         }
         match values.into_iter().max_by_key(|(_, count)| *count) {
-            Some((word, count)) if count >= 2 && count * 2 > all && word != 0 => Key::Random(word),
+            Some((word, count)) if count >= 2 && count.saturating_mul(2) > all && word != 0 => {
+                Key::Random(word)
+            }
             _ => Key::None,
         }
     }

@@ -19,13 +19,13 @@ impl PtmallocHeap<'_> {
         report: &Report,
     ) -> (Statistics, Vec<(&'static str, Detail)>) {
         let (mut used, mut free) = (BySize::default(), BySize::default());
-        let (mut own_bytes, mut damaged) = (0, (0, 0));
+        let (mut own_bytes, mut damaged) = (0u64, (0u64, 0u64));
         for walk in self.walks() {
             used.merge(&walk.used);
             free.merge(&walk.free);
-            own_bytes += walk.own_bytes;
-            damaged.0 += walk.damaged.0;
-            damaged.1 += walk.damaged.1;
+            own_bytes = own_bytes.saturating_add(walk.own_bytes);
+            damaged.0 = damaged.0.saturating_add(walk.damaged.0);
+            damaged.1 = damaged.1.saturating_add(walk.damaged.1);
         }
         let caches: Vec<u64> = self
             .walks()
@@ -35,11 +35,11 @@ impl PtmallocHeap<'_> {
             .collect();
         for size in &caches {
             used.remove(*size);
-            own_bytes += size;
+            own_bytes = own_bytes.saturating_add(*size);
         }
         // What stands free by its neighbour's header is in bins: caches and fastbins leave that header alone.
         let (binned_blocks, binned_bytes) = free.total();
-        let binned_bytes = binned_bytes.saturating_add(8 * binned_blocks);
+        let binned_bytes = binned_bytes.saturating_add(binned_blocks.saturating_mul(8));
         let Report { lost, resized, .. } = report;
         used.merge(&resized.1);
         used.subtract(&resized.0);
@@ -77,11 +77,22 @@ impl PtmallocHeap<'_> {
         let top_bytes = sum(tops.iter().copied());
         let mmapped = sum(self.mapped.iter().map(|chunk| chunk.total));
         let system = sum(self.arenas.rows.iter().map(|arena| arena.system_mem));
-        let headers = 8 * (used.total().0 + free.total().0 + lost.total().0);
+        let headers = used
+            .total()
+            .0
+            .saturating_add(free.total().0)
+            .saturating_add(lost.total().0)
+            .saturating_mul(8);
         statistics.coverage = Coverage {
             in_use: statistics.in_use.bytes,
-            free: statistics.free.bytes + statistics.lost.bytes + top_bytes,
-            metadata: headers + own_bytes + (mmapped - mapped.bytes.min(mmapped)),
+            free: statistics
+                .free
+                .bytes
+                .saturating_add(statistics.lost.bytes)
+                .saturating_add(top_bytes),
+            metadata: headers
+                .saturating_add(own_bytes)
+                .saturating_add(mmapped.saturating_sub(mapped.bytes.min(mmapped))),
             tails: 0,
             unknown: 0,
         };
@@ -90,8 +101,8 @@ impl PtmallocHeap<'_> {
             .saturating_add(mmapped)
             .saturating_sub(coverage.total());
         let headers = self.heap_headers().min(gap);
-        coverage.metadata += headers;
-        coverage.unknown = gap - headers;
+        coverage.metadata = coverage.metadata.saturating_add(headers);
+        coverage.unknown = gap.saturating_sub(headers);
         statistics.mapped_bytes = coverage.total();
         statistics.size_classes = rows(&all_used, &free, lost);
         statistics.cached_bytes = passed.cached.total().1;
@@ -210,7 +221,7 @@ impl PtmallocHeap<'_> {
         let of_thread = |arena: usize| self.arenas.rows.get(arena).is_some_and(|row| !row.is_main);
         let regions = self.arenas.regions.iter();
         let first_chunks = regions.filter(|region| of_thread(region.arena));
-        sum(first_chunks.map(|region| region.start.get() & (self.arenas.heap_max - 1)))
+        sum(first_chunks.map(|region| region.start.get() & self.arenas.heap_max.saturating_sub(1)))
     }
 
     /// Nobody ever allocated anything here: another allocator serves the process.
@@ -228,15 +239,19 @@ fn rows(used: &BySize, free: &BySize, lost: &BySize) -> Vec<SizeClassRow> {
     (0u64..)
         .zip(used.small.iter().zip(&free.small).zip(&lost.small))
         .map(|(index, ((used, free), lost))| SizeClassRow {
-            block_bytes: usable(index * 16),
+            block_bytes: usable(index.saturating_mul(16)),
             in_use: *used,
             free: *free,
             lost: *lost,
             range: None,
         })
-        .filter(|row| row.in_use + row.free + row.lost > 0)
+        .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
         .chain(size_ranges::rows(
-            usable(used.small.len() as u64 * 16 - 16),
+            usable(
+                (used.small.len() as u64)
+                    .saturating_mul(16)
+                    .saturating_sub(16),
+            ),
             &used.large,
             &free.large,
             &lost.large,

@@ -139,7 +139,8 @@ fn has_fastbins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout)
         return true;
     };
     (0..ArenaLayout::FASTBINS).all(|bin| {
-        let head = memory.read_pointer(arena.saturating_add(fastbins + 8 * bin));
+        let head = memory
+            .read_pointer(arena.saturating_add(fastbins.saturating_add(bin.saturating_mul(8))));
         head.is_ok_and(|head| {
             head.is_null() || chunk_size(memory, head).is_some() || memory.is_absent(head)
         })
@@ -159,7 +160,7 @@ fn is_untouched(
     // The first malloc makes the bins one by one.
     let (words, _) = before.as_chunks::<8>();
     let made = |offset: u64| {
-        let bin = offset.checked_sub(layout.bins)? / HEADER * HEADER;
+        let bin = (offset.checked_sub(layout.bins)? / HEADER).saturating_mul(HEADER);
         let header = arena.checked_add(layout.bins)?.checked_add(bin)?;
         Some(header.checked_sub(HEADER)?.get())
     };
@@ -170,7 +171,7 @@ fn is_untouched(
         });
     let word = |offset| memory.read_u64(arena.saturating_add(offset));
     let at_rest = word(layout.next) == Ok(arena.get())
-        && word(layout.next + 8) == Ok(0)
+        && word(layout.next.saturating_add(8)) == Ok(0)
         && word(layout.system_mem) == Ok(0)
         && word(layout.max_system_mem) == Ok(0);
     let counted = match layout.attached {
@@ -191,10 +192,13 @@ fn find_by_bins(
     let is_own = |at: Address, word: u64| word == at.get().wrapping_sub(16);
     for (at, word) in words_where(memory, module, is_own) {
         let at = at.get();
-        if memory.read_u64(Address::new(at + 8)) != Ok(word) {
+        if memory.read_u64(Address::new(at.saturating_add(8))) != Ok(word) {
             continue;
         }
-        if run.first().is_some_and(|first| at - first > 16 * BINS) {
+        if run
+            .first()
+            .is_some_and(|first| at.saturating_sub(*first) > 16 * BINS)
+        {
             run.clear();
         }
         run.push(at);

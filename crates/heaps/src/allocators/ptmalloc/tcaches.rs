@@ -250,13 +250,13 @@ fn read_bin(
     cache: Address,
     bin: u64,
 ) -> Option<TcacheBin> {
-    let count_at = cache.checked_add(bin * layout.count_bytes)?;
+    let count_at = cache.checked_add(bin.saturating_mul(layout.count_bytes))?;
     let recorded: u64 = if layout.count_bytes == 1 {
         u8::from_le_bytes(cursor.read_bytes(count_at).ok()?).into()
     } else {
         u16::from_le_bytes(cursor.read_bytes(count_at).ok()?).into()
     };
-    let head_word = cache.checked_add(layout.entries + 8 * bin)?;
+    let head_word = cache.checked_add(layout.entries.saturating_add(bin.saturating_mul(8)))?;
     Some(TcacheBin {
         head: Address::new(cursor.read_u64(head_word).ok()?),
         head_word,

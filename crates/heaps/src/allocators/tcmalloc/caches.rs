@@ -166,8 +166,8 @@ impl Caches {
 
     /// Address of the `FreeList` of a class in a cache.
     pub fn list_at(&self, cache: usize, class: u16) -> Option<Address> {
-        let offset =
-            u64::from(self.located.lists) + u64::from(class) * u64::from(self.located.stride);
+        let offset = u64::from(self.located.lists)
+            .saturating_add(u64::from(class).saturating_mul(u64::from(self.located.stride)));
         self.rows.get(cache)?.at.checked_add(offset)
     }
 }
@@ -223,7 +223,10 @@ fn distance_in_threads(
                 break;
             };
             if is_known(word) {
-                *votes.entry(distance).or_default() += 1;
+                {
+                    let slot = votes.entry(distance).or_default();
+                    *slot = slot.saturating_add(1);
+                };
             }
         }
     }
@@ -292,7 +295,7 @@ impl Central {
         let memory = target.memory;
         let at = located
             .central
-            .checked_add(u64::from(class) * u64::from(layout.stride))?;
+            .checked_add(u64::from(class).saturating_mul(u64::from(layout.stride)))?;
         let lock = u32::try_from(layout.lock.read(memory, at).ok()?).ok()?;
         let used_slots = u32::try_from(layout.used_slots.read(memory, at).ok()?).ok()?;
         let held = (1..=2).contains(&lock);
@@ -308,7 +311,8 @@ impl Central {
         };
         let slots = (0..trusted)
             .filter_map(|slot| {
-                let at = at.checked_add(u64::from(layout.slots) + u64::from(slot) * 16)?;
+                let at =
+                    at.checked_add(u64::from(layout.slots).saturating_add(u64::from(slot) * 16))?;
                 Some(Slot {
                     at,
                     head: memory.read_pointer(at).ok()?,

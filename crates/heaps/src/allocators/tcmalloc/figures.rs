@@ -25,7 +25,7 @@ impl TcmallocHeap<'_> {
         let layout = &self.located.layout;
         let stats = self.located.page_heap.checked_add(layout.page_heap.stats);
         let stat = |index: u64| {
-            let at = stats?.checked_add(index * 8)?;
+            let at = stats?.checked_add(index.saturating_mul(8))?;
             memory.read_u64(at).ok()
         };
         let (system, free, unmapped) = (stat(0), stat(1), stat(2));
@@ -118,7 +118,7 @@ impl TcmallocHeap<'_> {
             else {
                 continue;
             };
-            let used = METADATA_CHUNK - rest;
+            let used = METADATA_CHUNK.saturating_sub(rest);
             let mut fits = (-NEAR..=NEAR)
                 .filter(|distance| ![0, place].contains(distance))
                 .filter_map(beside)

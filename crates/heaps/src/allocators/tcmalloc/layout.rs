@@ -196,18 +196,18 @@ impl PageHeapLayout {
 
     /// The layout for a page of `1 << page_shift` bytes.
     pub fn built_in(generation: Generation, page_shift: u32) -> Self {
-        let map_bits = Self::ADDRESS_BITS - page_shift;
+        let map_bits = Self::ADDRESS_BITS.saturating_sub(page_shift);
         let leaf_bits = map_bits.div_ceil(2);
-        let root_bits = map_bits - leaf_bits;
-        let max_pages = 1u32 << (20 - page_shift);
+        let root_bits = map_bits.saturating_sub(leaf_bits);
+        let max_pages = 1u32 << 20u32.saturating_sub(page_shift);
         let member_lock = generation != Generation::V2_8;
         // pagemap_cache_ is 2^16 words; from 2.11 on smallest_span_size_ and lock_ stand before it.
-        let root = (8 << 16) + if member_lock { 16 } else { 0 };
-        let allocator = root + (8 << root_bits);
-        let free_lists = allocator + 8 + 96;
-        let stats = free_lists + 96 * u64::from(max_pages);
+        let root = (8u64 << 16).saturating_add(if member_lock { 16 } else { 0 });
+        let allocator = root.saturating_add(8 << root_bits);
+        let free_lists = allocator.saturating_add(8).saturating_add(96);
+        let stats = free_lists.saturating_add(96 * u64::from(max_pages));
         Self {
-            bytes: stats + 104,
+            bytes: stats.saturating_add(104),
             page_shift,
             lock: member_lock.then_some(8),
             root,
@@ -237,10 +237,11 @@ impl PageHeapLayout {
             lock: heap
                 .field("lock_")
                 .and_then(|lock| u32::try_from(lock.offset).ok()),
-            root: page_map + root.offset,
+            root: page_map.saturating_add(root.offset),
             root_bits,
-            leaf_bits: Self::ADDRESS_BITS.checked_sub(built_in.page_shift + root_bits)?,
-            allocator: page_map + map.field("allocator_")?.offset,
+            leaf_bits: Self::ADDRESS_BITS
+                .checked_sub(built_in.page_shift.saturating_add(root_bits))?,
+            allocator: page_map.saturating_add(map.field("allocator_")?.offset),
             free_lists: free.offset,
             max_pages,
             stats: heap.field("stats_")?.offset,

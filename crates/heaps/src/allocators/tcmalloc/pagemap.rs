@@ -142,8 +142,11 @@ impl Spans {
             |(_, leaf): &&(u64, Address)| memory.lacks(&(*leaf..leaf.saturating_add(leaf_bytes)));
         // Or the place in the root that would lead to some.
         let is_cut_root = memory.lacks(&slots);
-        let missing_leaves = (before - leaves.len() + leaves.iter().filter(is_cut).count()) as u64
-            + u64::from(is_cut_root);
+        let missing_leaves = (before
+            .saturating_sub(leaves.len())
+            .saturating_add(leaves.iter().filter(is_cut).count())
+            as u64)
+            .saturating_add(u64::from(is_cut_root));
         leaves.sort_unstable();
 
         let map = PageMap {
@@ -157,9 +160,9 @@ impl Spans {
                 let entries = 1u64 << heap.leaf_bits;
                 (0..entries.div_ceil(CHUNK)).map(move |chunk| {
                     (
-                        (index << heap.leaf_bits) + chunk * CHUNK,
+                        (index << heap.leaf_bits).saturating_add(chunk.saturating_mul(CHUNK)),
                         leaf,
-                        chunk * CHUNK,
+                        chunk.saturating_mul(CHUNK),
                     )
                 })
             })
@@ -233,12 +236,13 @@ impl Spans {
             return false;
         }
         let root = located.page_heap.saturating_add(heap.root);
-        let slot = root.saturating_add(8 * (page >> heap.leaf_bits));
+        let slot = root.saturating_add((page >> heap.leaf_bits).saturating_mul(8));
         if memory.is_absent(slot) {
             return true;
         }
         let leaf = memory.read_pointer(slot).unwrap_or_default();
-        let entry = leaf.saturating_add(8 * (page & ((1 << heap.leaf_bits) - 1)));
+        let entry = leaf
+            .saturating_add((page & (1u64 << heap.leaf_bits).saturating_sub(1)).saturating_mul(8));
         if leaf.is_null() || memory.is_absent(entry) {
             return !leaf.is_null();
         }
@@ -289,17 +293,17 @@ impl PageMap<'_> {
         let entries = (1u64 << self.located.layout.page_heap.leaf_bits)
             .saturating_sub(first)
             .min(CHUNK);
-        let start = leaf.saturating_add(first * 8);
-        let range = start..start.saturating_add(entries * 8);
+        let start = leaf.saturating_add(first.saturating_mul(8));
+        let range = start..start.saturating_add(entries.saturating_mul(8));
         // What repeats the entry before it is an interior page, which cannot be a first one.
         let before = Cell::new(0);
         let is_new = |_, word| before.replace(word) != word;
         for (at, word) in words_in(self.memory, range, is_new) {
-            let page = page + at.offset_from(start).unwrap_or(0) / 8;
+            let page = page.saturating_add(at.offset_from(start).unwrap_or(0) / 8);
             if let Some(span) = read_span(self.memory, self.located, Address::new(word))
                 && span.start == page
                 && span.length > 0
-                && let Some(end) = page.checked_add(span.length - 1)
+                && let Some(end) = page.checked_add(span.length.saturating_sub(1))
                 && self.entry(&mut last_page, end) == Some(word)
             {
                 out.push(span);
@@ -315,7 +319,7 @@ fn entry_at(located: &Located, leaves: &[(u64, Address)], page: u64) -> Option<A
         .binary_search_by_key(&(page >> leaf_bits), |(index, _)| *index)
         .ok()?;
     let (_, leaf) = leaves.get(index)?;
-    leaf.checked_add((page & ((1 << leaf_bits) - 1)) * 8)
+    leaf.checked_add((page & (1u64 << leaf_bits).saturating_sub(1)).saturating_mul(8))
 }
 
 /// A `Span` object as it stands in memory, live or not.

@@ -49,7 +49,10 @@ impl TcmallocHeap<'_> {
         let stack = (0..depth)
             .map(|index| {
                 memory
-                    .read_pointer(span.objects.checked_add(16 + index * 8)?)
+                    .read_pointer(
+                        span.objects
+                            .checked_add(index.saturating_mul(8).saturating_add(16))?,
+                    )
                     .ok()
             })
             .collect::<Option<Vec<Address>>>()?;
@@ -80,9 +83,9 @@ impl TcmallocHeap<'_> {
             }
             on_list = end.count;
         }
-        let mut marked = 0;
+        let mut marked = 0u64;
         for span in self.sampled_spans() {
-            marked += 1;
+            marked = marked.saturating_add(1);
             if self.sample(span).is_none() {
                 let word = BrokenWord {
                     of: span.at,

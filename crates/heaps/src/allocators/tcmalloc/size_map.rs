@@ -31,7 +31,7 @@ impl SizeMap {
             return None;
         }
         let table = |offset: u32, index: u64, stride: u64| {
-            base.checked_add(u64::from(offset) + index * stride)
+            base.checked_add(u64::from(offset).saturating_add(index.saturating_mul(stride)))
         };
         let mut classes = Vec::new();
         let mut wrong = 0u64;
@@ -53,7 +53,7 @@ impl SizeMap {
                     .ok()? as u64
                     == index;
             let sane = index == 0 || (1..=1024).contains(&pages) && (1..=65536).contains(&batch);
-            wrong += u64::from(!(rises && reverse && sane));
+            wrong = wrong.saturating_add(u64::from(!(rises && reverse && sane)));
             classes.push(Class {
                 bytes,
                 pages: u32::try_from(pages).unwrap_or(0),
@@ -100,7 +100,7 @@ impl SizeMap {
         (1..self.classes())
             .filter_map(|class| {
                 let index = class_index(self.bytes(class).into())?;
-                let at = base.checked_add(u64::from(layout.class_array) + index)?;
+                let at = base.checked_add(u64::from(layout.class_array).saturating_add(index))?;
                 (memory.read_u8(at).ok()? as u16 != class).then_some((at, class))
             })
             .collect()
@@ -110,8 +110,8 @@ impl SizeMap {
 /// `SizeMap::ClassIndex`: the place of a size in `class_array_`.
 fn class_index(bytes: u64) -> Option<u64> {
     match bytes {
-        0..=1024 => Some((bytes + 7) >> 3),
-        1025..=MAX_SIZE => Some((bytes + 127 + (120 << 7)) >> 7),
+        0..=1024 => Some(bytes.saturating_add(7) >> 3),
+        1025..=MAX_SIZE => Some(bytes.saturating_add(127).saturating_add(120 << 7) >> 7),
         _ => None,
     }
 }

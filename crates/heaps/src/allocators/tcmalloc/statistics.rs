@@ -92,20 +92,22 @@ impl TcmallocHeap<'_> {
         let (mut large_sizes, mut free_sizes) = (SizeRanges::default(), SizeRanges::default());
         for (index, extent) in (0u32..).zip(map.extents()) {
             if extent.shape == Shape::Metadata {
-                coverage.metadata += extent.bytes;
+                coverage.metadata = coverage.metadata.saturating_add(extent.bytes);
                 continue;
             }
-            mapped += extent.bytes;
+            mapped = mapped.saturating_add(extent.bytes);
             let blocks = u64::from(extent.blocks());
-            let block_bytes = blocks * extent.block_bytes();
+            let block_bytes = blocks.saturating_mul(extent.block_bytes());
             match (
                 extent.owner,
                 extent.shape,
                 rows.get_mut(usize::from(extent.class)),
             ) {
                 (Owner::Free | Owner::Returned, Shape::Slab { .. }, Some(row)) => {
-                    row.free += blocks;
-                    coverage.tails += extent.bytes - block_bytes;
+                    row.free = row.free.saturating_add(blocks);
+                    coverage.tails = coverage
+                        .tails
+                        .saturating_add(extent.bytes.saturating_sub(block_bytes));
                 }
                 (Owner::Free, ..) => {
                     free_spans.add(1, extent.bytes);
@@ -118,10 +120,14 @@ impl TcmallocHeap<'_> {
                 (Owner::InUse, Shape::Slab { .. }, Some(row)) => {
                     let listed = map.listed_in(index);
                     let lost = map.lost_in(index);
-                    row.free += listed;
-                    row.lost += lost;
-                    row.in_use += blocks.saturating_sub(listed).saturating_sub(lost);
-                    coverage.tails += extent.bytes - block_bytes;
+                    row.free = row.free.saturating_add(listed);
+                    row.lost = row.lost.saturating_add(lost);
+                    row.in_use = row
+                        .in_use
+                        .saturating_add(blocks.saturating_sub(listed).saturating_sub(lost));
+                    coverage.tails = coverage
+                        .tails
+                        .saturating_add(extent.bytes.saturating_sub(block_bytes));
                 }
                 _ => {
                     large.add(1, extent.bytes);
@@ -131,24 +137,28 @@ impl TcmallocHeap<'_> {
         }
         for (row, group) in rows.iter_mut().zip(groups) {
             let untold = group.lost_blocks.min(row.in_use);
-            row.in_use -= untold;
-            row.lost += untold;
+            row.in_use = row.in_use.saturating_sub(untold);
+            row.lost = row.lost.saturating_add(untold);
         }
         let mut statistics = Statistics::default();
         statistics.in_use.add(large.blocks, large.bytes);
         statistics.free.add(
-            free_spans.blocks + returned.blocks,
-            free_spans.bytes + returned.bytes,
+            free_spans.blocks.saturating_add(returned.blocks),
+            free_spans.bytes.saturating_add(returned.bytes),
         );
         for row in rows.iter().skip(1) {
             statistics
                 .in_use
-                .add(row.in_use, row.in_use * row.block_bytes);
-            statistics.free.add(row.free, row.free * row.block_bytes);
-            statistics.lost.add(row.lost, row.lost * row.block_bytes);
+                .add(row.in_use, row.in_use.saturating_mul(row.block_bytes));
+            statistics
+                .free
+                .add(row.free, row.free.saturating_mul(row.block_bytes));
+            statistics
+                .lost
+                .add(row.lost, row.lost.saturating_mul(row.block_bytes));
         }
         coverage.in_use = statistics.in_use.bytes;
-        coverage.free = statistics.free.bytes + statistics.lost.bytes;
+        coverage.free = statistics.free.bytes.saturating_add(statistics.lost.bytes);
         let layout = &self.located.layout;
         let system = self
             .target
@@ -167,7 +177,7 @@ impl TcmallocHeap<'_> {
         statistics.size_classes = rows
             .into_iter()
             .skip(1)
-            .filter(|row| row.in_use + row.free + row.lost > 0)
+            .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
             .chain(size_ranges::rows(0, &large_sizes, &free_sizes, &none))
             .collect();
         (statistics.figures, statistics.cached_bytes) = self.figures(coverage.metadata);

@@ -32,9 +32,9 @@ pub fn look(memory: &dyn TargetMemory, module: &Module) -> Traces {
     for (at, word) in words_where(memory, module, is_trace) {
         traces.gperftools |= word == CLASSES_1_AND_2;
         traces.google |= word == GOOGLE[0]
-            && (1u64..)
-                .zip(&GOOGLE[1..])
-                .all(|(index, sizes)| cursor.read_u64(at.saturating_add(index * 8)) == Ok(*sizes));
+            && (1u64..).zip(&GOOGLE[1..]).all(|(index, sizes)| {
+                cursor.read_u64(at.saturating_add(index.saturating_mul(8))) == Ok(*sizes)
+            });
     }
     traces
 }
@@ -66,8 +66,9 @@ pub fn find_central(memory: &dyn TargetMemory, module: &Module, classes: u32) ->
     // One number of several may be written over.
     [1u64, 2, 5].into_iter().find_map(|anchor| {
         words_where(memory, module, move |_, word| word == anchor).find_map(|(at, _)| {
-            let before = anchor * u64::from(layout.stride);
-            let base = at.checked_sub(before + u64::from(layout.size_class.offset))?;
+            let before = anchor.saturating_mul(u64::from(layout.stride));
+            let base =
+                at.checked_sub(before.saturating_add(u64::from(layout.size_class.offset)))?;
             central_is_at(memory, base, &layout, classes).then_some(base)
         })
     })
@@ -81,7 +82,7 @@ pub fn central_is_at(
     classes: u32,
 ) -> bool {
     let wrong = (0..classes).filter(|class| {
-        let list = base.saturating_add(u64::from(*class) * u64::from(layout.stride));
+        let list = base.saturating_add(u64::from(*class).saturating_mul(u64::from(layout.stride)));
         layout.size_class.read(memory, list) != Ok(u64::from(*class))
     });
     wrong.take(MISSES + 1).count() <= MISSES
@@ -108,11 +109,16 @@ pub fn find_free_lists(memory: &dyn TargetMemory, module: &Module) -> Option<(Ad
             continue;
         }
         for shift in PageHeapLayout::PAGE_SHIFTS {
-            let sentinels = 2u64 << (20 - shift);
+            let sentinels = 2u64 << 20u32.saturating_sub(shift);
             let right = (0..sentinels)
-                .filter(|index| is_sentinel(&mut cursor, first.saturating_add(index * SENTINEL)))
+                .filter(|index| {
+                    is_sentinel(
+                        &mut cursor,
+                        first.saturating_add(index.saturating_mul(SENTINEL)),
+                    )
+                })
                 .count();
-            let enough = right as u64 * 10 >= sentinels * 9;
+            let enough = (right as u64).saturating_mul(10) >= sentinels.saturating_mul(9);
             if enough && best.is_none_or(|(count, ..)| right > count) {
                 best = Some((right, first, shift));
             }
@@ -147,7 +153,8 @@ pub fn is_cache(
         return false;
     };
     let wrong = (1..sizes.classes()).filter(|class| {
-        let list = u64::from(layout.lists) + u64::from(*class) * u64::from(layout.list_stride);
+        let list = u64::from(layout.lists)
+            .saturating_add(u64::from(*class).saturating_mul(u64::from(layout.list_stride)));
         let end = list.saturating_add(u64::from(layout.list_stride));
         let there = usize::try_from(list)
             .ok()
@@ -239,13 +246,16 @@ pub fn settle_generation(
                 .and_then(|tid| tid.read(target.memory, *cache).ok())
                 .map(Address::new);
             let mut threads = target.threads.list().iter();
-            good +=
-                u32::from(thread.is_some() && threads.any(|known| known.thread_pointer == thread));
+            good = good.saturating_add(u32::from(
+                thread.is_some() && threads.any(|known| known.thread_pointer == thread),
+            ));
             for link in [layout.next, layout.prev] {
                 match link.read(target.memory, *cache).map(Address::new) {
                     Ok(other) if other.is_null() => {}
-                    Ok(other) if is_cache(target.memory, other, &layout, sizes) => good += 1,
-                    _ => bad += 1,
+                    Ok(other) if is_cache(target.memory, other, &layout, sizes) => {
+                        good = good.saturating_add(1)
+                    }
+                    _ => bad = bad.saturating_add(1),
                 }
             }
         }

@@ -37,14 +37,19 @@ impl Lookup<'_> {
 
     /// Builds the root, the middles and the leaves.
     pub(super) fn fill(&mut self) {
-        let most_leaves = 65_536 + self.rows.len() / 8;
+        let most_leaves = (self.rows.len() / 8).saturating_add(65_536);
         self.first_region = self.lowest >> ROOT_SHIFT;
-        let regions = (self.highest >> ROOT_SHIFT).saturating_sub(self.first_region) + 1;
+        let regions = (self.highest >> ROOT_SHIFT)
+            .saturating_sub(self.first_region)
+            .saturating_add(1);
         self.root = vec![NOTHING; usize::try_from(regions.min(MAX_ROOT)).unwrap_or(0)];
         for (index, row) in (0u32..).zip(&self.rows) {
-            let (start, last) = (row.start, row.start + (row.bytes - 1));
+            let (start, last) = (
+                row.start,
+                row.start.saturating_add(row.bytes.saturating_sub(1)),
+            );
             for region in start >> ROOT_SHIFT..=last >> ROOT_SHIFT {
-                let place = usize::try_from(region - self.first_region).ok();
+                let place = usize::try_from(region.saturating_sub(self.first_region)).ok();
                 let Some(entry) = place.and_then(|place| self.root.get_mut(place)) else {
                     break; // searched for
                 };
@@ -56,7 +61,8 @@ impl Lookup<'_> {
                     continue;
                 };
                 let first = region << ROOT_SHIFT;
-                let piece = start.max(first)..=last.min(first + ((1 << ROOT_SHIFT) - 1));
+                let piece =
+                    start.max(first)..=last.min(first.saturating_add((1 << ROOT_SHIFT) - 1));
                 for mega in piece.start() >> MIDDLE_SHIFT..=piece.end() >> MIDDLE_SHIFT {
                     let Some(entry) = at_mut(middle, mega, MIDDLE) else {
                         continue;
@@ -69,7 +75,8 @@ impl Lookup<'_> {
                         continue;
                     };
                     let first = mega << MIDDLE_SHIFT;
-                    let piece = start.max(first)..=last.min(first + ((1 << MIDDLE_SHIFT) - 1));
+                    let piece =
+                        start.max(first)..=last.min(first.saturating_add((1 << MIDDLE_SHIFT) - 1));
                     for page in piece.start() >> PAGE_SHIFT..=piece.end() >> PAGE_SHIFT {
                         if let Some(entry) = at_mut(leaf, page, LEAF)
                             && *entry == NOTHING
@@ -86,11 +93,11 @@ impl Lookup<'_> {
 /// Whether start..=last covers this whole piece of `1 << shift` bytes.
 fn covers(start: u64, last: u64, piece: u64, shift: u32) -> bool {
     let first = piece << shift;
-    start <= first && last >= first + ((1 << shift) - 1)
+    start <= first && last >= first.saturating_add((1u64 << shift).saturating_sub(1))
 }
 
 fn at_mut<const N: usize>(table: &mut [u32; N], index: u64, size: usize) -> Option<&mut u32> {
-    table.get_mut(usize::try_from(index).ok()? % size)
+    table.get_mut(usize::try_from(index).ok()?.checked_rem(size).unwrap_or(0))
 }
 
 /// The table that an entry leads to, made if there is none yet and not too many already.

@@ -23,11 +23,11 @@ impl<'m> ChunkTable<'m> {
         };
         for piece in 0..pieces {
             before.push(last);
-            let end = (piece + 1).saturating_mul(PIECE);
+            let end = piece.saturating_add(1).saturating_mul(PIECE);
             // Only the last chunk of a piece counts; the first behind it tells when to look again.
             if next.is_some_and(|next| next < end) {
-                last = chunks.at_or_before(end - 1).unwrap_or(last);
-                next = chunks.after(end - 1);
+                last = chunks.at_or_before(end.saturating_sub(1)).unwrap_or(last);
+                next = chunks.after(end.saturating_sub(1));
             }
         }
         Self { chunks, before }
@@ -37,7 +37,10 @@ impl<'m> ChunkTable<'m> {
     #[inline]
     pub fn at_or_before(&self, granule: u32) -> Option<u32> {
         let granule = granule.min(self.chunks.granules().checked_sub(1)?);
-        if let Some(found) = self.chunks.last_in_piece(granule, granule / PIECE * PIECE) {
+        if let Some(found) = self
+            .chunks
+            .last_in_piece(granule, (granule / PIECE).saturating_mul(PIECE))
+        {
             return Some(found);
         }
         let before = *self.before.get((granule / PIECE) as usize)?;

@@ -58,7 +58,7 @@ impl Numbers {
                     let mut before = 0u32;
                     for piece in 0..chunks.granules().div_ceil(PIECE) {
                         ranks.push(before);
-                        let inside = chunks.count_in(piece * PIECE, PIECE);
+                        let inside = chunks.count_in(piece.saturating_mul(PIECE), PIECE);
                         before = before.checked_add(u32::try_from(inside).ok()?)?;
                     }
                     before
@@ -85,7 +85,7 @@ impl Numbers {
         let piece = node.slot / PIECE;
         let before = *self.ranks.get(rank.checked_add(piece)? as usize)?;
         let chunks = lookup.tables.get(table as usize)?.chunks;
-        let inside = chunks.count_in(piece * PIECE, node.slot % PIECE);
+        let inside = chunks.count_in(piece.saturating_mul(PIECE), node.slot % PIECE);
         first
             .checked_add(before)?
             .checked_add(u32::try_from(inside).ok()?)

@@ -44,7 +44,10 @@ impl Kind {
                 count,
                 // Exact while offset and stride are below 2^20.
                 magic: if bytes <= 1 << 20 {
-                    (1 << 40) / u64::from(stride) + 1
+                    (1u64 << 40)
+                        .checked_div(u64::from(stride))
+                        .unwrap_or(0)
+                        .saturating_add(1)
                 } else {
                     0
                 },

@@ -35,13 +35,18 @@ impl ListGraph<'_> {
         let first_kept = path.walked.checked_sub(path.tail.len() as u64)?;
         let index = usize::try_from(position.checked_sub(first_kept)?).ok()?;
         let node = *path.tail.get(index)?;
-        let beyond: Vec<Address> = path.tail.iter().skip(index + 1).copied().collect();
+        let beyond: Vec<Address> = path
+            .tail
+            .iter()
+            .skip(index.saturating_add(1))
+            .copied()
+            .collect();
         let word = links
             .decode(node, Cursor::new(self.memory).read_u64(node).ok()?)
             .get();
         let fits = self.fitting(links, keeper, &path.list, follow, Address::new(0));
         if follow == 0 {
-            let bytes = (64 - word.leading_zeros()).div_ceil(8);
+            let bytes = 64u32.saturating_sub(word.leading_zeros()).div_ceil(8);
             return (word != 0 && (whole || bytes <= 2)).then_some(Repair {
                 value: Address::new(0),
                 unique: true,
@@ -63,10 +68,11 @@ impl ListGraph<'_> {
         if !whole {
             return None;
         }
-        for bytes in [4, 8] {
+        for bytes in [4u32, 8] {
             let found = self.orphans.anywhere(links, follow, &|_, at| {
                 at != node
-                    && (bytes == 8 || at.get() >> (8 * bytes) == word >> (8 * bytes))
+                    && (bytes == 8
+                        || at.get() >> bytes.saturating_mul(8) == word >> bytes.saturating_mul(8))
                     && fits(at)
             });
             if let Some(found) = found {
@@ -122,7 +128,7 @@ impl ListGraph<'_> {
             let near = self
                 .orphans
                 .near_to(links, found.get(), bytes, goal, allowed, &fits)?;
-            let close = found.get() ^ next.get() < 1 << (8 * bytes);
+            let close = found.get() ^ next.get() < 1 << bytes.saturating_mul(8);
             let behind = close && leads(next);
             Some(SmallRepair {
                 repair: Repair {

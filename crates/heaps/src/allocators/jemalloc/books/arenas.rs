@@ -47,14 +47,14 @@ impl JemallocHeap<'_> {
             };
             let count = row.bytes >> PAGE_SHIFT;
             if self.holds_blocks(row) {
-                pages.active += count;
+                pages.active = pages.active.saturating_add(count);
             }
             if let Some(cache) = row.state.cache()
                 && let (Some(cached), Some(extents)) =
                     (pages.cached.get_mut(cache), pages.extents.get_mut(cache))
             {
-                *cached += count;
-                *extents += 1;
+                *cached = cached.saturating_add(count);
+                *extents = extents.saturating_add(1);
             }
         }
         for arena in &self.located.arenas.rows {
@@ -167,7 +167,13 @@ impl JemallocHeap<'_> {
             .iter()
             .map(|list| (*list, "list of a page cache"));
         let roots = layout.sets.iter().flat_map(|set| {
-            (0..HEAPS).map(move |index| (set + first + index * apart, "heap of a page cache"))
+            (0..HEAPS).map(move |index| {
+                (
+                    set.saturating_add(first)
+                        .saturating_add(index.saturating_mul(apart)),
+                    "heap of a page cache",
+                )
+            })
         });
         for (offset, what) in heads.chain(roots) {
             let at = cache.saturating_add(offset);
@@ -219,12 +225,15 @@ impl JemallocHeap<'_> {
         let at_rest = || !damaged && self.somebody_inside().is_none();
         if recorded > walked
             && at_rest()
-            && let Some(row) = self.entered_twice(arena, state, recorded - walked)
+            && let Some(row) = self.entered_twice(arena, state, recorded.saturating_sub(walked))
         {
             let kind = AnomalyKind::FreedAgain {
                 start: row.start(),
                 block: None,
-                times: (recorded - walked) / (row.bytes >> PAGE_SHIFT).max(1),
+                times: recorded
+                    .saturating_sub(walked)
+                    .checked_div((row.bytes >> PAGE_SHIFT).max(1))
+                    .unwrap_or(0),
                 word: BrokenWord {
                     of: cache,
                     at,
@@ -326,7 +335,7 @@ impl JemallocHeap<'_> {
             let Ok(next) = memory.read_pointer(at) else {
                 return true;
             };
-            let back = next.saturating_add(link + 8);
+            let back = next.saturating_add(link.saturating_add(8));
             if is_extent(next)
                 && let Ok(before) = memory.read_pointer(back)
                 && before != here
@@ -334,7 +343,7 @@ impl JemallocHeap<'_> {
                 if !self.free_extent(next) {
                     return say(at, Expected::Is(Property::FreeExtent), next);
                 }
-                let last = memory.read_pointer(first.saturating_add(link + 8));
+                let last = memory.read_pointer(first.saturating_add(link.saturating_add(8)));
                 if last == Ok(next) && self.free_extent(next) {
                     self.say_entered_again(books, next, back, (here, before));
                     return false;
@@ -405,10 +414,13 @@ impl JemallocHeap<'_> {
         let mut members = 0;
         for index in 0..HEAPS {
             for set in self.located.layout.pages.sets {
-                let root = cache.saturating_add(set + first + index * apart);
+                let root = cache.saturating_add(
+                    set.saturating_add(first)
+                        .saturating_add(index.saturating_mul(apart)),
+                );
                 let most = usize::try_from(extents.saturating_sub(members)).unwrap_or(usize::MAX);
                 let heaped = self.heaped(root, most);
-                members += heaped.members.len() as u64;
+                members = members.saturating_add(heaped.members.len() as u64);
                 if let Some(broken) = heaped.broken {
                     let word = broken.word(cache, "link of a page cache's heap");
                     return books.damage(word, None);

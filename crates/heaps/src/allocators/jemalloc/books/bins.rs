@@ -53,7 +53,9 @@ impl JemallocHeap<'_> {
                 .bitmap(row, cut.regions)
                 .filter_map(|(_, word)| Some(word?.count_ones()))
                 .sum();
-            slabs.regions += u64::from(cut.regions - free.min(cut.regions));
+            slabs.regions = slabs
+                .regions
+                .saturating_add(u64::from(cut.regions.saturating_sub(free.min(cut.regions))));
             slabs.members.push((row.at, free, cut.regions));
         }
         for (bin, slabs) in by_bin.values() {
@@ -178,8 +180,11 @@ impl JemallocHeap<'_> {
         let read = |offset| memory.read_u64(bin.at.saturating_add(offset)).unwrap_or(0);
         let (regions, count) = (read(layout.regions), read(layout.slabs));
         // Allocations, and frees: a reset of the arena forgets regions without counting them.
-        let (taken, given) = (read(layout.regions - 24), read(layout.regions - 16));
-        let requests = read(layout.regions - 8);
+        let (taken, given) = (
+            read(layout.regions.saturating_sub(24)),
+            read(layout.regions.saturating_sub(16)),
+        );
+        let requests = read(layout.regions.saturating_sub(8));
         let none = regions == 0 && count == 0 || taken == 0 && given == 0 && requests == 0;
         if none || books.damaged {
             return;
@@ -192,7 +197,11 @@ impl JemallocHeap<'_> {
                     of: bin.at,
                     at: bin
                         .at
-                        .saturating_add(layout.regions - if too_few { 24 } else { 16 }),
+                        .saturating_add(layout.regions.saturating_sub(if too_few {
+                            24
+                        } else {
+                            16
+                        })),
                     what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
                     expected: Expected::AtLeast(Value::Number(slabs.regions), Reason::RegionsInUse),
                     found: Value::Difference(taken, given),

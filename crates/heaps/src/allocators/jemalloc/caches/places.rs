@@ -48,7 +48,7 @@ pub(super) struct Placed {
 impl Placed {
     /// First byte of its room.
     fn start(&self) -> u64 {
-        self.end.wrapping_sub(self.capacity * 8)
+        self.end.wrapping_sub(self.capacity.saturating_mul(8))
     }
 
     /// Whether its own words make sense.
@@ -121,7 +121,7 @@ pub(super) fn new_bins(
     let layout = &located.layout.thread;
     let counts = located.layout.generation == Generation::V5_3_1;
     let bins = (0..layout.bin_count).filter_map(|class| {
-        let at = cache.checked_add(layout.bins + u64::from(class) * BIN)?;
+        let at = cache.checked_add(layout.bins.saturating_add(u64::from(class) * BIN))?;
         let place = memory.read_pointer(at).ok()?;
         let marks = memory.read_u64(at.checked_add(16)?).ok()?;
         // Low bits of: low water, full, empty; from 5.3.1 on also the capacity.
@@ -138,7 +138,7 @@ pub(super) fn new_bins(
             count,
             capacity,
             fewest: apart(low),
-            end: place.get().saturating_add(count * 8),
+            end: place.get().saturating_add(count.saturating_mul(8)),
             says: counts.then_some(most),
             usual: usual(located, class),
             nowhere: memory.region_at(place).is_none(),
@@ -158,8 +158,8 @@ pub(super) fn old_bins(
     let small = located.layout.quantum.bins();
     let bins = (0..layout.bin_count).filter_map(|class| {
         let offset = match (class.checked_sub(small), layout.large_bins) {
-            (Some(large), Some(bins)) => bins + u64::from(large) * BIN,
-            _ => layout.bins + u64::from(class) * BIN,
+            (Some(large), Some(bins)) => bins.saturating_add(u64::from(large) * BIN),
+            _ => layout.bins.saturating_add(u64::from(class) * BIN),
         };
         let at = cache.checked_add(offset)?;
         let counts = memory.read_u64(at).ok()?;
@@ -171,7 +171,7 @@ pub(super) fn old_bins(
         Some(Placed {
             at,
             class,
-            first: Address::new(end.get().wrapping_sub(count * 8)),
+            first: Address::new(end.get().wrapping_sub(count.saturating_mul(8))),
             count,
             capacity: usual(located, class),
             fewest: fewest.saturating_sub(1),
@@ -185,7 +185,7 @@ pub(super) fn old_bins(
     let mut bins: Vec<Placed> = bins.collect();
     // Classes that are not cached come last.
     let used = bins.iter().rposition(|bin| bin.end != 0);
-    bins.truncate(used.map_or(0, |last| last + 1));
+    bins.truncate(used.map_or(0, |last| last.saturating_add(1)));
     bins
 }
 
@@ -208,14 +208,18 @@ pub(super) fn misplaced(bins: &[Placed], before: Option<u64>) -> Vec<bool> {
         bin.is_some_and(|bin| bin.capacity != bin.usual)
     };
     (0..count)
-        .map(|index| match (meets(index), meets(index + 1)) {
-            (Some(false), Some(false)) => true,
-            (Some(false), Some(true)) if index > 0 => unusual(index) && !unusual(index - 1),
-            (Some(true), Some(false)) => unusual(index) && !unusual(index + 1),
-            (Some(false), None) => index > 0 && meets(index - 1) == Some(true),
-            (None, Some(false)) => meets(index + 2) == Some(true),
-            _ => false,
-        })
+        .map(
+            |index| match (meets(index), meets(index.saturating_add(1))) {
+                (Some(false), Some(false)) => true,
+                (Some(false), Some(true)) if index > 0 => {
+                    unusual(index) && !unusual(index.saturating_sub(1))
+                }
+                (Some(true), Some(false)) => unusual(index) && !unusual(index.saturating_add(1)),
+                (Some(false), None) => index > 0 && meets(index.saturating_sub(1)) == Some(true),
+                (None, Some(false)) => meets(index.saturating_add(2)) == Some(true),
+                _ => false,
+            },
+        )
         .collect()
 }
 

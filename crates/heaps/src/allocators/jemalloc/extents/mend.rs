@@ -69,7 +69,10 @@ impl Extents {
             .keys()
             .filter(|extent| !source.may_be_extent(**extent))
         {
-            *blocks.entry(extent.get() / TOGETHER).or_default() += 1;
+            {
+                let slot = blocks.entry(extent.get() / TOGETHER).or_default();
+                *slot = slot.saturating_add(1);
+            };
         }
         for (extent, named) in groups {
             match blocks.get_mut(&(extent.get() / TOGETHER)) {
@@ -210,7 +213,8 @@ impl Extents {
             // What a free extent's element says of slabs is old.
             let span = |is_slab| span(source, extent, named.page, is_slab);
             let pages = span(true).max(span(false));
-            row.holds_page(named.page) && row.holds_page(named.page + pages - 1)
+            row.holds_page(named.page)
+                && row.holds_page(named.page.saturating_add(pages).saturating_sub(1))
         };
         let ends = last != row.first_page()
             && !named.is_empty()
@@ -367,9 +371,15 @@ impl Source<'_> {
         let cut = self.sizes.small(row.class).filter(|_| row.slab)?;
         let first = row.at.checked_add(self.layout.extent.bitmap)?;
         let ones = (0..u64::from(cut.regions.div_ceil(64))).map(|group| {
-            let left = u64::from(cut.regions) - group * 64;
-            let mask = if left < 64 { (1 << left) - 1 } else { u64::MAX };
-            let word = self.memory.read_u64(first.saturating_add(group * 8));
+            let left = u64::from(cut.regions).saturating_sub(group.saturating_mul(64));
+            let mask = if left < 64 {
+                (1u64 << left).saturating_sub(1)
+            } else {
+                u64::MAX
+            };
+            let word = self
+                .memory
+                .read_u64(first.saturating_add(group.saturating_mul(8)));
             (word.unwrap_or(0) & mask).count_ones()
         });
         u16::try_from(ones.sum::<u32>()).ok()
@@ -421,7 +431,7 @@ impl Source<'_> {
 fn span(source: Source<'_>, extent: Address, first: u64, is_slab: bool) -> u64 {
     let mut cursor = Cursor::new(source.memory);
     let mut last = first;
-    for page in first + 1..first.saturating_add(MAX_PAGES) {
+    for page in first.saturating_add(1)..first.saturating_add(MAX_PAGES) {
         let here = source.tree.extent_of_page(&mut cursor, page);
         if here == extent {
             last = page;
@@ -432,5 +442,5 @@ fn span(source: Source<'_>, extent: Address, first: u64, is_slab: bool) -> u64 {
             break;
         }
     }
-    last - first + 1
+    last.saturating_sub(first).saturating_add(1)
 }

@@ -47,7 +47,7 @@ pub fn add(source: Source<'_>, extents: &Extents) -> Option<Tree> {
             .rows
             .partition_point(|row| row.first_page() < leaf.page);
         let row = extents.rows.get(first);
-        row.is_some_and(|row| row.first_page() - leaf.page < span)
+        row.is_some_and(|row| row.first_page().saturating_sub(leaf.page) < span)
     };
     let known: Vec<Leaf> = tree.leaves.iter().filter(serves).copied().collect();
     let mut slots = Slots::of(source);
@@ -92,9 +92,9 @@ impl Places {
     /// Whether no leaf maps the pages from `page` on, and none lies in the `bytes` from `at` on.
     fn are_free(&self, page: u64, at: Address, bytes: u64) -> bool {
         let before = self.starts.range(..=at).next_back();
-        let is_behind = before.is_none_or(|leaf| at.get() - leaf.get() >= self.bytes);
+        let is_behind = before.is_none_or(|leaf| at.get().saturating_sub(leaf.get()) >= self.bytes);
         let behind = self.starts.range(at..).next();
-        let is_before = behind.is_none_or(|leaf| leaf.get() - at.get() >= bytes);
+        let is_before = behind.is_none_or(|leaf| leaf.get().saturating_sub(at.get()) >= bytes);
         is_behind && is_before && !self.pages.contains(&page)
     }
 }
@@ -104,7 +104,7 @@ pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
     let geometry = source.tree.geometry;
     let step = geometry.element_bytes();
     let bytes = step << geometry.level_bits();
-    let mask = (1u64 << geometry.level_bits()) - 1;
+    let mask = (1u64 << geometry.level_bits()).saturating_sub(1);
     let known = Places::of(known, bytes);
     let mut votes: BTreeMap<(u64, Address), usize> = BTreeMap::new();
     let mut cursor = Cursor::new(source.memory);
@@ -114,13 +114,13 @@ pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
             return;
         };
         let page = row.first_page();
-        let leaf = at.checked_sub((page & mask) * step);
+        let leaf = at.checked_sub((page & mask).saturating_mul(step));
         let Some(leaf) = leaf.filter(|leaf| leaf.is_aligned(64) && source.arenas.is_own(*leaf))
         else {
             return;
         };
         // The element of the last page, if it is another one, and in this leaf.
-        let last = row.last_page() - (page & !mask);
+        let last = row.last_page().saturating_sub(page & !mask);
         let element = leaf.checked_add(last.saturating_mul(step));
         let ends = last > mask
             || element.is_some_and(|at| {
@@ -128,7 +128,10 @@ pub fn by_contents(source: Source<'_>, known: &[Leaf]) -> Vec<Leaf> {
                 element.is_some_and(|element| element.extent == row.at)
             });
         if ends && votes.len() < MAX_VOTES && known.are_free(page & !mask, at, step) {
-            *votes.entry((page & !mask, leaf)).or_default() += 1;
+            {
+                let slot = votes.entry((page & !mask, leaf)).or_default();
+                *slot = slot.saturating_add(1);
+            };
         }
     });
     let mut found: Vec<(usize, Leaf)> = votes
@@ -183,7 +186,12 @@ fn first_named(
 fn is_leaf(source: Source<'_>, leaf: Leaf) -> bool {
     let geometry = source.tree.geometry;
     let count = 1u64 << geometry.level_bits();
-    let last = leaf.at.checked_add(geometry.element_bytes() * count - 1);
+    let last = leaf.at.checked_add(
+        geometry
+            .element_bytes()
+            .saturating_mul(count)
+            .saturating_sub(1),
+    );
     if last.is_none_or(|last| !source.arenas.is_own(last)) {
         return false;
     }
@@ -191,7 +199,9 @@ fn is_leaf(source: Source<'_>, leaf: Leaf) -> bool {
     let mut descriptors = Cursor::new(source.memory);
     let (mut right, mut wrong) = (0u64, 0u64);
     for index in 0..count {
-        let at = leaf.at.saturating_add(index * geometry.element_bytes());
+        let at = leaf
+            .at
+            .saturating_add(index.saturating_mul(geometry.element_bytes()));
         let element = source.tree.element(&mut elements, at);
         let Some(element) = element.filter(|element| !element.extent.is_null()) else {
             continue;
@@ -200,9 +210,9 @@ fn is_leaf(source: Source<'_>, leaf: Leaf) -> bool {
             .may_be_extent(element.extent)
             .then(|| Row::read(&mut descriptors, source.layout, element.extent))
             .flatten();
-        match row.is_some_and(|row| row.holds_page(leaf.page + index)) {
-            true => right += 1,
-            false => wrong += 1,
+        match row.is_some_and(|row| row.holds_page(leaf.page.saturating_add(index))) {
+            true => right = right.saturating_add(1),
+            false => wrong = wrong.saturating_add(1),
         }
     }
     right > wrong
@@ -227,25 +237,26 @@ impl<'a> Slots<'a> {
     fn lost(&mut self, tree: &Tree, leaf: Leaf) -> Option<Lost> {
         let Source { memory, arenas, .. } = self.source;
         let bits = tree.geometry.level_bits();
-        let index = |level: u32| leaf.page >> (bits * level) & ((1 << bits) - 1);
+        let index =
+            |level: u32| leaf.page >> bits.saturating_mul(level) & (1u64 << bits).saturating_sub(1);
         let word = |at: Address| memory.read_u64(at).ok();
         let lost = |at: Address, child: Address| {
             let found = word(at)?;
             (found != child.get()).then_some(Lost { at, child, found })
         };
         if tree.geometry.inner_levels() == 0 {
-            return lost(tree.root.checked_add(index(1) * 8)?, leaf.at);
+            return lost(tree.root.checked_add(index(1).saturating_mul(8))?, leaf.at);
         }
-        let slot = tree.root.checked_add(index(2) * 8)?;
+        let slot = tree.root.checked_add(index(2).saturating_mul(8))?;
         let node = Address::new(word(slot)?);
-        let inner = node.checked_add(index(1) * 8);
+        let inner = node.checked_add(index(1).saturating_mul(8));
         if inner.is_some_and(|inner| word(inner) == Some(leaf.at.get())) {
             return None;
         }
         let search = || {
             let mut found = None;
             each_own_word(memory, arenas, |at, word| {
-                let first = at.checked_sub(index(1) * 8);
+                let first = at.checked_sub(index(1).saturating_mul(8));
                 if word == leaf.at.get() && found.is_none() {
                     found = first.filter(|first| first.is_aligned(64) && arenas.is_own(*first));
                 }
@@ -266,9 +277,9 @@ fn each_own_word(memory: &dyn TargetMemory, arenas: &Arenas, mut each: impl FnMu
     let mut cursor = Cursor::new(memory);
     let mut left = MAX_WORDS;
     for block in arenas.blocks() {
-        let words = (block.end.get() - block.start.get()) / 8;
+        let words = block.end.get().saturating_sub(block.start.get()) / 8;
         for index in 0..words.min(left) {
-            let at = block.start.saturating_add(index * 8);
+            let at = block.start.saturating_add(index.saturating_mul(8));
             match cursor.read_u64(at) {
                 Ok(0) | Err(_) => {}
                 Ok(word) => each(at, word),

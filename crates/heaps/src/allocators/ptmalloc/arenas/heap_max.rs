@@ -27,11 +27,11 @@ pub(super) fn read(target: Target<'_>, located: &Located) -> (u64, Option<Oddity
     };
     let fits = |max: u64| {
         let next = word(located.main.saturating_add(located.arena.next))?;
-        Some(next == located.main.get() || next & (max - 1) < MAX_HEAP_INFO)
+        Some(next == located.main.get() || next & max.saturating_sub(1) < MAX_HEAP_INFO)
     };
     let is_size = huge.is_power_of_two() && HUGE.contains(&huge);
-    if is_size && fits(huge * 4) != Some(false) {
-        return (huge * 4, None);
+    if is_size && fits(huge.saturating_mul(4)) != Some(false) {
+        return (huge.saturating_mul(4), None);
     }
     let oddity = Oddity {
         word: BrokenWord {

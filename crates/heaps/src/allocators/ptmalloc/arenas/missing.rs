@@ -204,7 +204,7 @@ impl Reader<'_, '_> {
                 } else {
                     max
                 };
-                let start = Address::new(region.start.get() & !(unit - 1));
+                let start = Address::new(region.start.get() & !unit.saturating_sub(1));
                 (start, abi.page_from(region.end))
             })
             .collect();
@@ -248,7 +248,7 @@ impl Reader<'_, '_> {
         if self.word(start)? != 0 || first == 0 {
             return None;
         }
-        let mut passed = 0;
+        let mut passed = 0usize;
         while at < end {
             *budget = budget.checked_sub(1)?;
             let header = self.word(at.checked_add(8)?)?;
@@ -262,7 +262,7 @@ impl Reader<'_, '_> {
             let sane = size >= MIN_CHUNK && size.is_multiple_of(ALIGNMENT) && size < room;
             if sane && header & IS_MMAPPED == 0 {
                 at = at.saturating_add(size);
-                passed += 1;
+                passed = passed.saturating_add(1);
                 continue;
             }
             if std::mem::replace(&mut damaged, true) {

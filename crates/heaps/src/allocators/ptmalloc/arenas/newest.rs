@@ -153,7 +153,7 @@ impl Reader<'_, '_> {
     }
 
     fn heap_of(&self, at: Address) -> Address {
-        Address::new(at.get() & !(self.out.heap_max - 1))
+        Address::new(at.get() & !self.out.heap_max.saturating_sub(1))
     }
 
     /// Where chunks go on behind two fenceposts: somebody else took memory from the system there.

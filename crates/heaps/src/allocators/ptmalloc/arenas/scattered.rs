@@ -72,7 +72,7 @@ impl Reader<'_, '_> {
         let taken = |at: Address| {
             heaps
                 .iter()
-                .any(|heap| at.get() >= heap.start.get() & !(max - 1) && at < heap.end)
+                .any(|heap| at.get() >= heap.start.get() & !max.saturating_sub(1) && at < heap.end)
         };
         for area in self.target.memory.regions() {
             if area.kind != RegionKind::Anonymous || !area.writable || area.present_bytes == 0 {
@@ -103,7 +103,7 @@ impl Reader<'_, '_> {
                 at = match old {
                     Some(old) if next <= old => page.min(old).max(next),
                     Some(_) if probes > 0 => {
-                        probes -= 1;
+                        probes = probes.saturating_sub(1);
                         next
                     }
                     _ => page.max(next),
@@ -147,7 +147,7 @@ impl Reader<'_, '_> {
                 continue;
             }
             at = at.checked_add(size)?;
-            passed += 1;
+            passed = passed.saturating_add(1);
         }
         None
     }

@@ -19,7 +19,11 @@ impl Walker<'_, '_> {
         }
         if self.out.damaged.1 >= MAX_BROKEN {
             self.settle(last, None, at);
-            self.out.damaged.0 += self.run.limit.offset_from(at).unwrap_or(0);
+            self.out.damaged.0 = self
+                .out
+                .damaged
+                .0
+                .saturating_add(self.run.limit.offset_from(at).unwrap_or(0));
             self.end_piece(at);
             return (self.run.limit, None);
         }
@@ -31,7 +35,7 @@ impl Walker<'_, '_> {
             && let Some(inner) = self.swallowed(last, at, nul)
             && !self.is_named_rather(at, inner)
         {
-            let size = inner.get() - last.at.get();
+            let size = inner.get().saturating_sub(last.at.get());
             self.odd(Odd::Resized {
                 chunk: last.at,
                 before: last.before,
@@ -67,9 +71,9 @@ impl Walker<'_, '_> {
             possible,
         });
         // One chunk, as far as anybody can tell.
-        let size = resync.get() - at.get();
-        self.out.damaged.0 += size;
-        self.out.damaged.1 += 1;
+        let size = resync.get().saturating_sub(at.get());
+        self.out.damaged.0 = self.out.damaged.0.saturating_add(size);
+        self.out.damaged.1 = self.out.damaged.1.saturating_add(1);
         self.start_chunk(at, 0);
         let passed = Passed {
             at,
@@ -120,7 +124,7 @@ impl Walker<'_, '_> {
             return None;
         }
         let is_marked = self.has_mark(now);
-        let mut sizes = (header..header + 0x100).step_by(16).skip(1);
+        let mut sizes = (header..header.saturating_add(0x100)).step_by(16).skip(1);
         sizes.find(|size| {
             let next = at.saturating_add(*size);
             next < self.run.limit
@@ -149,7 +153,7 @@ impl Walker<'_, '_> {
     fn may_be_data(&mut self, at: Address, header: u64) -> Option<bool> {
         // Zero behind what ends in something: a NUL was all that a small size had to lose. Zeros among zeros are data.
         let ends = header == 0 && self.word(at).is_some_and(|end| end != 0);
-        let nul = ends && self.resync(at, header).get() - at.get() < 0x100;
+        let nul = ends && self.resync(at, header).get().saturating_sub(at.get()) < 0x100;
         let is_data = !self.is_written(at, header) && !self.is_nearly_one(at, header);
         is_data.then_some(nul)
     }
@@ -164,7 +168,7 @@ impl Walker<'_, '_> {
         if self.is_filled(at, header) {
             return false;
         }
-        let room = self.run.limit.get() - at.get();
+        let room = self.run.limit.get().saturating_sub(at.get());
         let anchored = anchors::at(self.run.anchors, at).is_some();
         if (1..=room).contains(&header)
             || anchored
@@ -182,7 +186,7 @@ impl Walker<'_, '_> {
     /// Whether one value fills a header and the first words of its block, and nothing in front of it: a write that began there.
     fn starts_fill(&mut self, at: Address, header: u64) -> bool {
         const WORDS: u64 = 5;
-        let mut behind = (2..2 + WORDS).map(|index| at.saturating_add(8 * index));
+        let mut behind = (2..2 + WORDS).map(|index| at.saturating_add(index.saturating_mul(8)));
         header != 0
             && self.word(at) != Some(header)
             && behind.all(|at| self.word(at) == Some(header))
@@ -197,8 +201,9 @@ impl Walker<'_, '_> {
     /// for those of a write that began in front of the block.
     fn is_nearly_one(&mut self, at: Address, header: u64) -> bool {
         let bits = (0..64).map(|bit| header ^ 1 << bit);
-        let ends = (2..8).map(|bytes| header & ((1 << (8 * bytes)) - 1));
-        let room = self.run.limit.get() - at.get();
+        let ends =
+            (2..8u32).map(|bytes| header & (1u64 << bytes.saturating_mul(8)).saturating_sub(1));
+        let room = self.run.limit.get().saturating_sub(at.get());
         header != 0
             && bits.chain(ends).any(|header| {
                 let size = header & !FLAGS;
@@ -285,7 +290,7 @@ impl Walker<'_, '_> {
             return None;
         }
         let lowest = last.size & !0xff;
-        let mut sizes = (lowest..lowest + 0x100)
+        let mut sizes = (lowest..lowest.saturating_add(0x100))
             .step_by(16)
             .filter(|size| *size > last.size);
         sizes.find(|size| {
@@ -365,8 +370,8 @@ impl Walker<'_, '_> {
                 self.budget = 0;
                 return None;
             }
-            self.budget -= passed - 1;
-            at = at.saturating_add(passed * ALIGNMENT);
+            self.budget = self.budget.saturating_sub(passed.saturating_sub(1));
+            at = at.saturating_add(passed.saturating_mul(ALIGNMENT));
         }
         None
     }
@@ -449,7 +454,7 @@ impl Walker<'_, '_> {
             }
             at = at.saturating_add(size);
             size_before = Some(size);
-            steps += 1;
+            steps = steps.saturating_add(1);
         }
         true
     }

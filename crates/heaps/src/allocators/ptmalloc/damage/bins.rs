@@ -45,7 +45,9 @@ impl Inquiry<'_, '_> {
             }
             // A write over a header that went on over the link behind it may have left one to another chunk.
             let damaged = way.chunks.last().filter(|from| self.broken.contains(from));
-            if damaged.is_some_and(|from| self.link(chunk, FORWARD + BACK - offset) != *from) {
+            if damaged.is_some_and(|from| {
+                self.link(chunk, (FORWARD + BACK).saturating_sub(offset)) != *from
+            }) {
                 way.stray = Some(chunk);
                 break;
             }
@@ -210,7 +212,7 @@ impl Inquiry<'_, '_> {
             }
         }
         self.check_mark(list, chunk);
-        let size = block.bytes + 8;
+        let size = block.bytes.saturating_add(8);
         let next = chunk.saturating_add(size);
         let marked = self
             .word(next.saturating_add(8))
@@ -304,7 +306,7 @@ impl Inquiry<'_, '_> {
         // The other direction tells what stands behind.
         let behind = match back.chunks.iter().position(|chunk| *chunk == from) {
             Some(0) => Some(list.at),
-            Some(index) => back.chunks.get(index - 1).copied(),
+            Some(index) => back.chunks.get(index.saturating_sub(1)).copied(),
             None if back.stray.is_none() && is_head => back.chunks.last().copied(),
             None => back
                 .chunks
@@ -389,7 +391,7 @@ impl Inquiry<'_, '_> {
         let mut passed = 0;
         for (position, (chunk, size)) in (0u64..).zip(chunks.iter().zip(&sizes)) {
             let place = (firsts.get(passed) == Some(chunk)).then_some(passed);
-            passed += usize::from(place.is_some());
+            passed = passed.saturating_add(usize::from(place.is_some()));
             if *size < LARGE || self.broken.contains(chunk) {
                 continue;
             }
@@ -397,11 +399,16 @@ impl Inquiry<'_, '_> {
                 Some(place) if list.index > 1 => {
                     let around = |step: usize| {
                         firsts
-                            .get((place + step) % firsts.len())
+                            .get(
+                                place
+                                    .saturating_add(step)
+                                    .checked_rem(firsts.len())
+                                    .unwrap_or(0),
+                            )
                             .copied()
                             .unwrap_or_default()
                     };
-                    (around(1), Some(around(firsts.len() - 1)))
+                    (around(1), Some(around(firsts.len().saturating_sub(1))))
                 }
                 Some(_) => (Address::new(0), Some(Address::new(0))),
                 None if list.index == 1 => (Address::new(0), Some(Address::new(0))),

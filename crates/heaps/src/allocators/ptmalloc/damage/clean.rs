@@ -95,7 +95,7 @@ impl Walk<'_, '_> {
             && self
                 .map
                 .block(id)
-                .is_some_and(|block| block.bytes + 8 == size)
+                .is_some_and(|block| block.bytes.saturating_add(8) == size)
             && !self.map.is_disputed(id)
             && !self.broken.contains(&chunk)
             && !self.broken.contains(&next);
@@ -172,7 +172,7 @@ impl<'a> Lane<'a> for Walk<'a, '_> {
         if is_foreign || !self.is_clean(chunk, size, id) || self.map.mark_listed(id) {
             return false;
         }
-        self.walked += 1;
+        self.walked = self.walked.saturating_add(1);
         self.before = chunk;
         let Some(next) = self.next(chunk) else {
             return false;

@@ -28,7 +28,7 @@ impl Inquiry<'_, '_> {
                         std::mem::swap(known, &mut anomaly);
                         known.related.append(&mut anomaly.related);
                     }
-                    known.lost_blocks += anomaly.lost_blocks;
+                    known.lost_blocks = known.lost_blocks.saturating_add(anomaly.lost_blocks);
                     known.related.extend(related(&anomaly.kind));
                 }
             }

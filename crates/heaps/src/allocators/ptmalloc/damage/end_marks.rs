@@ -35,11 +35,11 @@ impl Inquiry<'_, '_> {
     /// Blocks whose marks are gone, if this heap has marks.
     pub(super) fn end_marks(&mut self) {
         let (right, lost) = self.look_at_marks(SAMPLES);
-        if right < MIN_SAMPLES || lost.len() * MAX_LOST > right.max(MAX_LOST * 3) {
+        if right < MIN_SAMPLES || lost.len().saturating_mul(MAX_LOST) > right.max(MAX_LOST * 3) {
             return;
         }
         let (right, lost) = self.look_at_marks(usize::MAX);
-        if lost.len() * MAX_LOST > right.max(MAX_LOST) {
+        if lost.len().saturating_mul(MAX_LOST) > right.max(MAX_LOST) {
             return;
         }
         for (chunk, broken) in lost {
@@ -63,17 +63,17 @@ impl Inquiry<'_, '_> {
 
     /// How many of the first `count` blocks in use have their marks, and which do not.
     fn look_at_marks(&self, count: usize) -> (usize, Vec<(Address, Broken)>) {
-        let mut right = 0;
+        let mut right = 0usize;
         let mut lost = Vec::new();
         let is_main = |arena| arena == Some(0); // where all checked blocks are
         self.each_chunk_of(is_main, |chunk, size, id| {
             if self.is_in_use(chunk, size, id) {
                 match self.broken_mark(chunk, size) {
                     Some(broken) => lost.push((chunk, broken)),
-                    None => right += 1,
+                    None => right = right.saturating_add(1),
                 }
             }
-            right + lost.len() < count && lost.len() <= right.max(SAMPLES)
+            right.saturating_add(lost.len()) < count && lost.len() <= right.max(SAMPLES)
         });
         (right, lost)
     }
@@ -104,7 +104,7 @@ impl Inquiry<'_, '_> {
             if step == 0 || offset < step + HEADER {
                 return Some(Broken { at, found });
             }
-            offset -= step;
+            offset = offset.saturating_sub(step);
         }
         None
     }

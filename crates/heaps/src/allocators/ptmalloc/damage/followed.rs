@@ -24,7 +24,7 @@ impl Inquiry<'_, '_> {
     /// Tells heads that malloc itself stored from those that were written over.
     pub(super) fn followed_links(&mut self) {
         let mut out = std::mem::take(&mut self.out);
-        let mut tried = 0;
+        let mut tried = 0usize;
         for anomaly in &mut out {
             let AnomalyKind::BadEntry {
                 edge,
@@ -45,7 +45,7 @@ impl Inquiry<'_, '_> {
             if found.is_null() || list.head != *found || !self.is_whole_around(list) {
                 continue;
             }
-            tried += 1;
+            tried = tried.saturating_add(1);
             if tried > MAX_HEADS {
                 break;
             }
@@ -149,7 +149,7 @@ impl Inquiry<'_, '_> {
         }
         if let Some(value) = value.filter(|value| !value.is_null()) {
             let change = found.get() ^ value.get();
-            let lowest = change.trailing_zeros() / 8 * 8;
+            let lowest = (change.trailing_zeros() / 8).saturating_mul(8);
             let one_byte = change != 0 && change >> lowest <= 0xff;
             if one_byte || found.get().abs_diff(value.get()) < NEAR {
                 return true;
@@ -162,7 +162,7 @@ impl Inquiry<'_, '_> {
         let plain = |word: u64| {
             is_text(word)
                 || word <= u64::from(u32::MAX)
-                || word >= u64::MAX - u64::from(u32::MAX)
+                || word >= u64::MAX.saturating_sub(u64::from(u32::MAX))
                 || memory.region_at(Address::new(word)).is_some()
         };
         // The lower half is just a page's number: a word whose lower half was zero, such as a floating-point number.

@@ -177,7 +177,7 @@ impl Inquiry<'_, '_> {
             ..rest
         };
         let own = Block {
-            bytes: size - 8,
+            bytes: size.saturating_sub(8),
             ..own
         };
         let transient = self.heap.arena_busy(arena);

@@ -47,7 +47,7 @@ impl Inquiry<'_, '_> {
         let mut owner: Option<(u64, ListRef)> = None;
         for (list, edge, recorded) in &counted {
             let behind = self.entries_behind(list, chunk);
-            let whole = behind.map(|behind| edge.position + 1 + behind);
+            let whole = behind.map(|behind| edge.position.saturating_add(1).saturating_add(behind));
             if whole != Some(*recorded) {
                 continue;
             }
@@ -65,7 +65,7 @@ impl Inquiry<'_, '_> {
             self.cut.push(Cut {
                 list,
                 anomaly: None,
-                missing: Some(recorded.saturating_sub(edge.position + 1)),
+                missing: Some(recorded.saturating_sub(edge.position.saturating_add(1))),
                 edge,
             });
         }

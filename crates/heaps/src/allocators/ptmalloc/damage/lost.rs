@@ -42,7 +42,7 @@ impl Inquiry<'_, '_> {
                 next = chunks.after(slot);
                 let end = next.unwrap_or(chunks.granules());
                 let chunk = extent.start.saturating_add(u64::from(slot) * GRANULE);
-                let size = u64::from(end - slot) * GRANULE;
+                let size = u64::from(end.saturating_sub(slot)) * GRANULE;
                 if !look(chunk, size, BlockId { extent: row, slot }) {
                     return;
                 }
@@ -178,7 +178,7 @@ impl Inquiry<'_, '_> {
         let Some(anomaly) = index.and_then(|index| self.out.get_mut(index)) else {
             return;
         };
-        anomaly.lost_blocks += missing;
+        anomaly.lost_blocks = anomaly.lost_blocks.saturating_add(missing);
         let value = tail.first().map(|chunk| entry_of(&cut.list, *chunk));
         match &mut anomaly.kind {
             AnomalyKind::BadEntry { repair, .. } if repair.is_none() => {
@@ -238,7 +238,7 @@ impl Inquiry<'_, '_> {
         let mut free = vec![0u64; self.heap.arenas.rows.len()];
         for (walk, region) in self.heap.walks().iter().zip(&self.heap.arenas.regions) {
             if let Some(count) = free.get_mut(region.arena) {
-                *count += walk.free.total().0;
+                *count = count.saturating_add(walk.free.total().0);
             }
         }
         free.iter()
@@ -323,7 +323,7 @@ impl Inquiry<'_, '_> {
                 AnomalyKind::Metadata {
                     word: BrokenWord {
                         of: chunk.saturating_add(HEADER),
-                        at: chunk.saturating_add(size + 8),
+                        at: chunk.saturating_add(size.saturating_add(8)),
                         what: "PREV_INUSE behind a chunk that is in no bin",
                         expected: Expected::Is(Property::SetForNoBin(usable(size))),
                         found: Value::Flag(false),
@@ -376,7 +376,7 @@ fn lengths(
             at = following.and_then(|chunk| index.get(&chunk).copied());
         }
         for here in path.into_iter().rev() {
-            end = end.map(|length| length + 1);
+            end = end.map(|length| length.saturating_add(1));
             if let Some(slot) = known.get_mut(here) {
                 *slot = Some(end);
             }

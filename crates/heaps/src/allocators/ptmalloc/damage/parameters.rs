@@ -41,7 +41,7 @@ impl Inquiry<'_, '_> {
             (16, "mp_.tcache_count", MAX_COUNT),
         ];
         let read = |(offset, what, most): (u64, &'static str, u64)| {
-            let word = at.saturating_add(tcache + offset);
+            let word = at.saturating_add(tcache.saturating_add(offset));
             Some((word, what, most, self.word(word)?))
         };
         let rows: Vec<_> = rows.into_iter().filter_map(read).collect();

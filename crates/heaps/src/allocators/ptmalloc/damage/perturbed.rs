@@ -44,7 +44,7 @@ impl Inquiry<'_, '_> {
                     .word(next.saturating_add(8))
                     .is_some_and(|header| header & 1 == 0);
             if is_free && !self.broken.contains(&chunk) && !self.broken.contains(&next) {
-                looked_at += 1;
+                looked_at = looked_at.saturating_add(1);
                 let is_left = |at, word| self.is_left_over(at, word);
                 changes.extend(change(&mut cursor, chunk, size, fill, &is_left));
             }
@@ -116,7 +116,7 @@ impl Inquiry<'_, '_> {
             return (byte != 0).then_some(byte);
         }
         let mut votes: BTreeMap<u8, usize> = BTreeMap::new();
-        let mut all = 0;
+        let mut all = 0usize;
         for list in self.lists.iter().filter(|list| list.kind == Kind::Bin) {
             let mut chunk = list.head;
             for _ in 0..SAMPLES {
@@ -127,17 +127,21 @@ impl Inquiry<'_, '_> {
                 if size >= 2 * MIN_CHUNK
                     && let Some(word) = self.word(last)
                 {
-                    all += 1;
+                    all = all.saturating_add(1);
                     let bytes @ [byte, ..] = word.to_le_bytes();
                     if byte != 0 && bytes == [byte; 8] {
-                        *votes.entry(byte).or_default() += 1;
+                        {
+                            let slot = votes.entry(byte).or_default();
+                            *slot = slot.saturating_add(1);
+                        };
                     }
                 }
                 chunk = Address::new(self.word(chunk.saturating_add(HEADER)).unwrap_or(0));
             }
         }
         let (byte, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-        let agree = count >= MIN_VOTES && (all - count) * MIN_VOTES <= all;
+        let agree =
+            count >= MIN_VOTES && all.saturating_sub(count).saturating_mul(MIN_VOTES) <= all;
         (agree && self.hands_out(!byte)).then_some(byte)
     }
 
@@ -146,12 +150,12 @@ impl Inquiry<'_, '_> {
     fn hands_out(&self, complement: u8) -> bool {
         const LOOKED_AT: usize = 1 << 14;
         const ENOUGH: usize = 4;
-        let (mut seen, mut filled) = (0, 0);
+        let (mut seen, mut filled) = (0usize, 0usize);
         self.each_chunk(|chunk, size, id| {
             let last = self.word(chunk.saturating_add(size.saturating_sub(8)));
             let is_filled = last.is_some_and(|word| word.to_le_bytes() == [complement; 8]);
-            filled += usize::from(is_filled && !self.map.is_listed(id));
-            seen += 1;
+            filled = filled.saturating_add(usize::from(is_filled && !self.map.is_listed(id)));
+            seen = seen.saturating_add(1);
             seen < LOOKED_AT && filled < ENOUGH
         });
         complement != 0 && filled >= ENOUGH
@@ -168,44 +172,44 @@ fn change(
 ) -> Option<Change> {
     let filled = u64::from_le_bytes([fill; 8]);
     // Links between sizes stand behind the others.
-    let skip = if size >= 0x400 { 48 } else { 32 };
+    let skip = if size >= 0x400 { 48u64 } else { 32 };
     let (mut left, mut changed) = (0u64, None);
     let mut offset = skip;
     // Where the links of a swallowed chunk end: what begins right there is its old content, which nobody filled.
     let mut behind_links = 0;
-    while offset + 16 <= size {
+    while offset.saturating_add(16) <= size {
         let at = chunk.checked_add(offset)?;
         let words = [
             cursor.read_u64(at).ok()?,
             cursor.read_u64(at.checked_add(8)?).ok()?,
         ];
-        if is_header(words[1], size - offset) {
-            offset += 48;
+        if is_header(words[1], size.saturating_sub(offset)) {
+            offset = offset.saturating_add(48);
             behind_links = offset;
             continue;
         }
-        for (place, word) in [offset, offset + 8].into_iter().zip(words) {
+        for (place, word) in [offset, offset.saturating_add(8)].into_iter().zip(words) {
             // What is handed out is filled with the complement, and a piece of that may come back without a filling.
             if word
                 .to_le_bytes()
                 .iter()
                 .all(|byte| *byte == fill || *byte == !fill)
             {
-                left += u64::from(word == filled);
+                left = left.saturating_add(u64::from(word == filled));
             } else if word != 0 && !is_left_over(chunk.checked_add(place)?, word) {
                 if place == behind_links {
                     return None;
                 }
                 let (first, last) = changed_bytes(word, filled);
-                let (start, _) = changed.unwrap_or((place + first, 0));
-                changed = Some((start, place + last + 1));
+                let (start, _) = changed.unwrap_or((place.saturating_add(first), 0));
+                changed = Some((start, place.saturating_add(last).saturating_add(1)));
             }
         }
-        offset += 16;
+        offset = offset.saturating_add(16);
     }
     let (start, end) = changed?;
-    let bytes = end - start;
-    (bytes <= MAX_SPAN && left * 8 >= bytes).then_some(Change {
+    let bytes = end.saturating_sub(start);
+    (bytes <= MAX_SPAN && left.saturating_mul(8) >= bytes).then_some(Change {
         chunk,
         at: chunk.checked_add(start)?,
         bytes,
@@ -222,7 +226,7 @@ fn is_header(word: u64, room: u64) -> bool {
 fn changed_bytes(word: u64, filled: u64) -> (u64, u64) {
     let differs = word ^ filled;
     let first = u64::from(differs.trailing_zeros() / 8);
-    let last = 7 - u64::from(differs.leading_zeros() / 8);
+    let last = 7u64.saturating_sub(u64::from(differs.leading_zeros() / 8));
     (first, last)
 }
 

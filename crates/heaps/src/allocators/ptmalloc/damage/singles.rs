@@ -60,8 +60,8 @@ impl Inquiry<'_, '_> {
                         return;
                     };
                     // The list goes on behind what was put into it by mistake.
-                    mistakes += 1;
-                    walked += 1;
+                    mistakes = mistakes.saturating_add(1);
+                    walked = walked.saturating_add(1);
                     from = list.chunk(entry).map(|chunk| chunk.saturating_add(HEADER));
                     entry = next;
                     continue;
@@ -73,7 +73,7 @@ impl Inquiry<'_, '_> {
                 return;
             }
             self.check_key(list, chunk, edge);
-            walked += 1;
+            walked = walked.saturating_add(1);
             let block = chunk.saturating_add(HEADER);
             let Some(word) = self.word(block) else {
                 return; // not in the core
@@ -127,7 +127,7 @@ impl Inquiry<'_, '_> {
                 .region_of(chunk)
                 .is_some_and(|region| region.arena == list.owner);
         let tcache = self.heap.tcaches.layout.as_ref();
-        let by_map = block.bytes + 8;
+        let by_map = block.bytes.saturating_add(8);
         let by_header = self.size_by_header(chunk).unwrap_or(0);
         let is_mapped = self.map.chunk_at(chunk).is_none();
         if in_arena && (is_mapped || list.takes(by_map, tcache) || list.takes(by_header, tcache)) {
@@ -180,13 +180,15 @@ impl Inquiry<'_, '_> {
             .iter()
             .find(|edge| edge.list == here && edge.position < walked);
         if let Some(first) = first {
-            let length = walked - first.position;
-            let taken = list.recorded.is_some_and(|recorded| recorded < walked + 1);
+            let length = walked.saturating_sub(first.position);
+            let taken = list
+                .recorded
+                .is_some_and(|recorded| recorded < walked.saturating_add(1));
             self.circles.insert(chunk, (length, taken));
             // The one that stands there twice is counted twice; what stood behind it is cut off.
             let missing = list
                 .recorded
-                .map(|recorded| recorded.saturating_sub(walked + 1));
+                .map(|recorded| recorded.saturating_sub(walked.saturating_add(1)));
             let edge = *first;
             self.cut.push(Cut {
                 list: *list,
@@ -270,7 +272,7 @@ impl Inquiry<'_, '_> {
             self.cut.push(Cut {
                 list: *list,
                 anomaly: Some(anomaly),
-                missing: Some(recorded - walked),
+                missing: Some(recorded.saturating_sub(walked)),
                 edge,
             });
         }
@@ -355,7 +357,7 @@ impl Inquiry<'_, '_> {
                 None => Behind::Unknown,
             };
         };
-        let mut count = walked + 1;
+        let mut count = walked.saturating_add(1);
         while let Some(entry) = next.filter(|entry| !entry.is_null()) {
             let chunk = match self.judge(list, entry) {
                 Entry::Good(chunk) | Entry::Swallowed(chunk, _) => Some(chunk),
@@ -364,7 +366,7 @@ impl Inquiry<'_, '_> {
             let (Some(chunk), true) = (chunk, count <= recorded) else {
                 return Behind::Another;
             };
-            count += 1;
+            count = count.saturating_add(1);
             let block = chunk.saturating_add(HEADER);
             next = self.word(block).map(|word| self.heap.decode(block, word));
         }

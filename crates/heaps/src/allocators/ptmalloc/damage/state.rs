@@ -121,7 +121,9 @@ impl Inquiry<'_, '_> {
                 continue;
             };
             let number = u64::from(list.index);
-            let offset = layout.binmap + number / 32 * 4;
+            let offset = layout
+                .binmap
+                .saturating_add((number / 32).saturating_mul(4));
             let map = heap.target.memory.read_u32(arena.at.saturating_add(offset));
             let marked = map.map_or(true, |map| map >> (number % 32) & 1 == 1);
             // A bin whose own words were written over is another matter.

@@ -41,7 +41,7 @@ impl Inquiry<'_, '_> {
         let block = chunk.saturating_add(HEADER);
         let (outer, offset) = self.map.block_at(block)?;
         let start = outer.address.checked_sub(HEADER)?;
-        let whole = outer.bytes + 8;
+        let whole = outer.bytes.saturating_add(8);
         let end = start.checked_add(whole)?;
         let fits = self.size_by_header(chunk) == Some(size) && self.keyed_or_unkeyed(list, block);
         let shown = match is_binned {
@@ -122,7 +122,10 @@ impl Inquiry<'_, '_> {
         let used: Vec<&Address> = before.iter().filter(|at| **at != chunk).collect();
         let pointed = |at: &&&Address| self.heap.is_pointed_at(at.saturating_add(HEADER));
         let known = used.iter().filter(pointed).count();
-        (before.len() + behind > ENOUGH && known > 0 && known * 2 >= used.len()).then_some(first)
+        (before.len().saturating_add(behind) > ENOUGH
+            && known > 0
+            && known.saturating_mul(2) >= used.len())
+        .then_some(first)
     }
 
     /// Possible chunks from a place up to one that is wanted, which is the last.
@@ -235,7 +238,7 @@ impl Inquiry<'_, '_> {
         let (Some(block), Some(found)) = (self.block_of(*outer), self.word(at)) else {
             return;
         };
-        let size = (block.bytes + 8) | found & FLAGS;
+        let size = block.bytes.saturating_add(8) | found & FLAGS;
         // Another list may have shown less of it before.
         let known = self
             .out

@@ -120,14 +120,14 @@ impl<'h, 't> Arcs<'h, 't> {
         let len = self.len();
         (0..len)
             .step_by(BATCH)
-            .map(move |first| first..(first + BATCH).min(len))
+            .map(move |first| first..first.saturating_add(BATCH).min(len))
     }
 
     /// The place of the arc that begins at a chunk.
     fn entrance_at(&self, chunk: Address) -> Option<usize> {
         let inner = self.entrances.get(self.heads..)?;
         let found = inner.binary_search_by_key(&chunk, |entrance| entrance.chunk);
-        Some(self.heads + found.ok()?)
+        Some(self.heads.saturating_add(found.ok()?))
     }
 
     /// Follows some arcs, and marks their chunks.
@@ -147,7 +147,7 @@ impl<'h, 't> Arcs<'h, 't> {
             so_far: Followed::NOTHING,
         });
         let mut done = |arc: Arc<'_, '_, '_>| {
-            if let Some(to) = followed.get_mut(arc.place - batch.start) {
+            if let Some(to) = followed.get_mut(arc.place.saturating_sub(batch.start)) {
                 *to = arc.so_far;
             }
         };
@@ -184,13 +184,13 @@ impl<'h, 't> Arcs<'h, 't> {
             return false;
         }
         let bins = lists.iter().filter(|list| list.kind == Kind::Bin);
-        let mut count = 0;
+        let mut count = 0usize;
         for (head, list) in bins.enumerate() {
             let index = u64::from(list.index);
             let mut place = head;
             // No entrance has two arcs that lead to it: this ends.
             while let Some(arc) = followed.get(place) {
-                count += 1;
+                count = count.saturating_add(1);
                 good &= arc.is_empty
                     || if index == 1 {
                         arc.unsorted
@@ -242,7 +242,7 @@ impl Arc<'_, '_, '_> {
         let heap = self.arcs.heap;
         let arena = heap.arenas.rows.get(self.owner)?.at;
         let offset = at.offset_from(arena.checked_add(heap.located.arena.bin(1))?)?;
-        (offset % 16 == 0 && offset / 16 < BINS).then_some(offset / 16 + 1)
+        (offset % 16 == 0 && offset / 16 < BINS).then_some((offset / 16).saturating_add(1))
     }
 
     /// Ends the arc at a bin, which has to know its last chunk; whether it is one.
@@ -278,7 +278,7 @@ impl Arc<'_, '_, '_> {
             return None;
         }
         if let Some(count) = out.binned.get_mut(self.owner) {
-            *count += 1;
+            *count = count.saturating_add(1);
         }
         out.irregular |= back != self.before.get() || seen.is_marked();
         let so_far = &mut self.so_far;

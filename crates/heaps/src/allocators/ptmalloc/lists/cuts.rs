@@ -101,7 +101,11 @@ pub fn pieces<'a>(
     strands.dedup_by_key(|strand| strand.from);
     // Places that the list does not hold may lead through all of it: rounds, each longer than the one before.
     let mut budget = chunks.saturating_mul(LINKS_PER_CHUNK);
-    let mut steps = (2 * chunks / strands.len().max(1) as u64).max(SHORT);
+    let mut steps = chunks
+        .saturating_mul(2)
+        .checked_div(strands.len().max(1) as u64)
+        .unwrap_or(0)
+        .max(SHORT);
     while budget > 0 {
         budget = budget.saturating_sub(steps.saturating_mul(strands.len() as u64));
         follow(heap, &mut strands, &places, steps);
@@ -147,12 +151,12 @@ fn places(heap: &PtmallocHeap<'_>, map: &HeapMap, list: &ChunkList, size: u64) -
     let regions: Vec<&Region> = heap.arenas.regions.iter().filter(own).collect();
     let bytes = |region: &Region| region.end.offset_from(region.start).unwrap_or(0);
     let all: u64 = regions.iter().map(|region| bytes(region)).sum();
-    let step = (all / PLACES).max(size * u64::from(TRIED));
+    let step = (all / PLACES).max(size.saturating_mul(u64::from(TRIED)));
     let mut found: Vec<Address> = regions
         .iter()
         .flat_map(|region| {
-            let steps = bytes(region) / step;
-            (0..=steps).map(|count| region.start.saturating_add(count * step))
+            let steps = bytes(region).checked_div(step).unwrap_or(0);
+            (0..=steps).map(|count| region.start.saturating_add(count.saturating_mul(step)))
         })
         .filter_map(|at| place(heap, map, list, (at, size)))
         .collect();
@@ -184,7 +188,7 @@ fn place(
         if is_one(chunk) && next.is_some_and(&mut is_one) {
             return Some(chunk);
         }
-        at = chunk.checked_add(block.bytes + 8)?;
+        at = chunk.checked_add(block.bytes.saturating_add(8))?;
     }
     None
 }

@@ -199,15 +199,15 @@ impl Single<'_, '_> {
             self.map.mark_disputed(id);
             return None;
         }
-        self.walked += 1;
+        self.walked = self.walked.saturating_add(1);
         let block = chunk.saturating_add(HEADER);
         let word = self.cursor.read_u64(block).ok()?;
         out.cached.add(size);
         if list.kind == Kind::Fastbin {
-            out.in_fastbins += 1;
+            out.in_fastbins = out.in_fastbins.saturating_add(1);
             out.fastbin_bytes = out.fastbin_bytes.saturating_add(size);
         } else {
-            out.in_tcaches += 1;
+            out.in_tcaches = out.in_tcaches.saturating_add(1);
             out.irregular |= heap.key_is_wrong(list, block, &mut self.cursor);
         }
         Some(heap.decode(block, word))

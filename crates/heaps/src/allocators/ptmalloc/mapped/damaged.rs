@@ -28,8 +28,8 @@ pub fn moved(
         .pages(abi.page_bytes, MAX_OFFSET)
         .map(|end| end.saturating_sub(HEADER));
     let places = by_alignment.into_iter().chain(by_pages);
-    for moved in places.take_while(|moved| moved + HEADER < total) {
-        let (offset, header) = (word(moved)?, word(moved + 8)?);
+    for moved in places.take_while(|moved| moved.saturating_add(HEADER) < total) {
+        let (offset, header) = (word(moved)?, word(moved.saturating_add(8))?);
         let expected = header_of(moved)?;
         let at = page.checked_add(moved)?;
         if header == expected {
@@ -67,12 +67,12 @@ pub fn missing_one(
         true => abi.page_of(Address::new(missing)).get(),
         false => missing,
     };
-    if count != found.len() as u64 + 1 || !abi.is_pages(total) {
+    if count != (found.len() as u64).saturating_add(1) || !abi.is_pages(total) {
         return None;
     }
     let word = |at: Address, offset| target.memory.read_u64(at.saturating_add(offset)).ok();
     let trailer = if newest { HEADER } else { 0 };
-    let size = (total - trailer) | IS_MMAPPED;
+    let size = total.saturating_sub(trailer) | IS_MMAPPED;
     let gaps: Vec<Range<Address>> = gaps(target, arenas, found)
         .into_iter()
         .filter(|gap| gap.end.offset_from(gap.start).unwrap_or(0) >= total)
@@ -114,7 +114,7 @@ pub fn missing_one(
     };
     Some(Mapped {
         block: base.checked_add(HEADER)?,
-        usable: total - if newest { 24 } else { HEADER },
+        usable: total.saturating_sub(if newest { 24 } else { HEADER }),
         base,
         total,
         wrong: Some(wrong),

@@ -95,7 +95,8 @@ impl TcmallocHeap<'_> {
                 );
             }
             sound &= !irregular(class.into());
-            bytes = bytes.saturating_add(u64::from(list.length) * u64::from(object_bytes));
+            bytes = bytes
+                .saturating_add(u64::from(list.length).saturating_mul(u64::from(object_bytes)));
         }
         if let Ok(recorded) = layout.size.read(memory, cache.at)
             && recorded != bytes

@@ -82,7 +82,7 @@ impl TcmallocHeap<'_> {
             return;
         }
         let busy = self.central_busy(class);
-        let mut on_lists = 0;
+        let mut on_lists = 0u64;
         let mut open = false;
         for (offset, with_objects) in [(layout.empty, false), (layout.nonempty, true)] {
             let ring = Ring {
@@ -97,7 +97,7 @@ impl TcmallocHeap<'_> {
             let end = books.ring(memory, &self.located, ring, |books, span| {
                 self.central_span(books, class, span, with_objects, &busy, out);
             });
-            on_lists += end.count;
+            on_lists = on_lists.saturating_add(end.count);
             open |= end.broken_behind.is_some();
         }
         if open {
@@ -127,7 +127,7 @@ impl TcmallocHeap<'_> {
         if used > size || size > most || most > layout.slot_count.into() {
             let at = layout.used_slots.at(central.at);
             let expected = Expected::Is(Property::UsedSlots { size, most });
-            let busy = busy.filter(|_| used <= size + 1);
+            let busy = busy.filter(|_| used <= size.saturating_add(1));
             books.damage(
                 word(
                     at,
@@ -347,7 +347,8 @@ impl TcmallocHeap<'_> {
                 && self.spans.on_central(index)
                 && let Some(total) = free.get_mut(usize::from(span.class))
             {
-                *total += self.capacity(span).saturating_sub(span.refcount.into());
+                *total =
+                    total.saturating_add(self.capacity(span).saturating_sub(span.refcount.into()));
             }
         }
         for (class, expected) in (0u16..).zip(free).skip(1) {

@@ -23,10 +23,11 @@ impl TcmallocHeap<'_> {
         // Of lists that are sound.
         let mut listed = Some(HashSet::new());
         for pages in 1..=u64::from(layout.max_pages) {
-            let pair = self
-                .located
-                .page_heap
-                .saturating_add(layout.free_lists + 96 * (pages - 1));
+            let pair = self.located.page_heap.saturating_add(
+                layout
+                    .free_lists
+                    .saturating_add(pages.saturating_sub(1).saturating_mul(96)),
+            );
             for (offset, location) in [(0, SpanLocation::Normal), (48, SpanLocation::Returned)] {
                 let sentinel = pair.saturating_add(offset);
                 let members = self.free_list(books, map, sentinel, pages, location, &ring_busy);
@@ -230,7 +231,10 @@ impl TcmallocHeap<'_> {
             (8, "PageHeap.stats_.free_bytes", free),
             (16, "PageHeap.stats_.unmapped_bytes", returned),
         ] {
-            let at = self.located.page_heap.saturating_add(layout.stats + offset);
+            let at = self
+                .located
+                .page_heap
+                .saturating_add(layout.stats.saturating_add(offset));
             let Ok(recorded) = self.target.memory.read_u64(at) else {
                 continue;
             };

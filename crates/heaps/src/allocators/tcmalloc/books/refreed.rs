@@ -93,7 +93,8 @@ impl TcmallocHeap<'_> {
                     && Some(span.length) == pages
                     && span.length > most
             };
-            let exact = excess > 0 && excess.is_multiple_of(self.page_bytes() * times);
+            let exact =
+                excess > 0 && excess.is_multiple_of(self.page_bytes().saturating_mul(times));
             let mut spans = self.spans.rows().iter().filter(is_it);
             let first = spans.next().filter(|_| exact)?;
             Some((first, spans.next().is_none(), times))

@@ -54,7 +54,7 @@ impl Books {
                 break (before, next_word, expected, next.into());
             }
             each(self, next);
-            count += 1;
+            count = count.saturating_add(1);
             behind = before;
             before = next;
         };

@@ -149,10 +149,11 @@ impl Class<'_, '_, '_> {
         } else {
             small.behind || unique || ends_text
         };
-        let score = 4 * u32::from(small.behind)
-            + 2 * u32::from(unique)
-            + u32::from(overrun)
-            + u32::from(small.bytes < 2);
+        let score = u32::from(small.behind)
+            .saturating_mul(4)
+            .saturating_add(u32::from(unique).saturating_mul(2))
+            .saturating_add(u32::from(overrun))
+            .saturating_add(u32::from(small.bytes < 2));
         enough.then_some((score, small.repair))
     }
 
@@ -228,7 +229,7 @@ impl Class<'_, '_, '_> {
         let found = self.heap.target.memory.read_pointer(from).ok()?;
         let edge = Edge {
             list,
-            position: position + 1,
+            position: position.saturating_add(1),
             from: Some(from),
         };
         Some((edge, from, found))
@@ -238,7 +239,7 @@ impl Class<'_, '_, '_> {
     /// freed twice leaves exactly that.
     fn is_double_free_length(&self, path: usize) -> bool {
         self.graph.paths.get(path).is_some_and(|path| {
-            matches!(path.end, End::Cycle(_)) && path.list.recorded == path.walked + 1
+            matches!(path.end, End::Cycle(_)) && path.list.recorded == path.walked.saturating_add(1)
         })
     }
 

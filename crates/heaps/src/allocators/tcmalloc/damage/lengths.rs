@@ -127,7 +127,7 @@ impl Class<'_, '_, '_> {
         let edge = Edge {
             list: self.heap.list_ref(&list),
             position: walked,
-            from: self.node_at(index, walked - 1),
+            from: self.node_at(index, walked.saturating_sub(1)),
         };
         let by_chain = || {
             let (bad, found, repair) = self.damaged_link(index, &edge)?;
@@ -135,7 +135,7 @@ impl Class<'_, '_, '_> {
             let next = block.address.checked_add(block.bytes)?;
             (repair.unique || repair.value == next).then_some((bad, found, repair))
         };
-        by_chain().or_else(|| self.zeroed(edge, list.recorded - walked))
+        by_chain().or_else(|| self.zeroed(edge, list.recorded.saturating_sub(walked)))
     }
 
     /// The link at which a list ends early, if zeros went on from there over the blocks behind: each of them that is on no list has no
@@ -152,8 +152,9 @@ impl Class<'_, '_, '_> {
                 offset == 0 && free.class == block.class && !self.map.is_listed(free.id);
             let word = cursor.read_u64(at).ok().filter(|_| is_of_list)?;
             if word != 0 {
-                let is_rest =
-                    zeroed > 0 && orphans.chain_is(&PlainLinks, at, missing - zeroed, &|_| false);
+                let is_rest = zeroed > 0
+                    && orphans
+                        .chain_is(&PlainLinks, at, missing.saturating_sub(zeroed), &|_| false);
                 let repair = Repair {
                     value: next,
                     unique: false,
@@ -217,7 +218,7 @@ impl Class<'_, '_, '_> {
                 }
                 let written = u32::try_from(small.bytes.max(1)).unwrap_or(1);
                 let overrun = self.is_in_use_before(from) && looks_overrun(found.get(), written);
-                let follow = detour.unwrap_or(list.recorded - position);
+                let follow = detour.unwrap_or(list.recorded.saturating_sub(position));
                 let unique = small.repair.unique;
                 let ends_text = overrun && self.ends_text(from, found);
                 // What somebody at work has taken off is a chain of the missing length, too.
@@ -226,10 +227,11 @@ impl Class<'_, '_, '_> {
                 } else {
                     small.behind || unique && (overrun || follow > 3)
                 };
-                let score = 8 * u32::from(small.behind)
-                    + 4 * u32::from(overrun)
-                    + 2 * u32::from(unique)
-                    + u32::from(small.bytes < 2);
+                let score = u32::from(small.behind)
+                    .saturating_mul(8)
+                    .saturating_add(u32::from(overrun).saturating_mul(4))
+                    .saturating_add(u32::from(unique).saturating_mul(2))
+                    .saturating_add(u32::from(small.bytes < 2));
                 if places.contains_key(&small.repair.value) {
                     if unique && overrun {
                         around.push((score, edge, found, small.repair));

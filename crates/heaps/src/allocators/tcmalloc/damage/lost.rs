@@ -27,7 +27,7 @@ impl Class<'_, '_, '_> {
                 match PlainLinks.admit(self.map, memory, list.class, at) {
                     Ok(block) if self.map.mark_listed(block) => break,
                     Ok(_) => {}
-                    Err(_) if over < MAX_OVER => over += 1,
+                    Err(_) if over < MAX_OVER => over = over.saturating_add(1),
                     Err(_) => break,
                 }
                 at = match self.cuts.get(&at) {
@@ -63,7 +63,7 @@ impl Class<'_, '_, '_> {
                 }
                 _ => break,
             }
-            length += 1;
+            length = length.saturating_add(1);
             match cursor.read_u64(at) {
                 Ok(word) => at = PlainLinks.decode(at, word),
                 Err(_) => break,
@@ -101,10 +101,13 @@ impl Class<'_, '_, '_> {
                     Some(chain) => self.mark_lost(chain.first),
                     None => 0,
                 };
-                self.report.lost_blocks += missing.saturating_sub(marked);
+                self.report.lost_blocks = self
+                    .report
+                    .lost_blocks
+                    .saturating_add(missing.saturating_sub(marked));
             }
             if let Some(anomaly) = root.and_then(|(root, _)| self.report.anomalies.get_mut(root)) {
-                anomaly.lost_blocks += missing;
+                anomaly.lost_blocks = anomaly.lost_blocks.saturating_add(missing);
             }
         }
     }
@@ -126,11 +129,11 @@ impl Class<'_, '_, '_> {
             // A double free: what the block linked to before it was freed again.
             Some((position, false)) => {
                 if let End::Cycle(_) = path.end {
-                    list.recorded.saturating_sub(path.walked + 1)
+                    list.recorded.saturating_sub(path.walked.saturating_add(1))
                 } else if self.owns_tail(path) {
                     0
                 } else {
-                    list.recorded.saturating_sub(position + 1)
+                    list.recorded.saturating_sub(position.saturating_add(1))
                 }
             }
             None if self.is_passing(path) => 0,
@@ -192,7 +195,9 @@ impl Class<'_, '_, '_> {
             .find(|other| crossing(other) == here && exact(other));
         match (owner, path.list.holder) {
             (Some(owner), _) => owner.list == path.list,
-            (None, HolderKind::CentralList) => self.walked_inside(path) + 1 >= path.list.recorded,
+            (None, HolderKind::CentralList) => {
+                self.walked_inside(path).saturating_add(1) >= path.list.recorded
+            }
             (None, _) => false,
         }
     }
@@ -204,9 +209,9 @@ impl Class<'_, '_, '_> {
         };
         let mut cursor = Cursor::new(self.heap.target.memory);
         let mut at = path.list.head;
-        let mut inside = 0;
+        let mut inside = 0u64;
         for _ in 0..path.walked {
-            inside += u64::from(range.contains(&at));
+            inside = inside.saturating_add(u64::from(range.contains(&at)));
             let Ok(word) = cursor.read_u64(at) else { break };
             at = PlainLinks.decode(at, word);
         }
@@ -227,7 +232,7 @@ impl Class<'_, '_, '_> {
         }
         for (position, at) in (first..).zip(&path.tail) {
             if let Some(Cut::Damaged(_)) = self.cuts.get(at) {
-                return Some((position + 1, true));
+                return Some((position.saturating_add(1), true));
             }
         }
         self.report

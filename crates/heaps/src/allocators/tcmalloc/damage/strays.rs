@@ -214,7 +214,7 @@ impl Class<'_, '_, '_> {
             .rev()
             .find_map(|position| {
                 let repair = self.repair(path, position, false)?;
-                let follow = own.recorded.saturating_sub(position + 1);
+                let follow = own.recorded.saturating_sub(position.saturating_add(1));
                 (position == last || self.led_astray(path, position, (repair, follow)))
                     .then_some((position, repair))
             });
@@ -227,7 +227,7 @@ impl Class<'_, '_, '_> {
         Some((
             Edge {
                 list: edge.list,
-                position: position + 1,
+                position: position.saturating_add(1),
                 from: Some(from),
             },
             found,

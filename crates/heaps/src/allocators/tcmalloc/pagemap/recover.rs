@@ -63,9 +63,9 @@ impl PageMap<'_> {
             let first = index << leaf_bits;
             let entries = leaf..leaf.saturating_add(8 << leaf_bits);
             for (at, word) in words_in(self.memory, entries, |_, _| true) {
-                let page = first + at.offset_from(leaf).unwrap_or(0) / 8;
+                let page = first.saturating_add(at.offset_from(leaf).unwrap_or(0) / 8);
                 while rows.get(row).is_some_and(|span| span.end() <= page) {
-                    row += 1;
+                    row = row.saturating_add(1);
                 }
                 if rows.get(row).is_some_and(|span| span.start <= page) {
                     continue;
@@ -97,7 +97,7 @@ impl PageMap<'_> {
         if !at.is_aligned(8) || rows.iter().any(|other| other.at == at) {
             return None;
         }
-        let pages = run.last - run.first + 1;
+        let pages = run.last.saturating_sub(run.first).saturating_add(1);
         let repair = |word, what, expected, found| SpanRepair {
             span: at,
             start: run.first,
@@ -114,14 +114,14 @@ impl PageMap<'_> {
             if span.length == pages {
                 return None;
             }
-            if run.last + 1 != run.ceiling && fits(&span, rows) {
-                return by_entry(span, span.end() - 1);
+            if run.last.saturating_add(1) != run.ceiling && fits(&span, rows) {
+                return by_entry(span, span.end().saturating_sub(1));
             }
             let repair = repair(layout.length.at(at), "Span.length", pages, span.length);
             span.length = pages;
             return fits(&span, rows).then_some((span, repair));
         }
-        if span.end() == run.last + 1 && fits(&span, rows) {
+        if span.end() == run.last.saturating_add(1) && fits(&span, rows) {
             return by_entry(span, span.start);
         }
         let repair = repair(layout.start.at(at), "Span.start", run.first, span.start);

@@ -67,13 +67,21 @@ impl Source<'_> {
     pub fn lacking(&self, rows: &[Row]) -> BTreeMap<u16, u64> {
         let mut walked: BTreeMap<u16, u64> = BTreeMap::new();
         for row in rows {
-            *walked.entry(row.arena).or_default() += row.bytes >> PAGE_SHIFT;
+            {
+                let slot = walked.entry(row.arena).or_default();
+                *slot = slot.saturating_add(row.bytes >> PAGE_SHIFT);
+            };
         }
         let layout = self.layout;
         let recorded = |arena: Address| {
             let caches = layout.arena.pages.iter();
-            let cached =
-                caches.flat_map(|cache| layout.pages.counts.iter().map(move |count| cache + count));
+            let cached = caches.flat_map(|cache| {
+                layout
+                    .pages
+                    .counts
+                    .iter()
+                    .map(move |count| cache.saturating_add(*count))
+            });
             cached
                 .chain([layout.arena.active])
                 .filter_map(|offset| self.memory.read_u64(arena.saturating_add(offset)).ok())
