@@ -168,7 +168,8 @@ fn is_true(claim: &Claim, read: &[u8]) -> bool {
 #[test]
 fn gdb_reads_what_every_finding_says() {
     let fixtures = a_sample(fixtures());
-    let claimed: Vec<Claimed<'_>> = in_parallel(&fixtures, |fixture| {
+    let all: Vec<&Fixture> = fixtures.iter().collect();
+    let claimed: Vec<Claimed<'_>> = in_parallel(&all, |&fixture| {
         let place = format!("{}/{}", fixture.release, fixture.name);
         let paths = [fixture.core.as_os_str(), fixture.binary.as_os_str()];
         let mut claimed = Claimed {

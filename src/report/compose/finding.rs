@@ -275,7 +275,7 @@ mod tests {
                 bytes,
                 what: String::new(),
                 expected: String::new(),
-                found: String::new(),
+                found: found::Found::said(""),
             };
             let dump = dump(&memory(), &evidence, after_culprit);
             assert_eq!(
