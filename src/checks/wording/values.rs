@@ -327,3 +327,70 @@ fn holding(of: Holding) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ground::target::Address;
+
+    use super::*;
+
+    /// What a finding shows first can be compared with a dump.
+    #[test]
+    fn words_begin_with_the_value_that_is_told() {
+        let at = Address::new(0x5000);
+        let values = [
+            (Value::Number(12), "12", Some(12)),
+            (Value::Word(0x12), "0x12", Some(0x12)),
+            (Value::Amount(3, Unit::Pages), "3 pages", Some(3)),
+            (Value::Difference(7, 9), "7 - 9", Some(7)),
+            (Value::Memory(at, at), "0x5000 to 0x5000", Some(0x5000)),
+            (
+                Value::AppendedAgain(at),
+                "0x5000: it was appended again",
+                Some(0x5000),
+            ),
+            (Value::Count(4), "a count of 4", None),
+            (Value::Flag(true), "set", None),
+            (Value::ClassAndState(5, "InUse"), "class 5, InUse", None),
+        ];
+        for (value, text, first) in values {
+            let found = found(&value);
+            assert_eq!((found.text(), found.value()), (text, first));
+        }
+    }
+
+    #[test]
+    fn what_is_expected_has_its_reason_behind_it() {
+        let told = |of| expected(&of);
+        let number = || Value::Number(8);
+        assert_eq!(told(Expected::number(8)), "8");
+        assert_eq!(
+            told(Expected::Exactly(number(), Reason::NeverChanges)),
+            "8, which never changes"
+        );
+        assert_eq!(
+            told(Expected::AtMost(number(), Reason::Itself)),
+            "at most 8"
+        );
+        assert_eq!(told(Expected::OneOf(&[0, 1, 2])), "0, 1 or 2");
+        assert_eq!(told(Expected::Is(Property::Null)), "null");
+    }
+
+    #[test]
+    fn a_thread_at_work_is_told_with_what_it_holds() {
+        let at_work = Proof::AtWork {
+            tid: 7,
+            module: "libc.so.6".to_owned(),
+            presence: Presence::Inside {
+                frame: 2,
+                pc: Address::new(0x40),
+            },
+            interrupted: false,
+            holding: Some(Holding::Chunk { register: "rbx" }),
+        };
+        assert_eq!(
+            proof(&at_work),
+            "thread 7 is inside libc.so.6: frame 2 at 0x40; its rbx holds the chunk"
+        );
+    }
+}
