@@ -15,9 +15,11 @@ mod followed_link;
 mod free_entry;
 mod free_word;
 mod header;
+mod inner;
 mod join;
 mod link_damage;
 mod metadata;
+mod mismatch;
 pub mod place;
 mod refused;
 pub mod residue;
@@ -39,6 +41,8 @@ use finding::{ExplainsCrash, Finding, FindingKind, Findings};
 pub struct Subject<'a> {
     /// The process.
     pub target: Target<'a>,
+    /// All heaps of the process.
+    pub heaps: &'a [HeapAnalysis<'a>],
     /// Index of the heap in the analysis.
     pub index: usize,
     /// The heap.
@@ -108,6 +112,7 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
         for anomaly in &heap.anomalies {
             let subject = Subject {
                 target,
+                heaps: &analysis.heaps,
                 index,
                 heap,
                 anomaly,

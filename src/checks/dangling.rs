@@ -278,6 +278,7 @@ fn finding(target: Target<'_>, found: &Use<'_>, deed: &str, frame: usize) -> Fin
     });
     let subject = Subject {
         target,
+        heaps: std::slice::from_ref(freed.heap),
         index: freed.index,
         heap: freed.heap,
         anomaly: &anomaly,

@@ -65,6 +65,7 @@ fn died_of(
             | FindingKind::CyclicFreeList
             | FindingKind::DoubleFree
             | FindingKind::InvalidFreeEntry
+            | FindingKind::AllocatorMismatch
             | FindingKind::MisalignedFreeEntry
     );
     if !crash.is_by_memory || !writes {

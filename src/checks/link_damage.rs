@@ -13,6 +13,7 @@
 mod contest;
 
 use contest::{Story, Written};
+use ground::scan;
 use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
@@ -21,6 +22,9 @@ use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,
 };
 use super::{Check, Subject, finding, fingerprint, wording};
+
+/// Bytes in which blocks are looked for that lead to the same one.
+const MAX_SEARCHED: u64 = 1 << 28;
 
 /// See the module.
 pub struct LinkDamage;
@@ -208,13 +212,14 @@ impl Scene {
     }
 
     /// The link as it was, where only one block fits and no other story is open. A link is stored as it is, or combined with its own place.
-    fn undone(&self, edge: &Edge) -> Option<finding::Repair> {
+    fn undone(&self, subject: Subject<'_>, edge: &Edge) -> Option<finding::Repair> {
         let repair = self.repair.filter(|repair| repair.unique)?;
         let own = edge.word().get() >> 12;
         // Blocks of a word each: the same write may have gone on into the next link.
         let is_whole = self.written == 8 && self.block.bytes <= 8;
         let is_plain = self.mask == 0 || self.mask == own;
-        (is_plain && !is_whole).then(|| finding::Repair {
+        let is_it = is_plain && !is_whole && !self.is_led_to(subject, edge, repair.value);
+        is_it.then(|| finding::Repair {
             at: edge.word(),
             found: u64::from_le_bytes(self.word),
             original: repair.value.get() ^ self.mask,
@@ -223,6 +228,38 @@ impl Scene {
                 repair.value
             ),
         })
+    }
+
+    /// Whether another block of the class leads to what the link is said to have led to: that one may have come before it, and the
+    /// damage may be in what led here.
+    fn is_led_to(&self, subject: Subject<'_>, edge: &Edge, value: Address) -> bool {
+        if value.is_null() {
+            return false;
+        }
+        let map = &subject.heap.map;
+        let is_masked = self.mask != 0;
+        let stored = |at: Address| match is_masked {
+            true => value.get() ^ (at.get() >> 12),
+            false => value.get(),
+        };
+        let Some(class) = map.extent(self.block.id.extent).map(|extent| extent.class) else {
+            return true;
+        };
+        let mut left = MAX_SEARCHED;
+        let mut extents = map.extents().iter().filter(|extent| extent.class == class);
+        extents.any(|extent| {
+            let bytes = extent.bytes.min(left);
+            left = left.saturating_sub(extent.bytes);
+            let range = extent.start..extent.start.saturating_add(bytes);
+            let memory = subject.target.memory;
+            let mut words = scan::words_in(memory, range, |at, word| word == stored(at));
+            let is_start = |(at, _): (Address, u64)| {
+                let block = map.block_at(at);
+                block.is_some_and(|(block, offset)| offset == 0 && block.bytes == self.block.bytes)
+                    && at != edge.word()
+            };
+            words.any(is_start)
+        }) || left == 0
     }
 
     fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
@@ -289,7 +326,7 @@ impl Scene {
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
         finding.repairs = match is_open {
             true => Vec::new(),
-            false => self.undone(edge).into_iter().collect(),
+            false => self.undone(subject, edge).into_iter().collect(),
         };
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {

@@ -308,6 +308,7 @@ impl Scene<'_> {
                 };
                 let subject = Subject {
                     target: self.target,
+                    heaps: &self.analysis.heaps,
                     index,
                     heap,
                     anomaly: &anomaly,

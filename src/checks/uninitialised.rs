@@ -95,6 +95,7 @@ fn finding(
     });
     let subject = Subject {
         target,
+        heaps: std::slice::from_ref(found.heap),
         index: found.index,
         heap: found.heap,
         anomaly: &anomaly,

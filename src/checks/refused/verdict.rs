@@ -7,6 +7,7 @@ use super::sayings::{About, Saying, Seen};
 use super::told::{Told, told};
 use super::{Pointer, SIZE_BYTES, Scene, followed, is_alarm, words_as_evidence};
 use crate::checks::finding::{Confidence, Evidence, Finding, FindingKind};
+use crate::checks::mismatch::Foreign;
 use crate::checks::wording;
 use crate::crash::argument::Entry;
 
@@ -116,6 +117,11 @@ fn of_pointer(scene: Scene<'_>, pointer: &Pointer, told: Told) -> Finding {
     }
     finding.evidence = evidence(scene, pointer);
     finding.next_steps = told.next;
+    if told.kind == FindingKind::AllocatorMismatch
+        && let Some(foreign) = Foreign::at(&scene.analysis.heaps, scene.death.heap, at)
+    {
+        foreign.name_in(&mut finding);
+    }
     finding
 }
 
