@@ -21,6 +21,7 @@ mod link_damage;
 mod metadata;
 mod mismatch;
 pub mod place;
+mod ran_over;
 mod refused;
 pub mod residue;
 mod stack_overflow;
@@ -93,6 +94,7 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         // Before what a read of freed memory adds to findings: those words are not damaged.
         explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
+        ran_over::explain(target, analysis, crash, &mut verdict);
         uninitialised::explain(target, analysis, crash, &mut verdict);
         stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
