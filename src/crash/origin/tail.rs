@@ -16,8 +16,8 @@ use crate::crash::instruction::dwarf;
 
 /// Bytes of the function that are looked at.
 const MAX_BYTES: u64 = 1024;
-/// Functions that end in one another.
-const MAX_FUNCTIONS: usize = 4;
+/// Places that jumps lead to.
+const MAX_FUNCTIONS: usize = 8;
 /// Loads that are followed back.
 const MAX_LOADS: usize = 4;
 
@@ -45,7 +45,11 @@ pub fn of_jump(trace: &Trace<'_>, frame: usize, start: Address) -> Option<Origin
             }
             let led = leads_to(trace, &function, index, &at.registers, at.pc.get(), frame);
             if let Some(loads) = led {
-                if found.is_some() {
+                // Code that two of them lead to is met twice.
+                if found
+                    .as_ref()
+                    .is_some_and(|(known, _)| known.ip() != jump.ip())
+                {
                     return None;
                 }
                 found = Some((*jump, loads));
@@ -76,10 +80,7 @@ fn jumps(function: &Function) -> impl Iterator<Item = usize> + '_ {
             return false;
         }
         let flow = instruction.flow_control();
-        if matches!(
-            flow,
-            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-        ) {
+        if flow == FlowControl::ConditionalBranch {
             furthest = furthest.max(instruction.near_branch_target());
         }
         let ends = matches!(
@@ -90,16 +91,10 @@ fn jumps(function: &Function) -> impl Iterator<Item = usize> + '_ {
         true
     })
     .filter(|(_, instruction)| {
-        let is_out = function
-            .index_of(Address::new(instruction.near_branch_target()))
-            .is_none();
-        match instruction.flow_control() {
-            FlowControl::IndirectBranch => true,
-            FlowControl::UnconditionalBranch => {
-                is_out || instruction.near_branch_target() > instruction.ip()
-            }
-            _ => false,
-        }
+        matches!(
+            instruction.flow_control(),
+            FlowControl::IndirectBranch | FlowControl::UnconditionalBranch
+        )
     })
     .map(|(index, _)| index)
 }
