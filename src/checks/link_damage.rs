@@ -23,8 +23,9 @@ use super::finding::{
 };
 use super::{Check, Subject, finding, fingerprint, wording};
 
-/// Bytes in which blocks are looked for that lead to the same one.
+/// Bytes in which blocks are looked for that lead to the same one: for one link, and for all of a heap.
 const MAX_SEARCHED: u64 = 1 << 28;
+const MAX_SEARCHED_IN_ALL: u64 = 1 << 31;
 
 /// See the module.
 pub struct LinkDamage;
@@ -245,7 +246,8 @@ impl Scene {
         let Some(class) = map.extent(self.block.id.extent).map(|extent| extent.class) else {
             return true;
         };
-        let mut left = MAX_SEARCHED;
+        let anomalies = subject.heap.anomalies.len() as u64;
+        let mut left = MAX_SEARCHED.min(MAX_SEARCHED_IN_ALL / anomalies.max(1));
         let mut extents = map.extents().iter().filter(|extent| extent.class == class);
         extents.any(|extent| {
             let bytes = extent.bytes.min(left);
