@@ -11,9 +11,9 @@
 //! Blocks with nothing between them leave both stories open more often than not ([`contest`]).
 
 mod contest;
+mod led_to;
 
 use contest::{Story, Written};
-use ground::scan;
 use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
@@ -22,10 +22,6 @@ use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Overwriter, OverwriterClass,
 };
 use super::{Check, Subject, finding, fingerprint, wording};
-
-/// Bytes in which blocks are looked for that lead to the same one: for one link, and for all of a heap.
-const MAX_SEARCHED: u64 = 1 << 28;
-const MAX_SEARCHED_IN_ALL: u64 = 1 << 31;
 
 /// See the module.
 pub struct LinkDamage;
@@ -219,7 +215,9 @@ impl Scene {
         // Blocks of a word each: the same write may have gone on into the next link.
         let is_whole = self.written == 8 && self.block.bytes <= 8;
         let is_plain = self.mask == 0 || self.mask == own;
-        let is_it = is_plain && !is_whole && !self.is_led_to(subject, edge, repair.value);
+        let is_it = is_plain
+            && !is_whole
+            && !led_to::by_another(subject, edge, self.block, self.mask != 0, repair.value);
         is_it.then(|| finding::Repair {
             at: edge.word(),
             found: u64::from_le_bytes(self.word),
@@ -229,39 +227,6 @@ impl Scene {
                 repair.value
             ),
         })
-    }
-
-    /// Whether another block of the class leads to what the link is said to have led to: that one may have come before it, and the
-    /// damage may be in what led here.
-    fn is_led_to(&self, subject: Subject<'_>, edge: &Edge, value: Address) -> bool {
-        if value.is_null() {
-            return false;
-        }
-        let map = &subject.heap.map;
-        let is_masked = self.mask != 0;
-        let stored = |at: Address| match is_masked {
-            true => value.get() ^ (at.get() >> 12),
-            false => value.get(),
-        };
-        let Some(class) = map.extent(self.block.id.extent).map(|extent| extent.class) else {
-            return true;
-        };
-        let anomalies = subject.heap.anomalies.len() as u64;
-        let mut left = MAX_SEARCHED.min(MAX_SEARCHED_IN_ALL / anomalies.max(1));
-        let mut extents = map.extents().iter().filter(|extent| extent.class == class);
-        extents.any(|extent| {
-            let bytes = extent.bytes.min(left);
-            left = left.saturating_sub(extent.bytes);
-            let range = extent.start..extent.start.saturating_add(bytes);
-            let memory = subject.target.memory;
-            let mut words = scan::words_in(memory, range, |at, word| word == stored(at));
-            let is_start = |(at, _): (Address, u64)| {
-                let block = map.block_at(at);
-                block.is_some_and(|(block, offset)| offset == 0 && block.bytes == self.block.bytes)
-                    && at != edge.word()
-            };
-            words.any(is_start)
-        }) || left == 0
     }
 
     fn finding(&self, subject: Subject<'_>, edge: &Edge, found: Address, stray: &Stray) -> Finding {
