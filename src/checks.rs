@@ -15,10 +15,13 @@ mod followed_link;
 mod free_entry;
 mod free_word;
 mod header;
+mod inner;
 mod join;
 mod link_damage;
 mod metadata;
+mod mismatch;
 pub mod place;
+mod ran_over;
 mod refused;
 pub mod residue;
 mod stack_overflow;
@@ -39,6 +42,8 @@ use finding::{ExplainsCrash, Finding, FindingKind, Findings};
 pub struct Subject<'a> {
     /// The process.
     pub target: Target<'a>,
+    /// All heaps of the process.
+    pub heaps: &'a [HeapAnalysis<'a>],
     /// Index of the heap in the analysis.
     pub index: usize,
     /// The heap.
@@ -89,6 +94,7 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         // Before what a read of freed memory adds to findings: those words are not damaged.
         explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
+        ran_over::explain(target, analysis, crash, &mut verdict);
         uninitialised::explain(target, analysis, crash, &mut verdict);
         stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
@@ -108,6 +114,7 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
         for anomaly in &heap.anomalies {
             let subject = Subject {
                 target,
+                heaps: &analysis.heaps,
                 index,
                 heap,
                 anomaly,

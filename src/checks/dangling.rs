@@ -14,6 +14,8 @@
 mod lost;
 mod words;
 
+pub use lost::never_written;
+
 use ground::target::{Address, Target};
 use heaps::allocators::Residue;
 use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, HolderKind, Property, Value};
@@ -235,11 +237,12 @@ pub fn given(
         function: None,
         instruction: Address::default(),
     };
-    let (freed, confidence) = match given.loaded_from {
-        Some(from) => (
-            residue::decode(target, analysis, given.value.get(), from)?,
-            given.confidence,
-        ),
+    let decoded = given
+        .loaded_from
+        .and_then(|from| residue::decode(target, analysis, given.value.get(), from));
+    // A variable of the frame was set from elsewhere.
+    let (freed, confidence) = match decoded {
+        Some(freed) => (freed, given.confidence),
         None if given.is_lost => (
             lost::find(target, analysis, crash, &origin)?.freed,
             Confidence::Likely,
@@ -280,6 +283,7 @@ fn finding(target: Target<'_>, found: &Use<'_>, deed: &str, frame: usize) -> Fin
     });
     let subject = Subject {
         target,
+        heaps: std::slice::from_ref(freed.heap),
         index: freed.index,
         heap: freed.heap,
         anomaly: &anomaly,

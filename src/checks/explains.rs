@@ -11,6 +11,7 @@
 //! memory) say so where they are found.
 
 mod elsewhere;
+pub mod run;
 pub mod source;
 
 use ground::target::{Address, MemoryExt, Target};
@@ -65,6 +66,7 @@ fn died_of(
             | FindingKind::CyclicFreeList
             | FindingKind::DoubleFree
             | FindingKind::InvalidFreeEntry
+            | FindingKind::AllocatorMismatch
             | FindingKind::MisalignedFreeEntry
     );
     if !crash.is_by_memory || !writes {
@@ -181,9 +183,11 @@ fn damaged_word(
     }
     let mut run = vec![0; usize::try_from(length).ok()?];
     target.memory.read_into(from, &mut run).ok()?;
-    let is_one_write = match finding.overwriter.as_ref()?.class {
-        OverwriterClass::Ascii => run.iter().all(|byte| matches!(byte, b' '..=b'~')),
-        _ => is_one_value(&run),
+    let class = finding.overwriter.as_ref().map(|written| written.class);
+    let is_one_write = match class {
+        Some(OverwriterClass::Ascii) => run::is_text(&run),
+        // What the last elements before the end and those behind it are is counted up alike.
+        _ => run::is_one_value(&run) || run::is_series(&run) || is_series_from(target, from, to),
     };
     is_one_write.then(|| Cause {
         kind: CauseKind::Overwritten,
@@ -201,13 +205,16 @@ fn damaged_word(
     })
 }
 
-/// Whether bytes are one value of eight over and over, which is not zero.
-fn is_one_value(run: &[u8]) -> bool {
-    let (words, rest) = run.as_chunks::<8>();
-    let Some(first) = words.first() else {
-        return false;
+/// Whether the bytes up to `to`, with the two words before `from`, are numbers that are counted up: the last ones in the block and those
+/// behind its end.
+fn is_series_from(target: Target<'_>, from: Address, to: Address) -> bool {
+    let read = || {
+        let from = from.checked_sub(16)?;
+        let mut bytes = vec![0; usize::try_from(to.offset_from(from)?).ok()?];
+        target.memory.read_into(from, &mut bytes).ok()?;
+        Some(bytes)
     };
-    *first != [0; 8] && words.iter().all(|word| word == first) && first.starts_with(rest)
+    read().is_some_and(|bytes| run::is_series(&bytes))
 }
 
 /// `24 bytes`.

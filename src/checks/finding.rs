@@ -33,11 +33,13 @@ pub enum FindingKind {
     UninitialisedUse,
     /// A thread used up its stack.
     StackOverflow,
+    /// A block was given back to an allocator that is not its own.
+    AllocatorMismatch,
 }
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 12] = [
+    pub const ALL: [FindingKind; 13] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -50,6 +52,7 @@ impl FindingKind {
         FindingKind::CountMismatch,
         FindingKind::UninitialisedUse,
         FindingKind::StackOverflow,
+        FindingKind::AllocatorMismatch,
     ];
 
     /// Stable code in reports: `double-free`.
@@ -67,6 +70,7 @@ impl FindingKind {
             FindingKind::CountMismatch => "count-mismatch",
             FindingKind::UninitialisedUse => "uninitialised-use",
             FindingKind::StackOverflow => "stack-overflow",
+            FindingKind::AllocatorMismatch => "allocator-mismatch",
         }
     }
 
@@ -82,6 +86,7 @@ impl FindingKind {
             FindingKind::CorruptMetadata | FindingKind::CountMismatch => 787,
             FindingKind::UninitialisedUse => 457,
             FindingKind::StackOverflow => 674,
+            FindingKind::AllocatorMismatch => 762,
         }
     }
 }

@@ -179,7 +179,10 @@ fn refused_site(names: Names<'_>, finding: &Finding) -> Option<String> {
     let crash = names.crash?;
     let of_a_call = matches!(
         finding.kind,
-        FindingKind::DoubleFree | FindingKind::InvalidFreeEntry | FindingKind::MisalignedFreeEntry
+        FindingKind::DoubleFree
+            | FindingKind::InvalidFreeEntry
+            | FindingKind::MisalignedFreeEntry
+            | FindingKind::AllocatorMismatch
     );
     let is_said = crash.last_words.as_ref().is_some_and(|words| {
         (finding.evidence.iter()).any(|evidence| evidence.at == words.address)

@@ -5,8 +5,9 @@
 use heaps::anomaly::{AnomalyKind, Stray};
 
 use super::finding::{Confidence, Finding, FindingKind};
+use super::mismatch::{self, Foreign};
 use super::place::Place;
-use super::{Check, Subject, wording};
+use super::{Check, Subject, inner, wording};
 
 /// See the module.
 pub struct FreeEntry;
@@ -16,6 +17,7 @@ impl Check for FreeEntry {
         &[
             FindingKind::MisalignedFreeEntry,
             FindingKind::InvalidFreeEntry,
+            FindingKind::AllocatorMismatch,
         ]
     }
 
@@ -44,29 +46,34 @@ impl Check for FreeEntry {
         };
         match stray {
             Stray::Misaligned { block, offset } => {
+                let how = inner::told(subject.target, found, *block, *offset);
                 let message = format!(
-                    "free was called with {found}, {offset} bytes into the block {} of {} bytes",
-                    block.address, block.bytes
+                    "free was called with {found}, {offset} bytes into the block {} of {} bytes{}",
+                    block.address, block.bytes, how.hint
                 );
                 let mut finding = about(FindingKind::MisalignedFreeEntry, Some(*block), message);
                 if let Some(evidence) = finding.evidence.first_mut() {
                     evidence.expected = format!("{}, the start of the block", block.address);
                 }
                 finding.next_steps = vec![
-                    format!("look for a pointer to a member, or one that was advanced by {offset}, that is passed to free"),
+                    how.next,
                     "malloc will hand out this inner pointer: later damage nearby may be a consequence".to_owned(),
                 ];
                 Some(finding)
             }
             Stray::OtherClass { block, offset } if *offset != 0 => {
+                let how = inner::told(subject.target, found, *block, *offset);
                 let message = format!(
-                    "{found}, {offset} bytes into the block {} of {} bytes, was put into a list of {} bytes: an inner pointer was freed, with a wrong size",
-                    block.address, block.bytes, edge.list.class_bytes
+                    "{found}, {offset} bytes into the block {} of {} bytes, was put into a list of {} bytes: an inner pointer was freed, with a wrong size{}",
+                    block.address, block.bytes, edge.list.class_bytes, how.hint
                 );
                 let mut finding = about(FindingKind::MisalignedFreeEntry, Some(*block), message);
                 finding.confidence = finding.confidence.min(Confidence::Likely);
                 finding.next_steps = vec![
-                    format!("look for a delete of what new[] gave, of an object by a base without a virtual destructor, or of a pointer that was advanced by {offset}"),
+                    match how.hint.is_empty() {
+                        true => format!("look for a delete of what new[] gave, of an object by a base without a virtual destructor, or of a pointer that was advanced by {offset}"),
+                        false => how.next,
+                    },
                     "malloc will hand out this inner pointer: later damage nearby may be a consequence".to_owned(),
                 ];
                 Some(finding)
@@ -81,6 +88,20 @@ impl Check for FreeEntry {
                     "look for a sized delete (or an allocator's deallocate) whose static type is not the object's".to_owned(),
                     "compile with -fno-sized-deallocation to see whether it goes away".to_owned(),
                 ];
+                Some(finding)
+            }
+            Stray::OutsideHeap
+                if let Some(foreign) = Foreign::at(subject.heaps, Some(subject.index), found) =>
+            {
+                let taker = &subject.heap.identity;
+                let message = format!(
+                    "free was called with {found}, {}, and put it into a list of {}",
+                    foreign.words(subject.target),
+                    mismatch::owner(subject.target, taker.name, Some(taker.module)),
+                );
+                let mut finding = about(FindingKind::AllocatorMismatch, None, message);
+                foreign.name_in(&mut finding);
+                finding.next_steps = mismatch::next_steps();
                 Some(finding)
             }
             Stray::OutsideHeap => {

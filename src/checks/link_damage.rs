@@ -11,6 +11,7 @@
 //! Blocks with nothing between them leave both stories open more often than not ([`contest`]).
 
 mod contest;
+mod led_to;
 
 use contest::{Story, Written};
 use ground::target::{Address, MemoryExt, Target};
@@ -208,13 +209,16 @@ impl Scene {
     }
 
     /// The link as it was, where only one block fits and no other story is open. A link is stored as it is, or combined with its own place.
-    fn undone(&self, edge: &Edge) -> Option<finding::Repair> {
+    fn undone(&self, subject: Subject<'_>, edge: &Edge) -> Option<finding::Repair> {
         let repair = self.repair.filter(|repair| repair.unique)?;
         let own = edge.word().get() >> 12;
         // Blocks of a word each: the same write may have gone on into the next link.
         let is_whole = self.written == 8 && self.block.bytes <= 8;
         let is_plain = self.mask == 0 || self.mask == own;
-        (is_plain && !is_whole).then(|| finding::Repair {
+        let is_it = is_plain
+            && !is_whole
+            && !led_to::by_another(subject, edge, self.block, self.mask != 0, repair.value);
+        is_it.then(|| finding::Repair {
             at: edge.word(),
             found: u64::from_le_bytes(self.word),
             original: repair.value.get() ^ self.mask,
@@ -289,7 +293,7 @@ impl Scene {
         finding.evidence = vec![wording::edge_evidence(edge, expected, found_words)];
         finding.repairs = match is_open {
             true => Vec::new(),
-            false => self.undone(edge).into_iter().collect(),
+            false => self.undone(subject, edge).into_iter().collect(),
         };
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {

@@ -95,10 +95,13 @@ impl Place {
         let order = first
             .into_iter()
             .chain((0..analysis.heaps.len()).filter(|index| Some(*index) != first));
-        let in_heap = order
-            .filter_map(|index| Some((index, analysis.heaps.get(index)?)))
-            .find_map(|(index, heap)| in_heap(index, heap, at));
-        in_heap.unwrap_or_else(|| Self::outside(target, at))
+        let mut found = order
+            .filter_map(|index| in_heap(index, analysis.heaps.get(index)?, at))
+            .peekable();
+        let first = found.peek().cloned();
+        // Two heaps may have grown in one mapping: what one keeps there for itself may be the other's block.
+        let block = found.find(|place| !matches!(place, Self::Own { .. }));
+        block.or(first).unwrap_or_else(|| Self::outside(target, at))
     }
 
     /// Finds it for a pointer that leads into no heap.

@@ -312,6 +312,7 @@ impl Scene<'_> {
                 };
                 let subject = Subject {
                     target: self.target,
+                    heaps: &self.analysis.heaps,
                     index,
                     heap,
                     anomaly: &anomaly,

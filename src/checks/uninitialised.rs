@@ -11,7 +11,7 @@
 use ground::target::{MemoryExt, Target, Thread};
 use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 
-use super::dangling::is_in_allocator;
+use super::dangling::{is_in_allocator, never_written};
 use super::finding::{
     Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found,
 };
@@ -40,6 +40,10 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         });
         read.next()
     });
+    let found = match found {
+        Some((origin, index, load, found)) => Some((origin, index, Some(load), found)),
+        None => lost(target, analysis, crash, verdict),
+    };
     let Some((origin, index, load, found)) = found else {
         return;
     };
@@ -67,6 +71,31 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
     verdict.findings.push(finding);
 }
 
+/// The block whose word the value can only have been, where the way is lost.
+fn lost<'a>(
+    target: Target<'_>,
+    analysis: &'a Analysis<'a>,
+    crash: &'a Crash,
+    verdict: &Verdict,
+) -> Option<(&'a Origin, usize, Option<&'a Load>, LeftOver<'a>)> {
+    let mut kinds = verdict.findings.iter().map(|finding| finding.kind);
+    if kinds.any(|kind| kind == FindingKind::DanglingReference) {
+        return None;
+    }
+    let mut origins = crash.origins.iter();
+    origins.find_map(|origin| {
+        let way = origin.loads.first().and_then(|load| load.at);
+        let is_lost = way.is_none_or(|at| {
+            matches!(
+                residue::at(target, analysis, at, 8, None),
+                residue::Read::Nothing
+            )
+        });
+        let found = never_written(target, analysis, origin.value);
+        Some((origin, origin.loads.len(), None, found.filter(|_| is_lost)?))
+    })
+}
+
 /// Whether all lists that could hold the block are in the core: without them nobody knows that it is in use.
 fn knows_all_lists(target: Target<'_>, analysis: &Analysis<'_>, found: LeftOver<'_>) -> bool {
     // A thread's caches are found by its own memory.
@@ -84,7 +113,7 @@ fn finding(
     is_known: bool,
     crash: &Crash,
     origin: &Origin,
-    load: &Load,
+    load: Option<&Load>,
     found: LeftOver<'_>,
 ) -> Finding {
     let anomaly = Anomaly::new(AnomalyKind::Metadata {
@@ -99,6 +128,7 @@ fn finding(
     });
     let subject = Subject {
         target,
+        heaps: std::slice::from_ref(found.heap),
         index: found.index,
         heap: found.heap,
         anomaly: &anomaly,
@@ -118,7 +148,7 @@ fn finding(
     let message = format!(
         "the block {start} of {} bytes, which is in use, was read before anything was written there, {other}: the word at {place} still is {meaning}; {}",
         found.block.bytes,
-        explains::deed(Some(origin), Some(load), crash)
+        explains::deed(Some(origin), load, crash)
     );
     let kind = FindingKind::UninitialisedUse;
     let mut finding = wording::finding(subject, kind, start, Some(found.block), message);
@@ -126,7 +156,7 @@ fn finding(
         true => Confidence::Likely,
         false => Confidence::Suspected,
     };
-    if is_known {
+    if is_known && load.is_some() {
         finding.explains_crash = ExplainsCrash::Yes;
     }
     finding.evidence = vec![Evidence {
@@ -141,7 +171,7 @@ fn finding(
             "find who allocates the object at {start}, and which of its fields are not set; calloc or a constructor sets all of them"
         ),
         "if that code sets them all, the pointer of frame {} is older than the block: it was freed and handed out again"
-            .replace("{}", &load.frame.to_string()),
+            .replace("{}", &load.map_or(origin.frame, |load| load.frame).to_string()),
         "run the same input under valgrind (--track-origins=yes) or MemorySanitizer: they name the allocation".into(),
     ];
     wording::values_first(target, &mut finding.evidence);

@@ -11,6 +11,7 @@
 
 mod code;
 mod memory;
+mod tail;
 mod trace;
 mod value;
 
@@ -97,7 +98,8 @@ pub(super) fn read(
     };
     let mut found = found.unwrap_or_default();
     for origin in &mut found {
-        origin.function = name_of(session, thread, origin.frame);
+        origin.function =
+            name_at(session, origin.instruction).or_else(|| name_of(session, thread, origin.frame));
         name_loads(session, thread, &mut origin.loads);
     }
     found
@@ -122,8 +124,16 @@ pub(super) fn of_call_into(session: &Session, thread: usize, frame: usize) -> Op
 
 fn name_loads(session: &Session, thread: usize, loads: &mut [Load]) {
     for load in loads {
-        load.function = name_of(session, thread, load.frame);
+        load.function =
+            name_at(session, load.instruction).or_else(|| name_of(session, thread, load.frame));
     }
+}
+
+/// The function that an instruction is in: its frame may be gone.
+fn name_at(session: &Session, instruction: Address) -> Option<String> {
+    let module = session.modules().module_at(instruction)?;
+    let found = session.debug_info().function_at(module.id, instruction)?;
+    Some(found.name)
 }
 
 /// The function of a frame.
@@ -185,9 +195,16 @@ fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
             (Some(register), trace.register(&cursor, register))
         }
         OpKind::Memory => (None, trace.load(&cursor, &instruction)),
+        OpKind::NearBranch64 => {
+            let start = Address::new(instruction.near_branch_target());
+            return tail::of_jump(trace, frame, start).map(|origin| vec![origin]);
+        }
         _ => return None,
     };
     let agrees = value.number == Some(target.get());
+    if let Some(other) = value.number.filter(|_| !agrees) {
+        return tail::of_jump(trace, frame, Address::new(other)).map(|origin| vec![origin]);
+    }
     agrees.then(|| {
         vec![Origin {
             role: Role::Target,

@@ -274,7 +274,9 @@ impl<'a> Finder<'a> {
                 let red_zone = !is_innermost || self.innermost.of(index).red_zone;
                 if let Some((piece, from)) = self.live_stack(sp, red_zone) {
                     if !self.is_own_stack(&piece, own.as_ref()) {
-                        live.push((from..self.outermost(index, from, &piece), from, index));
+                        // The memory stays the program's: what is around the stack is no stack.
+                        let end = self.outermost(index, from, &piece);
+                        self.root(from..end, RootKind::Stack, Strength::Strong, index);
                         continue;
                     }
                     // What is beside the stack in its mapping belongs to the thread.
@@ -286,6 +288,7 @@ impl<'a> Finder<'a> {
                 }
             }
         }
+        live.extend(self.left_stacks(&live));
         live.sort_by_key(|(range, ..)| (range.start, range.end));
         let mut floor = Address::new(0);
         for (range, bottom, index) in live {
@@ -298,6 +301,36 @@ impl<'a> Finder<'a> {
             self.take(range.clone(), LandKind::Stack, index);
             self.root(range, RootKind::Stack, Strength::Strong, index);
         }
+    }
+
+    /// The own stacks of threads that run on others: where they live from is not known.
+    fn left_stacks(
+        &self,
+        live: &[(Range<Address>, Address, usize)],
+    ) -> Vec<(Range<Address>, Address, usize)> {
+        let is_live = |piece: &Range<Address>| {
+            let mut ranges = live.iter().map(|(range, ..)| range);
+            ranges.any(|range| piece.contains(&range.start))
+        };
+        let threads = self.session.threads().list();
+        let of_threads = threads.iter().enumerate().filter_map(|(index, thread)| {
+            let tp = thread.thread_pointer.filter(|tp| !tp.is_null())?;
+            let piece = self.piece(tp)?;
+            let own = self.pthread(index, thread)?;
+            let is_stack = piece.start < own.start && !self.claimed.contains(tp);
+            (is_stack && !self.modules.contains(tp)).then(|| (piece, own.start, index))
+        });
+        let first = self.session.auxv(AT_EXECFN).map(Address::new);
+        let of_first = first.and_then(|strings| {
+            let piece = self.piece(strings)?;
+            let end = piece.end;
+            Some((piece, end, 0))
+        });
+        of_threads
+            .chain(of_first)
+            .filter(|(piece, ..)| !is_live(piece))
+            .map(|(piece, end, index)| (piece.start..end, piece.start, index))
+            .collect()
     }
 
     /// Whether memory around a stack pointer is nothing but that stack: it ends in the thread's own structure or the kernel's strings,

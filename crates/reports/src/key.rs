@@ -90,6 +90,7 @@ pub fn responsible(record: &Record) -> Vec<&Stack> {
         "double-free"
         | "invalid-free"
         | "mismatched-free"
+        | "allocator-mismatch"
         | "misaligned-free-entry"
         | "invalid-free-entry"
         | "cyclic-free-list" => &[Role::Free, Role::Access, Role::Allocation],

@@ -10,7 +10,7 @@ use heaps::map::{Block, BlockId, BlockState, HeapMap, Shape};
 use super::Use;
 use crate::analysis::Analysis;
 use crate::checks::finding::Confidence;
-use crate::checks::residue::{self, Freed, Read};
+use crate::checks::residue::{self, Freed, LeftOver, Read};
 use crate::crash::Crash;
 use crate::crash::origin::{Origin, Role};
 
@@ -18,6 +18,10 @@ use crate::crash::origin::{Origin, Role};
 const MAX_FRAMES: usize = 4;
 /// Blocks of a heap that are gone through for one that holds the value.
 const MAX_BLOCKS: u64 = 1 << 25;
+/// Blocks that hold one value.
+const MAX_HOLDING: usize = 64;
+/// Bytes of the stack around the innermost frames.
+const STACK_AROUND: u64 = 1024;
 /// Values below this are no links: small numbers are everywhere.
 const MIN_LINK: u64 = 1 << 16;
 /// Bytes that may have been added to a word on the way.
@@ -87,7 +91,7 @@ pub fn find<'a>(
     }
     let found = given(target, analysis, origin)
         .or_else(|| in_registers(target, analysis, crash, origin))
-        .or_else(|| holding(target, analysis, origin))
+        .or_else(|| holding(target, analysis, crash, origin))
         .or_else(|| followed(target, analysis, origin))?;
     Some(Use {
         freed: found,
@@ -162,13 +166,15 @@ fn in_registers<'a>(
     found
 }
 
-/// The only block of all whose first word is the value, if it is free and the word is its link.
+/// The only block of all whose first word is the value, if it is free and the word is its link. Where several have it, as the last blocks
+/// of glibc's lists on one page do, the only one of them that the stack still names.
 fn holding<'a>(
     target: Target<'_>,
     analysis: &'a Analysis<'a>,
+    crash: &Crash,
     origin: &Origin,
 ) -> Option<Freed<'a>> {
-    let mut only: Option<Freed<'a>> = None;
+    let mut all: Vec<Freed<'a>> = Vec::new();
     for heap in &analysis.heaps {
         if heap.map.block_count() > MAX_BLOCKS {
             return None;
@@ -178,13 +184,71 @@ fn holding<'a>(
             if cursor.read_u64(block.address) != Ok(origin.value) {
                 continue;
             }
-            if only.is_some() || heap.map.state(block.id) == BlockState::InUse {
+            if all.len() >= MAX_HOLDING || heap.map.state(block.id) == BlockState::InUse {
                 return None;
             }
             match residue::at(target, analysis, block.address, 8, None) {
-                Read::Free(freed) if explains(&freed, origin.role) => only = Some(freed),
+                Read::Free(freed) if explains(&freed, origin.role) => all.push(freed),
                 _ => return None,
             }
+        }
+    }
+    if let [only] = all.as_slice() {
+        return Some(*only);
+    }
+    let named = on_stack(target, crash);
+    let mut named = all
+        .iter()
+        .filter(|freed| named.contains(&freed.block.address.get()));
+    named.next().copied().filter(|_| named.next().is_none())
+}
+
+/// Words of the stack around the innermost frames, and of what functions have left below.
+fn on_stack(target: Target<'_>, crash: &Crash) -> BTreeSet<u64> {
+    let frames = target.threads.frames(crash.thread);
+    let Some(first) = frames.get(crash.frame) else {
+        return BTreeSet::new();
+    };
+    let last = frames.get(crash.frame.saturating_add(MAX_FRAMES));
+    let end = last.map_or(first.sp.saturating_add(STACK_AROUND), |last| last.sp);
+    let start = first.sp.checked_sub(STACK_AROUND).unwrap_or(first.sp);
+    let end = end.min(start.saturating_add(4 * STACK_AROUND));
+    let words = ground::scan::words_in(target.memory, start..end, |_, _| true);
+    words.map(|(_, word)| word).collect()
+}
+
+/// The only block in use of all whose first word is the value, if the allocator left it there: a list was followed to an entry whose
+/// link was never set.
+pub fn never_written<'a>(
+    target: Target<'_>,
+    analysis: &'a Analysis<'a>,
+    value: u64,
+) -> Option<LeftOver<'a>> {
+    let mut only: Option<LeftOver<'a>> = None;
+    for heap in &analysis.heaps {
+        if value < MIN_LINK || heap.map.block_count() > MAX_BLOCKS {
+            return None;
+        }
+        let mut cursor = Cursor::new(target.memory);
+        for block in blocks(&heap.map) {
+            if cursor.read_u64(block.address) != Ok(value) {
+                continue;
+            }
+            let found = residue::left_over(target, analysis, block.address, 8);
+            let is_link = |found: &LeftOver<'_>| {
+                matches!(
+                    found.residue,
+                    Residue::Link {
+                        protected: true,
+                        to: Some(_),
+                        ..
+                    }
+                )
+            };
+            if only.is_some() {
+                return None;
+            }
+            only = Some(found.filter(is_link)?);
         }
     }
     only

@@ -65,6 +65,7 @@ fn error(cause: &Finding) -> Option<Other> {
                 | FindingKind::DanglingReference
                 | FindingKind::HeapOverrun
                 | FindingKind::InvalidFreeEntry
+                | FindingKind::AllocatorMismatch
                 | FindingKind::MisalignedFreeEntry
                 | FindingKind::DoubleFree
         );

@@ -19,7 +19,10 @@ pub fn by<'f>(
     pointer: Option<&Pointer>,
     findings: &'f mut [Finding],
 ) -> Option<(&'f mut Finding, bool)> {
-    let is_candidate = |finding: &Finding| is_alarm(finding) && finding.heap == scene.death.heap;
+    let is_candidate = |finding: &Finding| {
+        let is_foreign = finding.kind == FindingKind::AllocatorMismatch;
+        is_alarm(finding) && (finding.heap == scene.death.heap || is_foreign)
+    };
     let mut ranked: Vec<(u32, usize)> = findings
         .iter()
         .enumerate()
@@ -106,9 +109,14 @@ fn of_pointer(
     saying: Option<&Saying>,
     finding: &Finding,
 ) -> Option<u32> {
-    use FindingKind::{CyclicFreeList, DoubleFree, InvalidFreeEntry, MisalignedFreeEntry};
+    use FindingKind::{
+        AllocatorMismatch, CyclicFreeList, DoubleFree, InvalidFreeEntry, MisalignedFreeEntry,
+    };
     let is_at = finding.at == Some(pointer.value);
-    let is_entry = matches!(finding.kind, InvalidFreeEntry | MisalignedFreeEntry);
+    let is_entry = matches!(
+        finding.kind,
+        AllocatorMismatch | InvalidFreeEntry | MisalignedFreeEntry
+    );
     match pointer.place {
         Place::Block {
             block,

@@ -5,12 +5,10 @@ use heaps::map::{Block, BlockState, Owner};
 
 use super::super::place::Place;
 use super::sayings::{About, Saying, Seen};
-use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene};
-use crate::checks::double_free;
+use super::{HEADER_BYTES, Pointer, Scene, call};
 use crate::checks::finding::FindingKind;
-
-/// Largest number that is taken for the count of an array's elements.
-const MAX_COUNT: u64 = 1 << 20;
+use crate::checks::mismatch::{self, Foreign};
+use crate::checks::{double_free, inner};
 
 /// What the place of a pointer makes of it.
 pub struct Told {
@@ -38,6 +36,15 @@ pub fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
     Some(match &pointer.place {
         Place::Block { heap, block, state, offset } if Some(*heap) == scene.death.heap => {
             return in_block(scene, pointer, *block, *state, *offset, saying);
+        }
+        Place::Block { offset: 0, .. } => {
+            let foreign = Foreign::at(&scene.analysis.heaps, scene.death.heap, at)?;
+            Told {
+                kind: FindingKind::AllocatorMismatch,
+                is: format!("{}; {}", foreign.words(scene.target), taken(scene)),
+                is_clear: true,
+                next: mismatch::next_steps(),
+            }
         }
         Place::Block { heap, block, .. } => {
             let other = scene.analysis.heaps.get(*heap).map_or("another allocator", |heap| heap.identity.name);
@@ -68,6 +75,35 @@ pub fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
         Place::NonCanonical => foreign(no_address(at), "find out what was written over this pointer"),
         Place::Unmapped => unmapped(scene, at),
     })
+}
+
+/// Who called the allocator that took a foreign block: `the call came from plugin.so and went to glibc's malloc (libc.so.6)`. A function
+/// that ends in the call leaves no frame: only what the instruction before the return address calls is known to have been called there.
+fn taken(scene: Scene<'_>) -> String {
+    let frames = scene.target.threads.frames(scene.crash.thread);
+    let caller = scene.death.caller.and_then(|caller| frames.get(caller));
+    let heap = scene
+        .death
+        .heap
+        .and_then(|heap| scene.analysis.heaps.get(heap));
+    let inner = || frames.get(scene.death.caller?.checked_sub(1)?)?.module;
+    let id = heap.map(|heap| heap.identity.module).or_else(inner);
+    let taker = mismatch::owner(scene.target, scene.death.allocator, id);
+    let name = caller
+        .and_then(|caller| mismatch::module_of(scene.target, caller.module?))
+        .map(|module| module.name.as_str());
+    let is_direct = || {
+        let called = call::callee(scene.target, caller?.pc)?;
+        let module = mismatch::module_of(scene.target, id?)?;
+        module.has_code_at(called).then_some(())
+    };
+    match name {
+        Some(name) if is_direct().is_some() => {
+            format!("the call came from {name} and went to {taker}")
+        }
+        Some(name) => format!("the call came by way of {name} and went to {taker}"),
+        None => format!("the call went to {taker}"),
+    }
 }
 
 /// A pointer to mapped memory, where the allocator's blocks are not known. musl marks the header of a block that is freed: an
@@ -209,12 +245,12 @@ fn in_block(
             })
         }
         _ => {
-            let (hint, next) = inner(scene, pointer.value, block, offset);
+            let found = inner::told(scene.target, pointer.value, block, offset);
             Some(Told {
                 kind: FindingKind::MisalignedFreeEntry,
-                is: format!("{offset} bytes into {whole}{hint}"),
+                is: format!("{offset} bytes into {whole}{}", found.hint),
                 is_clear: true,
-                next,
+                next: vec![found.next],
             })
         }
     }
@@ -228,46 +264,4 @@ fn is_free_whole(scene: Scene<'_>, block: Block) -> bool {
         .and_then(|index| scene.analysis.heaps.get(index));
     let extent = heap.and_then(|heap| heap.map.extent(block.id.extent));
     extent.is_some_and(|extent| extent.owner != Owner::InUse)
-}
-
-/// How a pointer came to be inside of a block, where that shows.
-fn inner(scene: Scene<'_>, at: Address, block: Block, offset: u64) -> (String, Vec<String>) {
-    let memory = scene.target.memory;
-    let before = at
-        .checked_sub(SIZE_BYTES)
-        .and_then(|word| memory.read_u64(word).ok());
-    let first = memory.read_u64(at).ok().map(Address::new);
-    let is_table = first.is_some_and(|table| {
-        let modules = scene.target.modules.iter();
-        let mut data = modules
-            .flat_map(|module| &module.segments)
-            .filter(|segment| !segment.executable);
-        let code = memory.read_u64(table).ok().map(Address::new);
-        let is_code = |code: Address| {
-            scene
-                .target
-                .modules
-                .iter()
-                .any(|module| module.has_code_at(code))
-        };
-        data.any(|segment| segment.range.contains(&table)) && code.is_some_and(is_code)
-    });
-    let count = before.filter(|count| offset == SIZE_BYTES && (1..=MAX_COUNT).contains(count));
-    let is_by_hand = at.is_aligned(64) && !block.address.is_aligned(64);
-    if is_table && offset.is_multiple_of(SIZE_BYTES) {
-        let hint = "; an object with virtual functions is there: the part of another one that comes from a second base".to_owned();
-        let next = "give that base a virtual destructor, or delete the object by the type that it was made as";
-        return (hint, vec![next.to_owned()]);
-    }
-    if let Some(count) = count {
-        let hint = format!(
-            "; the word before it is {count}, as new[] keeps the number of elements there: freed by delete or free, not by delete[]"
-        );
-        return (hint, vec!["free what new[] gave by delete[]".to_owned()]);
-    }
-    let next = match is_by_hand {
-        true => "look for a pointer that was aligned by hand: free what malloc gave, not what was made of it".to_owned(),
-        false => format!("look for a pointer to a member, or one that was advanced by {offset}, that is passed to free"),
-    };
-    (String::new(), vec![next])
 }

@@ -5,8 +5,11 @@ use heaps::anomaly::{AnomalyKind, HolderKind};
 
 use super::sayings::{About, Saying, Seen};
 use super::told::{Told, told};
-use super::{Pointer, SIZE_BYTES, Scene, followed, is_alarm, words_as_evidence};
-use crate::checks::finding::{Confidence, Evidence, Finding, FindingKind, Found};
+use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene, followed, is_alarm, words_as_evidence};
+use crate::checks::finding::{BlockView, Confidence, Evidence, Finding, FindingKind, Found};
+use crate::checks::link_damage::overwriter_of;
+use crate::checks::mismatch::Foreign;
+use crate::checks::place::Place;
 use crate::checks::wording;
 use crate::crash::argument::Entry;
 
@@ -18,7 +21,9 @@ pub fn of(scene: Scene<'_>, pointer: Option<&Pointer>, others: &[Finding]) -> Op
     if let Some(finding) = pointer.and_then(|pointer| of_freed_object(scene, pointer)) {
         return Some(finding);
     }
-    let told = pointer.and_then(|pointer| told(scene, pointer));
+    let told = pointer
+        .filter(|pointer| !is_of_damaged(pointer, others))
+        .and_then(|pointer| told(scene, pointer));
     let mut finding = match (pointer, told) {
         (Some(pointer), Some(told)) => of_pointer(scene, pointer, told),
         _ if scene.death.said.is_none() && is_known => return None,
@@ -37,6 +42,25 @@ pub fn of(scene: Scene<'_>, pointer: Option<&Pointer>, others: &[Finding]) -> Op
     finding.next_steps.insert(0, look_at_caller(scene));
     finding.next_steps.truncate(3);
     Some(finding)
+}
+
+/// Whether a pointer leads inside of a block whose own header was written over: where that block ends is not known, and the pointer may be
+/// the start of another one.
+fn is_of_damaged(pointer: &Pointer, others: &[Finding]) -> bool {
+    let Place::Block {
+        block, offset: 1.., ..
+    } = pointer.place
+    else {
+        return false;
+    };
+    others.iter().any(|finding| {
+        let is_overrun = matches!(
+            finding.kind,
+            FindingKind::HeapOverrun | FindingKind::HeapUnderrun | FindingKind::CorruptMetadata
+        );
+        let is_it = |view: &BlockView| view.block.id == block.id;
+        is_overrun && finding.block.as_ref().is_some_and(is_it)
+    })
 }
 
 /// How the process died of the allocator's word, which had stood in a free block before the program wrote over it.
@@ -116,6 +140,11 @@ fn of_pointer(scene: Scene<'_>, pointer: &Pointer, told: Told) -> Finding {
     }
     finding.evidence = evidence(scene, pointer);
     finding.next_steps = told.next;
+    if told.kind == FindingKind::AllocatorMismatch
+        && let Some(foreign) = Foreign::at(&scene.analysis.heaps, scene.death.heap, at)
+    {
+        foreign.name_in(&mut finding);
+    }
     finding
 }
 
@@ -176,6 +205,9 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
 
 /// From the text alone.
 fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer>) -> Finding {
+    if let Some(finding) = pointer.and_then(|pointer| of_written_header(scene, saying, pointer)) {
+        return finding;
+    }
     let at = pointer.map(|pointer| pointer.value);
     let place = pointer.map(|pointer| &pointer.place);
     let is_unknown = "which pointer, the core does not tell";
@@ -240,6 +272,41 @@ fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer
         _ => vec![checked_run(scene)],
     };
     finding
+}
+
+/// glibc refused a pointer for the size in front of it, which is no size of any block: the header was written over.
+fn of_written_header(
+    scene: Scene<'_>,
+    saying: &'static Saying,
+    pointer: &Pointer,
+) -> Option<Finding> {
+    let at = pointer.value;
+    let Place::Block { heap, .. } = pointer.place else {
+        return None;
+    };
+    let is_glibcs = scene.death.allocator == "ptmalloc" && Some(heap) == scene.death.heap;
+    if !is_glibcs || !matches!(saying.about, About::Pointer(_)) || !at.is_aligned(HEADER_BYTES) {
+        return None;
+    }
+    let header = at.checked_sub(SIZE_BYTES)?;
+    let word = scene.target.memory.read_u64(header).ok()?;
+    // Larger than all memory: whatever wrote it, it was no size.
+    if word >> 48 == 0 {
+        return None;
+    }
+    let message = format!(
+        "{} with {at}, and the size in front of it is {word:#x}: the header was written over, past the end of the block before or in front of \
+         this one's start: {}",
+        called(scene),
+        refusal(scene)
+    );
+    let place =
+        Some(&pointer.place).filter(|place| matches!(place, Place::Block { offset: 0, .. }));
+    let mut finding = scene.finding(FindingKind::HeapOverrun, Some(at), place, message);
+    finding.overwriter = overwriter_of(scene.target, &word.to_le_bytes(), word.to_le_bytes());
+    finding.evidence = evidence(scene, pointer);
+    finding.next_steps = vec![checked_run(scene)];
+    Some(finding)
 }
 
 fn refusal_of(scene: Scene<'_>, seen: Seen) -> String {

@@ -1,0 +1,158 @@
+//! A write that ran over from one block in use into the next, where nothing stands between them: no list and no header shows it.
+//! The process died of it: the value at fault was loaded from a word of the second block, and the same run of bytes begins in the first.
+//!
+//! ```text
+//! ...  /a/part/of/p | /a/part/of/p  ...      one block, the next
+//!                     └── loaded as a pointer, which led nowhere
+//! ```
+
+use ground::target::{Address, MemoryExt, Target};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
+use heaps::map::{Block, BlockState};
+
+use super::explains::{self, run};
+use super::finding::{
+    Cause, CauseKind, Confidence, Culprit, ExplainsCrash, Finding, FindingKind, Found,
+};
+use super::link_damage::{describe_tail, overwriter_of};
+use super::{Subject, Verdict, wording};
+use crate::analysis::{Analysis, HeapAnalysis};
+use crate::crash::Crash;
+use crate::crash::origin::Load;
+
+/// Bytes of the run that must stand in the first block, and most that are looked at in the second.
+const BEFORE: u64 = 16;
+const MAX_INSIDE: u64 = 256;
+/// Values below this are no pointers that anybody wrote over.
+const MIN_VALUE: u64 = 1 << 16;
+
+/// Adds the overrun that the process died of, if no other error explains it and the bytes show one.
+pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdict: &mut Verdict) {
+    let is_explained = |finding: &Finding| finding.explains_crash == ExplainsCrash::Yes;
+    if !crash.is_by_memory || verdict.findings.iter().any(is_explained) {
+        return;
+    }
+    let found = crash.origins.iter().find_map(|origin| {
+        let load = origin.loads.iter().find(|load| !load.is_slot)?;
+        let is_it = origin.value >= MIN_VALUE && load.bytes == 8;
+        let at = load.at.filter(|_| is_it)?;
+        if target.memory.read_u64(at).ok()? != origin.value {
+            return None;
+        }
+        let (index, heap, second, first) = adjoining(analysis, at)?;
+        let is_run = one_write(target, first, second, at)?;
+        is_run.then_some((origin, load, index, heap, first, second))
+    });
+    let Some((origin, load, index, heap, first, second)) = found else {
+        return;
+    };
+    let is_told = verdict.findings.iter().any(|finding| {
+        let block = finding.block.map(|view| view.block.address);
+        block == Some(second.address) || block == Some(first.address)
+    });
+    if is_told {
+        return;
+    }
+    let mut told = finding(target, heap, index, (first, second), load);
+    let last = origin.loads.iter().position(|other| other == load);
+    told.causes = explains::way(crash, origin, last.unwrap_or(0));
+    told.causes.extend(load.at.map(|at| Cause {
+        kind: CauseKind::Overwritten,
+        at: Some(at),
+        text: format!(
+            "the word at {at} lies in one run of bytes that begins in the block {} before it",
+            first.address
+        ),
+    }));
+    told.causes.extend(explains::writer(&told));
+    verdict.findings.push(told);
+}
+
+/// The block in use that a word lies in, and the block in use that ends where it begins.
+fn adjoining<'a>(
+    analysis: &'a Analysis<'a>,
+    at: Address,
+) -> Option<(usize, &'a HeapAnalysis<'a>, Block, Block)> {
+    let mut heaps = analysis.heaps.iter().enumerate();
+    let (index, heap, second) = heaps.find_map(|(index, heap)| {
+        let (block, _) = heap.map.block_at(at)?;
+        Some((index, heap, block))
+    })?;
+    let first = heap.map.block_before(second)?;
+    let adjoins = first.address.checked_add(first.bytes) == Some(second.address);
+    let in_use = |block: Block| heap.map.state(block.id) == BlockState::InUse;
+    (adjoins && in_use(first) && in_use(second)).then_some((index, heap, second, first))
+}
+
+/// Whether the bytes from the end of the first block up to the word are one write's.
+fn one_write(target: Target<'_>, first: Block, second: Block, at: Address) -> Option<bool> {
+    let inside = at.offset_from(second.address)?.checked_add(8)?;
+    if inside > MAX_INSIDE || first.bytes < BEFORE {
+        return Some(false);
+    }
+    let mut bytes = vec![0; usize::try_from(BEFORE.checked_add(inside)?).ok()?];
+    let from = second.address.checked_sub(BEFORE)?;
+    target.memory.read_into(from, &mut bytes).ok()?;
+    Some(run::is_text(&bytes) || run::is_one_value(&bytes) || run::is_series(&bytes))
+}
+
+fn finding(
+    target: Target<'_>,
+    heap: &HeapAnalysis<'_>,
+    index: usize,
+    (first, second): (Block, Block),
+    load: &Load,
+) -> Finding {
+    let at = load.at.unwrap_or(second.address);
+    let word = target.memory.read_u64(at).unwrap_or(0);
+    let anomaly = Anomaly::new(AnomalyKind::Metadata {
+        word: BrokenWord {
+            of: second.address,
+            at,
+            what: "a word of a block in use",
+            expected: Expected::Is(Property::WrittenByTheProgram),
+            found: Value::Word(word),
+        },
+        counts_only: false,
+    });
+    let subject = Subject {
+        target,
+        heaps: std::slice::from_ref(heap),
+        index,
+        heap,
+        anomaly: &anomaly,
+    };
+    let message = format!(
+        "the block {} of {} bytes was written past its end: one run of bytes goes on from there into the block {}, which is in use and of whose word at {at} the process died",
+        first.address, first.bytes, second.address
+    );
+    let kind = FindingKind::HeapOverrun;
+    let mut finding = wording::finding(subject, kind, second.address, Some(second), message);
+    finding.confidence = Confidence::Likely;
+    finding.explains_crash = ExplainsCrash::Yes;
+    let mut tail = [0; 16];
+    if let Some(from) = second.address.checked_sub(16) {
+        let _ = target.memory.read_into(from, &mut tail);
+    }
+    finding.culprit = Some(Culprit {
+        block: first,
+        state: heap.map.state(first.id),
+        contents: Some(describe_tail(&tail)),
+    });
+    finding.overwriter = overwriter_of(target, &word.to_le_bytes(), word.to_le_bytes());
+    finding.evidence = vec![wording::word_evidence(
+        at,
+        "the word that was loaded",
+        "what the block's own program wrote",
+        Found::told(word, format!("{word:#x}, part of the run")),
+    )];
+    finding.next_steps = vec![
+        format!(
+            "find who allocates objects of up to {} bytes and fills them with text or arrays",
+            first.bytes
+        ),
+        "run the same input under AddressSanitizer: it stops at the first byte written past the end".to_owned(),
+    ];
+    wording::values_first(target, &mut finding.evidence);
+    finding
+}

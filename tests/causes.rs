@@ -1,0 +1,163 @@
+//! Whose error it was, against programs that are built and run here, one case a run, and say what they are about to do (`testdata/causes`).
+
+mod common;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Fact, heapcheck, in_parallel, items, text};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Where Debian has its libraries.
+const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
+/// The allocators: the library, and how a report names it.
+const ALLOCATORS: [(&str, &str); 2] = [
+    ("libtcmalloc_minimal.so.4", "tcmalloc"),
+    ("libjemalloc.so.2", "jemalloc"),
+];
+
+/// A program, built.
+struct Program {
+    folder: TempDir,
+}
+
+impl Program {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn build(compiler: &str, options: &[&str], source: &str) -> Self {
+        let program = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        program.add("program", compiler, options, source);
+        program
+    }
+
+    fn add(&self, name: &str, compiler: &str, options: &[&str], source: &str) {
+        let mut command = Command::new(compiler);
+        command.args(["-g", "-w"]).args(options);
+        command.arg("-o").arg(self.path(name));
+        command.arg(common::root().join(source)).arg("-ldl");
+        assert!(command.status().expect("a compiler").success(), "{source}");
+    }
+
+    /// Lets it die, with another malloc perhaps; what it said, and what the report of its core is.
+    fn run(&self, arguments: &[&str], malloc: Option<&str>) -> (Vec<Fact>, Value) {
+        let folder = TempDir::new().unwrap();
+        let mut command = Command::new("sh");
+        command.current_dir(&folder);
+        command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]);
+        command.arg(self.path("program")).args(arguments);
+        if let Some(malloc) = malloc {
+            // The shell allocates, too.
+            let script = "ulimit -c unlimited; export LD_PRELOAD=$1; shift; exec \"$0\" \"$@\"";
+            command = Command::new("sh");
+            command.current_dir(&folder);
+            command.args(["-c", script]).arg(self.path("program"));
+            command
+                .arg(Path::new(LIBRARIES).join(malloc))
+                .args(arguments);
+        }
+        let said = command.output().expect("the program runs");
+        let said = String::from_utf8(said.stdout).unwrap();
+        let files = std::fs::read_dir(&folder).unwrap();
+        let core = files
+            .map(|file| file.unwrap().path())
+            .find(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .starts_with("core")
+            })
+            .unwrap_or_else(|| panic!("{arguments:?} {malloc:?}: no core, {said}"));
+        let core: OsString = core.into();
+        let all = ["check", "--format", "json"].map(OsString::from);
+        let report = heapcheck([&all[..], &[core, self.path("program").into()]].concat());
+        let facts = said.lines().filter_map(Fact::parse).collect();
+        (facts, report.json().unwrap())
+    }
+}
+
+/// The one finding is of the kind and the address that the program said, and its message has the words.
+fn differences(place: &str, facts: &[Fact], report: &Value) -> Vec<String> {
+    let found: Vec<&Value> = items(&report["findings"]).iter().collect();
+    let expected: Vec<&Fact> = facts
+        .iter()
+        .filter(|fact| fact.keyword == "EXPECT")
+        .collect();
+    if found.len() != expected.len() {
+        return vec![format!("{place}: {expected:?}, but {found:#?}")];
+    }
+    let mut errors = Vec::new();
+    for (fact, found) in expected.iter().zip(found) {
+        let message = text(found, "message");
+        let is_it = |key: &str| found[key].as_str() == fact.get(key);
+        let words = fact.get("says").unwrap_or("").split('|');
+        let mut missing = words.filter(|words| !message.contains(&words.replace('_', " ")));
+        if !is_it("kind") || !is_it("address") || missing.next().is_some() {
+            errors.push(format!("{place}: {fact:?}, but {found:#?}"));
+        }
+    }
+    errors
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn a_block_of_another_allocator_is_said_to_be_one() {
+    let source = "testdata/causes/mismatch.c";
+    let programs = ["-O0", "-O2"].map(|level| {
+        let program = Program::build("gcc", &[level], source);
+        program.add(
+            "plugin.so",
+            "gcc",
+            &[level, "-shared", "-fPIC", "-fno-optimize-sibling-calls"],
+            "testdata/causes/plugin.c",
+        );
+        program
+    });
+    let runs: Vec<(usize, usize)> = (0..5).flat_map(|case| [(case, 0), (case, 1)]).collect();
+    let errors = in_parallel(&runs, |(case, allocator)| {
+        let program = &programs[(case + allocator) % 2];
+        let (library, name) = ALLOCATORS[*allocator];
+        let plugin = program.path("plugin.so");
+        let number = case.to_string();
+        let (facts, report) =
+            program.run(&[&number, plugin.to_str().unwrap(), name], Some(library));
+        assert!(!facts.is_empty(), "{case} {name}");
+        differences(&format!("mismatch {case} {name}"), &facts, &report)
+    });
+    let errors = errors.concat();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn why_an_inner_pointer_was_freed_is_told_by_the_block() {
+    let programs =
+        ["-O0", "-O2"].map(|level| Program::build("g++", &[level], "testdata/causes/inner.cc"));
+    let mallocs = [None, Some(ALLOCATORS[0].0), Some(ALLOCATORS[1].0)];
+    let runs: Vec<(usize, usize)> = (0..8)
+        .flat_map(|case| (0..3).map(move |malloc| (case, malloc)))
+        .collect();
+    let errors = in_parallel(&runs, |(case, malloc)| {
+        let program = &programs[(case + malloc) % 2];
+        let (facts, report) = program.run(&[&case.to_string()], mallocs[*malloc]);
+        assert!(!facts.is_empty(), "{case} {malloc}");
+        differences(
+            &format!("inner {case} {:?}", mallocs[*malloc]),
+            &facts,
+            &report,
+        )
+    });
+    let errors = errors.concat();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
