@@ -24,10 +24,10 @@ DEMO = ["testdata/demo/double-free.core.zst", "testdata/demo/double-free"]
 # Page: its command line.
 PAGES = {
     "check": DEMO,
-    "usage": ["usage", *DEMO],
-    "types": ["usage", "--by", "type", *DEMO],
+    "usage": ["usage", "tests/cores/2.10/healthy-threads-01/core.xz"],
+    "types": ["usage", "--by", "type", "tests/cores/glibc-2.36/types-stripped/core.xz"],
     "maps": ["maps", *DEMO],
-    "leaks": ["leaks", "fixtures/jemalloc-5.3.0/leaks/core", "fixtures/jemalloc-5.3.0/leaks/binary"],
+    "leaks": ["leaks", "fixtures/jemalloc-5.3.0/leaks-O2/core", "fixtures/jemalloc-5.3.0/leaks-O2/binary"],
 }
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 # Pictures that are kept: page, size, scheme, the part of the page (nothing: what is seen first).
@@ -236,7 +236,15 @@ def by_keyboard(browser, name, wrong):
 
 
 def by_ear(browser, name, wrong):
-    nodes = browser("Accessibility.getFullAXTree")["nodes"]
+    found = browser("Accessibility.getFullAXTree")["nodes"]
+    by_id = {node["nodeId"]: node for node in found}
+    # In the order in which they are read.
+    nodes, open_nodes = [], [found[0]["nodeId"]]
+    while open_nodes:
+        node = by_id.get(open_nodes.pop())
+        if node:
+            nodes.append(node)
+            open_nodes.extend(reversed(node.get("childIds", [])))
     value = lambda node, key: (node.get(key) or {}).get("value", "")
     depth = 0
     for node in nodes:
@@ -299,7 +307,7 @@ def main():
                 look(browser, name, url, errors.append)
                 print(f"{name}: {os.path.getsize(url[7:])} bytes, {'looked at' if before == len(errors) else 'WRONG'}")
             os.makedirs(SCREENS, exist_ok=True)
-            for name, size, scheme, part in PICTURES:
+            for name, size, scheme, part in (picture for picture in PICTURES if picture[0] in urls):
                 browser.open(urls[name], SIZES[size], scheme)
                 now = browser.picture(part, SIZES[size])
                 title = "-".join([name, *([part[1:]] if part and part[1:] != name else []), size, scheme])

@@ -37,11 +37,12 @@ struct Area {
     height: f64,
 }
 
-/// Draws the parts of a whole. Nothing if there are no bytes. A table on the page has the same.
+/// Draws the parts of a whole. Nothing if there are no bytes or no parts. A table on the page has the same.
 pub fn draw(heading: &str, tiles: Vec<Tile>, page: &mut Markup) {
     let tiles = sorted(tiles);
     let all = sum(&tiles);
-    if all == 0 || page.is_full() {
+    let is_one = matches!(tiles.as_slice(), [one] if one.parts.is_empty());
+    if all == 0 || is_one || page.is_full() {
         return;
     }
     let label = format!("{heading}: a treemap; the table below has the same");
@@ -164,7 +165,9 @@ fn label(
         false => tile.name.clone(),
     };
     let bytes = short(tile.bytes).unwrap_or_else(|| thousands(tile.bytes));
-    let lines = [Some(name), Some(bytes).filter(|_| !in_a_line)];
+    // Half a name is a hint, half a number is wrong.
+    let bytes = Some(bytes).filter(|bytes| !in_a_line && bytes.chars().count() <= letters);
+    let lines = [Some(name), bytes];
     let mut y = at.1;
     for line in lines.into_iter().flatten() {
         y += LINE;

@@ -77,7 +77,7 @@ fn shares(name: &'static str) -> [table::Column; 5] {
     [
         ("blocks", Kind::Number),
         ("bytes", Kind::Number),
-        ("", Kind::Number),
+        ("about", Kind::Number),
         ("share", Kind::Number),
         (name, Kind::Name),
     ]
