@@ -1,14 +1,19 @@
-/* A big heap for measurements: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun]
+/* A big heap for measurements: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun] [--lost FILE]
  *
  * Allocates BLOCKS blocks of BYTES bytes altogether (about) by THREADS threads, sizes from a twentieth of the average to four
  * times it and a few of 300000 bytes, writes into every byte, links each block to an earlier one, frees a random third of them
  * in random order, one in eight by another thread than the one that took it, so that free lists are long and scattered;
  * plants the damage, in the class of 48 bytes of the main thread; and aborts. The threads are still there then, all waiting.
  *
- * The damage is made for tcmalloc. Without damage it prints HEALTHY and STAT, for any allocator. */
+ * The damage is made for tcmalloc. Without damage it prints HEALTHY and STAT, for any allocator.
+ *
+ * With --lost it forgets one in fifty of the blocks that are left, and writes the addresses of those that no other block holds,
+ * by no way, into FILE: 8 bytes each. */
 #define OWN_MAIN
 #include ALLOCATOR /* its header: say_allocated_bytes, and the names of malloc and free */
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 static size_t bytes, blocks_per_thread, threads = 4;
 static uint64_t first_seed = 1;
@@ -99,14 +104,97 @@ static void plant_overrun(void)
     give_up("no two neighbours");
 }
 
+static int by_address(const void *one, const void *other)
+{
+    const char *a = *(char *const *)one, *b = *(char *const *)other;
+    return (a > b) - (a < b);
+}
+
+static char **forgotten;
+static size_t forgotten_count;
+static unsigned char *is_held;
+
+/* Notes that a block holds what it links to, and what that one links to. */
+static void hold(const char *block)
+{
+    for (;;) {
+        char *target = *(char *const *)(block + 8);
+        char **found = bsearch(&target, forgotten, forgotten_count, sizeof *forgotten, by_address);
+        if (!found || is_held[found - forgotten])
+            return;
+        is_held[found - forgotten] = 1;
+        block = target;
+    }
+}
+
+/* Memory for the bookkeeping: none of the allocator's. */
+static void *pages(size_t wanted)
+{
+    void *made = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    need(made != MAP_FAILED, "no memory");
+    return made;
+}
+
+/* The blocks of which the program keeps no pointer. */
+static int is_forgotten(uint64_t *state)
+{
+    return next64(state) % 50 == 0;
+}
+
+/* In a child, whose sorting and searching leaves no pointer in the memory or the registers of the process that dies. */
+static void write_lost(const char *file)
+{
+    size_t third = blocks_per_thread / 3, all = blocks_per_thread * threads;
+    uint64_t state = first_seed;
+    forgotten = pages(all * sizeof *forgotten);
+    is_held = pages(all);
+    for (size_t i = 0; i < all; i++)
+        if (i % blocks_per_thread >= third && is_forgotten(&state))
+            forgotten[forgotten_count++] = blocks[i];
+    qsort(forgotten, forgotten_count, sizeof *forgotten, by_address);
+    state = first_seed;
+    for (size_t i = 0; i < all; i++)
+        if (i % blocks_per_thread >= third && !is_forgotten(&state))
+            hold(blocks[i]);
+    size_t lost = 0;
+    for (size_t i = 0; i < forgotten_count; i++)
+        if (!is_held[i])
+            forgotten[lost++] = forgotten[i];
+    int to = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    need(to >= 0, "cannot write the file of lost blocks");
+    for (size_t done = 0, size = lost * sizeof *forgotten; done < size;) {
+        ssize_t wrote = write(to, (char *)forgotten + done, size - done);
+        need(wrote > 0, "cannot write the file of lost blocks");
+        done += (size_t)wrote;
+    }
+}
+
+static void forget(const char *file)
+{
+    size_t third = blocks_per_thread / 3, all = blocks_per_thread * threads;
+    int status = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        write_lost(file);
+        _exit(0);
+    }
+    need(child > 0 && waitpid(child, &status, 0) == child && status == 0, "the lost blocks were not written down");
+    uint64_t state = first_seed;
+    for (size_t i = 0; i < all; i++)
+        if (i % blocks_per_thread < third || is_forgotten(&state))
+            ((char *volatile *)blocks)[i] = NULL;
+}
+
 int main(int argc, char **argv)
 {
-    const char *damage = NULL;
+    const char *damage = NULL, *lost = NULL;
     size_t numbers[4] = {0, 0, threads, first_seed};
     int count = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--damage") == 0 && i + 1 < argc)
             damage = argv[++i];
+        else if (strcmp(argv[i], "--lost") == 0 && i + 1 < argc)
+            lost = argv[++i];
         else if (count < 4)
             numbers[count++] = strtoull(argv[i], NULL, 0);
     }
@@ -114,7 +202,7 @@ int main(int argc, char **argv)
     threads = numbers[2];
     first_seed = numbers[3];
     if (bytes == 0 || numbers[1] == 0 || threads == 0)
-        give_up("usage: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun]");
+        give_up("usage: generate-heap BYTES BLOCKS [THREADS [SEED]] [--damage double-free|overrun] [--lost FILE]");
     blocks_per_thread = numbers[1] / threads;
     blocks = (char **)mmap(NULL, blocks_per_thread * threads * sizeof *blocks, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -126,6 +214,8 @@ int main(int argc, char **argv)
         need(pthread_create(&thread, NULL, run, (void *)i) == 0, "no thread");
     }
     pthread_barrier_wait(&given);
+    if (lost)
+        forget(lost);
     if (!damage) {
         say("HEALTHY");
         say_allocated_bytes();

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck source-path=SCRIPTDIR
-# generate-heap.sh OUTDIR GB MILLIONS [THREADS [SEED]] [--damage double-free|overrun]: a core of GB gigabytes with that many million
+# generate-heap.sh OUTDIR GB MILLIONS [THREADS [SEED]] [--damage double-free|overrun] [--lost FILE]: a core of GB gigabytes with that many million
 # blocks (see generate-heap.c), with its binary and truth, in OUTDIR. GB and MILLIONS may be fractions. RELEASE=... makes it of another
 # allocator's release that build-fixtures.sh has prepared, jemalloc-5.3.0 for one; without, it is this machine's libtcmalloc_minimal.
 # generate-heap.sh /var/tmp/big 1 6 is what the measurements in the README were made with.

@@ -9,17 +9,20 @@
 #include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 #define CASE static __attribute__((noinline, noclone)) void
 #define PAGE 4096
 
 void *volatile global_holder, *volatile inner_holder, *volatile chain_holder, *volatile block_holder, *volatile end_holder;
-void *volatile tagged_holder, *volatile map_holder;
+void *volatile tagged_holder, *volatile map_holder, *volatile arena_holder;
 volatile uintptr_t high_tags[8], turned_over[8], moved_up[8], paged[8], mixed_holder;
 char packed_holder[32];
 static __thread void *volatile tls_holder;
 static pthread_key_t keys[40];
-static volatile int ready;
+static volatile int ready, travelled;
+/* Of LeakSanitizer, where the program runs under it (tests/leaks/oracles.rs). */
+extern void __lsan_do_leak_check(void) __attribute__((weak));
 
 
 static void *block(size_t size)
@@ -152,12 +155,17 @@ CASE in_mixed(void)
 }
 
 /* A mapping that touches no other one. */
+static void **mapping_of(size_t bytes)
+{
+    char *all = mmap(NULL, bytes + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    need(all != MAP_FAILED, "mmap fails");
+    need(mprotect(all + PAGE, bytes, PROT_READ | PROT_WRITE) == 0, "mprotect fails");
+    return (void **)(all + PAGE);
+}
+
 static void **own_mapping(void)
 {
-    char *all = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    need(all != MAP_FAILED, "mmap fails");
-    need(mprotect(all + PAGE, PAGE, PROT_READ | PROT_WRITE) == 0, "mprotect fails");
-    return (void **)(all + PAGE);
+    return mapping_of(PAGE);
 }
 
 CASE in_mapping(void)
@@ -316,14 +324,48 @@ static void *work(void *unused)
     return stack_holder == unused ? NULL : unused;
 }
 
+enum { ARENA = 4 << 20, STACK = 64 << 10 };
+
+CASE in_arena(void **arena)
+{
+    void *made = block(8000);
+    state_held("below-a-stack-in-an-arena", made, "reachable", "mapping", NULL, &arena[64], 0);
+    arena[64] = made;
+    arena_holder = arena;
+}
+
+static void rest(void)
+{
+    travelled = 1;
+    for (;;)
+        pause();
+}
+
+/* A thread that runs on a stack in the middle of memory that has other things in it, as goroutines do. */
+static void *travel(void *unused)
+{
+    static ucontext_t here, there;
+    void **arena = mapping_of(ARENA);
+    in_arena(arena);
+    wipe();
+    need(getcontext(&there) == 0, "getcontext fails");
+    there.uc_stack.ss_sp = (char *)arena + ARENA / 2;
+    there.uc_stack.ss_size = STACK;
+    there.uc_link = &here;
+    makecontext(&there, rest, 0);
+    swapcontext(&here, &there);
+    return unused;
+}
+
 int main(void)
 {
     void *volatile main_holder = NULL;
-    pthread_t thread;
+    pthread_t thread, traveller;
     for (int at = 0; at < 40; at++)
         need(pthread_key_create(&keys[at], NULL) == 0, "pthread_key_create fails");
     need(pthread_create(&thread, NULL, work, NULL) == 0, "pthread_create fails");
-    while (!ready)
+    need(pthread_create(&traveller, NULL, travel, NULL) == 0, "pthread_create fails");
+    while (!ready || !travelled)
         usleep(1000);
     in_global();
     in_chain();
@@ -348,6 +390,8 @@ int main(void)
     say("HEALTHY");
     wipe();
     on_dead_stack();
+    if (__lsan_do_leak_check)
+        __lsan_do_leak_check();
     die_by_abort();
     return main_holder != NULL;
 }

@@ -2,6 +2,8 @@
 //! (`testdata/leaks.c`): three allocators, -O0 and -O2, position-independent or not.
 
 mod common;
+#[path = "leaks/oracles.rs"]
+mod oracles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

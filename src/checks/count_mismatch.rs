@@ -3,7 +3,7 @@
 use heaps::anomaly::AnomalyKind;
 
 use super::finding::{Confidence, Evidence, Finding, FindingKind};
-use super::{Check, Subject, wording};
+use super::{Check, Subject, double_free, wording};
 
 /// See the module.
 pub struct CountMismatch;
@@ -22,6 +22,9 @@ impl Check for CountMismatch {
                 recorded,
                 walked,
             } => {
+                if double_free::below_zero(list, *recorded).is_some() {
+                    return None; // said of the block, or of the list
+                }
                 let message = format!(
                     "the {} counts {recorded} blocks and holds {walked}",
                     wording::list(list)

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use ground::target::Address;
-use heaps::anomaly::{AnomalyKind, Edge, HolderKind, Stray};
+use ground::target::{Address, MemoryExt};
+use heaps::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, ListRef, Stray};
 use heaps::map::Block;
 
 use super::finding::{Confidence, Evidence, Finding, FindingKind};
@@ -42,8 +42,129 @@ impl Check for DoubleFree {
                 leads_on: true,
                 ..
             } => Some(merged_before(subject, *block, edge, *found)),
+            AnomalyKind::BadEntry {
+                edge,
+                leads_on: false,
+                ..
+            } => given_out_twice(subject, edge),
+            AnomalyKind::Length {
+                list, at, recorded, ..
+            } => {
+                let below = below_zero(list, *recorded)?;
+                overdrawn(subject, list, *at, below)
+            }
             _ => None,
         }
+    }
+}
+
+/// How many blocks more than it held a thread's cache gave out: its count went on below zero.
+pub fn below_zero(list: &ListRef, recorded: u64) -> Option<u64> {
+    const BITS: u64 = 1 << 32;
+    let is_negative = (BITS / 2..BITS).contains(&recorded);
+    (list.holder == HolderKind::ThreadCache && is_negative).then(|| BITS - recorded)
+}
+
+/// Blocks of a class in lists, whose link is damaged.
+fn damaged(subject: Subject<'_>, class: u16) -> impl Iterator<Item = &Edge> {
+    subject
+        .heap
+        .anomalies
+        .iter()
+        .filter_map(move |anomaly| match &anomaly.kind {
+            AnomalyKind::BadEntry {
+                edge,
+                leads_on: false,
+                ..
+            } if edge.list.class == class && edge.from.is_some() => Some(edge),
+            _ => None,
+        })
+}
+
+/// A list that gave out more than it held went round in a circle. Where one block of that size is in use and in a list, it is the one.
+fn given_out_twice(subject: Subject<'_>, edge: &Edge) -> Option<Finding> {
+    let (list, at, below) =
+        subject
+            .heap
+            .anomalies
+            .iter()
+            .find_map(|anomaly| match &anomaly.kind {
+                AnomalyKind::Length {
+                    list, at, recorded, ..
+                } if list.class == edge.list.class => {
+                    below_zero(list, *recorded).map(|below| (list, *at, below))
+                }
+                _ => None,
+            })?;
+    if damaged(subject, list.class).nth(1).is_some() {
+        return None;
+    }
+    let (block, _) = subject.heap.map.block_at(edge.from?)?;
+    let message = format!(
+        "the block {} of {} bytes was freed twice: it is in the {} and was written to as one in use, and {}",
+        block.address,
+        block.bytes,
+        wording::list(&edge.list),
+        gave_out(list, below, Some(&edge.list)),
+    );
+    let mut finding = about(subject, block.address, Some(block), message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    let link = subject.target.memory.read_u64(edge.word()).ok();
+    finding.evidence = vec![
+        wording::edge_evidence(
+            edge,
+            format!("null or a block of {} bytes", block.bytes),
+            link.map_or_else(String::new, |link| format!("{link:#x}")),
+        ),
+        count_evidence(at, below),
+    ];
+    finding.locations = vec![super::finding::Location {
+        list: edge.list,
+        position: edge.position.saturating_sub(1),
+    }];
+    Some(finding)
+}
+
+/// The same where no block, or several, may be the one.
+fn overdrawn(subject: Subject<'_>, list: &ListRef, at: Address, below: u64) -> Option<Finding> {
+    let is_shared = |anomaly: &Anomaly| match &anomaly.kind {
+        AnomalyKind::Shared { block, .. } => block.class == list.class,
+        _ => false,
+    };
+    let mut damaged = damaged(subject, list.class);
+    let is_one = damaged.next().is_some() && damaged.next().is_none();
+    if is_one || subject.heap.anomalies.iter().any(is_shared) {
+        return None; // said of that block
+    }
+    let message = format!(
+        "a block of {} bytes was freed twice, or written to after it was freed by an address of blocks in use: {}",
+        list.class_bytes,
+        gave_out(list, below, None),
+    );
+    let mut finding = about(subject, list.at, None, message);
+    finding.confidence = finding.confidence.min(Confidence::Likely);
+    finding.evidence = vec![count_evidence(at, below)];
+    Some(finding)
+}
+
+fn gave_out(list: &ListRef, below: u64, named: Option<&ListRef>) -> String {
+    format!(
+        "{} gave out {below} block{} more than it held, as a list does that runs in a circle",
+        match named {
+            Some(named) if named == list => "that list".to_owned(),
+            _ => format!("the {}", wording::list(list)),
+        },
+        if below == 1 { "" } else { "s" },
+    )
+}
+
+fn count_evidence(at: Address, below: u64) -> Evidence {
+    Evidence {
+        at,
+        bytes: 4,
+        what: "recorded length".into(),
+        expected: "0 or more".into(),
+        found: format!("-{below}"),
     }
 }
 

@@ -1,11 +1,11 @@
 //! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
 //! has been handed out since.
 
-use ground::target::{Address, MemoryExt};
+use ground::target::{Address, Cursor, MemoryExt};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
-use heaps::map::{Block, BlockState};
+use heaps::map::{Block, BlockState, Shape};
 
-use super::finding::{Confidence, Culprit, Finding, FindingKind};
+use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind};
 use super::link_damage::{describe_tail, overwriter_of};
 use super::place::Place;
 use super::{Check, Subject, wording};
@@ -40,21 +40,30 @@ impl Check for FollowedLink {
         {
             return freed_on_stack(subject, edge, *found, &place);
         }
+        let ran_over = ran_over(subject, edge, *found).filter(|(culprit, behind)| match block {
+            None => true,
+            // What begins with the value is filled with it, and so is what is left behind it.
+            Some(block) => block == culprit && holds(subject, *behind, found.get()),
+        });
+        let block = block.filter(|_| ran_over.is_none());
+        let shown = block.zip(*word);
+        let block = block.or(ran_over.map(|(_, behind)| behind));
         let at = block.map_or(edge.word(), |block| block.address);
-        let before = block
-            .zip(*word)
-            .and_then(|(block, word)| writer(subject, block, word));
-        let (kind, message) = match (&before, block) {
+        let before = match ran_over {
+            Some((culprit, _)) => Some(culprit_of(subject, culprit)),
+            None => shown.and_then(|(block, word)| writer(subject, block, word)),
+        };
+        let (kind, message) = match (&before, &block) {
             (Some(culprit), Some(block)) => (
                 FindingKind::HeapOverrun,
                 overrun_message(edge, *found, culprit.block, *block),
             ),
             _ => (
                 FindingKind::UseAfterFreeWrite,
-                message(edge, *found, *word, *block),
+                message(edge, *found, *word, block),
             ),
         };
-        let mut finding = wording::finding(subject, kind, at, *block, message);
+        let mut finding = wording::finding(subject, kind, at, block, message);
         // Which block, and whether it was written to itself or overrun into, is not in the core.
         finding.confidence = finding.confidence.min(Confidence::Likely);
         let expected = match repair {
@@ -65,7 +74,7 @@ impl Check for FollowedLink {
         };
         let stored = wording::stored(subject, edge, *found);
         finding.evidence = vec![wording::edge_evidence(edge, expected, stored)];
-        if let (Some(block), Some(word)) = (block, word) {
+        if let Some((block, word)) = shown {
             finding.evidence.push(wording::word_evidence(
                 block.address,
                 "first word of the block that was handed out",
@@ -76,6 +85,19 @@ impl Check for FollowedLink {
         if let Some(word) = word.filter(|word| *word != 0) {
             let bytes = word.to_le_bytes();
             finding.overwriter = overwriter_of(subject.target, &bytes, bytes);
+        }
+        if let (Some(culprit), None) = (&before, shown) {
+            let at = Address::new(culprit.block.address.get() + culprit.block.bytes - 8);
+            finding.evidence.push(Evidence {
+                at,
+                bytes: 8,
+                what: format!(
+                    "last bytes of the block {}, the only one of its size that ends so",
+                    culprit.block.address
+                ),
+                expected: "the end of its data".into(),
+                found: culprit.contents.clone().unwrap_or_default(),
+            });
         }
         finding.culprit = before;
         finding.locations = vec![wording::location(edge)];
@@ -118,6 +140,76 @@ fn freed_on_stack(
     Some(finding)
 }
 
+/// The block whose end the link that was followed goes on from, and the one behind it, where that link stood: text, or one value
+/// that fills both. `None` if several blocks of that size end so.
+fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block, Block)> {
+    /// Blocks of a class that are looked at.
+    const MAX_BLOCKS: u64 = 1 << 22;
+    let word = found.get().to_le_bytes();
+    let is_fill_of = |bytes: &[u8; 8]| bytes.windows(2).all(|pair| pair.first() == pair.last());
+    let is_text = |bytes: &[u8]| describe_tail(bytes) == "text";
+    let fills = is_fill_of(&word) && !found.is_null();
+    let text = word.iter().position(|byte| *byte == 0).unwrap_or(8);
+    // Behind the NUL that ends it stands what the link had there: the zeros that addresses begin with.
+    let was_link = (text.max(6)..8).all(|at| word.get(at) == Some(&0));
+    let reads = !fills && text >= 4 && is_text(word.get(..text)?) && was_link;
+    if !fills && !reads || edge.from.is_some() {
+        return None;
+    }
+    let map = &subject.heap.map;
+    let mut cursor = Cursor::new(subject.target.memory);
+    let mut left = MAX_BLOCKS;
+    let mut only = None;
+    for (row, extent) in (0u32..).zip(map.extents()) {
+        if extent.class != edge.list.class || !matches!(extent.shape, Shape::Slab { .. }) {
+            continue;
+        }
+        left = left.checked_sub(extent.blocks().into())?;
+        for slot in 1..extent.blocks() {
+            let Some(behind) = extent.block(row, slot) else {
+                continue;
+            };
+            let tail = behind.address.checked_sub(8)?;
+            let Ok(tail) = cursor.read_u64(tail).map(u64::to_le_bytes) else {
+                continue;
+            };
+            let goes_on = match fills {
+                true => tail == word,
+                false => is_text(&tail) && !is_fill_of(&tail),
+            };
+            if !goes_on || map.state(behind.id) != BlockState::InUse {
+                continue;
+            }
+            let before = extent.block(row, slot - 1)?;
+            let is_used = map.state(before.id) == BlockState::InUse;
+            if is_used && only.replace((before, behind)).is_some() {
+                return None;
+            }
+        }
+    }
+    only
+}
+
+/// Whether a block holds a word anywhere.
+fn holds(subject: Subject<'_>, block: Block, word: u64) -> bool {
+    const MOST: u64 = 512;
+    let mut cursor = Cursor::new(subject.target.memory);
+    (0..block.bytes.min(MOST) / 8).any(|index| {
+        let at = block.address.checked_add(8 * index);
+        at.is_some_and(|at| cursor.read_u64(at) == Ok(word))
+    })
+}
+
+fn culprit_of(subject: Subject<'_>, block: Block) -> Culprit {
+    let tail = block.address.saturating_add(block.bytes.saturating_sub(8));
+    let tail = subject.target.memory.read_bytes::<8>(tail);
+    Culprit {
+        block,
+        state: subject.heap.map.state(block.id),
+        contents: tail.ok().map(|tail| describe_tail(&tail)),
+    }
+}
+
 /// The block in front, if text goes on from it over the link of the one that was handed out.
 fn writer(subject: Subject<'_>, block: Block, word: u64) -> Option<Culprit> {
     let map = &subject.heap.map;
@@ -128,11 +220,7 @@ fn writer(subject: Subject<'_>, block: Block, word: u64) -> Option<Culprit> {
     let adjoins = before.address.checked_add(before.bytes) == Some(block.address);
     let is_text =
         describe_tail(&tail) == "text" && describe_tail(word.to_le_bytes().get(..2)?) == "text";
-    (adjoins && is_text && state == BlockState::InUse).then(|| Culprit {
-        block: before,
-        state,
-        contents: Some(describe_tail(&tail)),
-    })
+    (adjoins && is_text && state == BlockState::InUse).then(|| culprit_of(subject, before))
 }
 
 fn overrun_message(edge: &Edge, found: Address, before: Block, block: Block) -> String {
@@ -170,8 +258,8 @@ fn message(edge: &Edge, found: Address, word: Option<u64>, block: Option<Block>)
             found.get().saturating_mul(1 << 12)
         ),
         None => format!(
-            "a free block of {bytes} bytes was written to, or the one before it past its end; malloc has handed it out since and \
-             followed its link: {head}{decoded}, while the words around it are whole"
+            "a free block of {bytes} bytes was written to (after it was freed, or it was freed twice), or the one before it past its end; \
+             malloc has handed it out since and followed its link: {head}{decoded}, while the words around it are whole"
         ),
     }
 }

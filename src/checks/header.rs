@@ -286,7 +286,8 @@ impl Other {
 impl Scene {
     /// Whether the whole word may have been written over from either side.
     fn is_open(&self) -> bool {
-        !self.runs_on && self.written == 8
+        // The upper bytes of a size are zero, and so are those of most words that are written over it.
+        !self.runs_on && self.written > 4
     }
 
     fn look(
@@ -331,7 +332,9 @@ impl Scene {
             let nul = written == 1 && word.first() == Some(&0) && last != 0;
             (written, nul, front.len())
         };
-        let begins_in_front = back >= written_from(subject, front.len(), before) || back >= run;
+        let begins_in_front = back >= written_from(subject, front.len(), before)
+            || back >= run
+            || is_behind_prefix(back, front.len());
         // Of one value, most lies behind: whoever fills an object begins where that begins.
         let is_one_value = is_filled || words > 0;
         let other = match (runs_on, expected) {
@@ -403,6 +406,14 @@ fn written_from(subject: Subject<'_>, front: usize, before: Option<Block>) -> us
     }
 }
 
+/// Whether `back` bytes at the end of a block of `bytes` are all of it but a short beginning: the length and the kind that a
+/// message begins with, or the first members of an object.
+fn is_behind_prefix(back: usize, bytes: usize) -> bool {
+    const PREFIX: usize = 16;
+    let prefix = bytes.saturating_sub(back);
+    prefix <= PREFIX && prefix.saturating_mul(4) <= bytes
+}
+
 /// Bytes that the links of a free block leave as they were.
 fn shown(bytes: usize) -> usize {
     let links = if bytes < LARGE { LINKS } else { 2 * LINKS };
@@ -437,7 +448,7 @@ fn bytes_from(subject: Subject<'_>, at: Address) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Other, shown};
+    use super::{Other, is_behind_prefix, shown};
 
     /// What a word that was 0x151 shows, in front of a block that begins with `data`.
     fn other(word: u64, data: u64) -> Option<Other> {
@@ -459,6 +470,14 @@ mod tests {
         assert_eq!(other(filled, 7), None);
         // A bit in its middle.
         assert_eq!(other(0x551, 7), Some(Other::Inside));
+    }
+
+    #[test]
+    fn a_message_begins_with_its_head() {
+        assert!(is_behind_prefix(67, 72)); // memcpy(request + 5, host, length)
+        assert!(is_behind_prefix(72, 72));
+        assert!(!is_behind_prefix(40, 72)); // memset(block - 40, ...)
+        assert!(!is_behind_prefix(16, 24));
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn places(finding: &Finding) -> Vec<(HolderKind, Option<u32>)> {
 /// and says of how many blocks each finding is true.
 pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
     join_runs(target, findings);
+    join_followed(findings);
     for finding in findings {
         if let (Some(view), 1..) = (finding.block, finding.alike) {
             finding.message = format!(
@@ -125,6 +126,36 @@ fn join_runs(target: Target<'_>, findings: &mut Vec<Finding>) {
     }
     let mut gone = gone.into_iter();
     findings.retain(|_| gone.next() != Some(true));
+}
+
+/// A write over the links of two blocks, of which the first has been handed out since: what went on from that block over the
+/// second link began in front of it.
+fn join_followed(findings: &mut Vec<Finding>) {
+    let is_behind = |first: &Finding, second: &Finding| {
+        let handed_out = first.block.map(|view| view.block.address);
+        let wrote = second.culprit.as_ref().map(|culprit| culprit.block.address);
+        let overruns = [first.kind, second.kind] == [FindingKind::HeapOverrun; 2];
+        overruns
+            && handed_out.is_some()
+            && handed_out == wrote
+            && first.overwriter.is_some()
+            && first.overwriter == second.overwriter
+    };
+    let second = (0..findings.len()).find_map(|index| {
+        let second = findings.get(index)?;
+        let first = (0..findings.len()).find(|at| {
+            let other = findings.get(*at).filter(|_| *at != index);
+            other.is_some_and(|first| is_behind(first, second))
+        })?;
+        Some((first, index))
+    });
+    if let Some((first, index)) = second {
+        let part = findings.remove(index);
+        let first = if first > index { first - 1 } else { first };
+        if let Some(whole) = findings.get_mut(first) {
+            take_in(whole, part);
+        }
+    }
 }
 
 /// Whether everything from one link up to the next is one write: text, which goes on or ends there, or bytes that repeat.

@@ -254,7 +254,11 @@ impl Scene {
             message += &match overrun {
                 true => format!(", or {} was written to after it was freed", block.address),
                 false => format!(
-                    ", or the block {} before it was written past its end",
+                    "{}, or the block {} before it was written past its end",
+                    match self.written {
+                        8 => " or freed twice",
+                        _ => "",
+                    },
                     before.address
                 ),
             };

@@ -13,6 +13,7 @@
 
 mod call;
 mod death;
+mod entered;
 mod explained;
 mod followed;
 mod kept;
@@ -230,7 +231,8 @@ impl Scene<'_> {
                 (None, None) => (
                     self.looked_up()
                         .or_else(|| kept::block(*self))
-                        .or_else(|| kept::of_other_arena(*self))?,
+                        .or_else(|| kept::of_other_arena(*self))
+                        .or_else(|| entered::pointer(self.target, self.crash))?,
                     false,
                 ),
             };

@@ -27,6 +27,7 @@ use super::holders::variables::Variables;
 use super::{Ground, missing};
 use crate::analysis::Analysis;
 use crate::types::Types;
+use postmortem::corefile::auxv::AT_EXECFN;
 use postmortem::session::Session;
 
 /// Number of the first register that is not a general one.
@@ -272,6 +273,10 @@ impl<'a> Finder<'a> {
                 let is_innermost = sp == thread.sp;
                 let red_zone = !is_innermost || self.innermost.of(index).red_zone;
                 if let Some((piece, from)) = self.live_stack(sp, red_zone) {
+                    if !self.is_own_stack(&piece, own.as_ref()) {
+                        live.push((from..self.outermost(index, from, &piece), from, index));
+                        continue;
+                    }
                     // What is beside the stack in its mapping belongs to the thread.
                     let end = match &own {
                         Some(own) if piece.contains(&own.start) && own.start > from => own.start,
@@ -293,6 +298,30 @@ impl<'a> Finder<'a> {
             self.take(range.clone(), LandKind::Stack, index);
             self.root(range, RootKind::Stack, Strength::Strong, index);
         }
+    }
+
+    /// Whether memory around a stack pointer is nothing but that stack: it ends in the thread's own structure or the kernel's strings,
+    /// or is no larger than stacks are that programs take for coroutines and signals. Goroutines live in the memory of Go's objects.
+    fn is_own_stack(&self, piece: &Range<Address>, own: Option<&Range<Address>>) -> bool {
+        const MAX_OTHER_STACK: u64 = 1 << 20;
+        let strings = self.session.auxv(AT_EXECFN).map(Address::new);
+        let is_small = piece
+            .end
+            .offset_from(piece.start)
+            .is_some_and(|bytes| bytes <= MAX_OTHER_STACK);
+        is_small
+            || own.is_some_and(|own| piece.contains(&own.start))
+            || strings.is_some_and(|at| piece.contains(&at))
+    }
+
+    /// Where the frames end that a thread has above `from`.
+    fn outermost(&self, index: usize, from: Address, piece: &Range<Address>) -> Address {
+        let frames = self.session.threads().frames(index).iter();
+        let inside = frames
+            .map(|frame| frame.sp)
+            .filter(|sp| *sp >= from && piece.contains(sp));
+        let outermost = inside.max().unwrap_or(from);
+        outermost.saturating_add(self.page).min(piece.end)
     }
 
     /// Static thread-local storage and `struct pthread`.

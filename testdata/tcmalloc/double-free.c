@@ -4,7 +4,8 @@
  * What remains: the thread cache's list of the class is p -> p. The owners write past the first word only, so the
  * self-link survives. length_ was 2 after the second free and is 0 again after the two malloc: a list that is not
  * empty, with length 0. Compiled with PRISTINE it aborts right after the second free (length 2, one block in the list);
- * with WRAPPED it allocates three times, so that length_ has gone below 0. */
+ * with WRAPPED it allocates three times, so that length_ has gone below 0; with USED the third owner fills the block, and the
+ * self-link is gone. */
 #include "common.h"
 
 struct owner {
@@ -33,6 +34,9 @@ int main(void)
     need(one == p && two == p, "p was not handed out twice");
 #ifdef WRAPPED
     need(do_malloc(sizeof *p) == p, "p was not handed out a third time");
+#ifdef USED
+    memset(p, 'U', sizeof *p);
+#endif
     die_by_abort();
 #endif
     one->target = &target;

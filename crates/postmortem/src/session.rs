@@ -228,6 +228,11 @@ impl Session {
         self.core.arch()
     }
 
+    /// A value of the auxiliary vector (`corefile::auxv`), which the kernel gave the program.
+    pub fn auxv(&self, tag: u64) -> Option<u64> {
+        self.core.auxv(tag)
+    }
+
     /// The dead process's memory.
     pub fn memory(&self) -> &AddressSpace {
         &self.memory

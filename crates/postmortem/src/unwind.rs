@@ -53,8 +53,10 @@ pub const MAX_FRAMES_OF_ALL: u64 = 16_000_000;
 pub const KEPT_OF_OTHERS: usize = 512;
 /// Frames kept of all threads together, but for what each has as its least.
 pub const KEPT_OF_ALL: usize = 1 << 16;
-/// Innermost frames kept of a thread, however many threads there are.
+/// Innermost frames kept of a thread all the same, as long as [`KEPT_AT_MOST`] has room for so many of each.
 pub const KEPT_AT_LEAST: usize = 64;
+/// Frames kept of all threads together, however many there are: what a report of them may hold.
+pub const KEPT_AT_MOST: usize = 1 << 19;
 
 /// Why a stack has no further frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

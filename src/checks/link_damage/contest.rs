@@ -83,6 +83,12 @@ pub(super) fn decide(
         Fresh::Order | Fresh::Untouched if !written.starts_whole => Story::RatherOverrun,
         _ if in_use && written.bytes <= 2 => Story::RatherOverrun,
         _ if in_use && zeros_go_on(memory, block) => Story::RatherOverrun,
+        _ if written.starts_whole && text_begins(memory, block) => {
+            match in_use && ends_as_text(memory, block) {
+                true => Story::RatherOverrun,
+                false => Story::RatherWrite,
+            }
+        }
         _ if written.starts_whole && written.bytes > 2 => Story::Write,
         _ => Story::RatherWrite,
     }
@@ -200,6 +206,26 @@ fn zeros_go_on(memory: &dyn TargetMemory, block: Block) -> bool {
     let cleared = (0..words).take_while(|index| is_zero(word(*index))).count() as u64;
     let in_front = [8, 16].map(|back| is_zero(block.address.checked_sub(back)));
     in_front == [true; 2] && (3..words).contains(&cleared)
+}
+
+/// Whether text begins within a link and goes on behind it: a string that was put together piece by piece, as with `snprintf`,
+/// whose result is what it would have written.
+fn text_begins(memory: &dyn TargetMemory, block: Block) -> bool {
+    let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let bytes = memory.read_bytes::<16>(block.address);
+    bytes.is_ok_and(|bytes| bytes.iter().skip(7).all(text))
+}
+
+/// Whether a block ends, in front of `behind`, with text and the NUL that was put where the room was at its end.
+fn ends_as_text(memory: &dyn TargetMemory, behind: Block) -> bool {
+    let text = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    let at = behind.address.checked_sub(8);
+    let bytes = at.and_then(|at| memory.read_bytes::<8>(at).ok());
+    bytes.is_some_and(|bytes| {
+        bytes
+            .split_last()
+            .is_some_and(|(last, text_bytes)| *last == 0 && text_bytes.iter().all(text))
+    })
 }
 
 /// Bytes in front of a link that are looked at.

@@ -11,7 +11,7 @@ use ground::target::{
 use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use super::sayings::{self, Saying};
-use super::{call, musl};
+use super::{call, entered, musl};
 use crate::analysis::Analysis;
 use crate::crash::argument::Call;
 use crate::crash::{Access, Crash, LastWords, Speaker};
@@ -84,7 +84,8 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         .last_words
         .as_ref()
         .and_then(|said| Some((sayings::of(said)?, said)));
-    let is_fault = target.threads.faulted(crash.thread) && is_of_a_word(target, crash);
+    let entered = entered::pointer(target, crash).is_some();
+    let is_fault = target.threads.faulted(crash.thread) && (entered || is_of_a_word(target, crash));
     let from = if said.is_some() { 0 } else { crash.frame };
     let call = crash
         .call
@@ -95,6 +96,7 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         frames,
         from,
         is_fault: is_fault && said.is_none(),
+        entered,
     };
     let found = inside.heap(analysis, call).or_else(|| looked_up(analysis));
     if let Some((_, words)) = said {
@@ -227,6 +229,8 @@ struct Inside<'a> {
     frames: &'a [Frame],
     from: usize,
     is_fault: bool,
+    /// The innermost one stands where `free` begins.
+    entered: bool,
 }
 
 impl Inside<'_> {
@@ -243,7 +247,8 @@ impl Inside<'_> {
             }
             // Without names the call alone tells, where the instruction at fault is the allocator's.
             let first = self.frames.get(self.from);
-            if call.is_some() && first.is_some_and(|frame| frame.module == Some(id)) {
+            let tells = call.is_some() || self.entered && heap.identity.name == "ptmalloc";
+            if tells && first.is_some_and(|frame| frame.module == Some(id)) {
                 of_call = of_call.or(Some((index, call.map(|call| call.caller))));
             }
         }
@@ -377,6 +382,7 @@ pub fn reentry(target: Target<'_>, allocator: &Module, thread: usize) -> Option<
             frames,
             from: outer,
             is_fault: true,
+            entered: false,
         };
         let was_inside = inside.of_module(allocator).is_some();
         let again = (inner..outer).find_map(|from| {

@@ -84,6 +84,11 @@ impl Saying {
     pub fn kind(&self) -> FindingKind {
         self.causes.first().copied().unwrap_or(CorruptMetadata)
     }
+
+    /// Whether it is said of the cache of a thread that ends.
+    pub fn is_of_thread_end(&self) -> bool {
+        self.text.starts_with("tcache_thread_shutdown")
+    }
 }
 
 const fn pointer(text: &'static str, seen: Seen, causes: &'static [FindingKind]) -> Saying {

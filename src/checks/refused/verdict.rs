@@ -197,8 +197,14 @@ fn of_saying(scene: Scene<'_>, saying: &'static Saying, pointer: Option<&Pointer
             ended(scene)
         ),
         (About::List(holder), _) => format!(
-            "a block was written to after it was freed, or past the end of the one before it: its link in a {} was damaged, and does \
+            "a block was written to after it was freed, or past the end of the one before it{}: its link in a {} was damaged, and does \
              not show any more: {}",
+            // A thread that ends gives its cache back: the blocks get the links of other lists, in other threads' caches too.
+            if saying.is_of_thread_end() {
+                ", or freed by two threads"
+            } else {
+                ""
+            },
             list_words(holder),
             ended(scene)
         ),

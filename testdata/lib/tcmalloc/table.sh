@@ -4,6 +4,7 @@
 recipe double-free tcmalloc/double-free.c
 recipe double-free-pristine tcmalloc/double-free.c -DPRISTINE
 recipe double-free-wrapped tcmalloc/double-free.c -DWRAPPED
+recipe double-free-used tcmalloc/double-free.c -DWRAPPED -DUSED
 recipe misaligned-free tcmalloc/misaligned-free.c
 recipe misaligned-free-48 tcmalloc/misaligned-free.c -DSIZE=48 -DINSIDE=16
 recipe overrun-nul tcmalloc/overrun.c
@@ -14,6 +15,7 @@ recipe overrun-one tcmalloc/overrun.c -DONE
 recipe overrun-early tcmalloc/overrun.c -DEARLY
 recipe overrun-zeros tcmalloc/overrun.c -DEARLY -DZEROS
 recipe overrun-cut tcmalloc/overrun-cut.c
+recipe overrun-followed tcmalloc/overrun-followed.c
 recipe cross-thread tcmalloc/cross-thread.c
 recipe cross-thread-main tcmalloc/cross-thread.c -DMAIN_FIRST
 recipe write-after-free tcmalloc/write-after-free.c
@@ -115,7 +117,7 @@ tcmalloc_table() {
     cells 2.10 O0 leaks leaks-no-pie
     cells 2.10 O2 leaks leaks-no-pie types usage
     cells 2.18.1 O2 usage overrun-zeros overrun-cut write-after-free-returned
-    cells 2.10 O2 overrun-zeros overrun-cut write-after-free-returned
+    cells 2.10 O2 overrun-zeros overrun-cut overrun-followed write-after-free-returned double-free-used
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call
         cells $release O2 dangling-call dangling-left

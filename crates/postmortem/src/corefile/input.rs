@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::{CoreError, FileView, Mapping, OpenOptions};
 
@@ -208,7 +208,7 @@ fn room_in(file: &File) -> io::Result<u64> {
 pub(super) struct Bounds {
     /// Bytes of the copy, holes included.
     pub bytes: u64,
-    /// Bytes on the disk, up to a buffer more.
+    /// Bytes on the disk, up to two buffers more.
     pub written: u64,
 }
 
@@ -235,8 +235,18 @@ pub(super) struct Copied {
     stopped: Option<io::Error>,
 }
 
+/// A piece of a copy: its bytes, where they belong, and how many of them.
+struct Piece {
+    buffer: Vec<u8>,
+    at: u64,
+    kept: usize,
+}
+
 /// Copies what the bounds allow, leaving holes for pages of zeros. An error of the reader ends the copy and stands in the
 /// answer; an error of the writer is an error.
+///
+/// One thread reads, which is where a packed file is decoded, beside another that writes. They pass two buffers to and fro, so that
+/// what is known to be written does not depend on which of them is faster.
 pub(super) fn copy_sparse(
     reader: &mut impl Read,
     file: &File,
@@ -247,30 +257,54 @@ pub(super) fn copy_sparse(
         over: None,
         stopped: None,
     };
-    let mut written = 0u64;
-    let mut buffer = vec![0u8; BUFFER_BYTES];
-    while copied.stopped.is_none() && copied.over.is_none() {
-        let count = match read_full(reader, &mut buffer) {
-            Ok(count) => count,
-            Err((count, error)) => {
-                copied.stopped = Some(error);
-                count
-            }
-        };
-        if count == 0 {
-            break;
-        }
-        if written >= bounds.written {
-            copied.over = Some(Bound::Written);
-            break;
-        }
-        let room = bounds.bytes.saturating_sub(copied.bytes);
-        let kept = usize::try_from(room).map_or(count, |room| room.min(count));
-        copied.over = (kept < count).then_some(Bound::Bytes);
-        let bytes = buffer.get(..kept).unwrap_or(&[]);
-        written = written.saturating_add(write_sparse(file, bytes, copied.bytes)?);
-        copied.bytes = copied.bytes.saturating_add(kept as u64);
+    let (full, pieces) = mpsc::channel::<Piece>();
+    let (empty, buffers) = mpsc::channel::<(Vec<u8>, u64)>();
+    for _ in 0..2 {
+        let _ = empty.send((vec![0u8; BUFFER_BYTES], 0)); // `buffers` is here
     }
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || -> io::Result<()> {
+            let mut written = 0u64;
+            for piece in pieces {
+                let bytes = piece.buffer.get(..piece.kept).unwrap_or(&[]);
+                written = written.saturating_add(write_sparse(file, bytes, piece.at)?);
+                let _ = empty.send((piece.buffer, written)); // nobody waits for the last ones
+            }
+            Ok(())
+        });
+        while copied.stopped.is_none() && copied.over.is_none() {
+            let Ok((mut buffer, written)) = buffers.recv() else {
+                break; // the writer has failed
+            };
+            let count = match read_full(reader, &mut buffer) {
+                Ok(count) => count,
+                Err((count, error)) => {
+                    copied.stopped = Some(error);
+                    count
+                }
+            };
+            if count == 0 {
+                break;
+            }
+            if written >= bounds.written {
+                copied.over = Some(Bound::Written);
+                break;
+            }
+            let room = bounds.bytes.saturating_sub(copied.bytes);
+            let kept = usize::try_from(room).map_or(count, |room| room.min(count));
+            copied.over = (kept < count).then_some(Bound::Bytes);
+            let at = copied.bytes;
+            if full.send(Piece { buffer, at, kept }).is_err() {
+                break;
+            }
+            copied.bytes = copied.bytes.saturating_add(kept as u64);
+        }
+        drop(full);
+        match writer.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
     file.set_len(copied.bytes)?;
     Ok(copied)
 }

@@ -11,7 +11,7 @@ use super::cfi::{Machinery, NoCaller};
 use super::fallback::{Guess, Guessed};
 use super::tables::{Row, Tables};
 use super::{
-    KEPT_AT_LEAST, KEPT_INNER, KEPT_OF_ALL, KEPT_OF_OTHERS, KEPT_OUTER, MAX_FRAMES,
+    KEPT_AT_LEAST, KEPT_AT_MOST, KEPT_INNER, KEPT_OF_ALL, KEPT_OF_OTHERS, KEPT_OUTER, MAX_FRAMES,
     MAX_FRAMES_OF_ALL, MAX_SIGNALS, Omitted, Stack, StackEnd, Unwinder,
 };
 
@@ -375,12 +375,31 @@ impl Bounds {
         let others = count.max(1);
         let walked = MAX_FRAMES_OF_ALL.checked_div(others as u64).unwrap_or(0);
         let share = KEPT_OF_ALL.checked_div(others).unwrap_or(0);
-        let inner = share.clamp(KEPT_AT_LEAST, KEPT_OF_OTHERS);
+        let room = KEPT_AT_MOST.checked_div(others).unwrap_or(0);
+        let inner = share.clamp(KEPT_AT_LEAST.min(room), KEPT_OF_OTHERS);
         Self {
             walked: walked.clamp(KEPT_INNER as u64, MAX_FRAMES),
             inner,
             outer: inner / 4,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, KEPT_AT_LEAST, KEPT_AT_MOST, KEPT_OF_OTHERS};
+
+    #[test]
+    fn frames_of_all_threads_have_a_bound() {
+        for threads in [1, 100, 1_000, 10_000, 65_536] {
+            let Bounds { inner, outer, .. } = Bounds::of(1, threads);
+            assert!(
+                threads * inner <= KEPT_AT_MOST && inner >= 8,
+                "{threads}: {inner}"
+            );
+            assert!(outer <= inner && inner <= KEPT_OF_OTHERS);
+        }
+        assert_eq!(Bounds::of(1, 8_000).inner, KEPT_AT_LEAST);
     }
 }
 

@@ -311,7 +311,9 @@ impl Walker<'_, '_> {
             true => false,
             false => self.may_be_data(led_to, no_header)?,
         };
-        if !self.is_named_rather(last.at, led_to) {
+        // Who died in free with the block at hand knows it by its chunk.
+        let is_in_hand = (self.run.is_pointed_at)(led_to);
+        if is_in_hand || !self.is_named_rather(last.at, led_to) {
             return None;
         }
         let mut from = led_to.saturating_add(ALIGNMENT);

@@ -33,14 +33,22 @@ impl Class<'_, '_, '_> {
             }
             let unknown = list.holder == HolderKind::CentralList
                 && (self.heap.is_contradicted(list.owner) || self.heap.is_blamed(list.at));
-            if self.explained.contains(&index) || walked == list.recorded || unknown {
+            // Of a circle that is still one nothing more need be said.
+            let is_below_zero = list.recorded >= 1 << 31 && !matches!(end, End::Cycle(_));
+            let is_explained = self.explained.contains(&index) && !is_below_zero;
+            if is_explained || walked == list.recorded || unknown {
                 continue;
             }
             let busy = self.passing_length(&list, walked);
-            let damage = self
-                .damage_by_length(index, busy.is_some())
-                .map(|(bad, found, repair)| (bad, found, Some(repair)))
-                .or_else(|| self.cut_off(index, busy.is_some()));
+            let busy_now = busy.is_some();
+            // A list that runs in a circle gives out more than it holds: that says more than where it ends now.
+            let damage = match is_below_zero {
+                true => None,
+                false => self
+                    .damage_by_length(index, busy_now)
+                    .map(|(bad, found, repair)| (bad, found, Some(repair)))
+                    .or_else(|| self.cut_off(index, busy_now)),
+            };
             if let Some((bad, found, repair)) = damage {
                 self.explained.insert(index);
                 if let Some(from) = bad.from {
