@@ -100,6 +100,7 @@ fn said(tile: &Tile, all: u64) -> String {
 }
 
 /// Where and how large an area is in whole units: neighbours share an edge.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn whole(area: Area) -> ((u64, u64), (u64, u64)) {
     let unit = |edge: f64| edge.round().max(0.0) as u64;
     let at = (unit(area.x), unit(area.y));
