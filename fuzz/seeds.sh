@@ -4,7 +4,20 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 cores=../tests/cores
 mkdir -p corpus/{corefile,file,dwarf,unwind,tcmalloc,ptmalloc,jemalloc,logs}
-cp ../crates/reports/tests/logs/* ../crates/reports/tests/forms/* corpus/logs/
+logs=../crates/reports/tests
+cp "$logs"/logs/* "$logs"/forms/* corpus/logs/
+# A reader of logs begins with those of its tools.
+set -f
+for seed in json:'casr*,heapcheck.json' valgrind-xml:'*xml*,*protocol*' sanitizer:'?san-*,??san-*' valgrind-text:'valgrind*text*,helgrind*,drd*' drmemory:'drmemory*' \
+    profile:'*tcmalloc.log,jemalloc*' gperftools:'heapcheck-gperftools*' mtrace:'*mtrace*' memleak:'memleak*' libmemleak:'libmemleak*'; do
+    reader=${seed%%:*}
+    mkdir -p "parsers/corpus/$reader"
+    for pattern in $(tr , ' ' <<<"${seed#*:}"); do
+        find "$logs/logs" "$logs/forms" -name "$pattern" -exec cp {} "parsers/corpus/$reader/" \;
+    done
+    [ -n "$(ls "parsers/corpus/$reader")" ] || { echo "seeds.sh: no log for $reader" >&2 && exit 1; }
+done
+set +f
 for core in "$cores"/*/*/core.xz; do
     name=$(dirname "${core#"$cores"/}")
     xz -dc "$core" | head -c 16384 >"corpus/corefile/${name//\//-}" || true

@@ -3,13 +3,13 @@
 # bench-stacks.sh OUTDIR [UNITS [THREADS]]: time and peak memory for the stacks of a big program: THREADS threads (1000) that
 # wait in different places of a C++ program of UNITS translation units (40) with debug information, and for a small one of four
 # threads. Beside heapcheck runs what is installed of eu-stack (elfutils) and gdb. Needs g++, /usr/bin/time (package time)
-# and `cargo build --release` first, or HEAPCHECK=PROGRAM. The first run builds the programs, which takes minutes.
+# and `cargo build --release` first, or HEAPCHECK_BIN=PROGRAM. The first run builds the programs, which takes minutes.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib/kernel.sh"
 [ $# -ge 1 ] || fail "usage: bench-stacks.sh OUTDIR [UNITS [THREADS]]"
 kernel_writes_cores
-heapcheck=${HEAPCHECK:-$here/../target/release/heapcheck}
+heapcheck=${HEAPCHECK_BIN:-$here/../target/release/heapcheck}
 [ -x "$heapcheck" ] || fail "$heapcheck is not there: cargo build --release"
 [ -x /usr/bin/time ] || fail "/usr/bin/time is not there (package time)"
 mkdir -p "$1"

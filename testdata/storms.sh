@@ -2,7 +2,7 @@
 # shellcheck source-path=SCRIPTDIR/..
 # storms.sh [-n CORES] [-s FIRST-SEED] [-r RELEASE]... [-m MODES] [-t THREADS]...: makes CORES cores of testdata/storms.c for each RELEASE (all
 # twelve and some that are linked into the program if none is named; `RELEASE+junk` fills what is free), which are stopped at a moment that nobody chose, and has each read by
-# heapcheck (a debug build; HEAPCHECK names another). Modes and numbers of threads take turns. A silent core is deleted at once; one that gives a
+# heapcheck (a debug build; HEAPCHECK_BIN names another). Modes and numbers of threads take turns. A silent core is deleted at once; one that gives a
 # critical finding or a warning stays in fixtures/storms/alarms. Results go to fixtures/storms/results.tsv, a line each;
 # at the end they are counted by release and by mode. Returns 1 if there was an alarm. Needs the libraries of ./build-fixtures.sh.
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TESTDATA=$PWD/testdata LIBRARIES=$PWD/fixtures/libraries
 . testdata/lib/kernel.sh
 . testdata/lib/libraries.sh
-heapcheck=${HEAPCHECK:-$PWD/target/debug/heapcheck}
+heapcheck=${HEAPCHECK_BIN:-$PWD/target/debug/heapcheck}
 storms=${STORMS:-$PWD/fixtures/storms}
 count=100 first=1 modes=sbxrctlmf
 releases=() threads=()

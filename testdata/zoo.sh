@@ -2,13 +2,13 @@
 # shellcheck source-path=SCRIPTDIR/..
 # zoo.sh [-n CORES] [-s FIRST-SEED] [-a ALLOCATOR]... [-p PROGRAM]...: real programs under real workloads, each with each allocator, stopped
 # from outside at a moment that a seed gives; heapcheck must find nothing critical in any of them. Needs a release build of heapcheck
-# (HEAPCHECK names another) and, as root, installs the programs. Results go to fixtures/zoo/results.tsv; cores that gave an alarm stay in
+# (HEAPCHECK_BIN names another) and, as root, installs the programs. Results go to fixtures/zoo/results.tsv; cores that gave an alarm stay in
 # fixtures/zoo/alarms. Returns 1 if there was any.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . testdata/lib/kernel.sh
 . testdata/zoo/programs.sh
-heapcheck=${HEAPCHECK:-$PWD/target/release/heapcheck}
+heapcheck=${HEAPCHECK_BIN:-$PWD/target/release/heapcheck}
 zoo=$PWD/fixtures/zoo
 count=300 first=1
 allocators=() programs=()

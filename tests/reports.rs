@@ -193,7 +193,7 @@ fn the_gate_of_the_examples() {
             .arg(&base)
             .args(logs.iter().map(|name| log(name)))
             .current_dir(folder.path())
-            .env("HEAPCHECK", env!("CARGO_BIN_EXE_heapcheck"));
+            .env("HEAPCHECK_BIN", env!("CARGO_BIN_EXE_heapcheck"));
         command.output().unwrap().status.code()
     };
     assert_eq!(

@@ -5,13 +5,13 @@ use clap::ValueEnum;
 use super::{CoreCommand, Error, Shared};
 use crate::analysis;
 use crate::cli::{CoreArgs, HeapArgs, OutputArgs, SearchArgs};
-use crate::graph::propagation::{Limits, Propagated};
+use crate::graph::propagation::Limits;
 use crate::graph::roots;
 use crate::progress::Progress;
 use crate::report::compose;
 use crate::report::compose::usage::Held;
-use crate::report::schema::{Document, Limit};
-use crate::usage::{blocks, mappings, owners, suspects, types};
+use crate::report::schema::Document;
+use crate::usage::{blocks, mappings, owners, suspects};
 use postmortem::session::Session;
 
 /// What `usage` takes.
@@ -88,21 +88,7 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
             progress.phase("following types", None);
             let ground = roots::ground(session, &analysis);
             ground.follow_types(Limits::WHOLE);
-            let rows = types::find(&ground);
-            compose::usage::add_types(&mut report, &rows);
-            if ground.typed().is_some_and(Propagated::is_cut) {
-                report.limits.push(Limit {
-                    what: "types of some blocks".into(),
-                    why: "more values lead to more values than are followed".into(),
-                    incomplete: false,
-                });
-            }
-            let python = ground.python.get().and_then(Option::as_ref);
-            if let Some(python) = python {
-                let memory = session.target().memory;
-                let objects = python.objects(memory, &ground.mappings);
-                compose::usage::add_python(&mut report, &objects);
-            }
+            compose::usage::add_types(&mut report, &ground);
         }
         return Ok(Document::Report(Box::new(report)));
     }

@@ -14,6 +14,8 @@ mod markup;
 mod pointers;
 mod table;
 mod threads;
+mod treemap;
+mod usage;
 
 use std::io;
 
@@ -96,7 +98,7 @@ type Section = (&'static str, &'static str, fn(&Report, &mut Markup));
 /// All sections, in the order in which they are read, and whether a report has them.
 fn sections(report: &Report) -> Vec<Section> {
     let live = report.allocators.iter().any(|it| it.idle != Some(true));
-    let all: [(bool, Section); 8] = [
+    let all: [(bool, Section); 10] = [
         (
             !report.findings.is_empty(),
             ("findings", "Findings", findings::write),
@@ -105,6 +107,11 @@ fn sections(report: &Report) -> Vec<Section> {
         (
             report.references.is_some(),
             ("references", "References", pointers::references),
+        ),
+        (report.usage.is_some(), ("usage", "Usage", usage::write)),
+        (
+            report.mappings.is_some(),
+            ("mappings", "Mappings", usage::mappings),
         ),
         (
             report.crashing_thread.is_some(),
@@ -139,6 +146,8 @@ fn text_view(document: &Document) -> String {
         Command::Stacks,
         Command::Refs,
         Command::Leaks,
+        Command::Usage,
+        Command::Maps,
     ]
     .contains(&command)
     {

@@ -14,14 +14,14 @@ pub(super) mod findings;
 pub(super) mod graph;
 mod heap;
 mod inspect;
-mod maps;
+pub(super) mod maps;
 pub(super) mod number;
 pub(super) mod page;
 pub mod parts;
 pub(super) mod recursion;
 pub(super) mod stacks;
 mod trees;
-mod usage;
+pub(super) mod usage;
 
 use std::io;
 

@@ -63,6 +63,8 @@ pub enum Job {
     Leaks,
     /// Where is the memory?
     Usage,
+    /// What do the blocks hold?
+    Types,
 }
 
 /// A frame: indices of its thread and of itself.
@@ -82,7 +84,7 @@ impl Job {
             Job::Address(_) => View::Address,
             Job::Step(..) => View::Holders,
             Job::Leaks => View::Leaks,
-            Job::Usage => View::Usage,
+            Job::Usage | Job::Types => View::Usage,
         })
     }
 
@@ -91,6 +93,7 @@ impl Job {
             Job::Frame(_) | Job::Meanings(_) => "reading the frame",
             Job::Address(_) | Job::Step(..) => "looking for references",
             Job::Leaks | Job::Usage => "following pointers",
+            Job::Types => "following types",
         }
     }
 }
@@ -140,6 +143,8 @@ pub enum Told {
     Leaks(Box<Report>),
     /// Where the memory is.
     Usage(Box<Report>),
+    /// What the blocks hold.
+    Types(Box<Report>),
     /// Nobody wanted the answer any more.
     GivenUp(Job),
     /// It cannot be answered.
@@ -158,6 +163,7 @@ impl Told {
             Told::Step(at, direction, _) => Job::Step(*at, *direction),
             Told::Leaks(_) => Job::Leaks,
             Told::Usage(_) => Job::Usage,
+            Told::Types(_) => Job::Types,
         })
     }
 }

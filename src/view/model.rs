@@ -154,6 +154,8 @@ pub struct Model {
     pub leaks: Slot<Box<Report>>,
     /// Where the memory is.
     pub usage: Slot<Box<Report>>,
+    /// What the blocks hold.
+    pub types: Slot<Box<Report>>,
     /// The table of `usage` that is shown.
     pub usage_kind: UsageKind,
     tables: BTreeMap<(View, UsageKind), TableState>,
@@ -203,6 +205,7 @@ impl Model {
             open: BTreeSet::new(),
             leaks: Slot::Empty,
             usage: Slot::Empty,
+            types: Slot::Empty,
             usage_kind: UsageKind::default(),
             tables: BTreeMap::new(),
             place,

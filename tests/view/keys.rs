@@ -161,7 +161,7 @@ fn the_tree_opens_step_by_step_and_goes_both_ways() {
 
 /// A block that another one holds, or else any that is in use.
 fn block_in_use(seen: &mut Seen) -> u64 {
-    seen.keys("6tt");
+    seen.keys("6ttt");
     let rows = seen.rows(Pane::Main);
     let largest = rows.iter().filter_map(|row| {
         let digits = row.trim_start().strip_prefix("0x")?;
@@ -211,7 +211,7 @@ fn tables_are_sorted_and_filtered() {
             .contains("only the tables")
     );
     let mut tables = vec![seen.keys("6").rows(Pane::Main)];
-    for _ in 0..3 {
+    for _ in 0..5 {
         tables.push(seen.keys("t").rows(Pane::Main));
     }
     assert!(tables.iter().all(|rows| !rows.is_empty()), "{tables:?}");

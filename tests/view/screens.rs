@@ -24,7 +24,7 @@ fn screens_of_the_demo() {
         small.keys("jz3g55d2374ca000<Enter>").screen()
     );
     insta::assert_snapshot!("small_holders", small.keys("4").screen());
-    insta::assert_snapshot!("small_usage", small.keys("6t").screen());
+    insta::assert_snapshot!("small_usage", small.keys("6tt").screen());
     let mut large = Seen::demo((120, 40));
     insta::assert_snapshot!("large_first", large.screen());
     insta::assert_snapshot!("large_crash", large.keys("1").screen());
@@ -139,7 +139,7 @@ fn a_cut_core_opens_or_says_why_not() {
             Some(End::Quit) => panic!("nobody left"),
             None => opened += 1,
         }
-        seen.keys("<Tab>j<Tab>j<Tab>j123456t<Tab>j<Enter>");
+        seen.keys("<Tab>j<Tab>j<Tab>j123456t6ttttt<Tab>j<Enter>");
         let screen = seen.screen();
         assert!(!screen.contains("panicked"), "{screen}");
     }
@@ -161,7 +161,8 @@ fn every_core_of_the_repository_can_be_walked_in() {
             "jj<Enter>",
             "4jl<Down> <Enter>",
             "5<Enter>",
-            "6tttj<Enter>",
+            "6tj<Enter>",
+            "6ttttj<Enter>",
             "[[]",
             "<Tab><Tab><Tab>j<Tab>j<Enter>G<Enter>",
             "1<End>z",

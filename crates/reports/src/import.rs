@@ -194,6 +194,31 @@ fn tidy(record: &mut Record) {
     }
 }
 
+/// Makes a format's reader.
+type Make = fn() -> Box<dyn Format>;
+
+/// All formats, by name.
+const FORMATS: [(&str, Make); 10] = [
+    ("json", || Box::new(json::Json::default())),
+    ("valgrind-xml", || Box::new(valgrind::xml::Xml::default())),
+    ("sanitizer", || Box::new(sanitizer::Sanitizer::default())),
+    (
+        "valgrind-text",
+        || Box::new(valgrind::text::Text::default()),
+    ),
+    ("drmemory", || Box::new(drmemory::DrMemory::default())),
+    ("profile", || Box::new(profile::Profile::default())),
+    ("gperftools", || Box::new(gperftools::Checker::default())),
+    ("mtrace", || Box::new(mtrace::Mtrace::default())),
+    ("memleak", || Box::new(memleak::Memleak::default())),
+    ("libmemleak", || Box::new(libmemleak::Libmemleak::default())),
+];
+
+/// The names of all formats.
+pub fn formats() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().map(|(name, _)| *name)
+}
+
 /// Reads one stream and gives each record to `sink`.
 ///
 /// # Errors
@@ -205,18 +230,39 @@ pub fn import(
     summary: &mut Summary,
     sink: &mut dyn FnMut(Record) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut formats: [Box<dyn Format>; 10] = [
-        Box::new(json::Json::default()),
-        Box::new(valgrind::xml::Xml::default()),
-        Box::new(sanitizer::Sanitizer::default()),
-        Box::new(valgrind::text::Text::default()),
-        Box::new(drmemory::DrMemory::default()),
-        Box::new(profile::Profile::default()),
-        Box::new(gperftools::Checker::default()),
-        Box::new(mtrace::Mtrace::default()),
-        Box::new(memleak::Memleak::default()),
-        Box::new(libmemleak::Libmemleak::default()),
-    ];
+    let formats = FORMATS.iter().map(|(_, make)| make()).collect();
+    read(formats, reader, file, options, summary, sink)
+}
+
+/// The same by the reader of one format, whatever the content looks like: for whoever tests that reader. `None`: no format has this name.
+///
+/// # Errors
+/// As `import`.
+pub fn import_by(
+    format: &str,
+    reader: impl BufRead,
+    sink: &mut dyn FnMut(Record) -> io::Result<()>,
+) -> Option<io::Result<()>> {
+    let (_, make) = FORMATS.iter().find(|(name, _)| *name == format)?;
+    let (options, mut summary) = (Options::default(), Summary::default());
+    Some(read(
+        vec![make()],
+        reader,
+        "log",
+        &options,
+        &mut summary,
+        sink,
+    ))
+}
+
+fn read(
+    mut formats: Vec<Box<dyn Format>>,
+    reader: impl BufRead,
+    file: &str,
+    options: &Options,
+    summary: &mut Summary,
+    sink: &mut dyn FnMut(Record) -> io::Result<()>,
+) -> io::Result<()> {
     let mut out = Out {
         file,
         options,

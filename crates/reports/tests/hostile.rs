@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use reports::events;
-use reports::import::{Options, Summary, import};
+use reports::import::{Options, Summary, formats, import, import_by};
 use reports::{Record, Strength};
 
 fn read(reader: impl Read) -> (Vec<Record>, Summary) {
@@ -71,6 +71,40 @@ fn every_prefix_of_every_sample_is_read() {
             }
         }
     }
+}
+
+/// As if the file had said that it is of this format.
+#[test]
+fn every_reader_reads_every_sample() {
+    for format in formats() {
+        let mut records = 0;
+        for (name, text) in samples() {
+            let cut = &text[..text.len() / 2];
+            for text in [&text[..], cut] {
+                let read = import_by(format, text, &mut |_| {
+                    records += 1;
+                    Ok(())
+                });
+                assert!(read.unwrap().is_ok(), "{format}: {name}");
+            }
+        }
+        assert!(records > 0, "{format} reads nothing of its own");
+    }
+    assert!(import_by("no such format", &b""[..], &mut |_| Ok(())).is_none());
+}
+
+#[test]
+fn every_reader_has_a_fuzz_target() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/parsers/fuzz_targets");
+    let targets = fs::read_dir(folder).unwrap();
+    let targets = targets.map(|entry| entry.unwrap().path());
+    let mut targets: Vec<String> = targets
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    targets.sort();
+    let mut names: Vec<&str> = formats().collect();
+    names.sort_unstable();
+    assert_eq!(targets, names);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::{ReportOptions, base, end};
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::graph::Ground;
 use crate::graph::leaks::signature;
+use crate::graph::propagation::Propagated;
 use crate::report::schema::{
     self, AllocatorFigures, BlockSize, Command, Figures, LargeBlock, Limit, Memory, MemoryKind,
     Report, TypeUse,
@@ -14,7 +15,7 @@ use crate::usage::blocks::{Blocks, Size};
 use crate::usage::mappings::{self, Mapping, Permissions};
 use crate::usage::owners::{Owner, OwnerKind, Owners};
 use crate::usage::suspects::{MadeOf, Place, Suspect};
-use crate::usage::types::TypeRow;
+use crate::usage::types::{self, TypeRow};
 use heaps::graph::shares::Share;
 use postmortem::session::Session;
 
@@ -87,33 +88,43 @@ pub fn usage(
     end(report, session, analysis, options)
 }
 
-/// Puts blocks by type into the report of `usage`.
-pub fn add_types(report: &mut Report, rows: &[TypeRow]) {
-    if let Some(usage) = &mut report.usage {
-        usage.types = Some(
-            rows.iter()
-                .map(|row| TypeUse {
-                    type_of: row.type_of.as_ref().map(type_of),
-                    blocks: row.blocks,
-                    bytes: row.bytes,
-                    largest: row.largest,
-                    example: row.example.into(),
-                })
-                .collect(),
-        );
+/// Puts blocks by type, and objects of Python's, into the report of `usage`: what was followed before.
+pub fn add_types(report: &mut Report, ground: &Ground<'_>) {
+    let Some(usage) = &mut report.usage else {
+        return;
+    };
+    usage.types = Some(types::find(ground).iter().map(type_use).collect());
+    if let Some(python) = ground.python.get().and_then(Option::as_ref) {
+        let memory = ground.session.target().memory;
+        let objects = python.objects(memory, &ground.mappings);
+        let rows: Vec<_> = objects.iter().map(python_objects).collect();
+        usage.python = (!rows.is_empty()).then_some(rows);
+    }
+    if ground.typed().is_some_and(Propagated::is_cut) {
+        report.limits.push(Limit {
+            what: "types of some blocks".into(),
+            why: "more values lead to more values than are followed".into(),
+            incomplete: false,
+        });
     }
 }
 
-/// Puts objects of Python's into the report of `usage`.
-pub fn add_python(report: &mut Report, rows: &[Objects]) {
-    if let Some(usage) = report.usage.as_mut().filter(|_| !rows.is_empty()) {
-        let rows = rows.iter().map(|row| schema::PythonObjects {
-            name: row.name.clone(),
-            blocks: row.blocks,
-            bytes: row.bytes,
-            example: row.example.into(),
-        });
-        usage.python = Some(rows.collect());
+fn type_use(row: &TypeRow) -> TypeUse {
+    TypeUse {
+        type_of: row.type_of.as_ref().map(type_of),
+        blocks: row.blocks,
+        bytes: row.bytes,
+        largest: row.largest,
+        example: row.example.into(),
+    }
+}
+
+fn python_objects(row: &Objects) -> schema::PythonObjects {
+    schema::PythonObjects {
+        name: row.name.clone(),
+        blocks: row.blocks,
+        bytes: row.bytes,
+        example: row.example.into(),
     }
 }
 
@@ -227,8 +238,15 @@ pub fn maps(
 ) -> Report {
     let mut report = base(session, analysis, options, Command::Maps);
     report.memory = Some(memory(analysis, found));
-    report.mappings = (!summary).then(|| found.iter().map(mapping).collect());
+    if !summary {
+        add_mappings(&mut report, found);
+    }
     end(report, session, analysis, options)
+}
+
+/// Puts every mapping into a report.
+pub fn add_mappings(report: &mut Report, found: &[Mapping]) {
+    report.mappings = Some(found.iter().map(mapping).collect());
 }
 
 /// The writable memory, and all memory by kind.

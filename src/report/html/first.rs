@@ -14,6 +14,8 @@ pub fn title(report: &Report) -> String {
     let what = match (report.findings.first(), &report.crash_info.signal) {
         _ if report.leaks.is_some() => "Leaks",
         _ if report.references.is_some() => "References",
+        _ if report.usage.is_some() => "Usage",
+        _ if report.command == Command::Maps => "Mappings",
         (Some(worst), _) => worst.kind.as_str(),
         (None, Some(signal)) => signal.as_str(),
         (None, None) => "Report",

@@ -46,6 +46,9 @@ fn bar(allocator: &Allocator, page: &mut Markup) {
     let parts = parts(allocator);
     let bytes = parts.iter().map(|part| part.3);
     let all = bytes.fold(0u64, u64::saturating_add);
+    if all == 0 {
+        return;
+    }
     let said: Vec<String> = parts
         .iter()
         .filter(|part| part.3 > 0)
@@ -98,7 +101,7 @@ fn totals(allocator: &Allocator, page: &mut Markup) {
         ("state", Kind::Word),
         ("blocks", Kind::Number),
         ("bytes", Kind::Number),
-        ("", Kind::Number),
+        ("about", Kind::Number),
         ("share", Kind::Number),
     ];
     let parts = parts(allocator);

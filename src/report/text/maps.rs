@@ -114,7 +114,8 @@ pub fn write_kinds(kinds: &[MemoryKind], page: &mut Page) {
     row("all", rows, all, in_core);
 }
 
-fn of_kind(kind: &MemoryKind) -> String {
+/// A kind and whose it is.
+pub fn of_kind(kind: &MemoryKind) -> String {
     match &kind.name {
         Some(name) => format!("{} ({name})", kind.kind),
         None => kind.kind.clone(),

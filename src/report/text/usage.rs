@@ -48,7 +48,7 @@ pub fn usage(report: &Report, page: &mut Page) {
 }
 
 /// What of the free memory could be given back.
-fn given_back(found: Reclaimable) -> String {
+pub fn given_back(found: Reclaimable) -> String {
     let size = |number: u64| short(number).unwrap_or_else(|| count(number, "byte"));
     format!(
         "trimming would give back {}; {} are in pages that blocks in use share, {} in caches; {} cost nothing",
@@ -109,7 +109,8 @@ fn write_unheld(owners: &[Owner], in_use: u64, page: &mut Page) {
     }
 }
 
-fn sentence(found: &Suspect, owner: &Owner) -> String {
+/// A suspect in a sentence.
+pub fn sentence(found: &Suspect, owner: &Owner) -> String {
     let mut text = format!(
         "{} {} in {}",
         named(owner),
@@ -145,7 +146,8 @@ fn sentence(found: &Suspect, owner: &Owner) -> String {
     text
 }
 
-fn made_of(found: &MadeOf) -> String {
+/// What gathers there.
+pub fn made_of(found: &MadeOf) -> String {
     let text = format!(
         "{} of {}, {}",
         count(found.blocks, "block"),
@@ -162,7 +164,7 @@ fn made_of(found: &MadeOf) -> String {
 }
 
 /// An owner in words.
-pub(super) fn named(owner: &Owner) -> String {
+pub fn named(owner: &Owner) -> String {
     let holders: Vec<String> = owner
         .holders
         .iter()

@@ -6,6 +6,7 @@ use super::{Direction, FrameContents, FrameId, Job, Told, Value, options};
 use crate::graph::Ground;
 use crate::graph::holders::variables::Variables;
 use crate::graph::leaks;
+use crate::graph::propagation::Limits;
 use crate::inspect;
 use crate::report::compose;
 use crate::report::compose::usage::Held;
@@ -48,6 +49,7 @@ pub(super) fn of(ground: &Ground<'_>, job: Job) -> Result<Told, String> {
             )))
         }
         Job::Usage => Told::Usage(Box::new(usage(ground)?)),
+        Job::Types => Told::Types(Box::new(types(ground))),
     })
 }
 
@@ -65,7 +67,7 @@ fn step(ground: &Ground<'_>, at: u64, direction: Direction) -> Result<Tree, Stri
     Ok(compose::graph::tree(&found))
 }
 
-/// As `usage` does it.
+/// As `usage` does it, with every mapping as `maps` has it.
 fn usage(ground: &Ground<'_>) -> Result<Report, String> {
     let (session, analysis) = (ground.session, ground.analysis);
     let found = mappings::all(session, analysis, &ground.lands);
@@ -79,14 +81,21 @@ fn usage(ground: &Ground<'_>) -> Result<Report, String> {
         owners: &owners,
         suspects: &suspects,
     };
-    Ok(compose::usage::usage(
-        session,
-        analysis,
-        &found,
-        &counted,
-        Some(&held),
-        &options(),
-    ))
+    let held = Some(&held);
+    let mut report = compose::usage::usage(session, analysis, &found, &counted, held, &options());
+    compose::usage::add_mappings(&mut report, &found);
+    Ok(report)
+}
+
+/// As `usage --by type` does it.
+fn types(ground: &Ground<'_>) -> Report {
+    let (session, analysis) = (ground.session, ground.analysis);
+    let found = mappings::all(session, analysis, &ground.lands);
+    let counted = blocks::survey(session.target().memory, analysis);
+    let mut report = compose::usage::usage(session, analysis, &found, &counted, None, &options());
+    ground.follow_types(Limits::WHOLE);
+    compose::usage::add_types(&mut report, ground);
+    report
 }
 
 /// What is in a frame. `ground`: for what values mean.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Ask, Cursor, Model, Place, Slot, View};
 use crate::report::schema::{Report, Severity};
 use crate::view::jobs::{FrameContents, Job, Told};
-use crate::view::panes;
+use crate::view::panes::{self, UsageKind};
 
 /// Addresses and steps of trees that are kept; beyond that all go.
 const MAX_KEPT: usize = 1 << 10;
@@ -31,6 +31,7 @@ impl Model {
             }
             Told::Leaks(report) => self.leaks = Slot::Here(report),
             Told::Usage(report) => self.usage = Slot::Here(report),
+            Told::Types(report) => self.types = Slot::Here(report),
             Told::GivenUp(job) => self.unanswered(job, None),
             Told::Failed(job, message) => {
                 self.unanswered(job, Some(&message));
@@ -88,6 +89,7 @@ impl Model {
             }
             Job::Leaks => self.leaks = Slot::without(why),
             Job::Usage => self.usage = Slot::without(why),
+            Job::Types => self.types = Slot::without(why),
         }
     }
 
@@ -122,7 +124,10 @@ impl Model {
                 }
             }
             (View::Leaks, _) => asks.extend(self.leaks.ask(Job::Leaks)),
-            (View::Usage, _) => asks.extend(self.usage.ask(Job::Usage)),
+            (View::Usage, _) => asks.extend(match self.usage_kind {
+                UsageKind::Types => self.types.ask(Job::Types),
+                _ => self.usage.ask(Job::Usage),
+            }),
             _ => {}
         }
         asks
@@ -134,7 +139,9 @@ impl Model {
             (View::Address, Some(at)) => matches!(self.addresses.get(&at), Some(Slot::Asked)),
             (View::Holders, _) => self.trees.values().any(|slot| matches!(slot, Slot::Asked)),
             (View::Leaks, _) => matches!(self.leaks, Slot::Asked),
-            (View::Usage, _) => matches!(self.usage, Slot::Asked),
+            (View::Usage, _) => {
+                matches!(self.usage, Slot::Asked) || matches!(self.types, Slot::Asked)
+            }
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Where the memory is: who holds it, by size, by mapping, the largest blocks.
+//! Where the memory is: who holds it, what it holds, by size, the largest blocks, by mapping.
 
 use super::table::{Cell, Table};
 use super::{Content, missing};
@@ -13,28 +13,38 @@ pub enum Kind {
     /// Who holds how much.
     #[default]
     Owners,
+    /// Blocks by what they hold: costs a pass of its own.
+    Types,
     /// Blocks by size.
     Sizes,
     /// The largest blocks.
     Largest,
     /// Memory by what it is.
     Memory,
+    /// Every mapping.
+    Maps,
 }
 
 impl Kind {
     /// The one that comes after it.
     pub fn next(self) -> Self {
         match self {
-            Kind::Owners => Kind::Sizes,
+            Kind::Owners => Kind::Types,
+            Kind::Types => Kind::Sizes,
             Kind::Sizes => Kind::Largest,
             Kind::Largest => Kind::Memory,
-            Kind::Memory => Kind::Owners,
+            Kind::Memory => Kind::Maps,
+            Kind::Maps => Kind::Owners,
         }
     }
 }
 
 pub(super) fn content(model: &Model, width: usize) -> Content {
-    let report = match &model.usage {
+    let slot = match model.usage_kind {
+        Kind::Types => &model.types,
+        _ => &model.usage,
+    };
+    let report = match slot {
         Slot::Here(report) => report,
         other => return missing(other, model, width),
     };
@@ -43,9 +53,11 @@ pub(super) fn content(model: &Model, width: usize) -> Content {
     };
     let table = match model.usage_kind {
         Kind::Owners => owners(usage),
+        Kind::Types => types(usage),
         Kind::Sizes => sizes(usage, report),
         Kind::Largest => largest(usage),
         Kind::Memory => memory(usage),
+        Kind::Maps => maps(report),
     };
     let mut content = table.content(model);
     content.note = format!("{} (t: next table)", content.note);
@@ -56,9 +68,11 @@ pub(super) fn content(model: &Model, width: usize) -> Content {
 pub(super) fn columns(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Owners => &["blocks", "bytes", "word", "owner"],
+        Kind::Types => &["blocks", "bytes", "first", "known by", "type"],
         Kind::Sizes => &["size", "in use", "free", "lost", "bytes", "allocator"],
         Kind::Largest => &["block", "bytes", "owner"],
         Kind::Memory => &["kind", "mappings", "bytes", "in the core"],
+        Kind::Maps => &["bytes", "in the core", "start", "may", "kind", "whose"],
     }
 }
 
@@ -130,6 +144,55 @@ fn memory(usage: &Usage) -> Table {
     Table {
         name: "memory",
         columns: columns(Kind::Memory),
+        rows: rows.collect(),
+    }
+}
+
+fn types(usage: &Usage) -> Table {
+    let blocks = usage.types.iter().flatten().map(|row| {
+        let (known_by, name) = match &row.type_of {
+            Some(known) => (escaped(&known.known_by), escaped(&known.name)),
+            None => (String::new(), "nothing tells".into()),
+        };
+        vec![
+            Cell::Number(row.blocks),
+            Cell::Number(row.bytes),
+            Cell::Text(row.example.to_string()),
+            Cell::Text(known_by),
+            Cell::Text(name),
+        ]
+    });
+    let python = usage.python.iter().flatten().map(|row| {
+        let name = row.name.as_deref().unwrap_or("nothing tells");
+        vec![
+            Cell::Number(row.blocks),
+            Cell::Number(row.bytes),
+            Cell::Text(row.example.to_string()),
+            Cell::Text("Python's pools".into()),
+            Cell::Text(escaped(name)),
+        ]
+    });
+    Table {
+        name: "types",
+        columns: columns(Kind::Types),
+        rows: blocks.chain(python).collect(),
+    }
+}
+
+fn maps(report: &Report) -> Table {
+    let rows = report.mappings.iter().flatten().map(|mapping| {
+        vec![
+            Cell::Number(mapping.bytes),
+            Cell::Number(mapping.bytes_in_core),
+            Cell::Text(mapping.start.to_string()),
+            Cell::Text(mapping.permissions.clone().unwrap_or_default()),
+            Cell::Text(escaped(&mapping.kind)),
+            Cell::Text(escaped(mapping.name.as_deref().unwrap_or(""))),
+        ]
+    });
+    Table {
+        name: "mappings",
+        columns: columns(Kind::Maps),
         rows: rows.collect(),
     }
 }

@@ -235,7 +235,7 @@ fn recipes(pid: Option<u64>, bytes: u64, blocks: u64) -> Vec<String> {
     let least = size.saturating_sub((size / 5).max(15));
     let pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     vec![
-        format!("memleak-bpfcc -p {pid} -a -z {least} -Z {size} 60 > memleak.log; heapcheck import memleak.log  # now, as root"),
+        format!("memleak-bpfcc -p {pid} -a -z {least} -Z {size} 60 1 > memleak.log; heapcheck import memleak.log  # now, as root; a minute"),
         "echo 'extern void mtrace(void); __attribute__((constructor)) static void start(void) { mtrace(); }' | gcc -shared -fPIC -x c -o mtrace.so - && LD_PRELOAD=./mtrace.so:libc_malloc_debug.so.0 MALLOC_TRACE=trace.log PROGRAM; heapcheck import trace.log  # glibc, next run".to_owned(),
         "MALLOC_CONF=prof:true,prof_final:true,lg_prof_sample:17,prof_prefix:jeprof PROGRAM; heapcheck import jeprof.*.heap  # jemalloc, next run".to_owned(),
         "HEAPPROFILE=./tcprof PROGRAM; heapcheck import tcprof.*.heap  # tcmalloc (not minimal), next run".to_owned(),

@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|log: &[u8]| parsers::read("drmemory", log));
