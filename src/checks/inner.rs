@@ -153,7 +153,7 @@ fn by_base(target: Target<'_>, at: Address, block: Block, offset: u64) -> Option
         ),
         None => return None,
     };
-    let base = base.map_or_else(|| "that base".to_owned(), |base| base);
+    let base = base.unwrap_or_else(|| "that base".to_owned());
     Some(Inner {
         hint: format!("{hint}: deleted by a pointer to that base, whose destructor is not virtual"),
         next: format!(

@@ -25,7 +25,7 @@ use super::holders::leftover::Leftovers;
 use super::holders::tls::ThreadLocals;
 use super::holders::variables::Variables;
 use super::{Ground, missing};
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, HeapAnalysis};
 use crate::types::Types;
 use postmortem::corefile::auxv::AT_EXECFN;
 use postmortem::session::Session;
@@ -98,9 +98,14 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
     let target = session.target();
     let maps: Vec<&HeapMap> = analysis.heaps.iter().map(|heap| &heap.map).collect();
     let mut finder = Finder::new(session, analysis);
+    let thread_locals = ThreadLocals::of(session);
     let heaps = analysis.heaps.iter();
     let own: Vec<Ranges> = heaps
-        .map(|heap| Ranges::new(heap.heap.own_memory()))
+        .map(|heap| {
+            let mut own = heap.heap.own_memory();
+            own.extend(thread_locals_of_library(session, &thread_locals, heap));
+            Ranges::new(own)
+        })
         .collect();
     let all_own = Ranges::new(own.iter().flat_map(Ranges::list).cloned().collect());
     finder.silent.extend(all_own.list().iter().cloned());
@@ -139,7 +144,7 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         own,
         variables: Variables::default(),
         leftovers: Leftovers::default(),
-        thread_locals: ThreadLocals::of(session),
+        thread_locals,
         events: None,
         missing: missing::find(session, analysis),
         types: Types::new(session),
@@ -147,6 +152,24 @@ pub fn ground<'a>(session: &'a Session, analysis: &'a Analysis<'a>) -> Ground<'a
         python: OnceLock::new(),
         lands: finder.taken,
     }
+}
+
+/// What each thread has of the thread-local variables of a library that is nothing but an allocator.
+fn thread_locals_of_library(
+    session: &Session,
+    thread_locals: &ThreadLocals,
+    heap: &HeapAnalysis<'_>,
+) -> Vec<Range<Address>> {
+    const LIBRARIES: [&str; 2] = ["libjemalloc", "libtcmalloc"];
+    let id = heap.identity.module;
+    let is_library = session.modules().module(id).is_some_and(|module| {
+        let mut names = LIBRARIES.iter();
+        names.any(|name| module.name.starts_with(name))
+    });
+    let threads = session.threads().list().iter().filter(|_| is_library);
+    threads
+        .filter_map(|thread| thread_locals.block(session, thread, id))
+        .collect()
 }
 
 /// Bytes of thread-local storage that all modules ask for, and what glibc keeps for more.
@@ -318,7 +341,7 @@ impl<'a> Finder<'a> {
             let piece = self.piece(tp)?;
             let own = self.pthread(index, thread)?;
             let is_stack = piece.start < own.start && !self.claimed.contains(tp);
-            (is_stack && !self.modules.contains(tp)).then(|| (piece, own.start, index))
+            (is_stack && !self.modules.contains(tp)).then_some((piece, own.start, index))
         });
         let first = self.session.auxv(AT_EXECFN).map(Address::new);
         let of_first = first.and_then(|strings| {

@@ -3,8 +3,10 @@
  *
  *   STACK   a local array           ARGUMENT  one of the program's arguments     NUMBER  what was never a pointer
  *   REALLOC a static array          TWICE     a large block that is free         INNER   a page inside a large block
- * The last two are noticed from 2.16 on. */
+ *   FOREIGN a block of glibc's own malloc, which is there all the same
+ * TWICE and INNER are noticed from 2.16 on. */
 #include "common.h"
+#include <dlfcn.h>
 
 #ifdef TRAPS
 #define DIES "DIES signal=SIGILL"
@@ -45,6 +47,16 @@ int main(int count, char **arguments)
     expect("invalid-free-entry", variable + 64, NULL, 0, NULL, NULL);
     say(DIES);
     kept = do_realloc(variable + 64, 1000);
+#elif defined FOREIGN
+    void *libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+    need(libc != NULL, "libc is not loaded");
+    void *(*make)(size_t) = (void *(*)(size_t))dlsym(libc, "malloc");
+    char *foreign = (char *)make(100);
+    kept = make(100); /* so that it is not beside what was never handed out */
+    memset(foreign, 'f', 100);
+    expect("allocator-mismatch", foreign, foreign, 104, NULL, NULL);
+    say(DIES);
+    release(foreign);
 #elif defined TWICE
     char *large = (char *)do_malloc(300000);
     kept = do_malloc(300000); /* so that it merges with nothing behind it */

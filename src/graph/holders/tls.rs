@@ -5,6 +5,8 @@
 //! aarch64  tp +0 ──> dtv
 //! ```
 
+use std::ops::Range;
+
 use ground::target::{Address, InstructionSet, MemoryExt, ModuleId, Thread};
 
 use postmortem::session::Session;
@@ -51,6 +53,18 @@ impl ThreadLocals {
         let is_made = block != UNALLOCATED && block != 0;
         let start = Address::new(block).checked_add(offset)?;
         (is_inside && is_made).then_some(start)
+    }
+
+    /// A thread's variables of a module; `None` if the thread never made the block.
+    pub fn block(
+        &self,
+        session: &Session,
+        thread: &Thread,
+        module: ModuleId,
+    ) -> Option<Range<Address>> {
+        let (_, _, bytes) = self.modules.iter().find(|(id, ..)| *id == module)?;
+        let start = self.place(session, thread, module, (0, *bytes))?;
+        Some(start..start.checked_add(*bytes)?)
     }
 
     /// The thread-local variable at `at`.

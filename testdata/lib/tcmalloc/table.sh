@@ -58,7 +58,7 @@ recipe healthy-fork-storm tcmalloc/healthy.c -DFORK_STORM
 recipe healthy-sbrk tcmalloc/healthy.c -DSBRK
 recipe healthy-handler tcmalloc/healthy.c -DHANDLER
 recipe healthy-altstack tcmalloc/healthy.c -DHANDLER -DALTSTACK
-for what in stack argument number realloc twice inner; do
+for what in stack argument number realloc twice inner foreign; do
     recipe refused-$what tcmalloc/refused.c "-D${what^^}"
     recipe refused-$what-traps tcmalloc/refused.c "-D${what^^} -DTRAPS"
 done
@@ -134,7 +134,7 @@ tcmalloc_table() {
     # What releases from 2.16 on refuse by an instruction that is none, and what only they refuse.
     cells 2.8.1 O2 refused-{stack,realloc}
     cells 2.10 O0 refused-stack
-    cells 2.10 O2 refused-{stack,argument,number,realloc}
+    cells 2.10 O2 refused-{stack,argument,number,realloc,foreign}
     for release in 2.16 2.18.1; do
         cells $release O2 refused-{stack,realloc,twice,inner}-traps
     done

@@ -407,7 +407,7 @@ fn pages_of_zeros_become_holes() {
         written: 0x1000,
         ..input::Bounds::NONE
     };
-    let full = vec![1u8; 4 << 20];
+    let full = vec![1u8; 8 << 20];
     let copied = input::copy_sparse(&mut full.as_slice(), &file, &bounds).unwrap();
     assert_eq!(copied.over, Some(input::Bound::Written));
     assert!(copied.bytes < full.len() as u64 / 2, "{}", copied.bytes);

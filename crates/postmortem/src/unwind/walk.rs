@@ -385,24 +385,6 @@ impl Bounds {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Bounds, KEPT_AT_LEAST, KEPT_AT_MOST, KEPT_OF_OTHERS};
-
-    #[test]
-    fn frames_of_all_threads_have_a_bound() {
-        for threads in [1, 100, 1_000, 10_000, 65_536] {
-            let Bounds { inner, outer, .. } = Bounds::of(1, threads);
-            assert!(
-                threads * inner <= KEPT_AT_MOST && inner >= 8,
-                "{threads}: {inner}"
-            );
-            assert!(outer <= inner && inner <= KEPT_OF_OTHERS);
-        }
-        assert_eq!(Bounds::of(1, 8_000).inner, KEPT_AT_LEAST);
-    }
-}
-
 /// The frames kept of a stack: the innermost, and a ring of the outermost.
 struct Kept {
     bounds: Bounds,
@@ -444,5 +426,23 @@ impl Kept {
             omitted: (count > 0).then_some(Omitted { before, count }),
             end,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bounds, KEPT_AT_LEAST, KEPT_AT_MOST, KEPT_OF_OTHERS};
+
+    #[test]
+    fn frames_of_all_threads_have_a_bound() {
+        for threads in [1, 100, 1_000, 10_000, 65_536] {
+            let Bounds { inner, outer, .. } = Bounds::of(1, threads);
+            assert!(
+                threads * inner <= KEPT_AT_MOST && inner >= 8,
+                "{threads}: {inner}"
+            );
+            assert!(outer <= inner && inner <= KEPT_OF_OTHERS);
+        }
+        assert_eq!(Bounds::of(1, 8_000).inner, KEPT_AT_LEAST);
     }
 }
