@@ -3,6 +3,7 @@
 
     tools/speed.py OUTDIR [--program PROGRAM ...] [--case NAME ...] [--runs N]
     tools/speed.py OUTDIR --scale [--svg FILE] [--gigabytes 0.25,1,4,16] [--threads 1,100,1000,10000]
+    tools/speed.py OUTDIR --graph [--gigabytes 0.25,1,4]
 
 Cores are made in OUTDIR by testdata/speed.c and testdata/generate-heap.sh and stay there (with --scale they go once they are
 measured: 16 GB of core want as much of the disk). Several programs, before and after a change, are measured in turn on the same cores.
@@ -211,6 +212,40 @@ def scale(options):
             file.write(plot(curves))
 
 
+def graph(options):
+    """What the passes over all pointers cost beyond the check, and how that grows: beside `cat` of the same core."""
+    program = options.program[0]
+    print("| heap | size | `cat`, CPU s | check | `refs`, 1 address | `refs`, 1,000 | `leaks` | own memory of `leaks`, MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for allocator, release in (("tcmalloc", None), ("jemalloc", "jemalloc-5.3.0"), ("ptmalloc", "glibc-2.36")):
+        for size in options.gigabytes:
+            if shutil.disk_usage(options.outdir).free - size * (1 << 30) * 1.1 < 4 << 30:
+                print(f"{allocator}, {size:g} GB: the disk has no room for it", file=sys.stderr)
+                continue
+            core, binary = big(options.outdir, release, size)
+            runs = options.runs if size <= 1 else 1
+            base, _, _ = measure(["cat", core], runs)
+            check, _, _ = measure([program, "--threads", "1", core, binary], runs)
+            several = addresses(program, core, binary, 1000)
+            rows = [f"{base:.2f}", f"{check:.2f} ({check / base:.1f})"]
+            for asked in (several[:1], several):
+                seconds, _, _ = measure([program, "refs", "--threads", "1", core, binary, *asked], runs)
+                rows.append(f"{seconds:.2f} (+ {(seconds - check) / base:.1f})")
+            seconds, _, memory = measure([program, "leaks", "--threads", "1", core, binary], runs)
+            rows += [f"{seconds:.2f} (+ {(seconds - check) / base:.1f})", f"{memory:.0f}"]
+            print(f"| {allocator} | {size:g} GB | {' | '.join(rows)} |", flush=True)
+            shutil.rmtree(os.path.dirname(core))
+
+
+def addresses(program, core, binary, count):
+    """Addresses of blocks, as `usage` names the largest, and places in their neighbourhood."""
+    import json
+
+    answer = subprocess.run([program, "usage", "--format", "json", core, binary], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    blocks = [int(block["address"], 16) for block in json.loads(answer.stdout)["usage"]["largest"]]
+    return [hex(blocks[at % len(blocks)] + 4096 * (at // len(blocks))) for at in range(count)]
+
+
 def plot(curves):
     """Four panels on logarithmic axes, where what is linear is a line of slope one, which is drawn grey."""
     import math
@@ -281,6 +316,7 @@ def main():
     parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--graph", action="store_true")
     parser.add_argument("--svg")
     parser.add_argument("--gigabytes", type=numbers(float), default=[0.25, 1, 4, 16])
     parser.add_argument("--threads", type=numbers(int), default=[1, 100, 1000, 10000])
@@ -290,7 +326,7 @@ def main():
     os.makedirs(options.outdir, exist_ok=True)
     options.outdir = os.path.abspath(options.outdir)
     compiled(options.outdir)
-    scale(options) if options.scale else compare(options)
+    (scale if options.scale else graph if options.graph else compare)(options)
 
 
 if __name__ == "__main__":

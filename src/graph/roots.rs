@@ -286,9 +286,11 @@ impl<'a> Finder<'a> {
     fn threads(&mut self) {
         let threads = self.session.threads().list();
         let mut live: Vec<(Range<Address>, Address, usize)> = Vec::new();
+        let mut storage: Vec<(Range<Address>, usize)> = Vec::new();
         for (index, thread) in threads.iter().enumerate() {
             let own = self.pthread(index, thread);
             if let Some(range) = &own {
+                storage.push((range.clone(), index));
                 self.root(range.clone(), RootKind::Tls, Strength::Strong, index);
                 self.take(range.clone(), LandKind::Tls, index);
             }
@@ -311,14 +313,18 @@ impl<'a> Finder<'a> {
                 }
             }
         }
-        live.extend(self.left_stacks(&live));
+        live.extend(self.left_stacks(&live, &storage));
+        // From glibc 2.43 on no guard page parts a stack from the structure of the thread below.
+        let storage = Ranges::new(storage.into_iter().map(|(range, _)| range).collect());
         live.sort_by_key(|(range, ..)| (range.start, range.end));
         let mut floor = Address::new(0);
         for (range, bottom, index) in live {
             let dead = bottom.max(floor)..range.start;
             if dead.start < dead.end {
-                self.take(dead.clone(), LandKind::Stack, index);
-                self.silent.push(dead);
+                for dead in storage.without(dead) {
+                    self.take(dead.clone(), LandKind::Stack, index);
+                    self.silent.push(dead);
+                }
             }
             floor = floor.max(range.end);
             self.take(range.clone(), LandKind::Stack, index);
@@ -330,30 +336,30 @@ impl<'a> Finder<'a> {
     fn left_stacks(
         &self,
         live: &[(Range<Address>, Address, usize)],
+        storage: &[(Range<Address>, usize)],
     ) -> Vec<(Range<Address>, Address, usize)> {
-        let is_live = |piece: &Range<Address>| {
-            let mut ranges = live.iter().map(|(range, ..)| range);
-            ranges.any(|range| piece.contains(&range.start))
+        let is_there = |piece: &Range<Address>, thread: usize| {
+            let mut ranges = live.iter();
+            ranges.any(|(range, _, index)| *index == thread && piece.contains(&range.start))
         };
-        let threads = self.session.threads().list();
-        let of_threads = threads.iter().enumerate().filter_map(|(index, thread)| {
-            let tp = thread.thread_pointer.filter(|tp| !tp.is_null())?;
-            let piece = self.piece(tp)?;
-            let own = self.pthread(index, thread)?;
-            let is_stack = piece.start < own.start && !self.claimed.contains(tp);
-            (is_stack && !self.modules.contains(tp)).then_some((piece, own.start, index))
+        let of_threads = storage.iter().filter_map(|(own, index)| {
+            let piece = self.piece(own.start)?;
+            // Another thread's stack may lie below in the same mapping.
+            let below = storage.iter().map(|(other, _)| other.end);
+            let below = below.filter(|end| piece.contains(end) && *end <= own.start);
+            let start = below.max().unwrap_or(piece.start);
+            let is_stack = start < own.start && !self.claimed.contains(own.start);
+            let is_left = !self.modules.contains(own.start) && !is_there(&piece, *index);
+            (is_stack && is_left).then_some((start..own.start, start, *index))
         });
         let first = self.session.auxv(AT_EXECFN).map(Address::new);
         let of_first = first.and_then(|strings| {
             let piece = self.piece(strings)?;
-            let end = piece.end;
-            Some((piece, end, 0))
+            let mut ranges = live.iter();
+            let is_left = !ranges.any(|(range, ..)| piece.contains(&range.start));
+            is_left.then(|| (piece.clone(), piece.start, 0))
         });
-        of_threads
-            .chain(of_first)
-            .filter(|(piece, ..)| !is_live(piece))
-            .map(|(piece, end, index)| (piece.start..end, piece.start, index))
-            .collect()
+        of_threads.chain(of_first).collect()
     }
 
     /// Whether memory around a stack pointer is nothing but that stack: it ends in the thread's own structure or the kernel's strings,

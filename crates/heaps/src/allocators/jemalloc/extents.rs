@@ -400,6 +400,8 @@ impl Source<'_> {
             // Pages that no leaf maps have no element.
             let at = self.tree.element_at(page).unwrap_or_default();
             let element = match at.is_null() {
+                // The leaf may be the one that is not in the core.
+                true if self.tree.missing > 0 => None,
                 true => Some(Element::none()),
                 false => self.tree.element(cursor, at),
             };
