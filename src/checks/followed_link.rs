@@ -143,8 +143,9 @@ fn freed_on_stack(
 /// The block whose end the link that was followed goes on from, and the one behind it, where that link stood: text, or one value
 /// that fills both. `None` if several blocks of that size end so.
 fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block, Block)> {
-    /// Blocks of a class that are looked at.
+    /// Blocks that are looked at for one list, and for all of a heap.
     const MAX_BLOCKS: u64 = 1 << 22;
+    const MAX_BLOCKS_IN_ALL: u64 = 1 << 25;
     let word = found.get().to_le_bytes();
     let is_fill_of = |bytes: &[u8; 8]| bytes.windows(2).all(|pair| pair.first() == pair.last());
     let is_text = |bytes: &[u8]| describe_tail(bytes) == "text";
@@ -158,7 +159,8 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
     }
     let map = &subject.heap.map;
     let mut cursor = Cursor::new(subject.target.memory);
-    let mut left = MAX_BLOCKS;
+    let anomalies = subject.heap.anomalies.len() as u64;
+    let mut left = MAX_BLOCKS.min(MAX_BLOCKS_IN_ALL / anomalies.max(1));
     let mut only = None;
     for (row, extent) in (0u32..).zip(map.extents()) {
         if extent.class != edge.list.class || !matches!(extent.shape, Shape::Slab { .. }) {
