@@ -94,8 +94,9 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         // Before what a read of freed memory adds to findings: those words are not damaged.
         explains::by_damage(target, analysis, crash, &mut verdict.findings);
         dangling::explain(target, analysis, crash, &mut verdict);
-        ran_over::explain(target, analysis, crash, &mut verdict);
         uninitialised::explain(target, analysis, crash, &mut verdict);
+        // What an allocator filled its blocks with is no run of a write.
+        ran_over::explain(target, analysis, crash, &mut verdict);
         stack_overflow::explain(target, crash, &mut verdict);
         explains::by_another(target, analysis, crash, &mut verdict.findings);
         verdict.source = explains::source::of_fault(target, analysis, crash);

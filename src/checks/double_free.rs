@@ -65,12 +65,16 @@ pub fn below_zero(list: &ListRef, recorded: u64) -> Option<u64> {
     (list.holder == HolderKind::ThreadCache && is_negative).then(|| BITS - recorded)
 }
 
+/// Anomalies that are looked through for each other: in a heap of more of them nobody can tell what belongs together.
+const MAX_ANOMALIES: usize = 4096;
+
 /// Blocks of a class in lists, whose link is damaged.
 fn damaged(subject: Subject<'_>, class: u16) -> impl Iterator<Item = &Edge> {
     subject
         .heap
         .anomalies
         .iter()
+        .take(MAX_ANOMALIES)
         .filter_map(move |anomaly| match &anomaly.kind {
             AnomalyKind::BadEntry {
                 edge,
@@ -88,6 +92,7 @@ fn given_out_twice(subject: Subject<'_>, edge: &Edge) -> Option<Finding> {
             .heap
             .anomalies
             .iter()
+            .take(MAX_ANOMALIES)
             .find_map(|anomaly| match &anomaly.kind {
                 AnomalyKind::Length {
                     list, at, recorded, ..
@@ -133,7 +138,8 @@ fn overdrawn(subject: Subject<'_>, list: &ListRef, at: Address, below: u64) -> O
     };
     let mut damaged = damaged(subject, list.class);
     let is_one = damaged.next().is_some() && damaged.next().is_none();
-    if is_one || subject.heap.anomalies.iter().any(is_shared) {
+    let mut known = subject.heap.anomalies.iter().take(MAX_ANOMALIES);
+    if is_one || known.any(is_shared) {
         return None; // said of that block
     }
     let message = format!(

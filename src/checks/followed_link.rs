@@ -87,7 +87,8 @@ impl Check for FollowedLink {
             finding.overwriter = overwriter_of(subject.target, &bytes, bytes);
         }
         if let (Some(culprit), None) = (&before, shown) {
-            let at = Address::new(culprit.block.address.get() + culprit.block.bytes - 8);
+            let inside = culprit.block.bytes.saturating_sub(8);
+            let at = culprit.block.address.saturating_add(inside);
             finding.evidence.push(Evidence {
                 at,
                 bytes: 8,
@@ -99,15 +100,18 @@ impl Check for FollowedLink {
                 found: Found::said(culprit.contents.clone().unwrap_or_default()),
             });
         }
-        finding.culprit = before;
         finding.locations = vec![wording::location(edge)];
-        finding.next_steps = vec![
+        finding.next_steps = match &before {
+            Some(culprit) => wording::overrun_steps(culprit.block.bytes),
+            None => vec![
             format!(
                 "find who keeps a pointer to an object of up to {} bytes after freeing it, and writes its first 8 bytes",
                 edge.list.class_bytes
             ),
             "run the same input under AddressSanitizer: it stops at the write, with the stack of the free".to_owned(),
-        ];
+        ],
+        };
+        finding.culprit = before;
         Some(finding)
     }
 }

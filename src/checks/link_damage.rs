@@ -260,7 +260,7 @@ impl Scene {
                 false => format!(
                     "{}, or the block {} before it was written past its end",
                     match self.written {
-                        8 => " or freed twice",
+                        8 => ", or was freed twice",
                         _ => "",
                     },
                     before.address
@@ -325,10 +325,7 @@ impl Scene {
             None => overwriter_of(subject.target, self.bytes(), self.word),
         };
         finding.next_steps = if overrun {
-            vec![
-                format!("find who allocates objects of up to {} bytes and fills them with text or arrays", block.bytes),
-                "run the same input under AddressSanitizer: it stops at the first byte written past the end".to_owned(),
-            ]
+            wording::overrun_steps(block.bytes)
         } else {
             vec![
                 format!("find who keeps a pointer to an object of up to {} bytes after freeing it", block.bytes),

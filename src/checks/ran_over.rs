@@ -40,10 +40,10 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
             return None;
         }
         let (index, heap, second, first) = adjoining(analysis, at)?;
-        let is_run = one_write(target, first, second, at)?;
-        is_run.then_some((origin, load, index, heap, first, second))
+        let run = one_write(target, first, second, at)?;
+        Some((origin, load, index, heap, first, second, run))
     });
-    let Some((origin, load, index, heap, first, second)) = found else {
+    let Some((origin, load, index, heap, first, second, run)) = found else {
         return;
     };
     let is_told = verdict.findings.iter().any(|finding| {
@@ -65,6 +65,11 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         ),
     }));
     told.causes.extend(explains::writer(&told));
+    if run == Run::OneValue {
+        told.message += "; or both were filled alike";
+        told.confidence = Confidence::Suspected;
+        told.explains_crash = ExplainsCrash::Unknown;
+    }
     verdict.findings.push(told);
 }
 
@@ -84,16 +89,28 @@ fn adjoining<'a>(
     (adjoins && in_use(first) && in_use(second)).then_some((index, heap, second, first))
 }
 
-/// Whether the bytes from the end of the first block up to the word are one write's.
-fn one_write(target: Target<'_>, first: Block, second: Block, at: Address) -> Option<bool> {
+/// What lies over the end of the first block and the start of the second.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// Text, or numbers that are counted up: they go on from the one into the other.
+    GoesOn,
+    /// One value, with which both may have been filled.
+    OneValue,
+}
+
+/// What one write may have left from the end of the first block up to the word.
+fn one_write(target: Target<'_>, first: Block, second: Block, at: Address) -> Option<Run> {
     let inside = at.offset_from(second.address)?.checked_add(8)?;
     if inside > MAX_INSIDE || first.bytes < BEFORE {
-        return Some(false);
+        return None;
     }
     let mut bytes = vec![0; usize::try_from(BEFORE.checked_add(inside)?).ok()?];
     let from = second.address.checked_sub(BEFORE)?;
     target.memory.read_into(from, &mut bytes).ok()?;
-    Some(run::is_text(&bytes) || run::is_one_value(&bytes) || run::is_series(&bytes))
+    match run::is_one_value(&bytes) {
+        true => Some(Run::OneValue),
+        false => (run::is_text(&bytes) || run::is_series(&bytes)).then_some(Run::GoesOn),
+    }
 }
 
 fn finding(
@@ -146,13 +163,7 @@ fn finding(
         "what the block's own program wrote",
         Found::told(word, format!("{word:#x}, part of the run")),
     )];
-    finding.next_steps = vec![
-        format!(
-            "find who allocates objects of up to {} bytes and fills them with text or arrays",
-            first.bytes
-        ),
-        "run the same input under AddressSanitizer: it stops at the first byte written past the end".to_owned(),
-    ];
+    finding.next_steps = wording::overrun_steps(first.bytes);
     wording::values_first(target, &mut finding.evidence);
     finding
 }

@@ -216,3 +216,14 @@ pub fn without_heap(
         fingerprint: fingerprint::v1_without_block(allocator.unwrap_or(""), kind),
     }
 }
+
+/// What to do about a block of `bytes` that was written past its end.
+pub fn overrun_steps(bytes: u64) -> Vec<String> {
+    vec![
+        format!(
+            "find who allocates objects of up to {bytes} bytes and fills them with text or arrays"
+        ),
+        "run the same input under AddressSanitizer: it stops at the first byte written past the end"
+            .to_owned(),
+    ]
+}

@@ -80,7 +80,12 @@ impl Finder<'_> {
             let mut ranges = live.iter();
             ranges.any(|(range, _, index)| *index == thread && piece.contains(&range.start))
         };
-        let of_threads = storage.iter().filter_map(|(own, index)| {
+        // The first thread's storage stands in a mapping of the dynamic linker's: no stack lies below it.
+        let first = self.session.process().pid;
+        let threads = self.session.threads().list();
+        let is_first = |index: usize| threads.get(index).map(|thread| thread.tid) == first;
+        let of_threads = storage.iter().filter(|(_, index)| !is_first(*index));
+        let of_threads = of_threads.filter_map(|(own, index)| {
             let piece = self.piece(own.start)?;
             // Another thread's stack may lie below in the same mapping.
             let below = storage.iter().map(|(other, _)| other.end);
