@@ -17,8 +17,8 @@ use crate::record::Strength;
 const MAX_ATTRIBUTES: usize = 16;
 /// Values of one attribute that are counted; the rest is counted as `other`.
 const MAX_VALUES: usize = 64;
-/// Processes of a group that are told apart at once; when there are more, those that were seen are closed.
-const MAX_PROCESSES: usize = 4096;
+/// Processes that are told apart at once, those of each group counted; when there are more, the idle ones are closed.
+const MAX_OPEN: usize = 1 << 18;
 /// Processes from which on a leak's recurrence is told.
 const MIN_PROCESSES: u64 = 5;
 
@@ -97,6 +97,10 @@ pub struct Gather {
     errors: u64,
     hasher: RandomState,
     split: BTreeMap<String, usize>,
+    /// Processes in all groups' `open`.
+    open: usize,
+    /// Number of times that idle processes were closed.
+    round: u32,
 }
 
 /// A group while records come in.
@@ -126,6 +130,8 @@ struct Process {
     most_bytes: u64,
     most_blocks: u64,
     grew: bool,
+    /// The round of its last record.
+    round: u32,
 }
 
 /// Processes that are complete.
@@ -248,7 +254,30 @@ impl Gather {
             item.time.map(serde_json::value::RawValue::get),
             &item.source.file,
         ));
-        group.process(process, time, item);
+        self.open += usize::from(group.process(process, time, self.round, item));
+        if self.open >= MAX_OPEN {
+            self.close_idle();
+        }
+    }
+
+    /// Closes processes without a record since the last time, or all of them where too few are idle.
+    fn close_idle(&mut self) {
+        let round = self.round;
+        self.close(|process| process.round != round);
+        if self.open > MAX_OPEN / 2 {
+            self.close(|_| true);
+        }
+        self.round = self.round.wrapping_add(1);
+    }
+
+    fn close(&mut self, which: impl Fn(&Process) -> bool) {
+        for group in self.groups.values_mut() {
+            for (_, process) in group.open.extract_if(|_, process| which(process)) {
+                group.closed.add(&process);
+                self.open = self.open.saturating_sub(1);
+            }
+            group.open.shrink_to(16);
+        }
     }
 
     /// All groups, with what people decided.
@@ -369,16 +398,14 @@ impl Partial {
         }
     }
 
-    fn process(&mut self, process: u64, time: u64, item: &Item<'_>) {
-        if self.open.len() >= MAX_PROCESSES && !self.open.contains_key(&process) {
-            for (_, process) in self.open.drain() {
-                self.closed.add(&process);
-            }
-        }
+    /// Adds a record to its process; true if the process was not open.
+    fn process(&mut self, process: u64, time: u64, round: u32, item: &Item<'_>) -> bool {
+        let before = self.open.len();
         let process = self.open.entry(process).or_insert_with(|| Process {
             time,
             ..Process::default()
         });
+        process.round = round;
         if process.time != time {
             // Another snapshot of the process: it is not added to the one before.
             process.most_bytes = process.most_bytes.max(process.bytes);
@@ -388,6 +415,7 @@ impl Partial {
         process.bytes = process.bytes.saturating_add(item.bytes.unwrap_or(0));
         process.blocks = process.blocks.saturating_add(item.blocks.unwrap_or(0));
         process.grew |= process.most_blocks > 0 && process.blocks > process.most_blocks;
+        self.open.len() > before
     }
 
     fn totals(&self) -> Closed {

@@ -15,6 +15,8 @@ const SHIFT: f64 = 0.13;
 const NEAR: f64 = 0.3;
 /// Most groups of one kind that are compared.
 const MAX_GROUPS: usize = 400;
+/// Most proposals.
+const MAX_PROPOSALS: usize = 100;
 /// Functions of a stack that are compared.
 const MAX_FUNCTIONS: usize = 24;
 
@@ -50,27 +52,34 @@ pub(super) fn functions(stacks: &[Stack], kind: &str) -> Vec<String> {
 
 /// Pairs of groups of one kind whose stacks are near, nearest first.
 pub fn proposals(groups: &[Group]) -> Vec<Proposal> {
-    let mut found = Vec::new();
+    let mut found: Vec<(f64, &Group, &Group)> = Vec::new();
+    let keep_nearest = |found: &mut Vec<(f64, &Group, &Group)>| {
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+        found.truncate(MAX_PROPOSALS);
+    };
     let mut compared = std::collections::BTreeMap::<&str, Vec<&Group>>::new();
     for group in groups.iter().filter(|group| group.stack.len() > 1) {
         let same = compared.entry(&group.kind).or_default();
         for other in same.iter() {
             let distance = distance(&group.stack, &other.stack);
             if distance < NEAR {
-                found.push(Proposal {
-                    key: group.key.clone(),
-                    into: other.key.clone(),
-                    distance,
-                });
+                found.push((distance, group, other));
             }
+        }
+        if found.len() > 16 * MAX_PROPOSALS {
+            keep_nearest(&mut found);
         }
         if same.len() < MAX_GROUPS {
             same.push(group);
         }
     }
-    found.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    found.truncate(100);
-    found
+    keep_nearest(&mut found);
+    let proposals = found.into_iter().map(|(distance, group, other)| Proposal {
+        key: group.key.clone(),
+        into: other.key.clone(),
+        distance,
+    });
+    proposals.collect()
 }
 
 /// Position-dependent distance of two stacks: 0 for the same, 1 for nothing in common.
