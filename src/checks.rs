@@ -129,7 +129,7 @@ fn of_anomalies(target: Target<'_>, analysis: &Analysis<'_>) -> Verdict {
         }
     }
     let (mut findings, findings_dropped) = findings.into_sorted();
-    join::join(target, &mut findings);
+    join::join(target, &analysis.heaps, &mut findings);
     Verdict {
         findings,
         findings_dropped,

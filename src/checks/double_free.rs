@@ -106,7 +106,8 @@ fn given_out_twice(subject: Subject<'_>, edge: &Edge) -> Option<Finding> {
     }
     let (block, _) = subject.heap.map.block_at(edge.from?)?;
     let message = format!(
-        "the block {} of {} bytes was freed twice: it is in the {} and was written to as one in use, and {}",
+        "the block {} of {} bytes was freed twice, or written to after it was freed by the address of a block in use: it is in the {} and \
+         holds what no list put there, and {}",
         block.address,
         block.bytes,
         wording::list(&edge.list),

@@ -6,7 +6,7 @@ use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState, Shape};
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind, Found};
-use super::link_damage::{describe_tail, overwriter_of};
+use super::link_damage::{describe_tail, numbers_go_on, overwriter_of};
 use super::place::Place;
 use super::{Check, Subject, wording};
 
@@ -145,7 +145,7 @@ fn freed_on_stack(
 }
 
 /// The block whose end the link that was followed goes on from, and the one behind it, where that link stood: text, or one value
-/// that fills both. `None` if several blocks of that size end so.
+/// that fills both, or numbers of which it is the next. `None` if several blocks of that size end so.
 fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block, Block)> {
     /// Blocks that are looked at for one list, and for all of a heap.
     const MAX_BLOCKS: u64 = 1 << 22;
@@ -158,14 +158,14 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
     // Behind the NUL that ends it stands what the link had there: the zeros that addresses begin with.
     let was_link = (text.max(6)..8).all(|at| word.get(at) == Some(&0));
     let reads = !fills && text >= 4 && is_text(word.get(..text)?) && was_link;
-    if !fills && !reads || edge.from.is_some() {
+    if edge.from.is_some() || found.is_null() {
         return None;
     }
     let map = &subject.heap.map;
     let mut cursor = Cursor::new(subject.target.memory);
     let anomalies = subject.heap.anomalies.len() as u64;
     let mut left = MAX_BLOCKS.min(MAX_BLOCKS_IN_ALL / anomalies.max(1));
-    let mut only = None;
+    let mut only: Option<(Block, Block)> = None;
     for (row, extent) in (0u32..).zip(map.extents()) {
         if extent.class != edge.list.class || !matches!(extent.shape, Shape::Slab { .. }) {
             continue;
@@ -179,21 +179,37 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
             let Ok(tail) = cursor.read_u64(tail).map(u64::to_le_bytes) else {
                 continue;
             };
-            let goes_on = match fills {
-                true => tail == word,
-                false => is_text(&tail) && !is_fill_of(&tail),
+            let before = extent.block(row, slot - 1)?;
+            let goes_on = match (fills, reads) {
+                (true, _) => tail == word,
+                (_, true) => is_text(&tail) && !is_fill_of(&tail),
+                _ => {
+                    is_near(tail, found)
+                        && numbers_go_on(subject.target.memory, before, found.get())
+                }
             };
             if !goes_on || map.state(behind.id) != BlockState::InUse {
                 continue;
             }
-            let before = extent.block(row, slot - 1)?;
             let is_used = map.state(before.id) == BlockState::InUse;
-            if is_used && only.replace((before, behind)).is_some() {
+            // Text that ran over a whole block ends that one, too.
+            let is_same_run = only.is_some_and(|(_, ended)| reads && ended == before);
+            if is_used && !is_same_run && only.replace((before, behind)).is_some() {
                 return None;
             }
         }
     }
     only
+}
+
+/// Whether a link may be the number behind those that a block ends with, at a first glance.
+fn is_near(tail: [u8; 8], found: Address) -> bool {
+    let last = u64::from_le_bytes(tail);
+    let [low, high, next] = [last, last >> 32, found.get()].map(|word| word & 0xffff_ffff);
+    let steps = |one: u64, two: u64| two.wrapping_sub(one) & 0xffff_ffff;
+    last != 0
+        && (steps(low, high) == steps(high, next)
+            || found.get().abs_diff(last) <= u64::from(u32::MAX))
 }
 
 /// Whether a block holds a word anywhere.
@@ -232,7 +248,7 @@ fn writer(subject: Subject<'_>, block: Block, word: u64) -> Option<Culprit> {
 fn overrun_message(edge: &Edge, found: Address, before: Block, block: Block) -> String {
     format!(
         "the block {} of {} bytes was written past its end, over the link of {}, which malloc has handed out since and whose link it \
-         followed: the head of the {} at {} is {found}",
+         followed, or that one was written to while it was free: the head of the {} at {} is {found}",
         before.address,
         before.bytes,
         block.address,

@@ -5,9 +5,14 @@
 //! repeated, a NUL in the lowest byte; else as much of the header as has changed. A header of which the lowest bytes
 //! are as they were was not reached from there, and one that the data behind it goes on from was reached from behind.
 
+mod in_front;
+mod other;
+
 use ground::target::{Address, MemoryExt};
 use heaps::anomaly::AnomalyKind;
 use heaps::map::{Block, BlockState};
+
+use other::Other;
 
 use super::finding::{Confidence, Culprit, Evidence, Finding, FindingKind, Found};
 use super::link_damage::{describe_tail, overwriter_of, written_prefix};
@@ -38,19 +43,6 @@ struct Scene {
     other: Option<Other>,
     tail: [u8; 16],
     word: [u8; 8],
-}
-
-/// How a header was written over, if not past the end of the block before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Other {
-    /// So many of its last bytes, up to where the block begins.
-    InFront(usize),
-    /// The block begins with the same bytes.
-    GoesOn,
-    /// One value fills the header, most of what follows and only so many last bytes of the block before.
-    Through(usize),
-    /// Bytes in its middle.
-    Inside,
 }
 
 impl Check for Header {
@@ -134,7 +126,8 @@ impl Check for Header {
             _ => (FindingKind::CorruptMetadata, what_is),
         };
         let mut finding = wording::finding(subject, kind, block.address, Some(*block), message);
-        if !scene.runs_on || !scene.begins_in_front {
+        let is_sure = scene.runs_on && scene.begins_in_front && !is_whole(*expected, *found);
+        if !is_sure {
             finding.confidence = finding.confidence.min(Confidence::Likely);
         }
         finding.evidence = vec![Evidence {
@@ -224,65 +217,6 @@ fn steps(culprit: Option<&Block>) -> Vec<String> {
     }
 }
 
-impl Other {
-    /// What of a header and how, if `intact` of its lowest bytes are as they were.
-    fn of(word: [u8; 8], expected: [u8; 8], behind: &[u8]) -> Option<Self> {
-        let intact = word
-            .iter()
-            .zip(expected)
-            .position(|(new, old)| *new != old)?;
-        let data = behind.get(8..16);
-        let goes_on = data == Some(&word) && word.iter().any(|byte| *byte != 0);
-        match (word.last() != expected.last(), intact) {
-            (true, 0) if goes_on => Some(Self::GoesOn),
-            (_, 0) => None,
-            (true, _) => Some(Self::InFront(8 - intact)),
-            (false, _) => Some(Self::Inside),
-        }
-    }
-
-    fn kind(self) -> FindingKind {
-        match self {
-            Self::InFront(_) | Self::GoesOn | Self::Through(_) => FindingKind::HeapUnderrun,
-            Self::Inside => FindingKind::CorruptMetadata,
-        }
-    }
-
-    fn words(self, block: &Block) -> String {
-        let at = block.address;
-        match self {
-            Self::InFront(1) => format!("the byte in front of the block {at} was written over"),
-            Self::InFront(bytes) => {
-                format!("the {bytes} bytes in front of the block {at} were written over")
-            }
-            Self::GoesOn => {
-                format!("a write to the block {at} began in front of it, by 8 bytes at least")
-            }
-            Self::Through(bytes) => format!(
-                "a write to the block {at} began {} bytes in front of it, or one to the block before it {bytes} bytes in front of its end",
-                bytes + 8
-            ),
-            Self::Inside => format!(
-                "the header of the block {at} was written over, but not its lowest byte, which the block before it would reach first"
-            ),
-        }
-    }
-
-    fn steps(self, block: &Block) -> Vec<String> {
-        match self {
-            Self::InFront(_) | Self::GoesOn | Self::Through(_) => vec![
-                format!(
-                    "look for a negative index, or a pointer that was moved below the start of a block of {} bytes or a little less",
-                    block.bytes
-                ),
-                "run the same input under AddressSanitizer: it stops at the first byte written in front of a block"
-                    .to_owned(),
-            ],
-            Self::Inside => steps(None),
-        }
-    }
-}
-
 impl Scene {
     /// Whether the whole word may have been written over from either side.
     fn is_open(&self) -> bool {
@@ -317,7 +251,8 @@ impl Scene {
         let is_filled = tail.iter().skip(8).all(|byte| *byte == last) && same >= 4 && last != 0;
         let front = bytes_before(subject, at, before);
         // Letters that were in the header before say nothing: all that was written is text, but for the NUL that ends it.
-        let goes_on_in_text = ends_in_text && text_run > 0 && text_run + 1 >= written;
+        let begins = in_front::text(&tail, &behind, text_run);
+        let goes_on_in_text = ends_in_text && text_run > 0 && text_run + 1 >= written && !begins;
         let (run, runs_on, back) = if goes_on_in_text {
             // The NUL that ends a text belongs to it.
             let ended = behind.get(text_run) == Some(&0) && text_run < written.max(8);
@@ -339,7 +274,9 @@ impl Scene {
         let is_one_value = is_filled || words > 0;
         let other = match (runs_on, expected) {
             (true, _) if is_one_value && !begins_in_front => Some(Other::Through(back)),
-            (false, Some(expected)) => Other::of(word, expected.to_le_bytes(), &behind),
+            (false, Some(_)) if begins => Some(Other::GoesOn),
+            (false, Some(expected)) => Other::of(word, expected.to_le_bytes(), &behind)
+                .or_else(|| in_front::element(&front, &behind).map(Other::Element)),
             _ => None,
         };
         Self {
@@ -374,6 +311,13 @@ impl Scene {
         finding.fingerprint = fingerprint::v1(subject, finding.kind, Some(culprit));
         finding.stacks = wording::recorded(subject, culprit).or(finding.stacks.take());
     }
+}
+
+/// Whether a header that is said to be wrong has all marks of one that is right, and a letter for its lowest byte by chance: then
+/// what its size leads to may be what was written over.
+fn is_whole(expected: Option<u64>, found: u64) -> bool {
+    const FLAGS: u64 = 0xf;
+    expected.is_some_and(|expected| (found ^ expected) & FLAGS == 0) && found & !FLAGS >= 0x20
 }
 
 /// Whole words behind the end of a block that repeat its last one, which says something.
@@ -448,29 +392,7 @@ fn bytes_from(subject: Subject<'_>, at: Address) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Other, is_behind_prefix, shown};
-
-    /// What a word that was 0x151 shows, in front of a block that begins with `data`.
-    fn other(word: u64, data: u64) -> Option<Other> {
-        let behind = [word.to_le_bytes(), data.to_le_bytes()].concat();
-        Other::of(word.to_le_bytes(), 0x151u64.to_le_bytes(), &behind)
-    }
-
-    #[test]
-    fn a_header_is_written_over_from_its_side() {
-        // Past the end of the block before it: its lowest byte is the first that goes.
-        assert_eq!(other(0x100, 0), None);
-        assert_eq!(other(0x6f77_2065_6874_2061, 7), None);
-        assert_eq!(other(0, 0), None);
-        // In front of its own block: the highest byte is.
-        assert_eq!(other(0x6f77_2065_6874_2051, 7), Some(Other::InFront(7)));
-        assert_eq!(other(0xff00_0000_0000_0151, 7), Some(Other::InFront(1)));
-        let filled = 0xffff_fffb_ffff_fffb;
-        assert_eq!(other(filled, filled), Some(Other::GoesOn));
-        assert_eq!(other(filled, 7), None);
-        // A bit in its middle.
-        assert_eq!(other(0x551, 7), Some(Other::Inside));
-    }
+    use super::{is_behind_prefix, shown};
 
     #[test]
     fn a_message_begins_with_its_head() {

@@ -1,8 +1,12 @@
 //! One error that shows in several places is one finding: a write that runs over several blocks, a loop that does the
 //! same to each of them.
 
+mod records;
+
 use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
+
+use crate::analysis::HeapAnalysis;
 
 use super::finding::{Finding, FindingKind, Findings, OverwriterClass, Severity};
 
@@ -75,9 +79,11 @@ fn places(finding: &Finding) -> Vec<(HolderKind, Option<u32>)> {
 
 /// Joins findings of damaged links over which one write runs to the first of them, which names the block that wrote,
 /// and says of how many blocks each finding is true.
-pub fn join(target: Target<'_>, findings: &mut Vec<Finding>) {
+pub fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut Vec<Finding>) {
+    records::join(target, heaps, findings);
     join_runs(target, findings);
     join_followed(findings);
+    join_run_over(target, findings);
     for finding in findings {
         if let (Some(view), 1..) = (finding.block, finding.alike) {
             finding.message = format!(
@@ -154,6 +160,55 @@ fn join_followed(findings: &mut Vec<Finding>) {
         let first = if first > index { first - 1 } else { first };
         if let Some(whole) = findings.get_mut(first) {
             take_in(whole, part);
+        }
+    }
+}
+
+/// A write over the header of a block which, by what is left of it, ends in another damaged header; or to which a head leads, or was of
+/// its size: the allocator went on with what stood there.
+fn join_run_over(target: Target<'_>, findings: &mut Vec<Finding>) {
+    const ALLOCATOR: &str = "ptmalloc";
+    /// Findings that are compared with each other.
+    const MAX_FINDINGS: usize = 256;
+    let is_overrun = |finding: &Finding| {
+        finding.kind == FindingKind::HeapOverrun
+            && finding.allocator == Some(ALLOCATOR)
+            && finding.culprit.is_some()
+            && finding.severity() == Severity::Critical
+    };
+    let is_part = |whole: &Finding, part: &Finding| {
+        let Some(block) = whole.block.map(|view| view.block) else {
+            return false;
+        };
+        let end = block.address.saturating_add(block.bytes);
+        let wrote = part.culprit.as_ref().map(|culprit| culprit.block.address);
+        let goes_on = is_overrun(part) && wrote == Some(block.address);
+        let Some(place) = part.locations.first() else {
+            return goes_on;
+        };
+        let word = part.evidence.first();
+        let found = word.and_then(|word| target.memory.read_pointer(word.at).ok());
+        let leads_there = found.is_some_and(|found| (block.address..end).contains(&found));
+        let is_head = part.kind == FindingKind::CorruptMetadata && part.heap == whole.heap;
+        goes_on || is_head && (leads_there || place.list.class_bytes == block.bytes)
+    };
+    let mut index = 0;
+    while index < findings.len().min(MAX_FINDINGS) {
+        let whole = findings.iter().take(MAX_FINDINGS).position(|whole| {
+            let part = findings.get(index);
+            is_overrun(whole) && part.is_some_and(|part| is_part(whole, part))
+        });
+        match whole.filter(|whole| *whole != index) {
+            Some(whole) => {
+                let part = findings.remove(index);
+                let whole = if whole > index { whole - 1 } else { whole };
+                if let Some(whole) = findings.get_mut(whole) {
+                    take_in(whole, part);
+                }
+                // What it led to may be part of the whole by now.
+                index = 0;
+            }
+            None => index += 1,
         }
     }
 }

@@ -12,9 +12,10 @@
 
 mod contest;
 mod led_to;
+mod passed_on;
 
 use contest::{Story, Written};
-use ground::target::{Address, MemoryExt, Target};
+use ground::target::{Address, MemoryExt, Target, TargetMemory};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState};
 
@@ -255,9 +256,13 @@ impl Scene {
             ),
         };
         if let Some((before, _)) = self.before.filter(|_| self.story.is_open()) {
-            message += &match overrun {
-                true => format!(", or {} was written to after it was freed", block.address),
-                false => format!(
+            message += &match (overrun, self.story) {
+                (_, Story::OverrunOrInner(distance)) => format!(
+                    ", or {} was freed, {distance} bytes into that block, and was filled when it had been handed out as one of its own",
+                    before.address.saturating_add(distance)
+                ),
+                (true, _) => format!(", or {} was written to after it was freed", block.address),
+                (false, _) => format!(
                     "{}, or the block {} before it was written past its end",
                     match self.written {
                         8 => ", or was freed twice",
@@ -271,8 +276,12 @@ impl Scene {
         if ends_there {
             message += &format!(", or {found} was freed, which is inside of a block");
         }
+        let other = (!self.story.is_open() && !overrun)
+            .then(|| passed_on::told(subject, edge, found, block, (self.written, self.repair)))
+            .flatten();
+        message += &other.as_ref().map(String::as_str).unwrap_or_default();
         let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
-        let is_open = self.story.is_open() || ends_there;
+        let is_open = self.story.is_open() || ends_there || other.is_some();
         finding.confidence = match self.repair {
             Some(Repair { unique: true, .. }) if !is_open => Confidence::Certain,
             _ => Confidence::Likely,
@@ -351,6 +360,11 @@ fn stray_words(stray: &Stray) -> String {
         Stray::EarlyEnd => ", before the list's recorded end".to_owned(),
         Stray::Unreadable(fault) => format!(", whose link cannot be read: {fault}"),
     }
+}
+
+/// Whether a block holds numbers of which `word` would be the next one behind its end.
+pub fn numbers_go_on(memory: &dyn TargetMemory, before: Block, word: u64) -> bool {
+    contest::numbers_go_on(memory, before, word)
 }
 
 /// What the last bytes of a block are, in a word.

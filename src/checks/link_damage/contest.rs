@@ -16,6 +16,8 @@ pub(super) enum Story {
     Overrun,
     /// The same, but a write after free is not excluded.
     RatherOverrun,
+    /// The same, or so many bytes into that block a pointer was freed, handed out again and filled as a block of its own.
+    OverrunOrInner(u64),
     /// The block was written to after it was freed, but an overrun is not excluded.
     RatherWrite,
     /// The block was written to after it was freed.
@@ -25,12 +27,15 @@ pub(super) enum Story {
 impl Story {
     /// Whether the block before is the more probable one to have written.
     pub(super) fn is_overrun(self) -> bool {
-        matches!(self, Story::Overrun | Story::RatherOverrun)
+        matches!(
+            self,
+            Story::Overrun | Story::RatherOverrun | Story::OverrunOrInner(_)
+        )
     }
 
     /// Whether the other story fits, too.
     pub(super) fn is_open(self) -> bool {
-        matches!(self, Story::RatherOverrun | Story::RatherWrite)
+        !matches!(self, Story::Overrun | Story::Write)
     }
 }
 
@@ -65,7 +70,9 @@ pub(super) fn decide(
             };
         }
         return match in_use {
-            true => Story::Overrun,
+            true => {
+                inner_distance(memory, before, block).map_or(Story::Overrun, Story::OverrunOrInner)
+            }
             false => Story::RatherOverrun,
         };
     }
@@ -93,6 +100,52 @@ pub(super) fn decide(
         _ => Story::RatherWrite,
     }
 }
+
+/// How far into the block before a run of text or of one value begins that goes on over the link, if it goes no further beyond that
+/// block than it begins behind its start: as much as a pointer to there would lead to, had it been freed and handed out.
+fn inner_distance(memory: &dyn TargetMemory, before: Block, block: Block) -> Option<u64> {
+    let text = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    let length = usize::try_from(before.bytes.min(MAX_BYTES as u64)).ok()?;
+    let mut front = [0; MAX_BYTES];
+    let front = front.get_mut(..length)?;
+    let start = block
+        .address
+        .checked_sub(before.bytes.min(MAX_BYTES as u64))?;
+    memory.read_into(start, front).ok()?;
+    let last = *front.last()?;
+    let fills = front.iter().rev().take(8).all(|byte| *byte == last);
+    let is_of_run = |byte: u8| match fills {
+        true => byte == last,
+        false => text(byte),
+    };
+    let back = front
+        .iter()
+        .rev()
+        .take_while(|byte| is_of_run(**byte))
+        .count() as u64;
+    let distance = before
+        .bytes
+        .checked_sub(back)
+        .filter(|distance| *distance > 0)?;
+    let mut beyond = 0;
+    while beyond <= distance
+        && let Some(at) = block.address.checked_add(beyond)
+        && memory.read_u8(at).is_ok_and(is_of_run)
+    {
+        beyond += 1;
+    }
+    // The NUL that ends a text belongs to it.
+    let is_ended = !fills
+        && block
+            .address
+            .checked_add(beyond)
+            .is_some_and(|at| memory.read_u8(at) == Ok(0));
+    let beyond = beyond + u64::from(is_ended);
+    (back >= 8 && (1..=distance).contains(&beyond) && distance <= MAX_INNER).then_some(distance)
+}
+
+/// Bytes that lie in front of pointers into blocks that are freed by mistake: headers, cookies, first bases, blanks.
+const MAX_INNER: u64 = 256;
 
 /// Whether one byte fills a block from end to end, which is not zero; and if so, whether it ends there.
 fn filled_whole(memory: &dyn TargetMemory, block: Block) -> Option<bool> {
@@ -270,6 +323,33 @@ fn array_goes_on(memory: &dyn TargetMemory, before: Block, written: usize) -> bo
         3 | 4 => array.of_units(4),
         _ => array.of_units(8) || array.of_units(4),
     }
+}
+
+/// Whether the block before is an array of numbers of which `word`, or its lower half, would be the next: each is as far from the one
+/// before it.
+pub(super) fn numbers_go_on(memory: &dyn TargetMemory, before: Block, word: u64) -> bool {
+    const FRONT: usize = 32;
+    let mut bytes = [0; FRONT + 8];
+    let start = before.address.checked_add(before.bytes).and_then(|end| {
+        let start = end.checked_sub(FRONT as u64)?;
+        (start >= before.address).then_some(start)
+    });
+    let (Some(start), Some((front, last))) = (start, bytes.split_last_chunk_mut::<8>()) else {
+        return false;
+    };
+    if memory.read_into(start, front).is_err() {
+        return false;
+    }
+    *last = word.to_le_bytes();
+    let array = Array {
+        bytes: &bytes,
+        end: FRONT,
+        behind: 8,
+    };
+    // The upper half of an address is what the link had there.
+    let is_half = word >> 32 == start.get() >> 32;
+    let halves = array.steps(FRONT, 4, 4, 4) && (is_half || array.steps(FRONT + 4, 4, 4, 4));
+    halves || !is_half && array.steps(FRONT, 8, 8, 3)
 }
 
 struct Array<'b> {

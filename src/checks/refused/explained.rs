@@ -138,8 +138,17 @@ fn of_pointer(
                 .then_some(1),
             }
         }
+        // Behind a header that was written over blocks are not told apart.
+        Place::Block { block, .. } if !is_at && is_run_over(block, finding) => Some(1),
         _ => (is_at && is_entry).then_some(0),
     }
+}
+
+/// Whether a block's header was written over by one in front of it, which is known.
+fn is_run_over(block: Block, finding: &Finding) -> bool {
+    finding.kind == FindingKind::HeapOverrun
+        && finding.culprit.is_some()
+        && finding.block.is_some_and(|view| view.block.id == block.id)
 }
 
 fn is_about_pointer(saying: &Saying) -> bool {

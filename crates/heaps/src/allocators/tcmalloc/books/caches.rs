@@ -44,6 +44,20 @@ impl TcmallocHeap<'_> {
         }
     }
 
+    /// Whether the bytes that a cache counts in all are those of the lengths of its lists: two words that are written together, so that
+    /// both are right.
+    pub(in crate::allocators::tcmalloc) fn are_lengths_proved(&self, cache: usize) -> bool {
+        let layout = &self.located.layout.cache;
+        let bytes = (1..self.located.sizes.classes()).try_fold(0u64, |bytes, class| {
+            let list = self.caches.list(self.target, &self.located, cache, class)?;
+            let each = u64::from(self.located.sizes.bytes(class));
+            bytes.checked_add(u64::from(list.length).checked_mul(each)?)
+        });
+        let cache = self.caches.rows.get(cache);
+        let recorded = cache.and_then(|cache| layout.size.read(self.target.memory, cache.at).ok());
+        bytes.is_some() && bytes == recorded
+    }
+
     fn check_cache(&self, books: &mut Books, index: usize, irregular: &dyn Fn(usize) -> bool) {
         let memory = self.target.memory;
         let layout = &self.located.layout.cache;

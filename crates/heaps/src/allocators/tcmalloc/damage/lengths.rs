@@ -5,7 +5,7 @@ use super::{Class, Cut};
 use crate::anomaly::{Anomaly, AnomalyKind, Edge, HolderKind, Repair, Stray, Transient};
 use crate::list::graph::{End, Keeper, looks_overrun};
 use crate::list::{FreeList, Links};
-use ground::target::{Address, Cursor};
+use ground::target::{Address, Cursor, MemoryExt};
 use std::collections::HashMap;
 
 /// Entries of the longest list of a thread cache, and a batch more.
@@ -129,6 +129,9 @@ impl Class<'_, '_, '_> {
         if let Some(found) = self.small_damage_on(index, busy) {
             return Some(found);
         }
+        if let Some(found) = self.led_on(index).filter(|_| !busy) {
+            return Some(found);
+        }
         if walked >= list.recorded || walked == 0 || busy {
             return None;
         }
@@ -144,6 +147,33 @@ impl Class<'_, '_, '_> {
             (repair.unique || repair.value == next).then_some((bad, found, repair))
         };
         by_chain().or_else(|| self.zeroed(edge, list.recorded.saturating_sub(walked)))
+    }
+
+    /// The link of a cache's last entry, if it leads on although nothing is wrong with the count: an address was written over it.
+    fn led_on(&self, index: usize) -> Option<(Edge, Address, Repair)> {
+        let path = self.graph.paths.get(index)?;
+        let list = &path.list;
+        let is_longer = path.walked > list.recorded && path.end == End::Null;
+        if list.holder != HolderKind::ThreadCache || !is_longer {
+            return None;
+        }
+        let cache = usize::try_from(list.owner).ok()?;
+        let last = list.recorded.checked_sub(1)?;
+        let from = self.node_at(index, last)?;
+        if !self.heap.are_lengths_proved(cache) {
+            return None;
+        }
+        let edge = Edge {
+            list: self.heap.list_ref(list),
+            position: list.recorded,
+            from: Some(from),
+        };
+        let found = self.heap.target.memory.read_pointer(from).ok()?;
+        let repair = Repair {
+            value: Address::default(),
+            unique: false,
+        };
+        Some((edge, found, repair))
     }
 
     /// The link at which a list ends early, if zeros went on from there over the blocks behind: each of them that is on no list has no
