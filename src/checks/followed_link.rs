@@ -1,6 +1,8 @@
 //! The allocator followed a damaged link: the head of a list is no block, and nobody wrote there. It was the link of a block that
 //! has been handed out since.
 
+mod kept;
+
 use ground::target::{Address, Cursor, MemoryExt};
 use heaps::anomaly::{AnomalyKind, Edge, Repair, Stray};
 use heaps::map::{Block, BlockState, Shape};
@@ -48,6 +50,11 @@ impl Check for FollowedLink {
         let block = block.filter(|_| ran_over.is_none());
         let shown = block.zip(*word);
         let block = block.or(ran_over.map(|(_, behind)| behind));
+        let kept = match block {
+            None => kept::by_stack(subject, edge, *found, *word),
+            Some(_) => None,
+        };
+        let block = block.or(kept.map(|(block, _)| block));
         let at = block.map_or(edge.word(), |block| block.address);
         let before = match ran_over {
             Some((culprit, _)) => Some(culprit_of(subject, culprit)),
@@ -60,7 +67,7 @@ impl Check for FollowedLink {
             ),
             _ => (
                 FindingKind::UseAfterFreeWrite,
-                message(edge, *found, *word, block),
+                message(edge, *found, *word, block.filter(|_| kept.is_none())) + &kept_words(kept),
             ),
         };
         let mut finding = wording::finding(subject, kind, at, block, message);
@@ -182,7 +189,7 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
             let before = extent.block(row, slot - 1)?;
             let goes_on = match (fills, reads) {
                 (true, _) => tail == word,
-                (_, true) => is_text(&tail) && !is_fill_of(&tail),
+                (_, true) => is_text(&tail) && is_varied(tail),
                 _ => {
                     is_near(tail, found)
                         && numbers_go_on(subject.target.memory, before, found.get())
@@ -200,6 +207,12 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
         }
     }
     only
+}
+
+/// Whether text is no remains of what a block was filled with.
+fn is_varied(text: [u8; 8]) -> bool {
+    let is_same = |bytes: &[u8; 4]| bytes.iter().all(|byte| Some(byte) == bytes.first());
+    !text.array_windows::<4>().any(is_same)
 }
 
 /// Whether a link may be the number behind those that a block ends with, at a first glance.
@@ -255,6 +268,16 @@ fn overrun_message(edge: &Edge, found: Address, before: Block, block: Block) -> 
         wording::list(&edge.list),
         edge.word()
     )
+}
+
+/// The rest of a sentence about the block that a pointer which was kept leads to.
+fn kept_words(kept: Option<(Block, Address)>) -> String {
+    kept.map_or_else(String::new, |(block, at)| {
+        format!(
+            "; perhaps the block {}: the word at {at} of that thread's stack leads there, and to no other block of that size in that page",
+            block.address
+        )
+    })
 }
 
 fn message(edge: &Edge, found: Address, word: Option<u64>, block: Option<Block>) -> String {

@@ -221,7 +221,7 @@ impl Scene {
     /// Whether the whole word may have been written over from either side.
     fn is_open(&self) -> bool {
         // The upper bytes of a size are zero, and so are those of most words that are written over it.
-        !self.runs_on && self.written > 4
+        !self.runs_on && (self.written > 4 || self.word == [0; 8])
     }
 
     fn look(
@@ -252,7 +252,9 @@ impl Scene {
         let front = bytes_before(subject, at, before);
         // Letters that were in the header before say nothing: all that was written is text, but for the NUL that ends it.
         let begins = in_front::text(&tail, &behind, text_run);
-        let goes_on_in_text = ends_in_text && text_run > 0 && text_run + 1 >= written && !begins;
+        let through = in_front::value(&tail, &behind);
+        let goes_on_in_text =
+            ends_in_text && text_run > 0 && text_run + 1 >= written && !begins && through.is_none();
         let (run, runs_on, back) = if goes_on_in_text {
             // The NUL that ends a text belongs to it.
             let ended = behind.get(text_run) == Some(&0) && text_run < written.max(8);
@@ -273,6 +275,7 @@ impl Scene {
         // Of one value, most lies behind: whoever fills an object begins where that begins.
         let is_one_value = is_filled || words > 0;
         let other = match (runs_on, expected) {
+            (false, Some(_)) if let Some(bytes) = through => Some(Other::Through(bytes)),
             (true, _) if is_one_value && !begins_in_front => Some(Other::Through(back)),
             (false, Some(_)) if begins => Some(Other::GoesOn),
             (false, Some(expected)) => Other::of(word, expected.to_le_bytes(), &behind)

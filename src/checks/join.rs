@@ -189,7 +189,10 @@ fn join_run_over(target: Target<'_>, findings: &mut Vec<Finding>) {
         let word = part.evidence.first();
         let found = word.and_then(|word| target.memory.read_pointer(word.at).ok());
         let leads_there = found.is_some_and(|found| (block.address..end).contains(&found));
-        let is_head = part.kind == FindingKind::CorruptMetadata && part.heap == whole.heap;
+        // What was written over the link of a free block, too, was followed.
+        let is_followed = part.kind == FindingKind::UseAfterFreeWrite && part.block.is_none();
+        let is_head =
+            (part.kind == FindingKind::CorruptMetadata || is_followed) && part.heap == whole.heap;
         goes_on || is_head && (leads_there || place.list.class_bytes == block.bytes)
     };
     let mut index = 0;

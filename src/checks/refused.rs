@@ -85,6 +85,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
         death,
     };
     let pointer = scene.pointer();
+    kept::leave_out_own_work(scene, pointer.as_ref(), &mut verdict.findings);
     if let Some((found, is_proved)) = explained::by(scene, pointer.as_ref(), &mut verdict.findings)
     {
         if let Some((_, words)) = death.said {

@@ -40,15 +40,14 @@ pub(super) fn element(front: &[u8], behind: &[u8]) -> Option<usize> {
         }
         Some(says > 0)
     };
-    (1..=MAX_ELEMENT / WORD)
-        .map(|words| words * WORD)
-        .find(|stride| {
-            let at = start.checked_sub(*stride);
-            let further = at.and_then(|at| at.checked_sub(*stride));
-            // An array that comes from further in front is that of the block before.
-            at.and_then(|at| is_element(at, *stride)) == Some(true)
-                && further.and_then(|at| is_element(at, *stride)) != Some(true)
-        })
+    let (at, stride) = (1..=MAX_ELEMENT / WORD).find_map(|words| {
+        let stride = words * WORD;
+        let at = start.checked_sub(stride)?;
+        (is_element(at, stride) == Some(true)).then_some((at, stride))
+    })?;
+    // An array that comes from further in front is that of the block before.
+    let further = at.checked_sub(stride).and_then(|at| is_element(at, stride));
+    (further != Some(true)).then_some(stride)
 }
 
 /// Whether text begins with the header, behind a value that is repeated up to there, and goes on in the block.
@@ -58,9 +57,43 @@ pub(super) fn text(tail: &[u8; 16], behind: &[u8], text_run: usize) -> bool {
     is_filled && text_run > 8 && behind.first() != Some(last)
 }
 
+/// Last bytes of the block before, if one value fills them, the header and the start of the block behind it, and no more of that block.
+pub(super) fn value(tail: &[u8; 16], behind: &[u8]) -> Option<usize> {
+    /// The header, and as much again.
+    const LEAST: usize = 16;
+    let first = *behind.first()?;
+    let filled = behind
+        .iter()
+        .take(LEAST)
+        .filter(|byte| **byte == first)
+        .count();
+    let bytes = tail.iter().rev().take_while(|byte| **byte == first).count();
+    (first != 0 && filled == LEAST && (1..8).contains(&bytes)).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{element, text};
+    use super::{element, text, value};
+
+    #[test]
+    fn a_value_that_begins_shortly_before_the_header() {
+        assert_eq!(
+            value(b"888888888888TTT#", b"########################"),
+            Some(1)
+        );
+        assert_eq!(
+            value(b"################", b"########################"),
+            None
+        );
+        assert_eq!(
+            value(b"888888888888TTT8", b"########################"),
+            None
+        );
+        assert_eq!(
+            value(b"888888888888TTT#", b"##########88888888888888"),
+            None
+        );
+    }
 
     fn bytes(words: &[u64]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()

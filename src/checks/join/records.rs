@@ -1,7 +1,7 @@
 //! An array of records that was written over many blocks: each word is as far from that of the record before as that one is from its
 //! own. It began in the block in which the first record stands, and all that it ran over is one error.
 
-use ground::target::{Address, Cursor, Target};
+use ground::target::{Address, Cursor, MemoryExt, Target};
 
 use super::take_in;
 use crate::analysis::HeapAnalysis;
@@ -31,6 +31,8 @@ pub(super) fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mu
             Some((block, heap.map.state(block.id)))
         });
         if let (Some((run, _)), Some((block, state))) = (run, culprit) {
+            // The first word that it ran over.
+            nearest_first(findings, index, &run);
             if let Some(finding) = findings.get_mut(index)
                 && let Some(said) = &finding.culprit
                 && block.address < said.block.address
@@ -53,23 +55,45 @@ pub(super) fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mu
                 });
                 finding.repairs.clear();
             }
-            absorb(findings, index, &run);
+            absorb(target, findings, index, &run);
         }
         index += 1;
     }
 }
 
+/// Puts the first of the overruns that an array made in place of a later one.
+fn nearest_first(findings: &mut [Finding], index: usize, run: &Run) {
+    let place = |finding: &Finding| {
+        let is_overrun = finding.kind == FindingKind::HeapOverrun && finding.culprit.is_some();
+        finding
+            .at
+            .filter(|at| is_overrun && (run.start..run.end).contains(at))
+    };
+    let behind = findings.iter().enumerate().skip(index);
+    let first = behind
+        .filter_map(|(at, finding)| Some((place(finding)?, at)))
+        .min();
+    if let Some((_, first)) = first {
+        findings.swap(index, first);
+    }
+}
+
 /// Takes into a finding what the array ran over beside.
-fn absorb(findings: &mut Vec<Finding>, index: usize, run: &Run) {
+fn absorb(target: Target<'_>, findings: &mut Vec<Finding>, index: usize, run: &Run) {
+    let is_within = |at: Address| (run.start..run.end).contains(&at);
     let is_part = |finding: &Finding| {
         let is_write = matches!(
             finding.kind,
             FindingKind::HeapOverrun | FindingKind::UseAfterFreeWrite | FindingKind::HeapUnderrun
         );
-        is_write
-            && finding
-                .at
-                .is_some_and(|at| (run.start..run.end).contains(&at))
+        // A head that leads to what was run over is whole.
+        let leads_there = || {
+            let word = finding.evidence.first()?;
+            let found = target.memory.read_pointer(word.at).ok()?;
+            (finding.kind == FindingKind::CorruptMetadata && !finding.locations.is_empty())
+                .then_some(found)
+        };
+        is_write && finding.at.is_some_and(is_within) || leads_there().is_some_and(is_within)
     };
     let mut at = index + 1;
     while let Some(part) = findings.get(at) {

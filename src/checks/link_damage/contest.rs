@@ -147,7 +147,7 @@ fn inner_distance(memory: &dyn TargetMemory, before: Block, block: Block) -> Opt
 /// Bytes that lie in front of pointers into blocks that are freed by mistake: headers, cookies, first bases, blanks.
 const MAX_INNER: u64 = 256;
 
-/// Whether one byte fills a block from end to end, which is not zero; and if so, whether it ends there.
+/// Whether one byte that is not zero fills a block from its start on, all of it or most; and if so, whether it ends where the block does.
 fn filled_whole(memory: &dyn TargetMemory, block: Block) -> Option<bool> {
     /// Smaller blocks are covered by any overrun.
     const LEAST: u64 = 32;
@@ -156,10 +156,13 @@ fn filled_whole(memory: &dyn TargetMemory, block: Block) -> Option<bool> {
     let bytes = bytes.get_mut(..length)?;
     memory.read_into(block.address, bytes).ok()?;
     let first = *bytes.first()?;
-    let is_filled = block.bytes >= LEAST && first != 0 && bytes.iter().all(|byte| *byte == first);
+    let filled = bytes.iter().take_while(|byte| **byte == first).count();
     let end = block.address.checked_add(block.bytes)?;
-    let last = memory.read_u8(end.checked_sub(1)?);
-    (is_filled && last == Ok(first)).then(|| memory.read_u8(end) != Ok(first))
+    let is_whole = filled == length && memory.read_u8(end.checked_sub(1)?) == Ok(first);
+    // What an object leaves of its block is a quarter at most.
+    let is_most = filled * 4 >= length * 3;
+    let is_filled = block.bytes >= LEAST && first != 0 && is_most;
+    is_filled.then(|| is_whole && memory.read_u8(end) != Ok(first))
 }
 
 /// Whether a block was ever handed out.
@@ -325,31 +328,55 @@ fn array_goes_on(memory: &dyn TargetMemory, before: Block, written: usize) -> bo
     }
 }
 
-/// Whether the block before is an array of numbers of which `word`, or its lower half, would be the next: each is as far from the one
-/// before it.
+/// Whether the block before is an array whose next element `word`, or its lower half, would begin or go on with: both halves are as in
+/// the elements before it, or as far from these as they are from each other.
 pub(super) fn numbers_go_on(memory: &dyn TargetMemory, before: Block, word: u64) -> bool {
-    const FRONT: usize = 32;
+    const FRONT: usize = 256;
+    /// Elements in front that must agree.
+    const ALIKE: usize = 4;
     let mut bytes = [0; FRONT + 8];
-    let start = before.address.checked_add(before.bytes).and_then(|end| {
-        let start = end.checked_sub(FRONT as u64)?;
-        (start >= before.address).then_some(start)
-    });
-    let (Some(start), Some((front, last))) = (start, bytes.split_last_chunk_mut::<8>()) else {
+    let front = usize::try_from(before.bytes.min(FRONT as u64)).unwrap_or(0) & !7;
+    let start = before
+        .address
+        .checked_add(before.bytes)
+        .and_then(|end| end.checked_sub(front as u64));
+    let (Some(start), Some((data, last))) = (
+        start,
+        bytes
+            .get_mut(..front + 8)
+            .and_then(|bytes| bytes.split_last_chunk_mut::<8>()),
+    ) else {
         return false;
     };
-    if memory.read_into(start, front).is_err() {
+    if memory.read_into(start, data).is_err() {
         return false;
     }
     *last = word.to_le_bytes();
     let array = Array {
         bytes: &bytes,
-        end: FRONT,
+        end: front,
         behind: 8,
     };
     // The upper half of an address is what the link had there.
     let is_half = word >> 32 == start.get() >> 32;
-    let halves = array.steps(FRONT, 4, 4, 4) && (is_half || array.steps(FRONT + 4, 4, 4, 4));
-    halves || !is_half && array.steps(FRONT, 8, 8, 3)
+    let end = front;
+    let strides = (4..=64usize).step_by(4);
+    strides
+        .take_while(|stride| stride * ALIKE <= front)
+        .any(|stride| {
+            let [low, high] = [end, end + 4].map(|at| array.steps(at, 4, stride, ALIKE - 1));
+            let [low_same, high_same] =
+                [end, end + 4].map(|at| array.same(at, 4, stride, ALIKE, 0));
+            let is_large = word >> 32 != 0;
+            match (low, high) {
+                (true, _) if is_half => true,
+                (true, true) => true,
+                (true, false) => high_same && stride > 4,
+                (false, true) => low_same && stride > 4,
+                // One pointer in every element.
+                (false, false) => low_same && high_same && is_large && stride > 8,
+            }
+        })
 }
 
 struct Array<'b> {

@@ -25,6 +25,11 @@ pub(super) fn told(
             ", or one that stood before it in the list and has been handed out since, whose link malloc followed".to_owned()
         });
     }
+    if edge.list.holder == HolderKind::ThreadCache && bytes == 8 {
+        return Some(
+            ", or that word was the head of the list when it was freed: the damaged link of a block that has been handed out".to_owned(),
+        );
+    }
     (bytes == 8 && is_filled(subject, edge, block))
         .then(|| ", or was freed twice and is in use again".to_owned())
 }

@@ -5,7 +5,8 @@ use ground::target::{Address, FrameTrust, MemoryExt};
 use heaps::map::BlockState;
 
 use super::sayings::{About, Seen};
-use super::{HEADER_BYTES, Scene};
+use super::{HEADER_BYTES, Pointer, Scene};
+use crate::checks::finding::{Finding, FindingKind};
 
 /// Frames from abort's to that of `free`.
 const MAX_FRAMES: usize = 10;
@@ -84,4 +85,33 @@ pub fn block(scene: Scene<'_>) -> Option<Address> {
         [one] => Some(*one),
         _ => None,
     }
+}
+
+/// Leaves out what the refused `free` itself had done by then: the header behind its chunk says already that the chunk is free, and no list
+/// holds it yet.
+pub(super) fn leave_out_own_work(
+    scene: Scene<'_>,
+    pointer: Option<&Pointer>,
+    findings: &mut Vec<Finding>,
+) {
+    const AFTER_THE_MARK: &str = "free(): corrupted unsorted chunks";
+    const PREV_INUSE: u64 = 1;
+    let said = scene.death.said.map(|(_, words)| words.text.as_str());
+    if !said.is_some_and(|text| text.starts_with(AFTER_THE_MARK)) {
+        return;
+    }
+    findings.retain(|finding| {
+        let culprit = finding
+            .culprit
+            .as_ref()
+            .map(|culprit| culprit.block.address);
+        let is_given = pointer.is_none_or(|pointer| culprit == Some(pointer.value));
+        let is_mark = finding.evidence.first().is_some_and(|word| {
+            let found = scene.target.memory.read_u64(word.at);
+            found.is_ok_and(|found| {
+                found & PREV_INUSE == 0 && word.expected == format!("{:#x}", found | PREV_INUSE)
+            })
+        });
+        !(finding.kind == FindingKind::HeapOverrun && culprit.is_some() && is_given && is_mark)
+    });
 }

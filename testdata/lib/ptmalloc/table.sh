@@ -27,6 +27,8 @@ recipe underrun ptmalloc/underrun.c
 recipe underrun-half ptmalloc/underrun.c -DHALF
 recipe underrun-through ptmalloc/underrun.c -DTHROUGH
 recipe underrun-mmapped ptmalloc/underrun.c -DMMAPPED
+recipe overrun-records ptmalloc/records.c
+recipe underrun-elements ptmalloc/records.c -DIN_FRONT
 recipe count-smashed ptmalloc/metadata.c -DCOUNT
 recipe entry-smashed ptmalloc/metadata.c -DENTRY
 recipe bin-smashed ptmalloc/metadata.c -DBIN
@@ -172,7 +174,7 @@ ptmalloc_stories() {
         cells "$release" O2 story-followed story-told
     done
     cells glibc-2.31 O2 story-old-top story-zeros story-settings
-    cells glibc-2.36 O2 story-zeros story-cleared story-pattern story-several
+    cells glibc-2.36 O2 story-zeros story-cleared story-pattern story-several overrun-records underrun-elements
     cells glibc-2.36 O0 story-old-top story-pattern
     cells glibc-2.43 O2 story-old-top story-cleared story-settings
     healthy_cells glibc-2.36 healthy-empty

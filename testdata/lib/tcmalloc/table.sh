@@ -16,6 +16,7 @@ recipe overrun-early tcmalloc/overrun.c -DEARLY
 recipe overrun-zeros tcmalloc/overrun.c -DEARLY -DZEROS
 recipe overrun-cut tcmalloc/overrun-cut.c
 recipe overrun-followed tcmalloc/overrun-followed.c
+recipe led-on tcmalloc/led-on.c
 recipe cross-thread tcmalloc/cross-thread.c
 recipe cross-thread-main tcmalloc/cross-thread.c -DMAIN_FIRST
 recipe write-after-free tcmalloc/write-after-free.c
@@ -117,7 +118,7 @@ tcmalloc_table() {
     cells 2.10 O0 leaks leaks-no-pie
     cells 2.10 O2 leaks leaks-no-pie types usage
     cells 2.18.1 O2 usage overrun-zeros overrun-cut write-after-free-returned
-    cells 2.10 O2 overrun-zeros overrun-cut overrun-followed write-after-free-returned double-free-used
+    cells 2.10 O2 overrun-zeros overrun-cut overrun-followed write-after-free-returned double-free-used led-on
     for release in 2.10 2.18.1; do
         cells $release O0 dangling-call
         cells $release O2 dangling-call dangling-left

@@ -136,7 +136,7 @@ impl Walker<'_, '_> {
         })
     }
 
-    /// Whether a write that is easily made turned `size` into what stands in a header: one bit, or the lowest byte.
+    /// Whether a write that is easily made turned `size` into what stands in a header: one bit, or a NUL over the lowest byte.
     /// A size that is wrong in more bits and still a possible one is rarer than a second damaged header is.
     /// With `one_bit`, only a bit above that byte will do.
     fn is_likely(&mut self, at: Address, size: u64, one_bit: bool) -> bool {
@@ -145,7 +145,8 @@ impl Walker<'_, '_> {
         if one_bit {
             return change.is_power_of_two() && change >= 0x100;
         }
-        change.is_power_of_two() || change < 0x100
+        // A letter that leaves a size with its flags is rarer than a damaged header behind one that is whole.
+        change.is_power_of_two() || change < 0x100 && found & 0xff == 0
     }
 
     /// Whether an impossible header may be data to which a wrong size led; and then, whether it looks like one that a NUL
