@@ -6,7 +6,7 @@ const MAX_ELEMENT: usize = 128;
 /// Elements of the block that must agree with the one in front of it.
 const ALIKE: usize = 3;
 
-/// Bytes of the element that stands in front of a block, header and all. `front`: up to the header; `behind`: from there on.
+/// Bytes of the elements that stand in front of a block, header and all. `front`: up to the header; `behind`: from there on.
 pub(super) fn element(front: &[u8], behind: &[u8]) -> Option<usize> {
     const WORD: usize = 8;
     let start = front.len().checked_add(WORD)?;
@@ -46,8 +46,15 @@ pub(super) fn element(front: &[u8], behind: &[u8]) -> Option<usize> {
         (is_element(at, stride) == Some(true)).then_some((at, stride))
     })?;
     // An array that comes from further in front is that of the block before.
-    let further = at.checked_sub(stride).and_then(|at| is_element(at, stride));
-    (further != Some(true)).then_some(stride)
+    let mut from = at;
+    while let Some(further) = from.checked_sub(stride)
+        && is_element(further, stride) == Some(true)
+    {
+        from = further;
+    }
+    let bytes = start - from;
+    let is_own = bytes.saturating_sub(WORD).saturating_mul(2) <= front.len();
+    is_own.then_some(bytes)
 }
 
 /// Whether text begins with the header, behind a value that is repeated up to there, and goes on in the block.
@@ -120,6 +127,10 @@ mod tests {
         let all: Vec<u64> = (0..12).map(|index| 0x700 + index).collect();
         let (front, behind) = all.split_at(6);
         assert_eq!(element(&bytes(front), &bytes(behind)), None);
+        // Two elements in front, in a block of other data.
+        let front = [bytes(&[9; 6]), bytes(&[0x6ff])].concat();
+        let behind: Vec<u64> = (0..6).map(|index| 0x700 + index).collect();
+        assert_eq!(element(&front, &bytes(&behind)), Some(16));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) enum Other {
     InFront(usize),
     /// The block begins with the same bytes.
     GoesOn,
-    /// So many bytes in front of the block are one more element of the array that it begins with.
+    /// So many bytes in front of the block are elements of the array that it begins with.
     Element(usize),
     /// One value fills the header, most of what follows and only so many last bytes of the block before.
     Through(usize),
@@ -56,7 +56,7 @@ impl Other {
                 format!("a write to the block {at} began in front of it, by 8 bytes at least")
             }
             Self::Element(bytes) => format!(
-                "a write to the block {at} began {bytes} bytes in front of it: what stands there is one more element of the array in it"
+                "a write to the block {at} began {bytes} bytes in front of it: what stands there goes on in front of the array in it"
             ),
             Self::Through(bytes) => format!(
                 "a write to the block {at} began {} bytes in front of it, or one to the block before it {bytes} bytes in front of its end",
