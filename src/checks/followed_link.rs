@@ -211,8 +211,8 @@ fn ran_over(subject: Subject<'_>, edge: &Edge, found: Address) -> Option<(Block,
 
 /// Whether text is no remains of what a block was filled with.
 fn is_varied(text: [u8; 8]) -> bool {
-    let is_same = |bytes: &[u8; 4]| bytes.iter().all(|byte| Some(byte) == bytes.first());
-    !text.array_windows::<4>().any(is_same)
+    let is_same = |bytes: &[u8]| bytes.iter().all(|byte| Some(byte) == bytes.first());
+    !text.windows(4).any(is_same)
 }
 
 /// Whether a link may be the number behind those that a block ends with, at a first glance.

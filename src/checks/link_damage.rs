@@ -279,7 +279,7 @@ impl Scene {
         let other = (!self.story.is_open() && !overrun)
             .then(|| passed_on::told(subject, edge, found, block, (self.written, self.repair)))
             .flatten();
-        message += &other.as_ref().map(String::as_str).unwrap_or_default();
+        message += other.as_deref().unwrap_or_default();
         let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
         let is_open = self.story.is_open() || ends_there || other.is_some();
         finding.confidence = match self.repair {

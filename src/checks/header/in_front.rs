@@ -24,8 +24,9 @@ pub(super) fn element(front: &[u8], behind: &[u8]) -> Option<usize> {
             *into = word(at.checked_add(index.checked_mul(stride)?)?)?;
         }
         let steps = words
-            .array_windows::<2>()
-            .map(|[one, next]| next.wrapping_sub(*one));
+            .iter()
+            .zip(words.iter().skip(1))
+            .map(|(one, next)| next.wrapping_sub(*one));
         let first = steps.clone().next()?;
         let agree = steps.clone().all(|step| step == first);
         agree.then_some(first != 0 || stride > WORD && words.iter().all(|word| *word != 0))
