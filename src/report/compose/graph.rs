@@ -361,7 +361,7 @@ pub(super) fn of_findings(
     ground.follow_types(Limits::ASIDE);
     let mut found = match addresses.is_empty() {
         true => Vec::new(),
-        false => ground.references(&addresses, MAX_SHOWN),
+        false => ground.references(&addresses, MAX_SHOWN, 0),
     }
     .into_iter();
     let rows = findings.iter().map(|finding| {
