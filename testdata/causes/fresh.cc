@@ -63,6 +63,9 @@ static void u_tree_without_parentheses()
     insert(&root, 50);
     truth("uninitialised", root, &root->left);
     insert(&root, 20);
+    // Of the second node nobody wrote that word, either: it dies of the one that is not null.
+    if (root->left)
+        truth("uninitialised", root->left, &root->left->left);
     insert(&root, 10);
     _exit(95);
 }
