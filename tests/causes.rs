@@ -161,3 +161,33 @@ fn why_an_inner_pointer_was_freed_is_told_by_the_block() {
     let errors = errors.concat();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn two_holders_of_one_block_are_compared() {
+    let programs =
+        ["-O0", "-O2"].map(|level| Program::build("g++", &[level], "testdata/causes/aliased.cc"));
+    let mallocs = [None, Some(ALLOCATORS[0].0), Some(ALLOCATORS[1].0)];
+    let runs: Vec<(usize, usize)> = (0..7)
+        .flat_map(|case| (0..3).map(move |malloc| (case, malloc)))
+        .collect();
+    let errors = in_parallel(&runs, |(case, malloc)| {
+        let program = &programs[(case + malloc) % 2];
+        let (facts, mut report) = program.run(&[&case.to_string()], mallocs[*malloc]);
+        // What was written to the block while it was free is an error of its own.
+        let findings = report["findings"].as_array_mut().unwrap();
+        findings.retain(|finding| text(finding, "kind") == "aliased-block");
+        let place = format!("aliased {case} {:?}", mallocs[*malloc]);
+        // That the block is the same is glibc's and gperftools' habit.
+        if *malloc < 2 {
+            let is_said = facts.iter().any(|fact| fact.keyword == "EXPECT");
+            assert_eq!(is_said, *case < 3, "{place}");
+        }
+        differences(&place, &facts, &report)
+    });
+    let errors = errors.concat();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}

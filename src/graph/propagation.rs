@@ -12,6 +12,7 @@
 //! Cost: two bytes for each block, one pass over what is reached; one pass over the debugging entries of each module.
 
 mod containers;
+pub mod disagreement;
 mod labels;
 mod paths;
 mod rust;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use ground::target::ModuleId;
 use heaps::graph::lookup::{Lookup, Node};
 
+use self::disagreement::{Disagreement, Watch};
 use self::labels::{Rank, What};
 use self::seeds::Static;
 use self::table::{Known, Table, TypeId};
@@ -46,6 +48,8 @@ pub struct Limits {
     pub objects: bool,
     /// Whether libraries' types are read, not only the program's.
     pub libraries: bool,
+    /// A block whose holders are to be compared.
+    pub watch: Option<Watch>,
 }
 
 impl Limits {
@@ -56,6 +60,7 @@ impl Limits {
         blocks: 1 << 32,
         objects: true,
         libraries: true,
+        watch: None,
     };
     /// Where blocks were asked for that somebody may hold.
     pub const HELD: Self = Self {
@@ -64,6 +69,7 @@ impl Limits {
         blocks: 1 << 22,
         objects: false,
         libraries: true,
+        watch: None,
     };
     /// Where the question was another one.
     pub const ASIDE: Self = Self {
@@ -72,6 +78,7 @@ impl Limits {
         blocks: 1 << 19,
         objects: false,
         libraries: false,
+        watch: None,
     };
 }
 
@@ -82,6 +89,7 @@ pub struct Propagated {
     types: Vec<Option<Type>>,
     known: Vec<Option<Arc<Known>>>,
     statics: Vec<Static>,
+    disagreement: Option<Disagreement>,
 }
 
 /// Follows types through a process; `None` where no module has debug information.
@@ -110,6 +118,9 @@ pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
         walker.run();
         walker.locals();
         walker.run();
+        let disagreement = limits
+            .watch
+            .and_then(|watch| disagreement::find(&mut walker, watch));
         let (found, mut table) = walker.finish();
         let types = found.labels.list().iter().map(|label| {
             if label.rank == Rank::Prefix {
@@ -142,6 +153,7 @@ pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
         Some(Propagated {
             types,
             statics,
+            disagreement,
             known: table.into_read(),
             found,
         })
@@ -180,6 +192,11 @@ impl Propagated {
     pub fn numbered(&self, label: u16) -> Option<&Type> {
         let index = usize::from(label).checked_sub(1)?;
         self.types.get(index)?.as_ref()
+    }
+
+    /// Two holders of the block that was watched, which cannot both be right.
+    pub fn disagreement(&self) -> Option<&Disagreement> {
+        self.disagreement.as_ref()
     }
 
     /// Not everything was followed.

@@ -200,7 +200,9 @@ fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, Str
         });
         let each = match load.factor {
             1 => "; it was added to a pointer that is good".to_owned(),
-            size => format!("; it is an index, of {size} bytes each, beside a pointer that is good"),
+            size => {
+                format!("; it is an index, of {size} bytes each, beside a pointer that is good")
+            }
         };
         (leads_back && load.factor < MAX_MEMBER).then_some((index, at, word, each))
     })

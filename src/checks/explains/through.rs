@@ -63,7 +63,9 @@ pub fn name(target: Target<'_>, analysis: &Analysis<'_>, finding: &mut Finding) 
         "; the text begins in front of that block, in {} of {} bytes, which is the one that was written past its end",
         first.address, first.bytes
     );
-    finding.causes.retain(|step| step.kind != CauseKind::WrittenBy);
+    finding
+        .causes
+        .retain(|step| step.kind != CauseKind::WrittenBy);
     finding.causes.push(Cause {
         kind: CauseKind::WrittenBy,
         at: Some(first.address),

@@ -30,6 +30,9 @@ impl Walker<'_, '_, '_> {
         if !lookup.is_live(hit.node) {
             return None;
         }
+        if self.watch.is_some_and(|watch| watch.block.get() == value) {
+            self.see(place, What::Object, target);
+        }
         if self
             .known(hit.node)
             .is_some_and(|known| known.rank == Rank::Vtable)
