@@ -191,3 +191,30 @@ fn two_holders_of_one_block_are_compared() {
     let errors = errors.concat();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
+
+/// glibc alone keeps a word between blocks that shows it.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn a_type_that_two_units_define_in_two_ways_is_a_conflict() {
+    for level in ["-O0", "-O2"] {
+        let options = [level, "testdata/causes/odr_other.cc"];
+        let program = Program::build("g++", &options, "testdata/causes/odr.cc");
+        for case in 0..2 {
+            let (facts, report) = program.run(&[&case.to_string()], None);
+            let found = &report["findings"][0];
+            let place = format!("{level} {case}: {facts:?}, but {found:#?}");
+            let fact = facts.iter().find(|fact| fact.keyword == "EXPECT").unwrap();
+            let culprit = &found["culprit"];
+            assert_eq!(fact.get("kind"), found["kind"].as_str(), "{place}");
+            assert_eq!(fact.get("culprit"), culprit["address"].as_str(), "{place}");
+            let names = ["Session", "Other"];
+            assert_eq!(text(&culprit["type"], "name"), names[case], "{place}");
+            let conflict = culprit["type"]["conflict"].as_str();
+            let says = conflict.is_some_and(|it| it.contains("two definitions of one name"));
+            assert_eq!(says, case == 0, "{place}");
+        }
+    }
+}

@@ -33,6 +33,7 @@ use self::seeds::Static;
 use self::table::{Known, Table, TypeId};
 use self::walker::{Found, Walker};
 use super::Ground;
+use crate::types::shorten::shortened;
 use crate::types::{KnownBy, Type};
 
 /// How much is done.
@@ -177,7 +178,20 @@ impl Propagated {
             }
             found.conflict = Some(format!("another pointer says {}", said.name));
         }
+        if let Some(bytes) = self.larger_definition(number, &found) {
+            found.conflict = Some(format!(
+                "another pointer to it is of a type of that name with {bytes} bytes, for which the block is too small: two definitions of one name"
+            ));
+        }
         Some(found)
+    }
+
+    /// The bytes of another definition of a block's type, by which something points at the block, if the block is too small for it.
+    fn larger_definition(&self, number: u32, found: &Type) -> Option<u64> {
+        let other = self.get(*self.found.larger.get(&number)?)?;
+        let name = shortened(other.name.as_deref()?);
+        (found.size.is_some_and(|size| size < other.size) && name == found.name)
+            .then_some(other.size)
     }
 
     /// The number of what is said of a block, for those that nobody contradicts: types of many blocks are told by it without a copy of each.
@@ -185,7 +199,9 @@ impl Propagated {
         let number = self.found.numbers.of(lookup, node)?;
         let label = *self.found.column.get(number as usize)?;
         let is_told = self.numbered(label).is_some();
-        (is_told && !self.found.conflicts.contains_key(&number)).then_some(label)
+        let is_alone =
+            !self.found.conflicts.contains_key(&number) && !self.found.larger.contains_key(&number);
+        (is_told && is_alone).then_some(label)
     }
 
     /// What a number says.

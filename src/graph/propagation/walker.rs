@@ -73,6 +73,7 @@ pub struct Walker<'g, 'a, 'c> {
     left: u64,
     blocks_left: u64,
     conflicts: BTreeMap<u32, u16>,
+    larger: BTreeMap<u32, TypeId>,
     watch: Option<Watch>,
     seen: Vec<Seen>,
 }
@@ -84,6 +85,8 @@ pub struct Found {
     pub labels: Labels,
     pub others: Vec<Type>,
     pub conflicts: BTreeMap<u32, u16>,
+    /// Types of pointers to blocks that are too small for them.
+    pub larger: BTreeMap<u32, TypeId>,
     pub is_cut: bool,
 }
 
@@ -110,6 +113,7 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             left: limits.steps,
             blocks_left: limits.blocks,
             conflicts: BTreeMap::new(),
+            larger: BTreeMap::new(),
             watch: limits.watch,
             seen: Vec::new(),
             ground,
@@ -124,6 +128,7 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             labels: self.labels,
             others: self.others,
             conflicts: self.conflicts,
+            larger: self.larger,
             is_cut: self.left == 0 || self.blocks_left == 0,
         };
         (found, self.table)
@@ -291,6 +296,15 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             && let Some(label) = self.labels.number(label)
         {
             self.conflicts.entry(number).or_insert(label);
+        }
+    }
+
+    /// Notes a pointer to a block that is too small for its type.
+    fn note_larger(&mut self, node: Node, of: TypeId) {
+        if self.larger.len() < MAX_CONFLICTS
+            && let Some(number) = self.numbers.of(&self.ground.universe.lookup, node)
+        {
+            self.larger.entry(number).or_insert(of);
         }
     }
 

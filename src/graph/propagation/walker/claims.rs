@@ -133,7 +133,8 @@ impl Walker<'_, '_, '_> {
                     self.claim_values(node, What::Array, element, (start, size / each));
                 }
             }
-            Form::Structure(_) if size > 0 && size <= bytes => {
+            Form::Structure(_) if size > bytes => self.note_larger(node, target),
+            Form::Structure(_) if size > 0 => {
                 if self.table.has_table(target) || !self.is_plausible(start, target) {
                     return None;
                 }
