@@ -198,7 +198,7 @@ fn two_holders_of_one_block_are_compared() {
     not(feature = "fixtures"),
     ignore = "needs a kernel that writes cores, and --features fixtures"
 )]
-fn a_type_that_two_units_define_in_two_ways_is_a_conflict() {
+fn two_definitions_of_one_type_are_a_conflict_and_inner_pointers_name_members() {
     for level in ["-O0", "-O2"] {
         let options = [level, "testdata/causes/odr_other.cc"];
         let program = Program::build("g++", &options, "testdata/causes/odr.cc");
@@ -215,6 +215,13 @@ fn a_type_that_two_units_define_in_two_ways_is_a_conflict() {
             let conflict = culprit["type"]["conflict"].as_str();
             let says = conflict.is_some_and(|it| it.contains("two definitions of one name"));
             assert_eq!(says, case == 0, "{place}");
+            // A pointer into the block is said to lead to the member that stands there.
+            let holders = items(&culprit["referenced_by"]);
+            let inner = holders
+                .iter()
+                .filter_map(|holder| holder["points_at_member"].as_str());
+            let expected: &[&str] = if case == 0 { &[] } else { &["state[1]"] };
+            assert_eq!(inner.collect::<Vec<_>>(), expected, "{place}");
         }
     }
 }

@@ -18,6 +18,7 @@ struct Holder {
     Other *other;
 };
 Holder *volatile holder;
+long *volatile inner;
 void finish(void *session);
 
 static void two_definitions()
@@ -38,6 +39,7 @@ static void alike()
     pair(sizeof(Other), &one, &two);
     holder = (Holder *)calloc(1, sizeof(Holder));
     holder->other = (Other *)memset(one, 0, sizeof(Other));
+    inner = &holder->other->state[1];
     said("EXPECT kind=heap-overrun address=%p culprit=%p\n", two, one);
     ((long *volatile)one)[sizeof(Other) / sizeof(long)] = 0x5e5e5e5e5e5e;
     free(two);
