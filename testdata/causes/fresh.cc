@@ -49,6 +49,8 @@ ALONE static void insert(Leaf **at, long key)
     *at = new Leaf;
     (*at)->key = key;
     hold(*at);
+    // Nobody wrote the other members of any node: it dies of the first of them that is not null.
+    truth("uninitialised", *at, &(*at)->left);
 }
 static void u_tree_without_parentheses()
 {
@@ -61,11 +63,7 @@ static void u_tree_without_parentheses()
     }
     Leaf *root = nullptr;
     insert(&root, 50);
-    truth("uninitialised", root, &root->left);
     insert(&root, 20);
-    // Of the second node nobody wrote that word, either: it dies of the one that is not null.
-    if (root->left)
-        truth("uninitialised", root->left, &root->left->left);
     insert(&root, 10);
     _exit(95);
 }
