@@ -123,6 +123,8 @@ pub struct Holder {
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
     pub points_at: u64,
+    /// The member of what the target holds at which it points, where that is not its start.
+    pub points_at_member: Option<String>,
 }
 
 /// Who points at one address.

@@ -226,6 +226,7 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         member: holder.member.clone(),
         note: holder.note.clone(),
         points_at_offset: holder.points_at,
+        points_at_member: holder.points_at_member.clone(),
     }
 }
 
