@@ -3,6 +3,7 @@
 //! One file per check, one line in [`CHECKS`]. Which programmer's error explains a damaged word is
 //! weighed by their order there, so that exactly one check claims each anomaly.
 
+pub mod aliased;
 mod count_mismatch;
 mod cyclic_list;
 mod dangling;
@@ -101,11 +102,18 @@ pub fn run(target: Target<'_>, analysis: &Analysis<'_>, crash: Option<&Crash>) -
         explains::by_another(target, analysis, crash, &mut verdict.findings);
         verdict.source = explains::source::of_fault(target, analysis, crash);
     }
-    verdict.findings.sort_by_key(|finding| {
-        let explains = finding.explains_crash == ExplainsCrash::Yes;
-        std::cmp::Reverse((finding.severity(), explains, finding.confidence))
-    });
+    verdict.sort();
     verdict
+}
+
+impl Verdict {
+    /// The order of the report.
+    fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| {
+            let explains = finding.explains_crash == ExplainsCrash::Yes;
+            std::cmp::Reverse((finding.severity(), explains, finding.confidence))
+        });
+    }
 }
 
 /// What all checks say of all anomalies.

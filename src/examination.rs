@@ -4,8 +4,10 @@
 use ground::target::Target;
 
 use crate::analysis::{self, Analysis, AnalysisError};
-use crate::checks::{self, Verdict};
+use crate::checks::{self, Verdict, aliased};
 use crate::crash::{self, Crash};
+use crate::graph::propagation::Limits;
+use crate::graph::roots;
 use crate::progress::Progress;
 use postmortem::session::Session;
 
@@ -41,4 +43,22 @@ pub fn examine<'t>(
         crash,
         verdict,
     })
+}
+
+/// Asks the program's types about the word of which the process died, where nothing else explains it.
+pub fn ask_types(session: &Session, examination: &mut Examination<'_>) {
+    let Examination {
+        analysis, verdict, ..
+    } = examination;
+    let Some(watch) = aliased::wanted(verdict) else {
+        return;
+    };
+    let ground = roots::ground(session, analysis);
+    ground.follow_types(Limits {
+        watch: Some(watch),
+        ..Limits::ASIDE
+    });
+    if let Some(found) = ground.typed().and_then(|typed| typed.disagreement()) {
+        aliased::explain(session.target(), analysis, verdict, watch, found);
+    }
 }

@@ -138,7 +138,7 @@ pub struct Mapped {
 
 /// What each of these addresses is; `words` of each are decoded. Who points there costs one pass for all.
 pub fn inspect(ground: &Ground<'_>, addresses: &[Address], words: usize) -> Vec<Inspection> {
-    let references = ground.references(addresses, MAX_SHOWN);
+    let references = ground.references(addresses, MAX_SHOWN, 0);
     let looks = addresses.iter().zip(references);
     looks
         .map(|(at, references)| {

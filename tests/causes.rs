@@ -161,3 +161,65 @@ fn why_an_inner_pointer_was_freed_is_told_by_the_block() {
     let errors = errors.concat();
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn two_holders_of_one_block_are_compared() {
+    let programs =
+        ["-O0", "-O2"].map(|level| Program::build("g++", &[level], "testdata/causes/aliased.cc"));
+    let mallocs = [None, Some(ALLOCATORS[0].0), Some(ALLOCATORS[1].0)];
+    let runs: Vec<(usize, usize)> = (0..7)
+        .flat_map(|case| (0..3).map(move |malloc| (case, malloc)))
+        .collect();
+    let errors = in_parallel(&runs, |(case, malloc)| {
+        let program = &programs[(case + malloc) % 2];
+        let (facts, mut report) = program.run(&[&case.to_string()], mallocs[*malloc]);
+        // What was written to the block while it was free is an error of its own.
+        let findings = report["findings"].as_array_mut().unwrap();
+        findings.retain(|finding| text(finding, "kind") == "aliased-block");
+        let place = format!("aliased {case} {:?}", mallocs[*malloc]);
+        // That the block is the same is glibc's and gperftools' habit.
+        if *malloc < 2 {
+            let is_said = facts.iter().any(|fact| fact.keyword == "EXPECT");
+            assert_eq!(is_said, *case < 3, "{place}");
+        }
+        differences(&place, &facts, &report)
+    });
+    let errors = errors.concat();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+/// glibc alone keeps a word between blocks that shows it.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn two_definitions_of_one_type_are_a_conflict_and_inner_pointers_name_members() {
+    for level in ["-O0", "-O2"] {
+        let options = [level, "testdata/causes/odr_other.cc"];
+        let program = Program::build("g++", &options, "testdata/causes/odr.cc");
+        for case in 0..2 {
+            let (facts, report) = program.run(&[&case.to_string()], None);
+            let found = &report["findings"][0];
+            let place = format!("{level} {case}: {facts:?}, but {found:#?}");
+            let fact = facts.iter().find(|fact| fact.keyword == "EXPECT").unwrap();
+            let culprit = &found["culprit"];
+            assert_eq!(fact.get("kind"), found["kind"].as_str(), "{place}");
+            assert_eq!(fact.get("culprit"), culprit["address"].as_str(), "{place}");
+            let names = ["Session", "Other"];
+            assert_eq!(text(&culprit["type"], "name"), names[case], "{place}");
+            let conflict = culprit["type"]["conflict"].as_str();
+            let says = conflict.is_some_and(|it| it.contains("two definitions of one name"));
+            assert_eq!(says, case == 0, "{place}");
+            // A pointer into the block is said to lead to the member that stands there.
+            let holders = items(&culprit["referenced_by"]).iter();
+            let mut inner = holders.filter(|holder| holder["symbol"] == "inner");
+            let member = inner.next().map(|holder| text(holder, "points_at_member"));
+            assert_eq!(member, [None, Some("state[1]")][case], "{place}");
+        }
+    }
+}

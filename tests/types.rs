@@ -376,3 +376,51 @@ fn trait_objects_are_told_by_the_pointers_to_them() {
         let _ = std::fs::remove_dir_all(&directory);
     }
 }
+
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn objects_of_the_python_of_this_machine_have_names() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let run = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited; exec python3 \"$0\""])
+        .arg(common::root().join("testdata/objects.py"))
+        .env("PYTHONMALLOC", "malloc")
+        .current_dir(&folder)
+        .output();
+    let said = run.map_or(String::new(), |run| {
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    });
+    let mut versions = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("VERSION 3 "));
+    let version: Option<u32> = versions.next().and_then(|minor| minor.parse().ok());
+    if !version.is_some_and(|minor| (9..=13).contains(&minor)) {
+        eprintln!("skipped: this machine has no python3 of 3.9 to 3.13");
+        return;
+    }
+    let mut files = std::fs::read_dir(&folder).unwrap();
+    let core = files.next().expect("a core").unwrap().path();
+    let mut truths = BTreeMap::new();
+    for line in said.lines() {
+        if let ["OBJECT", address, name] = line.split(' ').collect::<Vec<_>>()[..] {
+            truths.insert(address.to_owned(), format!("Python {name}"));
+        }
+    }
+    assert_eq!(truths.len(), 360);
+    let mut arguments: Vec<OsString> = ["inspect", "--format", "json"].map(Into::into).into();
+    arguments.push(core.into());
+    arguments.extend(truths.keys().map(Into::into));
+    let report = heapcheck(arguments).json().unwrap();
+    let mut told = 0;
+    for found in items(&report["addresses"]) {
+        if let Some(name) = found["type"]["name"].as_str() {
+            assert_eq!(truths[text(found, "address")], name, "{found:#}");
+            told += 1;
+        }
+    }
+    println!("{told} of {} objects are told", truths.len());
+    assert!(told >= 350, "{told}");
+}

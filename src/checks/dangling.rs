@@ -233,6 +233,7 @@ pub fn given(
         value: given.value.get(),
         loads: Vec::new(),
         given: None,
+        returned: None,
         frame: crash.frame,
         function: None,
         instruction: Address::default(),

@@ -13,6 +13,7 @@
 mod elsewhere;
 pub mod run;
 pub mod source;
+mod through;
 
 use ground::target::{Address, MemoryExt, Target};
 use heaps::map::BlockState;
@@ -46,6 +47,7 @@ pub fn by_damage(
         if let Some(causes) = died_of(target, analysis, crash, finding) {
             finding.explains_crash = ExplainsCrash::Yes;
             finding.causes = causes;
+            through::name(target, analysis, finding);
         }
     }
 }

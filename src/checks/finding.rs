@@ -35,11 +35,13 @@ pub enum FindingKind {
     StackOverflow,
     /// A block was given back to an allocator that is not its own.
     AllocatorMismatch,
+    /// One block has two holders of types that cannot be one.
+    AliasedBlock,
 }
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 13] = [
+    pub const ALL: [FindingKind; 14] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -53,6 +55,7 @@ impl FindingKind {
         FindingKind::UninitialisedUse,
         FindingKind::StackOverflow,
         FindingKind::AllocatorMismatch,
+        FindingKind::AliasedBlock,
     ];
 
     /// Stable code in reports: `double-free`.
@@ -71,13 +74,16 @@ impl FindingKind {
             FindingKind::UninitialisedUse => "uninitialised-use",
             FindingKind::StackOverflow => "stack-overflow",
             FindingKind::AllocatorMismatch => "allocator-mismatch",
+            FindingKind::AliasedBlock => "aliased-block",
         }
     }
 
     /// CWE number.
     pub fn cwe(self) -> u32 {
         match self {
-            FindingKind::DoubleFree | FindingKind::CyclicFreeList => 415,
+            FindingKind::DoubleFree | FindingKind::CyclicFreeList | FindingKind::AliasedBlock => {
+                415
+            }
             FindingKind::MisalignedFreeEntry => 761,
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,

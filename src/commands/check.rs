@@ -77,6 +77,7 @@ impl CoreCommand for Args {
 pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Document, Error> {
     let only = args.heap.allocator.as_deref();
     let mut examination = examination::examine(session, session.target(), only, progress)?;
+    examination::ask_types(session, &mut examination);
     strangers::survey(session, &mut examination.analysis, only.is_some());
     let options = args.output.report_options();
     let log = args.events.path().map(|path| {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::{CoreCommand, Error, Shared};
 use crate::cli::{self, CoreArgs, EventsArgs, FailOn, HeapArgs, OutputArgs, SearchArgs};
-use crate::graph::propagation::Limits;
 use crate::graph::{leaks, roots};
 use crate::progress::Progress;
 use crate::report::compose;
@@ -93,13 +92,16 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     analysis::strangers::survey(session, &mut analysis, only.is_some());
     progress.phase("following pointers", None);
     let mut ground = roots::ground(session, &analysis);
-    ground.follow_types(Limits::WHOLE);
     if let Some(path) = args.events.path() {
         progress.phase("reading the log", None);
         ground.events = Some(events::join(session, &analysis, path, [])?);
     }
     let is_listed = args.blocks || args.since.is_some();
-    let found = leaks::find(&ground, is_listed);
+    let wanted = leaks::Wanted {
+        blocks: is_listed,
+        types: true,
+    };
+    let found = leaks::find(&ground, wanted);
     progress.phase("writing the report", None);
     let options = args.output.report_options();
     let mut report = compose::graph::leaks(&ground, &found, is_listed, &options);

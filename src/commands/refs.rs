@@ -97,14 +97,7 @@ pub fn run(session: &Session, args: &Args, progress: &dyn Progress) -> Result<Do
     let ground = roots::ground(session, &analysis);
     ground.follow_types(Limits::HELD);
     let most = args.most.clamp(1, 1 << 20);
-    let mut found = ground.references(&addresses, most);
-    for references in found
-        .iter_mut()
-        .take(MAX_PATHS)
-        .filter(|found| found.count > 0)
-    {
-        (references.path, references.path_cut) = ground.path(references.to);
-    }
+    let mut found = ground.references(&addresses, most, MAX_PATHS);
     let extent = Extent {
         depth: args.depth.clamp(1, MAX_DEPTH),
         width: args.width.clamp(1, MAX_WIDTH),

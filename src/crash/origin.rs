@@ -39,6 +39,8 @@ pub struct Load {
     pub is_slot: bool,
     /// Bytes that were loaded.
     pub bytes: u64,
+    /// How often the word counts in the value: 1 for a pointer, the size of an element for an index, 0 if it only led to another load.
+    pub factor: u64,
     /// The instruction that loaded it.
     pub instruction: Address,
     /// Index of its frame.
@@ -58,6 +60,15 @@ pub enum Role {
     Target,
 }
 
+/// A call that returned a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// Where the function begins.
+    pub entry: Address,
+    /// Its name.
+    pub name: Option<String>,
+}
+
 /// A value that the crash is about, and how the program got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -71,6 +82,8 @@ pub struct Origin {
     pub loads: Vec<Load>,
     /// It was made from what a call returned: the first argument of that call.
     pub given: Option<Address>,
+    /// It is what a call returned, as it is: the function that was called, where that is known.
+    pub returned: Option<Returned>,
     /// Index of the frame whose code used it.
     pub frame: usize,
     /// The function of that frame, where its name is known.
@@ -101,6 +114,9 @@ pub(super) fn read(
         origin.function =
             name_at(session, origin.instruction).or_else(|| name_of(session, thread, origin.frame));
         name_loads(session, thread, &mut origin.loads);
+        if let Some(returned) = &mut origin.returned {
+            returned.name = name_at(session, returned.entry);
+        }
     }
     found
 }
@@ -159,6 +175,7 @@ fn of_instruction(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
                 value: number,
                 loads: value.loads,
                 given: value.given.map(Address::new),
+                returned: value.returned.map(Returned::by),
                 frame,
                 function: None,
                 instruction: at,
@@ -212,11 +229,18 @@ fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
             value: target.get(),
             loads: value.loads,
             given: value.given.map(Address::new),
+            returned: value.returned.map(Returned::by),
             frame: frame.saturating_add(1),
             function: None,
             instruction: Address::new(instruction.ip()),
         }]
     })
+}
+
+impl Returned {
+    fn by(entry: Address) -> Self {
+        Self { entry, name: None }
+    }
 }
 
 /// The value of memory as an instruction loads it: without sign, as wide as it is.

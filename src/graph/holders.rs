@@ -123,6 +123,8 @@ pub struct Holder {
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
     pub points_at: u64,
+    /// The member of what the target holds at which it points, where that is not its start.
+    pub points_at_member: Option<String>,
 }
 
 /// Who points at one address.
@@ -188,8 +190,8 @@ impl Ground<'_> {
         })
     }
 
-    /// Who points at each of these addresses: all in one pass.
-    pub fn references(&self, addresses: &[Address], keep: usize) -> Vec<References> {
+    /// Who points at each of these addresses, all in one pass; of the first `paths` of them the way from a root, too.
+    pub fn references(&self, addresses: &[Address], keep: usize, paths: usize) -> Vec<References> {
         let targets: Vec<Target> = addresses.iter().map(|at| self.target(*at)).collect();
         // Several addresses may mean one block, which is looked for once.
         let key = |target: &Target| (target.start, target.bytes);
@@ -198,13 +200,25 @@ impl Ground<'_> {
         once.dedup_by_key(|target| key(target));
         let found = references::find(&self.universe, &once, keep);
         let none = references::Holders::default();
-        let rows = addresses.iter().zip(&targets);
-        rows.map(|(to, target)| {
-            let place = once.binary_search_by_key(&key(target), key);
-            let holders = place
-                .ok()
-                .and_then(|place| found.get(place))
-                .unwrap_or(&none);
+        let place_of = |target: &Target| once.binary_search_by_key(&key(target), key).ok();
+        let mut wanted: Vec<usize> = targets
+            .iter()
+            .take(paths)
+            .filter_map(place_of)
+            .filter(|place| found.get(*place).is_some_and(|held| held.count > 0))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let of_wanted = |place: &usize| once.get(*place).copied().zip(found.get(*place).cloned());
+        let (ends, held): (Vec<_>, Vec<_>) = wanted.iter().filter_map(of_wanted).unzip();
+        let ways = paths::find(&self.universe, &ends, &held);
+        let rows = addresses.iter().zip(&targets).enumerate();
+        rows.map(|(number, (to, target))| {
+            let place = place_of(target);
+            let holders = place.and_then(|place| found.get(place)).unwrap_or(&none);
+            let way = place.filter(|_| number < paths);
+            let way = way.and_then(|place| ways.get(wanted.binary_search(&place).ok()?));
+            let steps = way.map_or(&[][..], |way| &way.steps);
             let from = holders.list.iter().chain(&holders.silent);
             let from: Vec<Holder> = from.map(|reference| self.holder(reference)).collect();
             let block = target
@@ -214,6 +228,8 @@ impl Ground<'_> {
                 to: *to,
                 block,
                 block_type: block.and_then(|block| self.type_of(block, &from)),
+                path: steps.iter().map(|step| self.holder(step)).collect(),
+                path_cut: way.is_some_and(|way| way.cut),
                 count: holders.count,
                 history_count: holders.silent_count,
                 from: {
@@ -228,16 +244,6 @@ impl Ground<'_> {
             }
         })
         .collect()
-    }
-
-    /// The shortest chain from a root to an address.
-    pub fn path(&self, at: Address) -> (Vec<Holder>, bool) {
-        let path = paths::find(&self.universe, self.target(at));
-        let steps = path.steps.iter();
-        (
-            steps.map(|reference| self.holder(reference)).collect(),
-            path.cut,
-        )
     }
 
     /// Who holds an address, and who holds those.

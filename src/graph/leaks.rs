@@ -17,6 +17,7 @@ use heaps::map::BlockState;
 
 use super::Ground;
 use super::holders::Holder;
+use super::propagation::Limits;
 use crate::types::{Place, Type};
 use postmortem::session::Limit;
 
@@ -157,8 +158,17 @@ struct Gatherer<'g, 'a> {
     is_full: bool,
 }
 
-/// Finds what leaks. `blocks`: whether each block is wanted, too.
-pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
+/// What is asked for beside sums and groups.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// Each block.
+    pub blocks: bool,
+    /// Types by debug information, if anything is lost.
+    pub types: bool,
+}
+
+/// Finds what leaks.
+pub fn find(ground: &Ground<'_>, wanted: Wanted) -> Leaks {
     let universe = &ground.universe;
     let mut marks: Marks = mark::mark(universe);
     let mut survey = subgraph::survey(universe, &marks);
@@ -169,6 +179,9 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
         survey = subgraph::survey(universe, &marks);
     }
     set_apart_own_objects(ground, &mut survey);
+    if wanted.types && !(survey.lost.is_empty() && survey.weak.is_empty()) {
+        ground.follow_types(Limits::WHOLE);
+    }
     let mut leaks = Leaks {
         reachable: survey.strong,
         possible: survey.weak_tally,
@@ -224,7 +237,7 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
             };
             all.push(leaked(found, class, group));
         }
-        if blocks && is_certain {
+        if wanted.blocks && is_certain {
             name_groups_of_held(&mut all, &survey, roles);
         }
     } else {
@@ -260,7 +273,7 @@ pub fn find(ground: &Ground<'_>, blocks: bool) -> Leaks {
         })
         .collect();
     let order = gatherer.finish(&mut leaks);
-    if blocks {
+    if wanted.blocks {
         for block in &mut all {
             block.group = block
                 .group
@@ -453,7 +466,7 @@ fn find_history(ground: &Ground<'_>, groups: &mut [Group]) {
     if examples.is_empty() {
         return;
     }
-    let found = ground.references(&examples, super::holders::MAX_SHOWN);
+    let found = ground.references(&examples, super::holders::MAX_SHOWN, 0);
     for (group, references) in lost.iter_mut().zip(found) {
         let history = references.from.into_iter();
         let history = history.filter(|holder| holder.kind == super::holders::HolderKind::History);

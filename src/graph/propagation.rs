@@ -12,6 +12,7 @@
 //! Cost: two bytes for each block, one pass over what is reached; one pass over the debugging entries of each module.
 
 mod containers;
+pub mod disagreement;
 mod labels;
 mod paths;
 mod rust;
@@ -26,11 +27,13 @@ use std::sync::Arc;
 use ground::target::ModuleId;
 use heaps::graph::lookup::{Lookup, Node};
 
+use self::disagreement::{Disagreement, Watch};
 use self::labels::{Rank, What};
 use self::seeds::Static;
 use self::table::{Known, Table, TypeId};
 use self::walker::{Found, Walker};
 use super::Ground;
+use crate::types::shorten::shortened;
 use crate::types::{KnownBy, Type};
 
 /// How much is done.
@@ -46,6 +49,8 @@ pub struct Limits {
     pub objects: bool,
     /// Whether libraries' types are read, not only the program's.
     pub libraries: bool,
+    /// A block whose holders are to be compared.
+    pub watch: Option<Watch>,
 }
 
 impl Limits {
@@ -56,6 +61,7 @@ impl Limits {
         blocks: 1 << 32,
         objects: true,
         libraries: true,
+        watch: None,
     };
     /// Where blocks were asked for that somebody may hold.
     pub const HELD: Self = Self {
@@ -64,6 +70,7 @@ impl Limits {
         blocks: 1 << 22,
         objects: false,
         libraries: true,
+        watch: None,
     };
     /// Where the question was another one.
     pub const ASIDE: Self = Self {
@@ -72,6 +79,7 @@ impl Limits {
         blocks: 1 << 19,
         objects: false,
         libraries: false,
+        watch: None,
     };
 }
 
@@ -82,6 +90,7 @@ pub struct Propagated {
     types: Vec<Option<Type>>,
     known: Vec<Option<Arc<Known>>>,
     statics: Vec<Static>,
+    disagreement: Option<Disagreement>,
 }
 
 /// Follows types through a process; `None` where no module has debug information.
@@ -110,6 +119,9 @@ pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
         walker.run();
         walker.locals();
         walker.run();
+        let disagreement = limits
+            .watch
+            .and_then(|watch| disagreement::find(&mut walker, watch));
         let (found, mut table) = walker.finish();
         let types = found.labels.list().iter().map(|label| {
             if label.rank == Rank::Prefix {
@@ -142,6 +154,7 @@ pub fn propagate(ground: &Ground<'_>, limits: Limits) -> Option<Propagated> {
         Some(Propagated {
             types,
             statics,
+            disagreement,
             known: table.into_read(),
             found,
         })
@@ -165,7 +178,20 @@ impl Propagated {
             }
             found.conflict = Some(format!("another pointer says {}", said.name));
         }
+        if let Some(bytes) = self.larger_definition(number, &found) {
+            found.conflict = Some(format!(
+                "another pointer to it is of a type of that name with {bytes} bytes, for which the block is too small: two definitions of one name"
+            ));
+        }
         Some(found)
+    }
+
+    /// The bytes of another definition of a block's type, by which something points at the block, if the block is too small for it.
+    fn larger_definition(&self, number: u32, found: &Type) -> Option<u64> {
+        let other = self.get(*self.found.larger.get(&number)?)?;
+        let name = shortened(other.name.as_deref()?);
+        (found.size.is_some_and(|size| size < other.size) && name == found.name)
+            .then_some(other.size)
     }
 
     /// The number of what is said of a block, for those that nobody contradicts: types of many blocks are told by it without a copy of each.
@@ -173,13 +199,20 @@ impl Propagated {
         let number = self.found.numbers.of(lookup, node)?;
         let label = *self.found.column.get(number as usize)?;
         let is_told = self.numbered(label).is_some();
-        (is_told && !self.found.conflicts.contains_key(&number)).then_some(label)
+        let is_alone =
+            !self.found.conflicts.contains_key(&number) && !self.found.larger.contains_key(&number);
+        (is_told && is_alone).then_some(label)
     }
 
     /// What a number says.
     pub fn numbered(&self, label: u16) -> Option<&Type> {
         let index = usize::from(label).checked_sub(1)?;
         self.types.get(index)?.as_ref()
+    }
+
+    /// Two holders of the block that was watched, which cannot both be right.
+    pub fn disagreement(&self) -> Option<&Disagreement> {
+        self.disagreement.as_ref()
     }
 
     /// Not everything was followed.

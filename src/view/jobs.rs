@@ -289,6 +289,7 @@ fn heaps(session: &Session, opening: &Opening, queue: &Queue, tell: &Tell) -> Re
     let only = opening.allocator.as_deref();
     let examined = examination::examine(session, session.target(), only, queue);
     let mut examination = examined.map_err(|error| error.to_string())?;
+    examination::ask_types(session, &mut examination);
     analysis::strangers::survey(session, &mut examination.analysis, only.is_some());
     queue.phase("writing the report", None);
     tell(Told::Checked(Box::new(compose::check(

@@ -5,53 +5,15 @@
 //   CLASS uninitialised | freed | overrun | wild | null | refused | stack | own
 //   BLOCK 0x..                 the block whose use, or whose writer, is the end of the chain; none for values that no block has
 //   WORD 0x..                  the word that the value at fault stands in, where one is known
+#include "cases.h"
+
 #include <atomic>
-#include <cstdarg>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
 #include <pthread.h>
 #include <string>
-#include <unistd.h>
 #include <vector>
-
-#define ALONE __attribute__((noinline, noclone))
-static volatile long sink;
-static void *volatile keep[256];
-static int kept;
-
-static void said(const char *format, ...)
-{
-    char line[200];
-    va_list all;
-    va_start(all, format);
-    int length = vsnprintf(line, sizeof line, format, all);
-    va_end(all);
-    if (write(1, line, length) != length)
-        _exit(97);
-}
-static void truth(const char *name, const void *block, const void *word = nullptr)
-{
-    said("CLASS %s\n", name);
-    if (block)
-        said("BLOCK %p\n", block);
-    if (word)
-        said("WORD %p\n", word);
-}
-static void hold(void *block) { keep[kept++ & 255] = block; }
-// Blocks that were used and freed, so that what is handed out next is not fresh.
-static void stir(size_t size, int count, int fill)
-{
-    void *blocks[64];
-    for (int i = 0; i < count; i++)
-        memset(blocks[i] = malloc(size), fill, size);
-    for (int i = 0; i < count; i++)
-        free(blocks[i]);
-}
 
 // ---- uninitialised ----
 struct Route {
@@ -374,26 +336,6 @@ static void f_map_value()
 }
 
 // ---- overrun ----
-// Two blocks, the second right behind the first.
-static void pair(size_t size, void **first, void **second)
-{
-    void *all[96];
-    int count = 0;
-    *first = nullptr;
-    for (; count < 96 && !*first; count++) {
-        all[count] = malloc(size);
-        for (int i = 0; i < count && !*first; i++)
-            for (int j = 0; j <= count; j++) {
-                intptr_t distance = (char *)all[j] - (char *)all[i];
-                if (distance >= (intptr_t)size && distance < (intptr_t)size + 24) {
-                    *first = all[i];
-                    *second = all[j];
-                }
-            }
-    }
-    if (!*first)
-        _exit(96);
-}
 static void o_text()
 {
     void *name, *next;
@@ -632,21 +574,7 @@ static void a_trap()
     __builtin_trap();
 }
 
-// An overrun that nobody meets, over the link of a free block, in blocks of a size of their own.
-static void beside()
-{
-    void *one, *two;
-    pair(760, &one, &two);
-    hold(one);
-    free(two);
-    memset(one, 'z', 760 + 24);
-}
-
-static const struct {
-    const char *name;
-    void (*run)();
-} cases[] = {
-#define CASE(it) {#it, it}
+static const Case cases[] = {
     CASE(u_first_member), CASE(u_row_of_table), CASE(u_member_of_class), CASE(u_end_of_list), CASE(u_pointer_to_function),
     CASE(u_function_object), CASE(u_large), CASE(f_first_word), CASE(f_virtual_call), CASE(f_list_loop), CASE(f_member_left),
     CASE(f_old_buffer), CASE(f_callback), CASE(f_counted), CASE(f_tree), CASE(f_thread), CASE(f_map_value), CASE(o_text),
@@ -658,14 +586,5 @@ static const struct {
 
 int main(int count, char **arguments)
 {
-    unsigned number = count > 1 ? atoi(arguments[1]) : ~0u;
-    if (number >= sizeof cases / sizeof cases[0])
-        return 94;
-    for (int i = 0; i < 10; i++)
-        hold(malloc(24 + i * 40));
-    if (count > 2)
-        beside();
-    said("NAME %s\n", cases[number].name);
-    cases[number].run();
-    return 95;
+    return run_case(cases, sizeof cases / sizeof cases[0], count, arguments);
 }

@@ -91,6 +91,7 @@ pub fn responsible(record: &Record) -> Vec<&Stack> {
         | "invalid-free"
         | "mismatched-free"
         | "allocator-mismatch"
+        | "aliased-block"
         | "misaligned-free-entry"
         | "invalid-free-entry"
         | "cyclic-free-list" => &[Role::Free, Role::Access, Role::Allocation],

@@ -60,6 +60,7 @@ pub fn suspects(target: Target<'_>, crash: &Crash) -> Vec<Origin> {
             value: *value,
             loads: Vec::new(),
             given: None,
+            returned: None,
             frame: crash.frame,
             function: None,
             instruction: frame.pc,

@@ -8,11 +8,13 @@ use super::way;
 use crate::analysis::Analysis;
 use crate::checks::finding::{BlockView, Cause};
 use crate::checks::place::{Part, Place};
-use crate::crash::origin::{Origin, Role};
+use crate::crash::origin::{Load, Origin, Role};
 use crate::crash::{Access, Crash};
 
 /// Bytes of a page's start that glibc keeps in front of a block with a mapping of its own.
 const MAPPED_LEAD: u64 = 16;
+/// Most that is added to a pointer for a member.
+const MAX_MEMBER: u64 = 1 << 16;
 /// Bits of the half of a pointer.
 const HALF: u32 = 32;
 
@@ -45,6 +47,7 @@ pub fn of_fault(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> O
         let mut values = crash.origins.iter().map(|origin| origin.value);
         values
             .find_map(|value| cut(analysis, value))
+            .or_else(|| crash.origins.iter().find_map(|it| returned(crash, it)))
             .or_else(|| constant(target, crash))
             .or_else(|| mapped(target, analysis, crash.fault_address?))
     };
@@ -132,18 +135,90 @@ fn loaded(
         .iter()
         .enumerate()
         .find(|(_, load)| !load.is_slot)?;
-    let at = load.at.filter(|_| load.bytes == 8)?;
-    let is_it = target.memory.read_u64(at).ok() == Some(origin.value);
+    let is_it = |at: Address| target.memory.read_u64(at).ok() == Some(origin.value);
+    let found = match load.at.filter(|at| load.bytes == 8 && is_it(*at)) {
+        Some(at) => (index, at, origin.value, String::new()),
+        None => part(target, origin)?,
+    };
+    let (index, at, value, how) = found;
+    let load = origin.loads.get(index)?;
     let place = Place::of(target, analysis, None, at);
     let (meaning, block) = words(target, analysis, &place)?;
-    is_it.then(|| Source {
-        value: origin.value,
+    Some(Source {
+        value,
         at: Some(at),
-        meaning,
+        meaning: meaning + &how,
         block,
         function: load.function.clone(),
         frame: Some(load.frame),
         steps: way(crash, origin, index),
+    })
+}
+
+/// The word that was wrong of those that were added up: a pointer that leads nowhere, or an index beside a pointer that is good.
+/// Its place among the loads, its address, its value, and what it was, in words.
+fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, String)> {
+    let is_there = |at: u64| {
+        let at = Address::new(at);
+        target.memory.read_u8(at).is_ok() || target.memory.is_absent(at)
+    };
+    let read = |load: &Load| {
+        let at = load.at.filter(|_| !load.is_slot && load.factor != 0)?;
+        let word = match load.bytes {
+            8 => target.memory.read_u64(at).ok()?,
+            4 => target.memory.read_u32(at).ok()?.into(),
+            _ => return None,
+        };
+        Some((at, word))
+    };
+    let parts = || {
+        let all = origin.loads.iter().enumerate();
+        all.filter_map(|(index, load)| Some((index, load, read(load)?)))
+    };
+    // Of a null and an index the null is wrong.
+    let mut pointers = parts().filter(|(_, load, (_, word))| {
+        let is_near = origin.value.wrapping_sub(*word) < MAX_MEMBER
+            || word.wrapping_sub(origin.value) < MAX_MEMBER;
+        load.factor == 1 && load.bytes == 8 && !is_there(*word) && (is_near || *word >= MAX_MEMBER)
+    });
+    if let Some((index, _, (at, word))) = pointers.next() {
+        let added = origin.value.wrapping_sub(word);
+        let how = match added < MAX_MEMBER {
+            true => format!("; {added:#x} was added to it"),
+            false => String::new(),
+        };
+        return Some((index, at, word, how));
+    }
+    parts().find_map(|(index, load, (at, word))| {
+        let signed = match load.bytes {
+            4 => ((word << 32).cast_signed() >> 32).cast_unsigned(),
+            _ => word,
+        };
+        let leads_back = [word, signed].into_iter().any(|count| {
+            let rest = origin.value.wrapping_sub(count.wrapping_mul(load.factor));
+            rest >= MAX_MEMBER && is_there(rest)
+        });
+        let each = match load.factor {
+            1 => "; it was added to a pointer that is good".to_owned(),
+            size => {
+                format!("; it is an index, of {size} bytes each, beside a pointer that is good")
+            }
+        };
+        (leads_back && load.factor < MAX_MEMBER).then_some((index, at, word, each))
+    })
+}
+
+/// A value that a call returned, as it is.
+fn returned(crash: &Crash, origin: &Origin) -> Option<Source> {
+    let name = origin.returned.as_ref()?.name.as_ref()?;
+    Some(Source {
+        value: origin.value,
+        at: None,
+        meaning: format!("what {name} returned"),
+        block: None,
+        function: None,
+        frame: Some(origin.frame),
+        steps: way(crash, origin, origin.loads.len()),
     })
 }
 

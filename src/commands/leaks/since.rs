@@ -84,7 +84,13 @@ fn of_core(path: &Path, args: &Args, progress: &dyn Progress) -> Result<Before, 
     let only = args.heap.allocator.as_deref();
     let analysis = analysis::analyse(session.target(), only, progress)?;
     let ground = roots::ground(&session, &analysis);
-    let found = leaks::find(&ground, true);
+    let found = leaks::find(
+        &ground,
+        leaks::Wanted {
+            blocks: true,
+            types: false,
+        },
+    );
     let report = compose::graph::leaks(&ground, &found, true, &ReportOptions::default());
     let mut before = Before {
         process: process(&report),

@@ -184,6 +184,19 @@ pub fn step(instruction: &Instruction, number: u16) -> Option<i64> {
     }
 }
 
+/// Whether a register of one byte is the lowest of its whole one.
+pub fn is_low(register: Register) -> bool {
+    !matches!(
+        register,
+        Register::AH | Register::BH | Register::CH | Register::DH
+    )
+}
+
+/// The lower 32 bits, with their sign.
+pub fn signed(value: u64) -> u64 {
+    ((value << 32).cast_signed() >> 32).cast_unsigned()
+}
+
 /// The general registers that make the addresses of an instruction's memory.
 pub fn memory_registers(instruction: &Instruction) -> Vec<Register> {
     let mut factory = InstructionInfoFactory::new();

@@ -37,7 +37,9 @@ impl Trace<'_> {
         let base = instruction.memory_base();
         let displacement = instruction.memory_displacement64();
         let is_fixed = instruction.is_ip_rel_memory_operand() || base == Register::None;
-        let address = self.address(cursor, instruction);
+        let mut address = self.address(cursor, instruction);
+        // What made the address only led to the word.
+        address.loads.iter_mut().for_each(|load| load.factor = 0);
         let first = match is_fixed {
             true => None,
             false => address
@@ -62,6 +64,7 @@ impl Trace<'_> {
             is_slot: false,
             function: None,
             bytes,
+            factor: 1,
             instruction: Address::new(instruction.ip()),
             frame: cursor.frame,
             direct: address.only && cursor.sure && !cursor.called,
@@ -69,12 +72,14 @@ impl Trace<'_> {
         let number = at.and_then(|at| read_sized(self.target.memory, at, bytes));
         let mut loads = vec![load];
         let mut only = address.only;
-        let slot = at.filter(|at| bytes == 8 && self.is_slot(cursor, base, *at));
+        let mut returned = None;
+        let slot = at.filter(|at| matches!(bytes, 4 | 8) && self.is_slot(cursor, base, *at));
         match slot {
             Some(slot) => {
                 loads.iter_mut().for_each(|load| load.is_slot = true);
                 let stored = self.stored(cursor, slot, number);
                 only &= stored.only;
+                returned = stored.returned;
                 loads.extend(stored.loads);
             }
             None => loads.extend(address.loads),
@@ -85,6 +90,7 @@ impl Trace<'_> {
             loads,
             only,
             given: None,
+            returned,
         }
     }
 
@@ -119,7 +125,12 @@ impl Trace<'_> {
                     value.loads.iter_mut().for_each(|load| load.direct = false);
                 }
                 found.loads = value.loads;
+                found.returned = value.returned;
                 break;
+            }
+            // Nothing else tells what a call returned.
+            if count == 1 && value.number.is_none() {
+                found.returned = value.returned;
             }
             if found.loads.is_empty()
                 && let Some(load) = value.loads.into_iter().next()
@@ -155,9 +166,11 @@ impl Trace<'_> {
             return Value::default();
         }
         let displacement = Value::known(instruction.memory_displacement64());
+        let plain = instruction.memory_displacement64() == 0;
         let (base, index) = (instruction.memory_base(), instruction.memory_index());
         let mut value = match base {
             Register::None => displacement,
+            base if plain => self.register(cursor, base),
             base => sum(self.register(cursor, base), displacement, 1),
         };
         if index != Register::None {

@@ -8,7 +8,7 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Load;
 use super::code::{self, Function, STACK_POINTER};
-use super::value::{Value, sum};
+use super::value::{MAX_LOADS, Value, sum};
 use crate::crash::instruction::dwarf;
 use ground::arch::x86_64::registers::{RAX, RIP};
 
@@ -144,6 +144,8 @@ impl<'t> Trace<'t> {
         match register.size() {
             8 => value,
             4 => value.map(|number| number & 0xffff_ffff),
+            2 => value.map(|number| number & 0xffff),
+            1 if code::is_low(register) => value.map(|number| number & 0xff),
             _ => Value::default(),
         }
     }
@@ -181,6 +183,9 @@ impl<'t> Trace<'t> {
                 break;
             }
             best.given = best.given.or(value.given);
+            if only && value.number.is_none() {
+                best.returned = value.returned;
+            }
             // The load is the right one, perhaps, but the pointer that it used is lost.
             if best.loads.is_empty()
                 && let Some(load) = value.loads.into_iter().next()
@@ -261,8 +266,12 @@ impl<'t> Trace<'t> {
         if code::is_call(&instruction) && number == RAX {
             return Value {
                 given: self.register(cursor, Register::RDI).number,
+                returned: self.target_of(&instruction),
                 ..Value::default()
             };
+        }
+        if instruction.mnemonic() == Mnemonic::Cdqe && number == RAX {
+            return self.register(cursor, Register::EAX).map(code::signed);
         }
         if code::is_call(&instruction)
             || instruction.op0_kind() != OpKind::Register
@@ -287,7 +296,15 @@ impl<'t> Trace<'t> {
             }
             (Mnemonic::Movsxd, OpKind::Register) => self
                 .register(cursor, instruction.op1_register())
-                .map(|value| (((value << 32).cast_signed()) >> 32).cast_unsigned()),
+                .map(code::signed),
+            (Mnemonic::Movzx, OpKind::Register) => {
+                self.register(cursor, instruction.op1_register())
+            }
+            (Mnemonic::Shl, _) => match immediate {
+                Some(bits @ 0..=32) => self.register(cursor, register).times(1 << bits),
+                _ => Value::default(),
+            },
+            (Mnemonic::Imul, _) => self.product(cursor, &instruction),
             (Mnemonic::Mov, _) => immediate.map_or_else(Value::default, Value::known),
             (Mnemonic::Lea, _) => self.address(cursor, &instruction),
             (Mnemonic::Xor | Mnemonic::Sub, OpKind::Register)
@@ -312,6 +329,36 @@ impl<'t> Trace<'t> {
             _ => Value::default(),
         };
         narrow(value)
+    }
+
+    /// What a multiplication gives: one of the two is a number, or known as one, and the other counts so often.
+    fn product(&mut self, cursor: &Cursor, instruction: &Instruction) -> Value {
+        let mut operand = |index: u32| match instruction.try_op_kind(index) {
+            Ok(OpKind::Register) => self.register(cursor, instruction.op_register(index)),
+            Ok(OpKind::Memory) => self.load(cursor, instruction),
+            Ok(_) => instruction
+                .try_immediate(index)
+                .map_or_else(|_| Value::default(), Value::known),
+            Err(_) => Value::default(),
+        };
+        let (first, second) = match instruction.op_count() {
+            2 => (operand(0), operand(1)),
+            3 => (operand(1), operand(2)),
+            _ => return Value::default(),
+        };
+        let Some((a, b)) = first.number.zip(second.number) else {
+            return Value::default();
+        };
+        let number = a.wrapping_mul(b);
+        let only = first.only && second.only;
+        let mut value = first.times(b);
+        value.loads.extend(second.times(a).loads);
+        value.loads.truncate(MAX_LOADS);
+        Value {
+            number: Some(number),
+            only,
+            ..value
+        }
     }
 
     /// The value of a register when a function was entered: its caller's.

@@ -27,6 +27,9 @@ impl Ground<'_> {
             member: None,
             note: None,
             points_at: reference.offset,
+            points_at_member: (reference.offset > 0)
+                .then(|| self.member_at(Address::new(reference.value)))
+                .flatten(),
         };
         match reference.place {
             Place::Register(index) => self.name_register(&mut holder, index),

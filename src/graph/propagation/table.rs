@@ -4,6 +4,8 @@
 
 mod questions;
 
+pub use questions::Leaf;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

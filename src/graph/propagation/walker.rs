@@ -16,6 +16,7 @@ use heaps::graph::lookup::{Node, Numbers};
 use heaps::graph::resolve::Resolver;
 
 use super::Limits;
+use super::disagreement::{MAX_SEEN, Seen, Watch};
 use super::labels::{Label, Labels, Rank, What};
 use super::table::{Form, Member, Table, TypeId, Variants};
 use crate::graph::Ground;
@@ -72,6 +73,9 @@ pub struct Walker<'g, 'a, 'c> {
     left: u64,
     blocks_left: u64,
     conflicts: BTreeMap<u32, u16>,
+    larger: BTreeMap<u32, TypeId>,
+    watch: Option<Watch>,
+    seen: Vec<Seen>,
 }
 
 /// What was found, without what it was found with.
@@ -81,6 +85,8 @@ pub struct Found {
     pub labels: Labels,
     pub others: Vec<Type>,
     pub conflicts: BTreeMap<u32, u16>,
+    /// Types of pointers to blocks that are too small for them.
+    pub larger: BTreeMap<u32, TypeId>,
     pub is_cut: bool,
 }
 
@@ -107,6 +113,9 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             left: limits.steps,
             blocks_left: limits.blocks,
             conflicts: BTreeMap::new(),
+            larger: BTreeMap::new(),
+            watch: limits.watch,
+            seen: Vec::new(),
             ground,
         })
     }
@@ -119,9 +128,36 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             labels: self.labels,
             others: self.others,
             conflicts: self.conflicts,
+            larger: self.larger,
             is_cut: self.left == 0 || self.blocks_left == 0,
         };
         (found, self.table)
+    }
+
+    /// Notes who holds the block that is watched.
+    fn see(&mut self, place: Option<u64>, what: What, of: TypeId) {
+        let seen = Seen {
+            place,
+            what,
+            of: self.table.canonical(of),
+            rank: self.rank,
+        };
+        if self.seen.len() < MAX_SEEN && !self.seen.contains(&seen) {
+            self.seen.push(seen);
+        }
+    }
+
+    /// Whether this is the block that is watched.
+    fn is_watched(&self, node: Node) -> bool {
+        self.watch.is_some_and(|watch| {
+            let hit = self.ground.universe.lookup.find(watch.block.get());
+            hit.is_some_and(|hit| hit.node == node)
+        })
+    }
+
+    /// Who was seen to hold the block that is watched.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
     }
 
     /// Takes a step; false if there are none left.
@@ -196,6 +232,16 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
 
     /// Claims a block; `work`: what is in it. False if another claim holds, or the same one already.
     pub fn claim(&mut self, node: Node, label: Label, work: Option<Work>) -> bool {
+        let held = match label.what {
+            What::Buffer(_) => label.of,
+            What::Characters(string) => Some(label.of.unwrap_or(string)),
+            _ => None,
+        };
+        if let Some(of) = held
+            && self.is_watched(node)
+        {
+            self.see(None, label.what, of);
+        }
         let lookup = &self.ground.universe.lookup;
         let Some(number) = self.numbers.of(lookup, node) else {
             return false;
@@ -250,6 +296,15 @@ impl<'g, 'a, 'c> Walker<'g, 'a, 'c> {
             && let Some(label) = self.labels.number(label)
         {
             self.conflicts.entry(number).or_insert(label);
+        }
+    }
+
+    /// Notes a pointer to a block that is too small for its type.
+    fn note_larger(&mut self, node: Node, of: TypeId) {
+        if self.larger.len() < MAX_CONFLICTS
+            && let Some(number) = self.numbers.of(&self.ground.universe.lookup, node)
+        {
+            self.larger.entry(number).or_insert(of);
         }
     }
 

@@ -226,6 +226,7 @@ pub(super) fn reference(holder: &Holder) -> Reference {
         member: holder.member.clone(),
         note: holder.note.clone(),
         points_at_offset: holder.points_at,
+        points_at_member: holder.points_at_member.clone(),
     }
 }
 
@@ -361,7 +362,7 @@ pub(super) fn of_findings(
     ground.follow_types(Limits::ASIDE);
     let mut found = match addresses.is_empty() {
         true => Vec::new(),
-        false => ground.references(&addresses, MAX_SHOWN),
+        false => ground.references(&addresses, MAX_SHOWN, 0),
     }
     .into_iter();
     let rows = findings.iter().map(|finding| {

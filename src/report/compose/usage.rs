@@ -179,6 +179,7 @@ fn holder(found: &crate::graph::holders::Holder) -> schema::Reference {
     schema::Reference {
         stack_offset: None,
         points_at_offset: 0,
+        points_at_member: None,
         ..reference(found)
     }
 }

@@ -50,6 +50,8 @@ pub struct Reference {
     pub note: Option<String>,
     /// Bytes from the target's start at which it points.
     pub points_at_offset: u64,
+    /// The member of what the target holds at which it points; `null` at its start, and where nothing tells.
+    pub points_at_member: Option<String>,
 }
 
 /// Who points at an address.

@@ -95,6 +95,9 @@ pub fn row(found: &Reference) -> String {
             "{text}, points {} into it",
             count(found.points_at_offset, "byte")
         );
+        if let Some(member) = &found.points_at_member {
+            text = format!("{text}, at its {member}");
+        }
     }
     let is_said = found
         .note

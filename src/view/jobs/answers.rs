@@ -40,7 +40,7 @@ pub(super) fn of(ground: &Ground<'_>, job: Job) -> Result<Told, String> {
             Told::Step(at, direction, Box::new(step(ground, at, direction)?))
         }
         Job::Leaks => {
-            let found = leaks::find(ground, false);
+            let found = leaks::find(ground, leaks::Wanted::default());
             Told::Leaks(Box::new(compose::graph::leaks(
                 ground,
                 &found,

@@ -4,6 +4,7 @@
 //! [`MemoryExt`]. A hot loop holds a [`Cursor`], which remembers its last window and looks up
 //! again only when an address leaves it.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::Address;
@@ -136,6 +137,14 @@ pub trait TargetMemory: Sync {
     /// # Errors
     /// Says which of the three ways the byte at `at` is absent.
     fn window(&self, at: Address) -> Result<Window<'_>, Fault>;
+
+    /// The whole borrowed run of bytes that `at` lies in: it may begin before.
+    ///
+    /// # Errors
+    /// As [`window`](Self::window).
+    fn window_around(&self, at: Address) -> Result<Window<'_>, Fault> {
+        self.window(at)
+    }
 
     /// All mappings, sorted by address, without overlap.
     fn regions(&self) -> &[Region];
@@ -334,7 +343,7 @@ impl<'m> Cursor<'m> {
         if let Some(word) = self.within(at) {
             return Ok(word);
         }
-        self.window = self.memory.window(at)?;
+        self.window = self.memory.window_around(at)?;
         match self.within(at) {
             Some(word) => Ok(word),
             None => self.memory.read_u64(at), // straddles two windows
@@ -350,27 +359,34 @@ impl<'m> Cursor<'m> {
         if let Some(bytes) = self.within_window(at) {
             return Ok(*bytes);
         }
-        self.window = self.memory.window(at)?;
+        self.window = self.memory.window_around(at)?;
         match self.within_window(at) {
             Some(bytes) => Ok(*bytes),
             None => self.memory.read_bytes(at),
         }
     }
 
-    /// The 64-bit word at `at`, where those in front of it are asked for next.
-    ///
-    /// # Errors
-    /// The first byte that is absent.
+    /// Has the processor fetch the byte at `at`, if there is one: it is read later.
     #[inline]
-    pub fn read_u64_backwards(&mut self, at: Address) -> Result<u64, Fault> {
-        const PIECE: u64 = 4096;
-        if self.bytes_within(at).is_none()
-            && let Some(before) = at.checked_sub(PIECE)
-            && let Ok(window) = self.memory.window(before)
-        {
-            self.window = window;
+    pub fn touch(&mut self, at: Address) {
+        if self.within_window::<1>(at).is_none() {
+            match self.memory.window_around(at) {
+                Ok(window) => self.window = window,
+                Err(_) => return,
+            }
         }
-        self.read_u64(at)
+        black_box(self.within_window::<1>(at).copied());
+    }
+
+    /// So many bytes from `at` on, where one window holds them all.
+    #[inline]
+    pub fn bytes(&mut self, at: Address, count: u64) -> Option<&'m [u8]> {
+        if self.within_window::<1>(at).is_none() {
+            self.window = self.memory.window_around(at).ok()?;
+        }
+        let first = usize::try_from(at.offset_from(self.window.start)?).ok()?;
+        let count = usize::try_from(count).ok()?;
+        self.window.bytes.get(first..)?.get(..count)
     }
 
     /// How many bytes from `at` on hold zero, of `most` at most and as far as one window goes, in whole pieces of 128 bytes: what

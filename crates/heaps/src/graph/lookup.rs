@@ -7,7 +7,8 @@
 //! row ─> slot: by a multiplied reciprocal, or by the bits of where chunks begin
 //! ```
 //!
-//! Cost: a row of 56 bytes for each extent, 1 KiB for each MiB that more than one extent shares, 4 bytes for each 4 KiB of chunks.
+//! Cost: a row of 64 bytes for each extent, 1 KiB for each MiB that more than one extent shares, 4 bytes for each 4 KiB of chunks, and a
+//! bit for each slot or granule that says what is in use.
 
 mod build;
 mod chunks;
@@ -16,7 +17,9 @@ mod rows;
 
 pub use numbering::{Numbering, Numbers};
 
-use crate::map::{BlockId, BlockState, GRANULE, HeapMap, Owner, Shape};
+use std::hint::black_box;
+
+use crate::map::{Bits, BlockId, GRANULE, HeapMap, Owner, Shape};
 use ground::target::Address;
 
 use super::roots::Ranges;
@@ -67,6 +70,8 @@ pub struct Lookup<'m> {
     middles: Vec<[u32; MIDDLE]>,
     leaves: Vec<[u32; LEAF]>,
     bits: u64,
+    /// What is in use.
+    live: Bits,
     lowest: u64,
     highest: u64,
     dropped: u64,
@@ -87,7 +92,6 @@ impl<'m> Lookup<'m> {
                 map_row,
                 may_live: extent.owner == Owner::InUse && extent.shape != Shape::Metadata,
                 is_cut: false,
-                has_own: false,
             }));
         }
         rows.extend((0u32..).zip(mappings).map(|(index, range)| Row {
@@ -99,7 +103,6 @@ impl<'m> Lookup<'m> {
             map_row: index,
             may_live: true,
             is_cut: false,
-            has_own: false,
         }));
         rows.retain(|row| row.bytes > 0 && row.start.checked_add(row.bytes).is_some());
         rows.sort_by_key(|row| {
@@ -132,9 +135,11 @@ impl<'m> Lookup<'m> {
             middles: Vec::new(),
             leaves: Vec::new(),
             bits: 0,
+            live: Bits::default(),
             own: Ranges::default(),
         };
         lookup.number();
+        lookup.note_live();
         lookup.fill();
         lookup
     }
@@ -170,37 +175,36 @@ impl<'m> Lookup<'m> {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
+    /// The row that the tables name for `value`: the first that may hold it. `Err`: they do not know.
+    #[inline]
+    fn first_row(&self, value: u64) -> Result<Option<u32>, ()> {
+        let region = (value >> ROOT_SHIFT).checked_sub(self.first_region);
+        let Some(place) = region.and_then(|region| usize::try_from(region).ok()) else {
+            return Ok(None);
+        };
+        let mut entry = *self.root.get(place).ok_or(())?;
+        if entry & TAG == TABLE {
+            let middle = self.middles.get((entry & !TAG) as usize);
+            let inside = middle.and_then(|middle| at(middle, value >> MIDDLE_SHIFT, MIDDLE));
+            entry = inside.copied().unwrap_or(NOTHING);
+            if entry & TAG == TABLE {
+                let leaf = self.leaves.get((entry & !TAG) as usize);
+                let inside = leaf.and_then(|leaf| at(leaf, value >> PAGE_SHIFT, LEAF));
+                entry = inside.copied().unwrap_or(NOTHING);
+            }
+        }
+        match entry & TAG {
+            SEARCH => Err(()),
+            _ => Ok((entry != NOTHING).then_some(entry & !TAG)),
+        }
+    }
+
     #[inline]
     fn row_at(&self, value: u64) -> Option<u32> {
-        let region = value >> ROOT_SHIFT;
-        let place = usize::try_from(region.checked_sub(self.first_region)?).ok()?;
-        let Some(&entry) = self.root.get(place) else {
+        let Ok(first) = self.first_row(value) else {
             return self.search(value);
         };
-        let entry = match entry & TAG {
-            DIRECT => return self.inside(entry & !TAG, value),
-            TABLE => *at(
-                self.middles.get((entry & !TAG) as usize)?,
-                value >> MIDDLE_SHIFT,
-                MIDDLE,
-            )?,
-            SEARCH => return self.search(value),
-            _ => return None,
-        };
-        let entry = match entry & TAG {
-            DIRECT => return self.inside(entry & !TAG, value),
-            TABLE => *at(
-                self.leaves.get((entry & !TAG) as usize)?,
-                value >> PAGE_SHIFT,
-                LEAF,
-            )?,
-            SEARCH => return self.search(value),
-            _ => return None,
-        };
-        if entry == NOTHING {
-            return None;
-        }
-        let mut index = entry & !TAG;
+        let mut index = first?;
         loop {
             let row = self.rows.get(index as usize)?;
             let offset = value.checked_sub(row.start)?;
@@ -208,6 +212,24 @@ impl<'m> Lookup<'m> {
                 return Some(index);
             }
             index = index.saturating_add(1);
+        }
+    }
+
+    /// Has the processor fetch what [`find`](Self::find) will read first.
+    #[inline]
+    pub(super) fn touch(&self, value: u64) {
+        if let Ok(Some(index)) = self.first_row(value)
+            && let Some(row) = self.rows.get(index as usize)
+        {
+            black_box(row.start);
+            if let Kind::Chunks { table } = row.kind
+                && let Some(table) = self.tables.get(table as usize)
+            {
+                let granule = value.saturating_sub(row.start) / GRANULE;
+                table
+                    .chunks
+                    .touch(u32::try_from(granule).unwrap_or(u32::MAX));
+            }
         }
     }
 
@@ -273,9 +295,15 @@ impl<'m> Lookup<'m> {
     /// Takes blocks out that allocators have for themselves: those that begin in one of these ranges are never in use.
     #[must_use]
     pub fn without(mut self, own: &Ranges) -> Self {
-        for row in &mut self.rows {
+        for (index, row) in (0u32..).zip(&self.rows) {
             let range = Address::new(row.start)..Address::new(row.start.saturating_add(row.bytes));
-            row.has_own = row.may_live && own.overlap(&range);
+            if row.may_live && own.overlap(&range) {
+                self.each_live(index, |node, start, _| {
+                    if own.contains(start) {
+                        self.live.clear(self.bit(node));
+                    }
+                });
+            }
         }
         self.own = own.clone();
         self
@@ -284,27 +312,13 @@ impl<'m> Lookup<'m> {
     /// Whether the node is in use.
     #[inline]
     pub fn is_live(&self, node: Node) -> bool {
-        let Some(row) = self.rows.get(node.row as usize) else {
-            return false;
-        };
-        if row.has_own && self.is_own_block(node) {
-            return false;
-        }
-        if row.kind == Kind::Mapping {
-            return true;
-        }
-        row.may_live
-            && self.maps.get(row.heap as usize).is_some_and(|map| {
-                map.state(BlockId {
-                    extent: row.map_row,
-                    slot: node.slot,
-                }) == BlockState::InUse
-            })
+        self.is_live_bit(self.bit(node))
     }
 
-    fn is_own_block(&self, node: Node) -> bool {
-        let start = self.extent(node).map(|(start, _)| start);
-        start.is_some_and(|start| self.own.contains(start))
+    /// Whether the node with this bit is in use.
+    #[inline]
+    pub(super) fn is_live_bit(&self, bit: u64) -> bool {
+        self.live.get(bit)
     }
 
     /// The node's bit in a column.
@@ -406,34 +420,34 @@ impl<'m> Lookup<'m> {
         if !found.may_live {
             return;
         }
-        let mut look = |slot| {
+        let first = found.first_bit;
+        let after = self.rows.get((row as usize).saturating_add(1));
+        let end = after.map_or(self.bits, |after| after.first_bit);
+        let mut next = match self.live.get(first) {
+            true => Some(first),
+            false => self.live.first_after(first),
+        };
+        while let Some(bit) = next.filter(|bit| *bit < end) {
+            next = self.live.first_after(bit);
+            let slot = u32::try_from(bit.saturating_sub(first)).unwrap_or(u32::MAX);
             let node = Node { row, slot };
-            if self.is_live(node)
+            if !self.is_fencepost(found, slot)
                 && let Some((at, bytes)) = self.extent(node)
             {
                 visit(node, at, bytes);
             }
-        };
-        match found.kind {
-            Kind::Own => {}
-            Kind::Single | Kind::Mapping => look(0),
-            Kind::Slab { count, .. } => (0..count).for_each(look),
-            Kind::Chunks { table } => {
-                let Some(table) = self.tables.get(table as usize) else {
-                    return;
-                };
-                let mut next = table.chunks.is_start(0).then_some(0);
-                next = next.or_else(|| table.chunks.after(0));
-                while let Some(slot) = next {
-                    next = table.chunks.after(slot);
-                    let end = next.unwrap_or(table.chunks.granules());
-                    // What is smaller is a fencepost: it has no block.
-                    if end.saturating_sub(slot) >= MIN_GRANULES {
-                        look(slot);
-                    }
-                }
-            }
         }
+    }
+
+    /// Whether what begins there is smaller than any chunk that has a block.
+    fn is_fencepost(&self, row: &Row, slot: u32) -> bool {
+        let Kind::Chunks { table } = row.kind else {
+            return false;
+        };
+        self.tables.get(table as usize).is_none_or(|table| {
+            let end = table.chunks.after(slot).unwrap_or(table.chunks.granules());
+            end.saturating_sub(slot) < MIN_GRANULES
+        })
     }
 }
 

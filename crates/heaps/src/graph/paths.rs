@@ -1,10 +1,10 @@
-//! The shortest chain from a root to a block: the pass again, with the holders of the last one as targets.
+//! The shortest chain from a root to each of a few blocks: the pass again, with the holders of the last one as targets.
 
 use std::collections::BTreeMap;
 
 use super::Universe;
 use super::lookup::Node;
-use super::references::{self, Place, Reference, Target};
+use super::references::{self, Holders, Place, Reference, Target};
 use super::roots::Strength;
 
 /// Passes that are made for a chain.
@@ -23,42 +23,112 @@ pub struct Path {
     pub cut: bool,
 }
 
-/// The shortest chain of strong references from a root to the target; of weak ones, too, if there is none. Empty where nothing holds it.
-pub fn find(universe: &Universe<'_>, target: Target) -> Path {
-    let strong = search(universe, target, Strength::Strong);
-    if !strong.steps.is_empty() || strong.cut {
-        return strong;
+/// The shortest chain of strong references from a root to each target; of weak ones, too, if there is none. Empty where nothing holds it.
+/// All of them are looked for in the same passes. `held`: who points at each target, as [`references::find`] says it.
+pub fn find(universe: &Universe<'_>, targets: &[Target], held: &[Holders]) -> Vec<Path> {
+    let is_known = |held: &Holders| held.list.len() >= KEEP || held.count == held.list.len() as u64;
+    let looked_for;
+    let held = match held.len() == targets.len() && held.iter().all(is_known) {
+        true => held,
+        false => {
+            looked_for = references::find(universe, targets, KEEP);
+            &looked_for
+        }
+    };
+    let mut paths = search(universe, targets, held, Strength::Strong);
+    let open: Vec<usize> = (0..paths.len())
+        .filter(|at| {
+            let path = paths.get(*at);
+            path.is_some_and(|path| path.steps.is_empty() && !path.cut)
+        })
+        .collect();
+    let of_open = |at: &usize| targets.get(*at).copied().zip(held.get(*at).cloned());
+    let (targets, held): (Vec<_>, Vec<_>) = open.iter().filter_map(of_open).unzip();
+    let weak = search(universe, &targets, &held, Strength::Weak);
+    for (at, found) in open.into_iter().zip(weak) {
+        if let Some(path) = paths.get_mut(at) {
+            *path = found;
+        }
     }
-    search(universe, target, Strength::Weak)
+    paths
 }
 
-fn search(universe: &Universe<'_>, target: Target, worst: Strength) -> Path {
-    // How each block that was met leads on to the target.
-    let mut onward: BTreeMap<Node, (Reference, Option<Node>)> = BTreeMap::new();
-    let mut front: Vec<(Target, Option<Node>)> = vec![(target, target.node)];
-    for _ in 0..MAX_DEPTH {
-        let targets: Vec<Target> = front.iter().map(|(target, _)| *target).collect();
+/// One chain while it is looked for.
+struct Search {
+    target: Target,
+    /// How each block that was met leads on to the target.
+    onward: BTreeMap<Node, (Reference, Option<Node>)>,
+    /// Blocks whose holders come next.
+    front: Vec<(Target, Option<Node>)>,
+    /// The answer, once there is one.
+    path: Option<Path>,
+}
+
+fn search(
+    universe: &Universe<'_>,
+    targets: &[Target],
+    held: &[Holders],
+    worst: Strength,
+) -> Vec<Path> {
+    let mut searches: Vec<Search> = targets
+        .iter()
+        .map(|target| Search {
+            target: *target,
+            onward: BTreeMap::new(),
+            front: vec![(*target, target.node)],
+            path: None,
+        })
+        .collect();
+    for (search, holders) in searches.iter_mut().zip(held) {
+        search.step(universe, std::slice::from_ref(holders), worst);
+    }
+    for _ in 1..MAX_DEPTH {
+        let open = searches.iter_mut().filter(|search| search.path.is_none());
+        let mut open: Vec<&mut Search> = open.collect();
+        if open.is_empty() {
+            break;
+        }
+        let fronts = open.iter().flat_map(|search| &search.front);
+        let targets: Vec<Target> = fronts.map(|(target, _)| *target).collect();
         let found = references::find(universe, &targets, KEEP);
+        let mut rest = found.as_slice();
+        for search in &mut open {
+            let count = search.front.len().min(rest.len());
+            let (own, others) = rest.split_at(count);
+            search.step(universe, own, worst);
+            rest = others;
+        }
+    }
+    let cut = Path {
+        steps: Vec::new(),
+        cut: true,
+    };
+    let paths = searches.into_iter().map(|search| search.path);
+    paths
+        .map(|path| path.unwrap_or_else(|| cut.clone()))
+        .collect()
+}
+
+impl Search {
+    /// Goes one step further back: `found` are the holders of the front.
+    fn step(&mut self, universe: &Universe<'_>, found: &[Holders], worst: Strength) {
         let mut next: Vec<(Target, Option<Node>)> = Vec::new();
-        let mut root: Option<(Strength, Reference, Option<Node>)> = None;
-        for (holders, (_, node)) in found.iter().zip(&front) {
-            let fit = holders
-                .list
-                .iter()
-                .filter(|holder| holder.strength <= worst);
-            for holder in fit {
+        let mut root: Option<(Reference, Option<Node>)> = None;
+        for (holders, (_, node)) in found.iter().zip(&self.front) {
+            let kept = holders.list.iter().take(KEEP);
+            for holder in kept.filter(|holder| holder.strength <= worst) {
                 match holder.place {
                     Place::Register(_) | Place::Root(_) => {
                         let key = |holder: &Reference| (holder.strength, holder.place, holder.at);
-                        let better = root.is_none_or(|(_, best, _)| key(holder) < key(&best));
-                        if better {
-                            root = Some((holder.strength, *holder, *node));
+                        if root.is_none_or(|(best, _)| key(holder) < key(&best)) {
+                            root = Some((*holder, *node));
                         }
                     }
                     Place::Node(from, _) => {
-                        let is_known = onward.contains_key(&from) || Some(from) == target.node;
+                        let is_known =
+                            self.onward.contains_key(&from) || Some(from) == self.target.node;
                         if !is_known && let Some(target) = Target::of(universe, from) {
-                            onward.insert(from, (*holder, *node));
+                            self.onward.insert(from, (*holder, *node));
                             next.push((target, Some(from)));
                         }
                     }
@@ -66,22 +136,17 @@ fn search(universe: &Universe<'_>, target: Target, worst: Strength) -> Path {
                 }
             }
         }
-        if let Some((_, reference, node)) = root {
-            return Path {
-                steps: chain(&onward, reference, node, target.node),
+        if let Some((reference, node)) = root {
+            self.path = Some(Path {
+                steps: chain(&self.onward, reference, node, self.target.node),
                 cut: false,
-            };
-        }
-        if next.is_empty() {
-            return Path::default();
+            });
+        } else if next.is_empty() {
+            self.path = Some(Path::default());
         }
         next.sort_by_key(|(target, _)| target.start);
         next.truncate(MAX_FRONT);
-        front = next;
-    }
-    Path {
-        steps: Vec::new(),
-        cut: true,
+        self.front = next;
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Edge {
     pub strength: Strength,
 }
 
+/// Bytes at the start of a free block in which allocators keep links.
+const LINKS: u64 = 16;
+
 /// Reads words' meanings; remembers where it last looked.
 pub struct Resolver<'u, 'm> {
     universe: &'u Universe<'m>,
@@ -41,15 +44,27 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let lookup = &self.universe.lookup;
         match lookup.find(value) {
             Some(hit) if lookup.is_live(hit.node) => Some(self.weighed(place, value, hit)),
-            _ => self.past_the_end(value),
+            next => self.past_the_end(value, next),
         }
     }
 
     /// The edge of a word that points into a block that was found already.
     #[inline]
     pub fn weighed(&mut self, place: Option<Address>, value: u64, hit: Hit) -> Edge {
+        self.weighed_beside(place, None, value, hit)
+    }
+
+    /// The same; `before`: the word before it, if that is known already.
+    #[inline]
+    pub(super) fn weighed_beside(
+        &mut self,
+        place: Option<Address>,
+        before: Option<u64>,
+        value: u64,
+        hit: Hit,
+    ) -> Edge {
         let is_weak = match hit.offset {
-            0 => place.is_some_and(|place| self.is_end_pointer(place, value, hit.node)),
+            0 => place.is_some_and(|place| self.is_end_pointer(place, before, value, hit.node)),
             offset => value < 1 << 32 && offset >= 8 && !value.is_multiple_of(8),
         };
         Edge {
@@ -63,27 +78,38 @@ impl<'u, 'm> Resolver<'u, 'm> {
         }
     }
 
-    /// The live block that ends exactly at `value`, where nothing live begins. A free block that begins there and was used before is
-    /// rather what a pointer meant that nobody cleared.
-    pub fn past_the_end(&mut self, value: u64) -> Option<Edge> {
+    /// The live block that ends exactly at `value`, where nothing live begins: `next` is what lies there. A free block that begins there
+    /// and was used before is rather what a pointer meant that nobody cleared.
+    pub(super) fn past_the_end(&mut self, value: u64, next: Option<Hit>) -> Option<Edge> {
         let lookup = &self.universe.lookup;
-        let next = lookup.find(value);
-        if next.is_some_and(|next| next.offset == 0 && !self.is_untouched(value, next.node)) {
+        // Inside of what is not in use nothing ends.
+        if next.is_some_and(|next| next.offset > 0) {
             return None;
         }
         let hit = lookup.find(value.checked_sub(1)?)?;
         let (_, bytes) = lookup.extent(hit.node)?;
         let ends = hit.offset.saturating_add(1) == bytes && lookup.mapping(hit.node).is_none();
-        (ends && lookup.is_live(hit.node)).then_some(Edge {
+        if !ends || !lookup.is_live(hit.node) {
+            return None;
+        }
+        let is_end = next.is_none_or(|next| self.is_untouched(value, next.node));
+        is_end.then_some(Edge {
             node: hit.node,
             offset: bytes,
             strength: Strength::Weak,
         })
     }
 
+    /// Has the processor fetch what [`past_the_end`](Self::past_the_end) will read of a free block.
+    #[inline]
+    pub(super) fn touch_free(&mut self, value: u64, hit: Hit) {
+        if hit.offset == 0 {
+            self.near.touch(Address::new(value.saturating_add(LINKS)));
+        }
+    }
+
     /// Whether a free block holds nothing behind the words that allocators use for links.
     fn is_untouched(&mut self, start: u64, node: Node) -> bool {
-        const LINKS: u64 = 16;
         const MOST: u64 = 64;
         let bytes = self
             .universe
@@ -105,7 +131,14 @@ impl<'u, 'm> Resolver<'u, 'm> {
     /// cur    first  last          deque's iterator: `first` is the start, `last` the end
     /// buf    (cap)  ptr    end    what is left of a Rust vector
     /// ```
-    fn is_end_pointer(&mut self, place: Address, value: u64, node: Node) -> bool {
+    #[inline]
+    fn is_end_pointer(
+        &mut self,
+        place: Address,
+        before: Option<u64>,
+        value: u64,
+        node: Node,
+    ) -> bool {
         let Some(start) = self.universe.lookup.neighbour_before(node, value) else {
             return false;
         };
@@ -114,10 +147,16 @@ impl<'u, 'm> Resolver<'u, 'm> {
             self.near.read_u64(Address::new(at)).ok()
         };
         let inside = |word: Option<u64>| word.is_some_and(|word| (start..value).contains(&word));
-        let Some(last) = word(-8) else {
+        let Some(last) = before.or_else(|| word(-8)) else {
             return false;
         };
         if !(start..=value).contains(&last) {
+            return false;
+        }
+        // What stands before a block is none of its words.
+        let lookup = &self.universe.lookup;
+        let block_at = |at| lookup.find(at).map(|hit| hit.node);
+        if block_at(place.get()) != block_at(place.get().wrapping_sub(8)) {
             return false;
         }
         let second = word(-16);

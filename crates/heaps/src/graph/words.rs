@@ -12,12 +12,19 @@ use ground::target::{Address, TargetMemory};
 pub struct Filter {
     lowest: u64,
     span: u64,
+    /// All of them have the same upper half.
+    is_narrow: bool,
 }
 
 impl Filter {
     /// Values from `lowest` on, `span` of them.
     pub fn new((lowest, span): (u64, u64)) -> Self {
-        Self { lowest, span }
+        let last = lowest.checked_add(span.saturating_sub(1));
+        Self {
+            lowest,
+            span,
+            is_narrow: span > 0 && last.is_some_and(|last| last >> 32 == lowest >> 32),
+        }
     }
 
     /// All values but zero.
@@ -30,10 +37,30 @@ impl Filter {
     pub fn admits(self, value: u64) -> bool {
         value.wrapping_sub(self.lowest) < self.span
     }
+
+    /// Whether one of these words, lowest byte first, passes a narrow filter. Halves of words are compared, which any x86-64 does for
+    /// several at a time.
+    #[inline]
+    fn admits_one_of(self, words: &[[u8; 8]]) -> bool {
+        let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+        let (low, high) = (half(self.lowest), half(self.lowest >> 32));
+        // The last value of all, so that a span of 2^32 needs no more bits.
+        let last = half(self.span.saturating_sub(1));
+        words.iter().fold(0u32, |any, &[a, b, c, d, e, f, g, h]| {
+            let (lower, upper) = (
+                u32::from_le_bytes([a, b, c, d]),
+                u32::from_le_bytes([e, f, g, h]),
+            );
+            any | (u32::from(upper == high) & u32::from(lower.wrapping_sub(low) <= last))
+        }) != 0
+    }
 }
 
 /// Words that are tested at a time.
 const PIECE: usize = 512;
+
+/// Words that are tested one by one: fewer are not worth the gathering.
+const FEW: usize = 16;
 
 /// Calls `visit` with each aligned word of `range` that passes, with its place, by rising address. What the core does not hold is passed over.
 pub fn each(
@@ -42,8 +69,20 @@ pub fn each(
     filter: Filter,
     mut visit: impl FnMut(Address, u64),
 ) {
+    each_beside(memory, range, filter, None, |at, value, _| visit(at, value));
+}
+
+/// The same, with the word before it, where that lies in the same piece of the core; of the first word of the range it is `first`.
+pub fn each_beside(
+    memory: &dyn TargetMemory,
+    range: &Range<Address>,
+    filter: Filter,
+    first: Option<u64>,
+    mut visit: impl FnMut(Address, u64, Option<u64>),
+) {
     let little = memory.abi().little_endian;
     let mut at = align_up(range.start);
+    let mut first = first.filter(|_| at == range.start);
     while at < range.end {
         let bytes = match memory.window(at) {
             Ok(window) if window.bytes.len() >= 8 => window.bytes,
@@ -63,27 +102,79 @@ pub fn each(
         if words.is_empty() {
             return;
         }
-        let mut place = at;
-        for piece in words.chunks(PIECE) {
-            parallel::passed((piece.len() as u64).saturating_mul(8));
-            each_of(piece, little, filter, |index, value| {
-                visit(place.saturating_add(index.saturating_mul(8)), value);
-            });
-            place = place.saturating_add((piece.len() as u64).saturating_mul(8));
-        }
-        at = place;
+        each_of_run(words, at, little, filter, first.take(), &mut visit);
+        at = at.saturating_add((words.len() as u64).saturating_mul(8));
+    }
+}
+
+/// The same of bytes that lie at `at`, a multiple of 8.
+#[inline]
+pub fn each_in(
+    bytes: &[u8],
+    at: Address,
+    little: bool,
+    filter: Filter,
+    first: Option<u64>,
+    mut visit: impl FnMut(Address, u64, Option<u64>),
+) {
+    each_of_run(bytes.as_chunks().0, at, little, filter, first, &mut visit);
+}
+
+#[inline]
+fn each_of_run(
+    words: &[[u8; 8]],
+    at: Address,
+    little: bool,
+    filter: Filter,
+    mut first: Option<u64>,
+    visit: &mut impl FnMut(Address, u64, Option<u64>),
+) {
+    let mut place = at;
+    for piece in words.chunks(PIECE) {
+        let bytes = (piece.len() as u64).saturating_mul(8);
+        parallel::passed(bytes);
+        each_of(
+            piece,
+            little,
+            filter,
+            first.take(),
+            |index, value, before| {
+                visit(place.saturating_add(index.saturating_mul(8)), value, before);
+            },
+        );
+        place = place.saturating_add(bytes);
     }
 }
 
 /// Words of a short run of bytes.
 #[inline]
-fn each_of(words: &[[u8; 8]], little: bool, filter: Filter, mut visit: impl FnMut(u64, u64)) {
-    let mut found = [0u16; PIECE];
-    let mut count = 0usize;
+fn each_of(
+    words: &[[u8; 8]],
+    little: bool,
+    filter: Filter,
+    first: Option<u64>,
+    mut visit: impl FnMut(u64, u64, Option<u64>),
+) {
     let load = |bytes: &[u8; 8]| match little {
         true => u64::from_le_bytes(*bytes),
         false => u64::from_be_bytes(*bytes),
     };
+    if words.len() <= FEW {
+        let mut before = first;
+        for (index, bytes) in (0u64..).zip(words) {
+            let value = load(bytes);
+            if filter.admits(value) {
+                visit(index, value, before);
+            }
+            before = Some(value);
+        }
+        return;
+    }
+    if filter.is_narrow && little && !filter.admits_one_of(words) {
+        return;
+    }
+    let mut found = [0u16; PIECE];
+    let mut count = 0usize;
     for (index, bytes) in (0u16..).zip(words) {
         if let Some(slot) = found.get_mut(count) {
             *slot = index;
@@ -91,8 +182,13 @@ fn each_of(words: &[[u8; 8]], little: bool, filter: Filter, mut visit: impl FnMu
         count = count.saturating_add(usize::from(filter.admits(load(bytes))));
     }
     for index in found.get(..count).unwrap_or_default() {
-        if let Some(bytes) = words.get(usize::from(*index)) {
-            visit(u64::from(*index), load(bytes));
+        let index = usize::from(*index);
+        if let Some(bytes) = words.get(index) {
+            let before = match index.checked_sub(1) {
+                Some(index) => words.get(index).map(load),
+                None => first,
+            };
+            visit(index as u64, load(bytes), before);
         }
     }
 }

@@ -65,6 +65,21 @@ impl Bits {
         low | set(first.saturating_add(rest), mask >> rest) << rest
     }
 
+    /// The 64 bits from `first` on, the first one lowest. Bits past the end are clear.
+    #[inline]
+    pub fn run(&self, first: u64) -> u64 {
+        let get = |index: u64| {
+            self.word(index)
+                .map_or(0, |word| word.load(Ordering::Relaxed))
+        };
+        let shift = first % 64;
+        let low = get(first) >> shift;
+        match shift {
+            0 => low,
+            _ => low | get(first.saturating_add(63)) << 64u64.saturating_sub(shift),
+        }
+    }
+
     /// Sets the bit; says whether it was set before. Bits past the end count as set.
     #[inline]
     pub fn test_and_set(&self, index: u64) -> bool {
@@ -238,6 +253,9 @@ mod tests {
         assert_eq!(bits.set_run(60, 0b111_0000_1001), 1 << 8);
         let set: Vec<u64> = (0..300).filter(|index| bits.get(*index)).collect();
         assert_eq!(set, [60, 63, 68, 69, 70]);
+        assert_eq!(bits.run(60), 0b111_0000_1001);
+        assert_eq!(bits.run(64), 0b111_0000);
+        assert_eq!(bits.run(50_000), 0, "past the end is nothing");
         assert_eq!(bits.set_run(64, u64::MAX), 0b111_0000);
         assert_eq!(bits.count(0, 300), 66);
         assert_eq!(bits.set_run(50_000, u64::MAX), 0, "past the end is nowhere");

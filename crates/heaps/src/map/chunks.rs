@@ -1,6 +1,7 @@
 //! Where blocks of any size begin in a run of memory: one bit per granule.
 
-use std::sync::atomic::AtomicU64;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Bits;
 use ground::target::Address;
@@ -80,10 +81,28 @@ impl Chunks {
         granule < self.granules && self.starts.get(granule.into())
     }
 
+    /// At which of the 64 granules from `granule` on a chunk begins, a bit each.
+    #[inline]
+    pub fn starts_run(&self, granule: u32) -> u64 {
+        let inside = match self.granules.saturating_sub(granule) {
+            left @ 0..64 => (1u64 << left).saturating_sub(1),
+            _ => u64::MAX,
+        };
+        self.starts.run(granule.into()) & inside
+    }
+
     /// The word with the bit that says whether a chunk begins at the granule, if one is set near it.
     #[inline]
     pub(super) fn word(&self, granule: u32) -> Option<&AtomicU64> {
         (granule < self.granules).then(|| self.starts.word(granule.into()))?
+    }
+
+    /// Has the processor fetch the word of a granule.
+    #[inline]
+    pub fn touch(&self, granule: u32) {
+        if let Some(word) = self.word(granule) {
+            black_box(word.load(Ordering::Relaxed));
+        }
     }
 
     /// The last chunk that begins at or before the granule.

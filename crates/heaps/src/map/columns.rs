@@ -93,6 +93,25 @@ impl HeapMap {
         })
     }
 
+    /// Which of the 64 slots from `slot` on are blocks in use, a bit each; of chunks, those at which one begins.
+    pub fn in_use_run(&self, row: u32, slot: u32) -> u64 {
+        let Some(extent) = self
+            .extent(row)
+            .filter(|extent| extent.owner == Owner::InUse)
+        else {
+            return 0;
+        };
+        let first = extent.first_bit.saturating_add(u64::from(slot));
+        let begins = match self.chunks(extent) {
+            Some(chunks) => chunks.starts_run(slot),
+            None => match extent.blocks().saturating_sub(slot) {
+                left @ 0..64 => (1u64 << left).saturating_sub(1),
+                _ => u64::MAX,
+            },
+        };
+        begins & !(self.listed.run(first) | self.lost.run(first))
+    }
+
     /// State of a block by all its witnesses.
     pub fn state(&self, id: BlockId) -> BlockState {
         if self

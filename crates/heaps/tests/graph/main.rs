@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heaps::graph::Universe;
 use heaps::graph::lookup::{Lookup, Node};
 use heaps::graph::mark::{self, Reach};
+use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Target};
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
 use heaps::graph::subgraph::{self, Role};
@@ -191,6 +192,47 @@ fn all_references_are_found_whatever_the_number_of_threads() {
             assert_eq!(few.list, all.list[..all.list.len().min(2)]);
         }
     }
+}
+
+#[test]
+fn what_is_reached_has_a_way_from_a_root_alone_and_among_others() {
+    let mut random = fastrand::Rng::with_seed(17);
+    let (mut with, mut without) = (0, 0);
+    for _ in 0..20 {
+        let process = process(&mut random);
+        let universe = universe(&process);
+        let reached = naive_reach(&process, process.from_roots.iter().copied(), None);
+        let live: Vec<usize> = (0..process.blocks.len())
+            .filter(|index| process.blocks[*index].live)
+            .collect();
+        let targets: Vec<Target> = live
+            .iter()
+            .filter_map(|index| Target::of(&universe, node_of(&universe, &process.blocks[*index])))
+            .collect();
+        let held = references::find(&universe, &targets, usize::MAX);
+        let ways = paths::find(&universe, &targets, &held);
+        for (at, (index, way)) in live.iter().zip(&ways).enumerate() {
+            assert_eq!(!way.steps.is_empty(), reached.contains(index), "{way:?}");
+            let (target, held) = (&targets[at..=at], &held[at..=at]);
+            assert_eq!(paths::find(&universe, target, held)[0], *way);
+            // Without knowing who holds it, the same.
+            assert_eq!(paths::find(&universe, target, &[])[0], *way);
+            match way.steps.first() {
+                Some(first) => {
+                    assert!(matches!(first.place, Place::Root(_) | Place::Register(_)));
+                    let inner = &way.steps[1..];
+                    assert!(
+                        inner
+                            .iter()
+                            .all(|step| matches!(step.place, Place::Node(..)))
+                    );
+                    with += 1;
+                }
+                None => without += 1,
+            }
+        }
+    }
+    assert!(with > 50 && without > 50, "{with} {without}");
 }
 
 #[test]

@@ -268,6 +268,33 @@ impl AddressSpace {
         );
     }
 
+    /// The bytes of a piece from `start` on, as the answer to who asked for `at`.
+    fn borrow(&self, piece: &Piece, start: Address, at: Address) -> Result<Window<'_>, Fault> {
+        let (file, offset, source) = match piece.place.advanced(piece.offset_of(start)) {
+            Place::Core { offset } => (Some(&self.core), offset, Source::Core),
+            Place::File { index, offset } => {
+                let file = usize::try_from(index)
+                    .ok()
+                    .and_then(|index| self.files.get(index));
+                (file, offset, Source::ModuleFile)
+            }
+            Place::NotDumped => return Err(Fault::NotDumped(at)),
+            Place::Truncated => return Err(Fault::Truncated(at)),
+        };
+        // The lengths of pieces were cut to what the files hold, so the borrow below succeeds.
+        let borrow = || {
+            let first = usize::try_from(offset).ok()?;
+            let bytes = usize::try_from(piece.end.checked_sub(start.get())?).ok()?;
+            let bytes = file?.bytes().get(first..first.checked_add(bytes)?)?;
+            Some(bytes).filter(|bytes| !bytes.is_empty())
+        };
+        Ok(Window {
+            start,
+            bytes: borrow().ok_or(Fault::NotDumped(at))?,
+            source,
+        })
+    }
+
     fn is_unchanged(&self, at: u64, place: Place, read_only: bool) -> bool {
         let at = Address::new(at);
         let after = self
@@ -307,29 +334,12 @@ impl TargetMemory for AddressSpace {
 
     fn window(&self, at: Address) -> Result<Window<'_>, Fault> {
         let piece = self.pieces.find(at.get()).ok_or(Fault::Unmapped(at))?;
-        let (file, offset, source) = match piece.place.advanced(piece.offset_of(at)) {
-            Place::Core { offset } => (Some(&self.core), offset, Source::Core),
-            Place::File { index, offset } => {
-                let file = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| self.files.get(index));
-                (file, offset, Source::ModuleFile)
-            }
-            Place::NotDumped => return Err(Fault::NotDumped(at)),
-            Place::Truncated => return Err(Fault::Truncated(at)),
-        };
-        // The lengths of pieces were cut to what the files hold, so the borrow below succeeds.
-        let borrow = || {
-            let start = usize::try_from(offset).ok()?;
-            let bytes = usize::try_from(piece.end.checked_sub(at.get())?).ok()?;
-            let bytes = file?.bytes().get(start..start.checked_add(bytes)?)?;
-            Some(bytes).filter(|bytes| !bytes.is_empty())
-        };
-        Ok(Window {
-            start: at,
-            bytes: borrow().ok_or(Fault::NotDumped(at))?,
-            source,
-        })
+        self.borrow(piece, at, at)
+    }
+
+    fn window_around(&self, at: Address) -> Result<Window<'_>, Fault> {
+        let piece = self.pieces.find(at.get()).ok_or(Fault::Unmapped(at))?;
+        self.borrow(piece, Address::new(piece.start), at)
     }
 
     fn regions(&self) -> &[Region] {

@@ -12,7 +12,51 @@ const MAX_ELEMENTS: u64 = 8;
 /// Stars of a pointer's name.
 const MAX_STARS: usize = 8;
 
+/// What stands at a place within a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaf {
+    Pointer,
+    Number,
+    /// Padding, a union, an enum of Rust's: nobody knows.
+    Other,
+}
+
 impl Table<'_> {
+    /// What stands so many bytes into a value of the type; a pointer only where it begins there.
+    pub fn leaf(&mut self, of: TypeId, offset: u64) -> Leaf {
+        let (mut id, mut offset) = (of, offset);
+        for _ in 0..MAX_DEPTH {
+            let Some(known) = self.get(id) else {
+                return Leaf::Other;
+            };
+            match &known.form {
+                Form::Pointer(_) if offset == 0 => return Leaf::Pointer,
+                Form::Scalar => return Leaf::Number,
+                Form::Array { element, .. } => {
+                    let stride = self.get(*element).map_or(0, |element| element.size);
+                    let Some(inside) = offset.checked_rem(stride) else {
+                        return Leaf::Other;
+                    };
+                    (offset, id) = (inside, *element);
+                }
+                Form::Structure(structure) if structure.variants.is_none() => {
+                    let mut members = structure.members.iter();
+                    let found = members.find_map(|member| {
+                        let inside = offset.checked_sub(member.offset)?;
+                        let size = self.get(member.of)?.size;
+                        (inside < size).then_some((inside, member.of))
+                    });
+                    match found {
+                        Some(found) => (offset, id) = found,
+                        None => return Leaf::Other,
+                    }
+                }
+                _ => return Leaf::Other,
+            }
+        }
+        Leaf::Other
+    }
+
     /// Whether nothing in a value of the type leads to a block.
     pub fn is_inert(&mut self, id: TypeId) -> bool {
         self.inert_within(id, MAX_DEPTH)

@@ -30,6 +30,9 @@ impl Walker<'_, '_, '_> {
         if !lookup.is_live(hit.node) {
             return None;
         }
+        if self.watch.is_some_and(|watch| watch.block.get() == value) {
+            self.see(place, What::Object, target);
+        }
         if self
             .known(hit.node)
             .is_some_and(|known| known.rank == Rank::Vtable)
@@ -130,7 +133,8 @@ impl Walker<'_, '_, '_> {
                     self.claim_values(node, What::Array, element, (start, size / each));
                 }
             }
-            Form::Structure(_) if size > 0 && size <= bytes => {
+            Form::Structure(_) if size > bytes => self.note_larger(node, target),
+            Form::Structure(_) if size > 0 => {
                 if self.table.has_table(target) || !self.is_plausible(start, target) {
                     return None;
                 }

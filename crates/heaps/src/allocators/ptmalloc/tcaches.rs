@@ -79,7 +79,6 @@ impl Tcaches {
         let mut known: HashMap<Address, Option<usize>> = HashMap::new();
         // (distance, layout) -> (thread, cache)
         let mut votes: HashMap<(u64, usize), Vec<(usize, Address)>> = HashMap::new();
-        let is_below = target.threads.instruction_set() == InstructionSet::X86_64;
         let mut cursor = Cursor::new(memory);
         let mut bins = Cursor::new(memory);
         for (thread, state) in target.threads.list().iter().enumerate() {
@@ -90,11 +89,7 @@ impl Tcaches {
                 let Some(at) = beside(target, pointer, distance) else {
                     break;
                 };
-                let word = match is_below {
-                    true => cursor.read_u64_backwards(at),
-                    false => cursor.read_u64(at),
-                };
-                let Ok(word) = word.map(Address::new) else {
+                let Ok(word) = cursor.read_u64(at).map(Address::new) else {
                     break;
                 };
                 if word.is_null() || !word.is_aligned(ALIGNMENT) {

@@ -5,7 +5,7 @@ use super::{
     DIRECT, Kind, LEAF, Lookup, MAX_ROOT, MIDDLE, MIDDLE_SHIFT, NOTHING, PAGE_SHIFT, ROOT_SHIFT,
     SEARCH, TABLE, TAG,
 };
-use crate::map::Chunks;
+use crate::map::{Bits, Chunks};
 
 impl Lookup<'_> {
     /// Gives each slot its bit, and reads where chunks begin.
@@ -33,6 +33,26 @@ impl Lookup<'_> {
             bits = bits.saturating_add(count.into());
         }
         self.bits = bits;
+    }
+
+    /// Notes what is in use.
+    pub(super) fn note_live(&mut self) {
+        self.live = Bits::new(self.bits);
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.may_live) {
+            if row.kind == Kind::Mapping {
+                self.live.set(row.first_bit);
+                continue;
+            }
+            let after = self.rows.get(index.saturating_add(1));
+            let end = after.map_or(self.bits, |after| after.first_bit);
+            let Some(map) = self.maps.get(row.heap as usize) else {
+                continue;
+            };
+            for slot in (0..end.saturating_sub(row.first_bit)).step_by(64) {
+                let run = map.in_use_run(row.map_row, u32::try_from(slot).unwrap_or(u32::MAX));
+                self.live.set_run(row.first_bit.saturating_add(slot), run);
+            }
+        }
     }
 
     /// Builds the root, the middles and the leaves.

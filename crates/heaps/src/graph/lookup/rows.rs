@@ -17,7 +17,9 @@ pub(super) enum Kind {
     Mapping,
 }
 
+/// A line of the processor's cache: words hit rows at random.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Row {
     pub start: u64,
     pub bytes: u64,
@@ -29,8 +31,6 @@ pub(super) struct Row {
     pub may_live: bool,
     /// Something in it is silent.
     pub is_cut: bool,
-    /// Some of its blocks are the allocator's own.
-    pub has_own: bool,
 }
 
 impl Kind {
