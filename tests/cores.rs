@@ -73,8 +73,15 @@ fn the_repository_has_a_core_of_every_kind_and_no_more_than_it_may() {
     };
     let allocators = ["tcmalloc", "ptmalloc", "jemalloc"];
     let all: BTreeSet<&str> = allocators.into_iter().flat_map(kinds_of).collect();
+    // These programs are stripped: what types alone tell is proved on programs that tests/causes.rs builds.
+    let by_types = [FindingKind::AliasedBlock];
     for kind in FindingKind::ALL {
-        assert!(all.contains(kind.code()), "no core of {}", kind.code());
+        let is_there = all.contains(kind.code());
+        assert!(
+            is_there || by_types.contains(&kind),
+            "no core of {}",
+            kind.code()
+        );
     }
     for allocator in allocators {
         let kinds = kinds_of(allocator);

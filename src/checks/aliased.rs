@@ -23,8 +23,11 @@ pub fn wanted(verdict: &Verdict) -> Option<Watch> {
         .block
         .filter(|view| view.state == BlockState::InUse)?;
     let is_told = verdict.findings.iter().any(|finding| {
-        finding.explains_crash == ExplainsCrash::Yes
-            || finding.block.map(|told| told.block.address) == Some(view.block.address)
+        // A write to the block while it was free may be what the second holder did.
+        let is_late = finding.kind == FindingKind::UseAfterFreeWrite
+            && finding.confidence < Confidence::Certain;
+        let is_about = finding.block.map(|told| told.block.address) == Some(view.block.address);
+        finding.explains_crash == ExplainsCrash::Yes || is_about && !is_late
     });
     let offset = at.offset_from(view.block.address)?;
     (!is_told && offset % 8 == 0).then_some(Watch {

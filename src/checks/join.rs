@@ -83,7 +83,7 @@ pub fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut Vec<F
     records::join(target, heaps, findings);
     join_runs(target, findings);
     join_followed(findings);
-    join_run_over(target, findings);
+    join_run_over(target, heaps, findings);
     for finding in findings {
         if let (Some(view), 1..) = (finding.block, finding.alike) {
             finding.message = format!(
@@ -166,13 +166,17 @@ fn join_followed(findings: &mut Vec<Finding>) {
 
 /// A write over the header of a block which, by what is left of it, ends in another damaged header; or to which a head leads, or was of
 /// its size: the allocator went on with what stood there.
-fn join_run_over(target: Target<'_>, findings: &mut Vec<Finding>) {
-    const ALLOCATOR: &str = "ptmalloc";
+fn join_run_over(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut Vec<Finding>) {
     /// Findings that are compared with each other.
     const MAX_FINDINGS: usize = 256;
+    let has_header = |finding: &Finding| {
+        let map = &heaps.get(finding.heap?)?.map;
+        let extent = map.extent(finding.block?.block.id.extent)?;
+        map.chunks(extent)
+    };
     let is_overrun = |finding: &Finding| {
         finding.kind == FindingKind::HeapOverrun
-            && finding.allocator == Some(ALLOCATOR)
+            && has_header(finding).is_some()
             && finding.culprit.is_some()
             && finding.severity() == Severity::Critical
     };
