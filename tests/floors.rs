@@ -22,6 +22,7 @@ const ROOT: &[&[&str]] = &[
         "terminal",
         "interrupt",
         "unforeseen",
+        "huge_pages",
         "view",
     ],
 ];
