@@ -142,24 +142,35 @@ fn a_block_of_another_allocator_is_said_to_be_one() {
     ignore = "needs a kernel that writes cores, and --features fixtures"
 )]
 fn why_an_inner_pointer_was_freed_is_told_by_the_block() {
-    let programs =
-        ["-O0", "-O2"].map(|level| Program::build("g++", &[level], "testdata/causes/inner.cc"));
+    let errors = of_all_cases(
+        "testdata/causes/inner.cc",
+        8,
+        |place, (_, _), facts, report| {
+            assert!(!facts.is_empty(), "{place}");
+            differences(place, facts, &report)
+        },
+    );
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+/// Runs each case of a program with each allocator, at levels in turn, and gathers what `check` has against the reports.
+fn of_all_cases(
+    source: &str,
+    cases: usize,
+    check: impl Fn(&str, (usize, usize), &[Fact], Value) -> Vec<String> + Sync,
+) -> Vec<String> {
+    let programs = ["-O0", "-O2"].map(|level| Program::build("g++", &[level], source));
     let mallocs = [None, Some(ALLOCATORS[0].0), Some(ALLOCATORS[1].0)];
-    let runs: Vec<(usize, usize)> = (0..8)
+    let runs: Vec<(usize, usize)> = (0..cases)
         .flat_map(|case| (0..3).map(move |malloc| (case, malloc)))
         .collect();
     let errors = in_parallel(&runs, |(case, malloc)| {
         let program = &programs[(case + malloc) % 2];
         let (facts, report) = program.run(&[&case.to_string()], mallocs[*malloc]);
-        assert!(!facts.is_empty(), "{case} {malloc}");
-        differences(
-            &format!("inner {case} {:?}", mallocs[*malloc]),
-            &facts,
-            &report,
-        )
+        let place = format!("{source} {case} {:?}", mallocs[*malloc]);
+        check(&place, (*case, *malloc), &facts, report)
     });
-    let errors = errors.concat();
-    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    errors.concat()
 }
 
 #[test]
@@ -168,27 +179,18 @@ fn why_an_inner_pointer_was_freed_is_told_by_the_block() {
     ignore = "needs a kernel that writes cores, and --features fixtures"
 )]
 fn two_holders_of_one_block_are_compared() {
-    let programs =
-        ["-O0", "-O2"].map(|level| Program::build("g++", &[level], "testdata/causes/aliased.cc"));
-    let mallocs = [None, Some(ALLOCATORS[0].0), Some(ALLOCATORS[1].0)];
-    let runs: Vec<(usize, usize)> = (0..7)
-        .flat_map(|case| (0..3).map(move |malloc| (case, malloc)))
-        .collect();
-    let errors = in_parallel(&runs, |(case, malloc)| {
-        let program = &programs[(case + malloc) % 2];
-        let (facts, mut report) = program.run(&[&case.to_string()], mallocs[*malloc]);
+    let check = |place: &str, (case, malloc), facts: &[Fact], mut report: Value| {
         // What was written to the block while it was free is an error of its own.
         let findings = report["findings"].as_array_mut().unwrap();
         findings.retain(|finding| text(finding, "kind") == "aliased-block");
-        let place = format!("aliased {case} {:?}", mallocs[*malloc]);
         // That the block is the same is glibc's and gperftools' habit.
-        if *malloc < 2 {
+        if malloc < 2 {
             let is_said = facts.iter().any(|fact| fact.keyword == "EXPECT");
-            assert_eq!(is_said, *case < 3, "{place}");
+            assert_eq!(is_said, case < 3, "{place}");
         }
-        differences(&place, &facts, &report)
-    });
-    let errors = errors.concat();
+        differences(place, facts, &report)
+    };
+    let errors = of_all_cases("testdata/causes/aliased.cc", 7, check);
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 

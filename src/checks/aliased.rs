@@ -5,13 +5,12 @@
 //! the block was freed looks the same, so that this is never certain, and suspected where the other holder is a local variable.
 
 use ground::target::{Address, MemoryExt, Target};
-use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 use heaps::map::BlockState;
 
 use super::finding::{
     Cause, CauseKind, Confidence, Evidence, ExplainsCrash, Finding, FindingKind, Found,
 };
-use super::{Subject, Verdict, wording};
+use super::{Verdict, wording};
 use crate::analysis::Analysis;
 use crate::graph::propagation::disagreement::{Disagreement, Holder, Watch};
 
@@ -85,29 +84,12 @@ fn finding(
         Some((index, heap, block))
     })?;
     let word = target.memory.read_u64(at).ok()?;
-    let anomaly = Anomaly::new(AnomalyKind::Metadata {
-        word: BrokenWord {
-            of: watch.block,
-            at,
-            what: "a word of a block in use",
-            expected: Expected::Is(Property::WrittenByTheProgram),
-            found: Value::Word(word),
-        },
-        counts_only: false,
-    });
-    let subject = Subject {
-        target,
-        heaps: std::slice::from_ref(heap),
-        index,
-        heap,
-        anomaly: &anomaly,
-    };
     let message = format!(
         "the block {} of {} bytes has two holders of types that cannot be one: it is {} and {}; the process died of its word at +{:#x}, which is a pointer of the first and a number of the second: the block was freed twice, or freed and handed out again while the first still used it (or the first never wrote that word, and the second is a pointer from before)",
         block.address, block.bytes, found.pointer.name, found.number.name, watch.offset
     );
     let kind = FindingKind::AliasedBlock;
-    let mut finding = wording::finding(subject, kind, block.address, Some(block), message);
+    let mut finding = wording::of_word_in_use(target, (index, heap), kind, (block, at), message);
     finding.confidence = match found.number.lasts {
         true => Confidence::Likely,
         false => Confidence::Suspected,

@@ -23,6 +23,7 @@ use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Found, Overwriter, OverwriterClass,
 };
 use super::{Check, Subject, finding, fingerprint, wording};
+use crate::analysis::HeapAnalysis;
 
 /// See the module.
 pub struct LinkDamage;
@@ -365,6 +366,24 @@ fn stray_words(stray: &Stray) -> String {
 /// Whether a block holds numbers of which `word` would be the next one behind its end.
 pub fn numbers_go_on(memory: &dyn TargetMemory, before: Block, word: u64) -> bool {
     contest::numbers_go_on(memory, before, word)
+}
+
+/// The block `first` as the one that wrote past its end, into `second`.
+pub fn culprit_in_front(
+    target: Target<'_>,
+    heap: &HeapAnalysis<'_>,
+    first: Block,
+    second: Block,
+) -> Culprit {
+    let mut tail = [0; 16];
+    if let Some(from) = second.address.checked_sub(16) {
+        let _ = target.memory.read_into(from, &mut tail);
+    }
+    Culprit {
+        block: first,
+        state: heap.map.state(first.id),
+        contents: Some(describe_tail(&tail)),
+    }
 }
 
 /// What the last bytes of a block are, in a word.

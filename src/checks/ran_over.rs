@@ -7,15 +7,12 @@
 //! ```
 
 use ground::target::{Address, MemoryExt, Target};
-use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 use heaps::map::{Block, BlockState};
 
 use super::explains::{self, run};
-use super::finding::{
-    Cause, CauseKind, Confidence, Culprit, ExplainsCrash, Finding, FindingKind, Found,
-};
-use super::link_damage::{describe_tail, overwriter_of};
-use super::{Subject, Verdict, wording};
+use super::finding::{Cause, CauseKind, Confidence, ExplainsCrash, Finding, FindingKind, Found};
+use super::link_damage::{culprit_in_front, overwriter_of};
+use super::{Verdict, wording};
 use crate::analysis::{Analysis, HeapAnalysis};
 use crate::crash::Crash;
 use crate::crash::origin::Load;
@@ -122,40 +119,15 @@ fn finding(
 ) -> Finding {
     let at = load.at.unwrap_or(second.address);
     let word = target.memory.read_u64(at).unwrap_or(0);
-    let anomaly = Anomaly::new(AnomalyKind::Metadata {
-        word: BrokenWord {
-            of: second.address,
-            at,
-            what: "a word of a block in use",
-            expected: Expected::Is(Property::WrittenByTheProgram),
-            found: Value::Word(word),
-        },
-        counts_only: false,
-    });
-    let subject = Subject {
-        target,
-        heaps: std::slice::from_ref(heap),
-        index,
-        heap,
-        anomaly: &anomaly,
-    };
     let message = format!(
         "the block {} of {} bytes was written past its end: one run of bytes goes on from there into the block {}, which is in use and of whose word at {at} the process died",
         first.address, first.bytes, second.address
     );
     let kind = FindingKind::HeapOverrun;
-    let mut finding = wording::finding(subject, kind, second.address, Some(second), message);
+    let mut finding = wording::of_word_in_use(target, (index, heap), kind, (second, at), message);
     finding.confidence = Confidence::Likely;
     finding.explains_crash = ExplainsCrash::Yes;
-    let mut tail = [0; 16];
-    if let Some(from) = second.address.checked_sub(16) {
-        let _ = target.memory.read_into(from, &mut tail);
-    }
-    finding.culprit = Some(Culprit {
-        block: first,
-        state: heap.map.state(first.id),
-        contents: Some(describe_tail(&tail)),
-    });
+    finding.culprit = Some(culprit_in_front(target, heap, first, second));
     finding.overwriter = overwriter_of(target, &word.to_le_bytes(), word.to_le_bytes());
     finding.evidence = vec![wording::word_evidence(
         at,

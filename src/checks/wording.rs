@@ -3,7 +3,10 @@
 mod values;
 
 use ground::target::{Address, MemoryExt, Target};
-use heaps::anomaly::{BrokenWord, Edge, HolderKind, ListRef, Transient};
+use heaps::anomaly::{
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, ListRef, Property, Transient,
+    Value,
+};
 use heaps::map::Block;
 
 use super::Subject;
@@ -12,6 +15,7 @@ use super::finding::{
     RecordedStacks,
 };
 use super::fingerprint;
+use crate::analysis::HeapAnalysis;
 
 pub use values::{expected, found, proof, value};
 
@@ -140,6 +144,34 @@ pub fn recorded(subject: Subject<'_>, block: Block) -> Option<RecordedStacks> {
         allocation,
         deallocation: Vec::new(),
     })
+}
+
+/// A finding about a word of a block in use, of which no allocator knows anything: `at` is the word, `heap` with its index that of the block.
+pub fn of_word_in_use(
+    target: Target<'_>,
+    (index, heap): (usize, &HeapAnalysis<'_>),
+    kind: FindingKind,
+    (block, at): (Block, Address),
+    message: String,
+) -> Finding {
+    let anomaly = Anomaly::new(AnomalyKind::Metadata {
+        word: BrokenWord {
+            of: block.address,
+            at,
+            what: "a word of a block in use",
+            expected: Expected::Is(Property::WrittenByTheProgram),
+            found: Value::Word(target.memory.read_u64(at).unwrap_or(0)),
+        },
+        counts_only: false,
+    });
+    let subject = Subject {
+        target,
+        heaps: std::slice::from_ref(heap),
+        index,
+        heap,
+        anomaly: &anomaly,
+    };
+    finding(subject, kind, block.address, Some(block), message)
 }
 
 /// A finding about `at`, which is or lies in `block`, with the parts that every check fills in the same way.

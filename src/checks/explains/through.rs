@@ -11,8 +11,8 @@ use heaps::map::BlockState;
 
 use super::run;
 use crate::analysis::Analysis;
-use crate::checks::finding::{Cause, CauseKind, Culprit, Finding, FindingKind};
-use crate::checks::link_damage::describe_tail;
+use crate::checks::finding::{Cause, CauseKind, Finding, FindingKind};
+use crate::checks::link_damage::culprit_in_front;
 
 /// Bytes of the run that must stand in the block before.
 const BEFORE: u64 = 8;
@@ -50,15 +50,7 @@ pub fn name(target: Target<'_>, analysis: &Analysis<'_>, finding: &mut Finding) 
     if !run::is_text(&bytes) || run::is_one_value(&bytes) {
         return None;
     }
-    let mut tail = [0; 16];
-    if let Some(from) = second.address.checked_sub(16) {
-        let _ = target.memory.read_into(from, &mut tail);
-    }
-    finding.culprit = Some(Culprit {
-        block: first,
-        state: heap.map.state(first.id),
-        contents: Some(describe_tail(&tail)),
-    });
+    finding.culprit = Some(culprit_in_front(target, heap, first, second));
     finding.message += &format!(
         "; the text begins in front of that block, in {} of {} bytes, which is the one that was written past its end",
         first.address, first.bytes
