@@ -220,6 +220,15 @@ impl Scene<'_> {
             .death
             .said
             .and_then(|(_, words)| sayings::pointer_in(words));
+        if let Some(value) = kept::without_span(*self) {
+            return Some(Pointer {
+                value,
+                is_certain: false,
+                known_by: None,
+                loaded_from: None,
+                place: Place::of(self.target, self.analysis, self.death.heap, value),
+            });
+        }
         // jemalloc names the page.
         let is_exact = self.death.allocator != "jemalloc";
         let (value, is_certain) =
@@ -231,6 +240,7 @@ impl Scene<'_> {
                 }
                 (None, None) => (
                     self.looked_up()
+                        .or_else(|| kept::of_two_ways(*self))
                         .or_else(|| kept::block(*self))
                         .or_else(|| kept::of_other_arena(*self))
                         .or_else(|| entered::pointer(self.target, self.crash))?,

@@ -122,7 +122,12 @@ pub struct Call {
     pub caller: usize,
     /// The pointer that it was given; `None` if it cannot be had.
     pub argument: Option<Argument>,
+    /// Where it cannot be had, since two ways lead to the call: those that it can have been given.
+    pub candidates: Vec<Address>,
 }
+
+/// Pointers that a call can have been given, at most.
+const MAX_CANDIDATES: usize = 4;
 
 /// The call of the allocator that the thread at this index of [`Session::threads`] died in, seen from its frame `from`: by a fault
 /// there, or because the allocator aborted. Who was killed while it stood there did not die of it.
@@ -149,10 +154,23 @@ pub fn read(
         let said = said?;
         Some((message::in_text(&said.text)?, said.address))
     });
+    let argument = argument(&stack, &entered, told, death.fault);
+    let mut candidates = match argument {
+        Some(_) => Vec::new(),
+        None => given(&stack, &entered),
+    };
+    candidates.truncate(MAX_CANDIDATES + 1);
     Some(Call {
         entry: entered.entry,
         caller: entered.caller,
-        argument: argument(&stack, &entered, told, death.fault),
+        argument,
+        candidates: match candidates.len() {
+            2..=MAX_CANDIDATES => candidates
+                .iter()
+                .map(|value| Address::new(value.worked.value))
+                .collect(),
+            _ => Vec::new(),
+        },
     })
 }
 
@@ -210,6 +228,19 @@ fn death(session: &Session, from: usize) -> Option<Death> {
     })
 }
 
+/// The pointers of which the call was given one. A null pointer is nobody's death, but for realloc's.
+fn given(stack: &Stack<'_>, entered: &Entered) -> Vec<Value> {
+    let mut values = stack.can_be_given(entered);
+    values.retain(|value| value.worked.value != 0 || entered.entry == Entry::Realloc);
+    let mut seen = Vec::new();
+    values.retain(|value| {
+        let is_new = !seen.contains(&value.worked.value);
+        seen.push(value.worked.value);
+        is_new
+    });
+    values
+}
+
 /// What is known of the pointer, all sources together.
 fn argument(
     stack: &Stack<'_>,
@@ -217,9 +248,13 @@ fn argument(
     told: Option<(Address, Address)>,
     fault: Option<u64>,
 ) -> Option<Argument> {
-    // A null pointer is nobody's death, but for realloc's.
     let can_be = |value: &Worked| value.value != 0 || entered.entry == Entry::Realloc;
-    let given = stack.given(entered).filter(|value| can_be(&value.worked));
+    let only = || match given(stack, entered).as_slice() {
+        [one] => Some(*one),
+        _ => None,
+    };
+    let given = stack.given(entered).or_else(only);
+    let given = given.filter(|value| can_be(&value.worked));
     let received = stack
         .received(entered)
         .filter(|(value, _)| can_be(&value.worked));

@@ -272,7 +272,7 @@ impl Inside<'_> {
             caller: call.map(|call| call.caller).or(caller),
             is_fault,
         };
-        modules.into_iter().find_map(|module| {
+        let found = modules.into_iter().find_map(|module| {
             let is_musl = module.name.starts_with("ld-musl") || module.path.contains("musl");
             if is_musl {
                 let first = self.frames.get(self.from)?;
@@ -295,7 +295,12 @@ impl Inside<'_> {
                 .find(|(name, _)| module.name.starts_with(name))?;
             let caller = self.of_module(module)?;
             Some(death(allocator, caller, self.is_fault))
-        })
+        });
+        // glibc's malloc keeps nothing until it is called for the first time.
+        let first = self.frames.get(self.from).and_then(|frame| frame.module);
+        let is_libcs = first.and_then(|id| module(self.target, id));
+        let is_unused = self.is_fault && call.is_some() && is_libcs.is_some_and(is_libc);
+        found.or_else(|| is_unused.then(|| death("ptmalloc", None, true)))
     }
 
     /// Whether they are in this module's allocator, and which frame called it.

@@ -5,8 +5,9 @@ use ground::target::{Address, FrameTrust, MemoryExt};
 use heaps::map::BlockState;
 
 use super::sayings::{About, Seen};
-use super::{HEADER_BYTES, Pointer, Scene};
+use super::{HEADER_BYTES, Place, Pointer, SIZE_BYTES, Scene};
 use crate::checks::finding::{Finding, FindingKind};
+use crate::checks::place::Part;
 
 /// Frames from abort's to that of `free`.
 const MAX_FRAMES: usize = 10;
@@ -52,6 +53,41 @@ pub fn of_other_arena(scene: Scene<'_>) -> Option<Address> {
     }
 }
 
+/// What was freed at some time, where tcmalloc died of a page without a span as it gave a cache back: a sized delete checks nothing, so that
+/// variables get into its lists. Two registers have the pointer then, as the argument and for later.
+pub fn without_span(scene: Scene<'_>) -> Option<Address> {
+    const FIRST_PAGE: u64 = 4096;
+    let fault = scene.crash.fault_address?;
+    if scene.death.allocator != "tcmalloc" || !scene.death.is_fault || fault.get() >= FIRST_PAGE {
+        return None;
+    }
+    let heap = scene.analysis.heaps.get(scene.death.heap?)?;
+    let frames = scene.target.threads.frames(scene.crash.thread);
+    let frame = frames.get(scene.crash.frame)?;
+    let is_foreign =
+        |at: Address| match Place::of(scene.target, scene.analysis, scene.death.heap, at) {
+            Place::Module { id, part, .. } => part == Part::Variables && id != heap.identity.module,
+            Place::Stack { frame, .. } => {
+                frame.is_some_and(|(number, _)| number > scene.crash.frame)
+            }
+            _ => false,
+        };
+    let values: Vec<u64> = frame.registers.iter().map(|(_, value)| value).collect();
+    let times = |value: u64| values.iter().filter(|other| **other == value).count();
+    let mut found: Vec<u64> = values
+        .iter()
+        .copied()
+        .filter(|value| times(*value) == 2)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    let mut found = found
+        .into_iter()
+        .map(Address::new)
+        .filter(|at| is_foreign(*at));
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// The block, if the innermost frame that has any such register has one alone.
 pub fn block(scene: Scene<'_>) -> Option<Address> {
     let (saying, _) = scene.death.said?;
@@ -85,6 +121,34 @@ pub fn block(scene: Scene<'_>) -> Option<Address> {
         [one] => Some(*one),
         _ => None,
     }
+}
+
+/// What the allocator was given, where two ways lead to the call: one of the pointers alone is no block that is in use, so that it can be
+/// refused.
+pub fn of_two_ways(scene: Scene<'_>) -> Option<Address> {
+    let candidates = scene.death.call.map(|call| call.candidates.as_slice())?;
+    let said = scene.death.said.map(|(_, words)| words.text.as_str());
+    let is_mapped = |at: Address| {
+        let size = at.checked_sub(SIZE_BYTES)?;
+        let size = scene.target.memory.read_u64(size).ok()?;
+        Some(size & MAPPED != 0)
+    };
+    // glibc says so of chunks alone that claim to have a mapping of their own.
+    let claims = said.is_some_and(|text| text.starts_with("munmap_chunk()"));
+    let can_be = |at: &Address| {
+        let place = Place::of(scene.target, scene.analysis, scene.death.heap, *at);
+        let starts_used = matches!(
+            place,
+            Place::Block {
+                offset: 0,
+                state: BlockState::InUse,
+                ..
+            }
+        );
+        !starts_used && (!claims || is_mapped(*at) != Some(false))
+    };
+    let mut left = candidates.iter().copied().filter(can_be);
+    left.next().filter(|_| left.next().is_none())
 }
 
 /// Leaves out what the refused `free` itself had done by then: the header behind its chunk says already that the chunk is free, and no list

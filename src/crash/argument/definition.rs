@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::expression::{Expression, Stores};
 use super::facts::{RSP, immediate, number, operand_address};
@@ -67,9 +67,17 @@ pub(super) fn of(
         Mnemonic::Imul if instruction.op_count() == 3 => {
             Expression::Product(Box::new(operand(1)?), immediate(instruction, 2)?)
         }
+        _ if is_conditional_move(instruction) => operand(1)?,
         _ => return None,
     };
     Some(value.low(bits))
+}
+
+/// Whether an instruction moves its second operand to the first one under a condition: both ways go on from it.
+pub(super) fn is_conditional_move(instruction: &Instruction) -> bool {
+    instruction.condition_code() != ConditionCode::None
+        && instruction.flow_control() == FlowControl::Next
+        && instruction.op_count() == 2
 }
 
 fn is_twice_the_same(instruction: &Instruction) -> bool {

@@ -205,6 +205,7 @@ impl<'s> Stack<'s> {
             let target = definition::operand(&call, 0, &Arc::default(), self.thread_pointer)?;
             let live = self.frames.get(index)?.sp.get();
             let found = self.follow(vec![site], index.checked_add(1)?, target, live)?;
+            let found = value_of(&found)?;
             let callee = self
                 .functions
                 .names
@@ -242,6 +243,26 @@ impl<'s> Stack<'s> {
 
     /// The pointer that the caller gave, by its code.
     pub fn given(&self, entered: &Entered) -> Option<Value> {
+        let found = value_of(&self.all_given(entered)?)?;
+        Some(Value {
+            certain: found.certain && entered.certain,
+            ..found
+        })
+    }
+
+    /// The pointers of which the caller gave one, by its code: several, if two ways lead to the call.
+    pub fn can_be_given(&self, entered: &Entered) -> Vec<Value> {
+        let found = self.all_given(entered);
+        let found = found.filter(|found| found.entries.is_empty() && !found.lost);
+        let values = found.map_or_else(Vec::new, |found| found.values);
+        let value = |worked: Worked| Value {
+            worked,
+            certain: !worked.unsure && entered.certain,
+        };
+        values.into_iter().map(value).collect()
+    }
+
+    fn all_given(&self, entered: &Entered) -> Option<Found> {
         let live = self.frames.get(entered.caller)?.sp.get();
         let mut sites = Vec::new();
         match &entered.way {
@@ -260,14 +281,10 @@ impl<'s> Stack<'s> {
                 }
             }
         }
-        let found = self.follow(sites, entered.caller, Expression::Register(RDI), live)?;
-        Some(Value {
-            certain: found.certain && entered.certain,
-            ..found
-        })
+        self.follow(sites, entered.caller, Expression::Register(RDI), live)
     }
 
-    /// The value of an expression at the first of some places, each in a function that the next one's called or left for; then in
+    /// The values of an expression at the first of some places, each in a function that the next one's called or left for; then in
     /// the frames from `frame` outwards.
     fn follow(
         &self,
@@ -275,7 +292,7 @@ impl<'s> Stack<'s> {
         frame: usize,
         goal: Expression,
         live_stack: u64,
-    ) -> Option<Value> {
+    ) -> Option<Found> {
         let mut goal = goal;
         let mut stores = Arc::<Stores>::default();
         let mut sites = sites.into_iter();
@@ -313,12 +330,7 @@ impl<'s> Stack<'s> {
             };
             let found = self.walk(&site.function, place, live_stack);
             if !found.values.is_empty() {
-                // Some ways came to the start, where the value is the caller's business.
-                let worked = found.value().filter(|_| found.entries.is_empty())?;
-                return Some(Value {
-                    worked,
-                    certain: !worked.unsure,
-                });
+                return Some(found);
             }
             let first = found.entries.first().filter(|_| !found.lost)?;
             if found.entries.iter().any(|entry| entry.goal != first.goal) {
@@ -406,4 +418,14 @@ impl<'s> Stack<'s> {
         }
         self.functions.whole(vec![part])
     }
+}
+
+/// The one value of what was found.
+fn value_of(found: &Found) -> Option<Value> {
+    // Some ways came to the start, where the value is the caller's business.
+    let worked = found.value().filter(|_| found.entries.is_empty())?;
+    Some(Value {
+        worked,
+        certain: !worked.unsure,
+    })
 }

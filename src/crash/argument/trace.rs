@@ -6,7 +6,8 @@
 //!   └── an argument: goes on in the caller
 //! ```
 //!
-//! Where a jump leads into the way, both ways are gone. All must give the same value.
+//! Where a jump leads into the way, or a move has a condition, both ways are gone. All must give the same value, or there are several that
+//! it can be.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -129,6 +130,14 @@ pub(super) fn back(function: &Function, from: Place, around: &Surroundings<'_>) 
                 found.lost |= place.index != 0 && !function.is_filling(place.index);
                 break;
             };
+            let ways: Vec<usize> = ways.collect();
+            for way in [first].iter().chain(&ways) {
+                match unmoved(function, &place, *way) {
+                    Some(_) if open.len() >= MAX_OPEN => found.lost = true,
+                    Some(kept) => open.push(kept),
+                    None => {}
+                }
+            }
             for way in ways {
                 if open.len() >= MAX_OPEN {
                     found.lost = true;
@@ -178,6 +187,17 @@ enum Step {
     /// Control cannot have come this way.
     Impossible,
     Lost,
+}
+
+/// The place before a conditional move that was not carried out, if it would have moved what is asked for.
+fn unmoved(function: &Function, place: &Place, way: usize) -> Option<Place> {
+    let instruction = function.get(way)?;
+    let to = facts::number(instruction.op0_register())?;
+    let asked = place.goal.as_ref().is_some_and(|goal| goal.names(to));
+    (asked && definition::is_conditional_move(instruction)).then(|| Place {
+        index: way,
+        ..place.clone()
+    })
 }
 
 /// Goes back over the instruction at `way`.

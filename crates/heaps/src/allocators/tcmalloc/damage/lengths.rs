@@ -177,7 +177,7 @@ impl Class<'_, '_, '_> {
     }
 
     /// The link at which a list ends early, if zeros went on from there over the blocks behind: each of them that is on no list has no
-    /// link either, up to one from which a chain of the length leads on that is still missing.
+    /// link either, up to one from which a chain of the length leads on that is still missing, or as many as are missing.
     fn zeroed(&self, edge: Edge, missing: u64) -> Option<(Edge, Address, Repair)> {
         let (block, _) = self.map.block_at(edge.from?)?;
         let next = block.address.checked_add(block.bytes)?;
@@ -201,7 +201,14 @@ impl Class<'_, '_, '_> {
             }
             at = at.checked_add(block.bytes)?;
         }
-        None
+        // All that is missing was cleared. Of one block alone, which may be the list's last, that says nothing.
+        let repair = Repair {
+            value: next,
+            unique: false,
+        };
+        (2..=MAX_ZEROED)
+            .contains(&missing)
+            .then_some((edge, Address::default(), repair))
     }
 
     /// Looks at every link of a list that ends at null for one that a changed byte or bit explains.

@@ -60,7 +60,7 @@ impl Class<'_, '_, '_> {
             .heap
             .confined(&list)
             .is_some_and(|range| !range.contains(&stray.found));
-        let one_of_many = distances.is_shared(stray.stray);
+        let one_of_many = distances.is_shared(stray.stray) || self.leads_to_its_like(stray);
         let leads_on = (stray.leads_on || one_of_many) && !foreign;
         if leads_on
             && !one_of_many
@@ -121,6 +121,22 @@ impl Class<'_, '_, '_> {
             self.cuts.insert(from, Cut::Damaged(repair));
         }
         self.push(anomaly);
+    }
+
+    /// Whether a place inside of a block holds a link to one as far into another block of that size: pointers that were freed one after the
+    /// other, each of them as far into its block.
+    fn leads_to_its_like(&self, stray: &StrayEdge) -> bool {
+        let (Stray::Misaligned { block, offset } | Stray::OtherClass { block, offset }) =
+            stray.stray
+        else {
+            return false;
+        };
+        let next = self.heap.target.memory.read_pointer(stray.found);
+        let next = next.ok().and_then(|next| self.map.block_at(next));
+        let is_like = next.is_some_and(|(other, distance)| {
+            distance == offset && other.class == block.class && other.id != block.id
+        });
+        offset != 0 && stray.found.is_aligned(8) && is_like
     }
 
     /// Proof that a list's first entry may not be linked yet.
