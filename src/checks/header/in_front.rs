@@ -76,7 +76,25 @@ pub(super) fn value(tail: &[u8; 16], behind: &[u8]) -> Option<usize> {
         .filter(|byte| **byte == first)
         .count();
     let bytes = tail.iter().rev().take_while(|byte| **byte == first).count();
-    (first != 0 && filled == LEAST && (1..8).contains(&bytes)).then_some(bytes)
+    let is_filled = first != 0 && filled == LEAST && (1..8).contains(&bytes);
+    is_filled
+        .then_some(bytes)
+        .or_else(|| number(tail, behind, LEAST))
+}
+
+/// The same of a number of 4 bytes.
+fn number(tail: &[u8; 16], behind: &[u8], least: usize) -> Option<usize> {
+    const BYTES: usize = 4;
+    let number = behind.first_chunk::<BYTES>()?;
+    let (numbers, _) = behind.get(..least)?.as_chunks::<BYTES>();
+    let (in_front, _) = tail.as_chunks::<BYTES>();
+    let ends_so = in_front
+        .iter()
+        .rev()
+        .take_while(|other| *other == number)
+        .count();
+    let is_filled = *number != [0; BYTES] && numbers.iter().all(|other| other == number);
+    (is_filled && ends_so == 1).then_some(BYTES)
 }
 
 #[cfg(test)]
@@ -101,6 +119,22 @@ mod tests {
             value(b"888888888888TTT#", b"##########88888888888888"),
             None
         );
+    }
+
+    #[test]
+    fn a_number_that_begins_shortly_before_the_header() {
+        let numbers: Vec<u8> = [0x1f1f_u32; 8]
+            .iter()
+            .flat_map(|one| one.to_le_bytes())
+            .collect();
+        let tail = |last: u64| {
+            let mut tail = [0; 16];
+            tail[8..].copy_from_slice(&last.to_le_bytes());
+            tail
+        };
+        assert_eq!(value(&tail(0x1f1f << 32), &numbers), Some(4));
+        assert_eq!(value(&tail(0x1f1f << 32 | 0x1f1f), &numbers), None);
+        assert_eq!(value(&tail(0), &numbers), None);
     }
 
     fn bytes(words: &[u64]) -> Vec<u8> {

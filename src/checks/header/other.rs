@@ -30,6 +30,10 @@ impl Other {
         let goes_on = data == Some(&word) && word.iter().any(|byte| *byte != 0);
         match (word.last() != expected.last(), intact) {
             (true, 0) if goes_on => Some(Self::GoesOn),
+            // Numbers of 4 bytes, whose upper ones are zeros as those of a size.
+            (false, 0) if goes_on && word.first_chunk::<4>() == word.last_chunk::<4>() => {
+                Some(Self::GoesOn)
+            }
             (_, 0) => None,
             (true, _) => Some(Self::InFront(8 - intact)),
             (false, _) => Some(Self::Inside),
@@ -105,6 +109,9 @@ mod tests {
         let filled = 0xffff_fffb_ffff_fffb;
         assert_eq!(other(filled, filled), Some(Other::GoesOn));
         assert_eq!(other(filled, 7), None);
+        let numbers = 0x2a2a_0000_2a2a;
+        assert_eq!(other(numbers, numbers), Some(Other::GoesOn));
+        assert_eq!(other(numbers, 7), None);
         // A bit in its middle.
         assert_eq!(other(0x551, 7), Some(Other::Inside));
     }

@@ -329,7 +329,9 @@ fn zeros_go_on(memory: &dyn TargetMemory, block: Block) -> bool {
     let word = |index: u64| block.address.checked_add(8 * index);
     let cleared = (0..words).take_while(|index| is_zero(word(*index))).count() as u64;
     let in_front = [8, 16].map(|back| is_zero(block.address.checked_sub(back)));
-    in_front == [true; 2] && (3..words).contains(&cleared)
+    // Where they do not end in it, the link behind it is gone, too.
+    let goes_further = || cleared == words && is_zero(block.address.checked_add(block.bytes));
+    in_front == [true; 2] && ((3..words).contains(&cleared) || goes_further())
 }
 
 /// Whether text begins within a link and goes on behind it: a string that was put together piece by piece, as with `snprintf`,

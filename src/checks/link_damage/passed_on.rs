@@ -6,6 +6,7 @@ use heaps::allocators::Residue;
 use heaps::anomaly::{Edge, HolderKind, Repair};
 use heaps::map::Block;
 
+use super::describe_tail;
 use crate::checks::Subject;
 
 /// The other story that fits, as the rest of a sentence. `written`: bytes of the link, and what it held before.
@@ -25,13 +26,27 @@ pub(super) fn told(
             ", or one that stood before it in the list and has been handed out since, whose link malloc followed".to_owned()
         });
     }
-    if edge.list.holder == HolderKind::ThreadCache && bytes == 8 {
+    let is_cached = match edge.list.holder {
+        HolderKind::ThreadCache => bytes == 8,
+        // What free wrote beside the link is whole, and nothing like the word was the link.
+        HolderKind::Tcache => {
+            repair.is_none() && !is_text(subject, edge) && !is_filled(subject, edge, block)
+        }
+        _ => false,
+    };
+    if is_cached {
         return Some(
             ", or that word was the head of the list when it was freed: the damaged link of a block that has been handed out".to_owned(),
         );
     }
     (bytes == 8 && is_filled(subject, edge, block))
         .then(|| ", or was freed twice and is in use again".to_owned())
+}
+
+/// Whether the link reads as text.
+fn is_text(subject: Subject<'_>, edge: &Edge) -> bool {
+    let word = subject.target.memory.read_bytes::<8>(edge.word());
+    word.is_ok_and(|word| describe_tail(&word) == "text")
 }
 
 /// Whether the word behind the link was written, too, which whoever hands a block out clears or leaves to the program.

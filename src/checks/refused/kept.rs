@@ -7,7 +7,6 @@ use heaps::map::BlockState;
 use super::sayings::{About, Seen};
 use super::{HEADER_BYTES, Place, Pointer, SIZE_BYTES, Scene};
 use crate::checks::finding::{Finding, FindingKind};
-use crate::checks::place::Part;
 
 /// Frames from abort's to that of `free`.
 const MAX_FRAMES: usize = 10;
@@ -54,9 +53,11 @@ pub fn of_other_arena(scene: Scene<'_>) -> Option<Address> {
 }
 
 /// What was freed at some time, where tcmalloc died of a page without a span as it gave a cache back: a sized delete checks nothing, so that
-/// variables get into its lists. Two registers have the pointer then, as the argument and for later.
+/// variables get into its lists. A register has the place of that page in a leaf of the page map (`PageMap2::get`, pages of 8 KiB).
 pub fn without_span(scene: Scene<'_>) -> Option<Address> {
     const FIRST_PAGE: u64 = 4096;
+    const PAGE_SHIFT: u64 = 13;
+    const LEAF_MASK: u64 = (1 << 18) - 1;
     let fault = scene.crash.fault_address?;
     if scene.death.allocator != "tcmalloc" || !scene.death.is_fault || fault.get() >= FIRST_PAGE {
         return None;
@@ -64,28 +65,27 @@ pub fn without_span(scene: Scene<'_>) -> Option<Address> {
     let heap = scene.analysis.heaps.get(scene.death.heap?)?;
     let frames = scene.target.threads.frames(scene.crash.thread);
     let frame = frames.get(scene.crash.frame)?;
-    let is_foreign =
-        |at: Address| match Place::of(scene.target, scene.analysis, scene.death.heap, at) {
-            Place::Module { id, part, .. } => part == Part::Variables && id != heap.identity.module,
-            Place::Stack { frame, .. } => {
-                frame.is_some_and(|(number, _)| number > scene.crash.frame)
-            }
+    let is_foreign = |at: Address| {
+        let place = Place::of(scene.target, scene.analysis, scene.death.heap, at);
+        match place {
+            Place::Module { id, .. } => id != heap.identity.module,
+            Place::Stack { .. } | Place::Arguments { .. } | Place::Mapping => true,
             _ => false,
-        };
+        }
+    };
     let values: Vec<u64> = frame.registers.iter().map(|(_, value)| value).collect();
-    let times = |value: u64| values.iter().filter(|other| **other == value).count();
-    let mut found: Vec<u64> = values
-        .iter()
-        .copied()
-        .filter(|value| times(*value) == 2)
-        .collect();
+    let is_looked_up = |value: u64| {
+        let place = value >> PAGE_SHIFT & LEAF_MASK;
+        value > LEAF_MASK && place != 0 && values.contains(&place)
+    };
+    let looked_up = values.iter().copied().filter(|value| is_looked_up(*value));
+    let mut found: Vec<u64> = looked_up.collect();
     found.sort_unstable();
     found.dedup();
-    let mut found = found
-        .into_iter()
-        .map(Address::new)
-        .filter(|at| is_foreign(*at));
-    found.next().filter(|_| found.next().is_none())
+    match found.as_slice() {
+        [one] => Some(Address::new(*one)).filter(|at| is_foreign(*at)),
+        _ => None,
+    }
 }
 
 /// The block, if the innermost frame that has any such register has one alone.
