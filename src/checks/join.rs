@@ -84,6 +84,7 @@ pub fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut Vec<F
     join_runs(target, findings);
     join_followed(findings);
     join_run_over(target, heaps, findings);
+    join_inner(findings);
     for finding in findings {
         if let (Some(view), 1..) = (finding.block, finding.alike) {
             finding.message = format!(
@@ -94,6 +95,46 @@ pub fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut Vec<F
             );
         }
     }
+}
+
+/// Pointers that were freed as far into blocks of one size are one error's, however sure each of them is.
+fn join_inner(findings: &mut Vec<Finding>) {
+    let mut index = 0;
+    while index < findings.len().min(MAX_PLACES) {
+        let part = findings.get(index);
+        let whole = part.and_then(|part| {
+            let others = findings.iter().take(MAX_PLACES).enumerate();
+            let mut others = others.filter(|(at, whole)| {
+                *at != index && are_as_far(whole, part) && whole.confidence >= part.confidence
+            });
+            others.next().map(|(at, _)| at)
+        });
+        let Some(whole) = whole else {
+            index += 1;
+            continue;
+        };
+        let part = findings.remove(index);
+        let whole = if whole > index { whole - 1 } else { whole };
+        if let Some(whole) = findings.get_mut(whole) {
+            whole.alike = whole.alike.saturating_add(part.alike).saturating_add(1);
+            take_in(whole, part);
+        }
+    }
+}
+
+/// Whether two alarms are of pointers that were freed as far into blocks of one size.
+pub fn are_as_far(one: &Finding, other: &Finding) -> bool {
+    let (Some(block), Some(second)) = (one.block, other.block) else {
+        return false;
+    };
+    let is_it = |finding: &Finding| {
+        finding.kind == FindingKind::MisalignedFreeEntry && finding.severity() == Severity::Critical
+    };
+    is_it(one)
+        && is_it(other)
+        && one.heap == other.heap
+        && block.block.bytes == second.block.bytes
+        && block.offset == second.offset
 }
 
 fn join_runs(target: Target<'_>, findings: &mut Vec<Finding>) {

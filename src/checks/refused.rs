@@ -113,6 +113,7 @@ pub fn explain(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash, verdi
             scene.blame(pointer.as_ref(), &mut finding);
         }
         take_in_writes(verdict, &mut finding);
+        kept::take_in_alike(&mut verdict.findings, &mut finding);
         verdict.findings.push(finding);
     }
 }

@@ -6,6 +6,8 @@
 //!   end of their memory still are in the order in which it was cut, and nothing but links was ever written to them;
 //! - the first bytes of the link are whole: nobody who came from the block before left them out.
 
+pub(super) mod siblings;
+
 use ground::target::{Address, MemoryExt, TargetMemory};
 use heaps::map::{Block, BlockState, HeapMap, Shape};
 
@@ -73,8 +75,8 @@ pub(super) fn decide(
             };
         }
         let distance = inner_distance(memory, before, block)
-            .or_else(|| distance_by_siblings(map, memory, before, block));
-        let is_witnessed = |distance| link_at(map, memory, before, distance).is_some();
+            .or_else(|| siblings::distance(map, memory, before, block));
+        let is_witnessed = |distance| siblings::link_at(map, memory, before, distance).is_some();
         return match distance.filter(|_| in_use) {
             _ if !in_use => Story::RatherOverrun,
             Some(distance) if is_witnessed(distance) => Story::Inner(distance),
@@ -148,68 +150,6 @@ fn inner_distance(memory: &dyn TargetMemory, before: Block, block: Block) -> Opt
             .is_some_and(|at| memory.read_u8(at) == Ok(0));
     let beyond = beyond + u64::from(is_ended);
     (back >= 8 && (1..=distance).contains(&beyond) && distance <= MAX_INNER).then_some(distance)
-}
-
-/// The word of another block of that page that lies so far into it and leads as far into one of the same size, and where it leads: the link of
-/// a pointer that was freed there.
-pub(super) fn link_at(
-    map: &HeapMap,
-    memory: &dyn TargetMemory,
-    before: Block,
-    distance: u64,
-) -> Option<(Address, Address)> {
-    let extent = map.extent(before.id.extent)?;
-    let siblings = around(before.id.slot, extent.blocks());
-    let siblings = siblings.filter(|slot| *slot != before.id.slot);
-    siblings
-        .filter_map(|slot| extent.block(before.id.extent, slot))
-        .find_map(|sibling| {
-            let at = sibling.address.checked_add(distance)?;
-            let to = memory.read_pointer(at).ok()?;
-            let (block, offset) = map.block_at(to)?;
-            let is_like = offset == distance && block.class == before.class;
-            (is_like && block.id != sibling.id).then_some((at, to))
-        })
-}
-
-/// Blocks of a page that are looked at, in front of one and behind it.
-fn around(slot: u32, count: u32) -> std::ops::Range<u32> {
-    const SIBLINGS: u32 = 64;
-    let first = slot.saturating_sub(SIBLINGS / 2);
-    first..first.saturating_add(SIBLINGS).min(count)
-}
-
-/// How far into the block before an object may begin that one value fills, as it fills the block before from its start: other blocks beside
-/// them are filled with it so far that the run ends where such an object would.
-fn distance_by_siblings(
-    map: &HeapMap,
-    memory: &dyn TargetMemory,
-    before: Block,
-    block: Block,
-) -> Option<u64> {
-    const LEAST: u64 = 8;
-    let value = memory.read_u8(before.address).ok()?;
-    let run = |from: Address, most: u64| {
-        let is_it = |at: &u64| {
-            let at = from.checked_add(*at);
-            at.is_some_and(|at| memory.read_u8(at) == Ok(value))
-        };
-        (0..most.min(MAX_BYTES as u64)).take_while(is_it).count() as u64
-    };
-    let whole = run(before.address, before.bytes.checked_mul(2)?);
-    if whole <= before.bytes || value == 0 {
-        return None;
-    }
-    let extent = map.extent(block.id.extent)?;
-    around(block.id.slot, extent.blocks())
-        .filter(|slot| ![before.id.slot, block.id.slot].contains(slot))
-        .filter_map(|slot| extent.block(block.id.extent, slot))
-        .map(|sibling| run(sibling.address, sibling.bytes))
-        .filter(|filled| *filled >= LEAST)
-        .filter_map(|filled| whole.checked_sub(filled))
-        .find(|distance| {
-            (LEAST..before.bytes.min(MAX_INNER)).contains(distance) && distance % 8 == 0
-        })
 }
 
 /// Bytes that lie in front of pointers into blocks that are freed by mistake: headers, cookies, first bases, blanks.

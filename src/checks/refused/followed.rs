@@ -92,6 +92,46 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
     Some(finding)
 }
 
+/// The head of a list that the allocator had followed when it died of a fault: a register has the list, which is the allocator's own memory, and
+/// its first word is the value that made the address at fault.
+pub fn head(scene: Scene<'_>) -> Option<Finding> {
+    let frames = scene.target.threads.frames(scene.crash.thread);
+    let registers = &frames.get(scene.crash.frame)?.registers;
+    let operand = scene.crash.instruction.as_ref()?.operands.first()?;
+    let mut values = operand
+        .registers
+        .iter()
+        .filter_map(|register| register.value);
+    let is_list = |at: &Address| {
+        let place = Place::of(scene.target, scene.analysis, scene.death.heap, *at);
+        matches!(place, Place::Own { heap } if Some(heap) == scene.death.heap)
+    };
+    let (value, at) = values.find_map(|value| {
+        let holds = |at: &Address| scene.target.memory.read_u64(*at) == Ok(value);
+        let lists = registers.iter().map(|(_, at)| Address::new(at));
+        let at = lists
+            .filter(|_| value != 0)
+            .find(|at| holds(at) && is_list(at))?;
+        Some((value, at))
+    })?;
+    let message = format!(
+        "malloc followed a damaged link: the list at {at} begins with {value:#x}, which is no block, and {} died of it: a free block was written \
+         to (after it was freed, or it was freed twice), or the one before it past its end, and has been handed out since",
+        scene.death.allocator
+    );
+    let mut finding = scene.finding(FindingKind::UseAfterFreeWrite, Some(at), None, message);
+    finding.evidence = vec![wording::word_evidence(
+        at,
+        "head of a list of free blocks",
+        "null or a free block",
+        Found::word(value),
+    )];
+    finding.next_steps = vec![
+        "run the same input under AddressSanitizer: it stops at the write, with the stack of the free".to_owned(),
+    ];
+    Some(finding)
+}
+
 /// The word among a block's links that holds `value`, as it is or as glibc protects links.
 fn word_with(scene: Scene<'_>, block: Block, value: u64) -> Option<Address> {
     (0..LINK_WORDS).find_map(|index| {

@@ -7,6 +7,7 @@ use heaps::map::BlockState;
 use super::sayings::{About, Seen};
 use super::{HEADER_BYTES, Place, Pointer, SIZE_BYTES, Scene};
 use crate::checks::finding::{Finding, FindingKind};
+use crate::checks::join;
 
 /// Frames from abort's to that of `free`.
 const MAX_FRAMES: usize = 10;
@@ -178,4 +179,26 @@ pub(super) fn leave_out_own_work(
         });
         !(finding.kind == FindingKind::HeapOverrun && culprit.is_some() && is_given && is_mark)
     });
+}
+
+/// A pointer that was refused, and others as far into blocks of that size that were taken before, are one error's.
+pub(super) fn take_in_alike(findings: &mut Vec<Finding>, refused: &mut Finding) {
+    let mut taken = 0u64;
+    findings.retain(|finding| {
+        let is_alike = join::are_as_far(refused, finding);
+        if is_alike {
+            taken = taken.saturating_add(finding.alike).saturating_add(1);
+            refused.evidence.extend(finding.evidence.iter().cloned());
+            refused.locations.extend(finding.locations.iter().cloned());
+        }
+        !is_alike
+    });
+    if taken > 0 {
+        let words = format!(
+            "; {taken} more such pointer{} in lists of free blocks already, as far into blocks of that size",
+            if taken == 1 { " is" } else { "s are" }
+        );
+        refused.message.push_str(&words);
+        refused.alike = refused.alike.saturating_add(taken);
+    }
 }

@@ -343,7 +343,7 @@ fn list_words(holder: HolderKind) -> &'static str {
 
 /// A fault in the allocator, and no text.
 fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
-    if let Some(found) = followed::damaged(scene) {
+    if let Some(found) = followed::damaged(scene).or_else(|| followed::head(scene)) {
         return found;
     }
     let at = pointer.map(|pointer| pointer.value);

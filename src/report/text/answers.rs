@@ -236,7 +236,14 @@ pub fn heap(report: &Report) -> (Role, String) {
         names.push_str(&full_name(allocator));
     }
     if summary.critical > 0 {
-        let text = format!("DAMAGED: {} in {names}", counts(summary));
+        // Of a heap that could not be read, the finding alone knows whose it is.
+        let mut told = report.findings.iter();
+        let place = match names.is_empty() {
+            true => told.find_map(|finding| finding.allocator.clone()),
+            false => Some(names),
+        };
+        let place = place.unwrap_or_else(|| "a heap that could not be read".into());
+        let text = format!("DAMAGED: {} in {place}", counts(summary));
         (Role::Critical, text)
     } else if report.allocators.is_empty() {
         let strangers = coverage::strangers(report);

@@ -27,6 +27,8 @@ recipe underrun ptmalloc/underrun.c
 recipe underrun-half ptmalloc/underrun.c -DHALF
 recipe underrun-through ptmalloc/underrun.c -DTHROUGH
 recipe underrun-mmapped ptmalloc/underrun.c -DMMAPPED
+recipe underrun-numbers ptmalloc/underrun-numbers.c
+recipe underrun-numbers-further ptmalloc/underrun-numbers.c -DFURTHER
 recipe overrun-records ptmalloc/records.c
 recipe underrun-elements ptmalloc/records.c -DIN_FRONT
 recipe count-smashed ptmalloc/metadata.c -DCOUNT
@@ -46,6 +48,10 @@ done
 for what in alloca wide literal number text realloc cookie base merged huge handler; do
     recipe refused-$what ptmalloc/refused.c "-D${what^^}"
 done
+for what in either nulls first; do
+    recipe refused-$what ptmalloc/two-ways.c "-D${what^^}"
+done
+recipe healthy-either ptmalloc/two-ways.c -DTAKEN
 recipe later-wild ptmalloc/later.c -DWILD
 recipe later-wild-raised ptmalloc/later.c -DWILD -DRAISED=0
 recipe later-wild-raised-at-once ptmalloc/later.c -DWILD -DRAISED=SA_NODEFER
@@ -206,7 +212,9 @@ ptmalloc_table() {
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done
     cells glibc-2.36 O0 refused-{alloca,wide,text}
-    cells glibc-2.36 O2 refused-{base,literal,realloc}
+    cells glibc-2.36 O2 refused-{base,literal,realloc,either,nulls,first} underrun-numbers underrun-numbers-further
+    cells glibc-2.36 O0 refused-either
+    healthy_cells glibc-2.36 healthy-either
     for release in "${ptmalloc_releases[@]}"; do
         cells "$release" O2 "${ptmalloc_damaged[@]}"
         cells "$release" O0 dangling-member dangling-call

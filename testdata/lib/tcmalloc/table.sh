@@ -66,6 +66,12 @@ done
 for what in stack static written; do
     recipe sized-delete-$what tcmalloc/sized-delete.c "-D${what^^}"
 done
+for what in filled smaller; do
+    recipe inner-pointers-$what tcmalloc/inner-pointers.c "-D${what^^}"
+done
+recipe healthy-inner-pointers tcmalloc/inner-pointers.c -DPROPER
+recipe sized-delete-later tcmalloc/later-death.c -DVARIABLE
+recipe overrun-zeros-rest tcmalloc/later-death.c -DZEROS
 recipe sampled tcmalloc/sampled.c
 recipe leaks leaks.c
 recipe types types.cc
@@ -143,7 +149,9 @@ tcmalloc_table() {
     for release in 2.10 2.18.1; do
         cells $release O2 sized-delete-{stack,static,written}
     done
-    cells 2.10 O0 sized-delete-stack
+    cells 2.10 O0 sized-delete-stack sized-delete-later
+    cells 2.10 O2 inner-pointers-{filled,smaller} sized-delete-later overrun-zeros-rest
+    healthy_cells 2.10 healthy-inner-pointers
 
     for release in 2.10-debug 2.10-symtab 2.10-debugfile 2.10-static 2.10-static-stripped; do
         cells $release O2 "${main_errors[@]}" "${every_release[@]}"
