@@ -190,6 +190,23 @@ fn all_ways_must_agree() {
 }
 
 #[test]
+fn a_move_under_a_condition_leaves_two_values() {
+    let one = [0xb8, 1, 0, 0, 0]; // mov eax, 1
+    let two = [0xbf, 2, 0, 0, 0]; // mov edi, 2
+    let test = [0x85, 0xf6]; // test esi, esi
+    let moved = [0x48, 0x0f, 0x44, 0xf8]; // cmove rdi, rax
+    let code = [&one[..], &two, &test, &moved, &CALL].concat();
+    assert_eq!(given(&[&code], None), None);
+    let found = walk(&code, None, None, Some(Expression::Register(RDI)));
+    let mut values: Vec<u64> = found.values.iter().map(|value| value.value).collect();
+    values.sort_unstable();
+    assert!(found.entries.is_empty() && !found.lost);
+    assert_eq!(values, [1, 2]);
+    let same = [&one[..], &[0xbf, 1, 0, 0, 0], &test, &moved, &CALL].concat();
+    assert_eq!(given(&[&same], None), Some((1, None)));
+}
+
+#[test]
 fn an_argument_is_the_callers_business() {
     let found = walk(&CALL, Some(1), None, Some(Expression::Register(RDI)));
     assert!(found.values.is_empty() && !found.lost);
