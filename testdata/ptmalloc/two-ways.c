@@ -1,30 +1,16 @@
 /* Two ways lead to the call of free that glibc refuses: what it was given is one of two pointers.
  *   EITHER   a block, or a place 16 bytes inside of it: only one of them can be refused
  *   NULLS    null, which free takes, or a variable
- *   FIRST    a variable, by the first call of all: there is no heap yet
  * and healthy:
  *   TAKEN    as EITHER, and it is the block */
 #include "common.h"
 
-/* What stands in front of the second half would be the size of a chunk with a mapping of its own; that of a chunk of another arena. */
+/* What stands in front of the second half would be the size of a chunk with a mapping of its own. */
 static UNUSED uint64_t variable[16] __attribute__((aligned(64))) = {[7] = 0x52};
-static UNUSED uint64_t of_arena[16] __attribute__((aligned(64))) = {[7] = 0x55};
 static UNUSED volatile int wrong = 1;
-
-/* gcc is not to see what it is given. */
-static UNUSED __attribute__((noipa)) void release(void *given)
-{
-    free(given);
-    _exit(95);
-}
 
 int main(void)
 {
-#if defined FIRST
-    expect("invalid-free-entry", of_arena + 8, NULL, 0, NULL, "needs=code");
-    say("DIES signal=SIGSEGV function=free");
-    release(of_arena + 8);
-#else
     void *volatile before = do_malloc(40);
     uint64_t *block = (uint64_t *)do_malloc(104);
     need(before && block, "no memory");
@@ -45,6 +31,5 @@ int main(void)
     free(wrong ? block + 2 : block);
     say("HEALTHY");
     die_by_abort();
-#endif
 #endif
 }

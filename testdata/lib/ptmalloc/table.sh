@@ -48,7 +48,7 @@ done
 for what in alloca wide literal number text realloc cookie base merged huge handler; do
     recipe refused-$what ptmalloc/refused.c "-D${what^^}"
 done
-for what in either nulls first; do
+for what in either nulls; do
     recipe refused-$what ptmalloc/two-ways.c "-D${what^^}"
 done
 recipe healthy-either ptmalloc/two-ways.c -DTAKEN
@@ -212,7 +212,7 @@ ptmalloc_table() {
         cells "$release" O2 later-wild-raised later-wild-raised-at-once later-wild-raised-informed
     done
     cells glibc-2.36 O0 refused-{alloca,wide,text}
-    cells glibc-2.36 O2 refused-{base,literal,realloc,either,nulls,first} underrun-numbers underrun-numbers-further
+    cells glibc-2.36 O2 refused-{base,literal,realloc,either,nulls} underrun-numbers underrun-numbers-further
     cells glibc-2.36 O0 refused-either
     healthy_cells glibc-2.36 healthy-either
     for release in "${ptmalloc_releases[@]}"; do
