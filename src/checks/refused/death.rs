@@ -301,7 +301,7 @@ impl Inside<'_> {
         let first = self.frames.get(self.from).and_then(|frame| frame.module);
         let is_libcs = first.and_then(|id| module(self.target, id));
         let is_unused = self.is_fault && call.is_some() && is_libcs.is_some_and(is_libc);
-        found.or_else(|| is_unused.then(|| death("ptmalloc", None, true)))
+        found.or_else(|| is_unused.then(|| death(Family::Ptmalloc, None, true)))
     }
 
     /// Whether they are in this module's allocator, and which frame called it.

@@ -119,7 +119,7 @@ pub fn head(scene: Scene<'_>) -> Option<Finding> {
     let message = format!(
         "malloc followed a damaged link: the list at {at} begins with {value:#x}, which is no block, and {} died of it: a free block was written \
          to (after it was freed, or it was freed twice), or the one before it past its end, and has been handed out since",
-        scene.death.allocator
+        scene.death.allocator.name()
     );
     let mut finding = scene.finding(FindingKind::UseAfterFreeWrite, Some(at), None, message);
     finding.evidence = vec![wording::word_evidence(

@@ -61,7 +61,10 @@ pub fn without_span(scene: Scene<'_>) -> Option<Address> {
     const PAGE_SHIFT: u64 = 13;
     const LEAF_MASK: u64 = (1 << 18) - 1;
     let fault = scene.crash.fault_address?;
-    if scene.death.allocator != "tcmalloc" || !scene.death.is_fault || fault.get() >= FIRST_PAGE {
+    if scene.death.allocator != Family::Tcmalloc
+        || !scene.death.is_fault
+        || fault.get() >= FIRST_PAGE
+    {
         return None;
     }
     let heap = scene.analysis.heaps.get(scene.death.heap?)?;
