@@ -194,6 +194,37 @@ fn two_holders_of_one_block_are_compared() {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
+/// Where an allocator keeps nothing between blocks.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn a_word_behind_a_block_that_is_too_small_for_another_definition_is_told() {
+    for level in ["-O0", "-O2"] {
+        let options = [level, "testdata/causes/odr_other.cc"];
+        let program = Program::build("g++", &options, "testdata/causes/odr.cc");
+        for (library, _) in ALLOCATORS {
+            for case in [2, 3] {
+                let (facts, report) = program.run(&[&case.to_string()], Some(library));
+                let fact = facts.iter().find(|fact| fact.keyword == "EXPECT").unwrap();
+                let all: Vec<&Value> = items(&report["findings"]).iter().collect();
+                let place = format!("{level} {library} {case}: {fact:?}, but {all:#?}");
+                let told: Vec<&&Value> = (all.iter())
+                    .filter(|found| found["kind"] == "type-conflict")
+                    .collect();
+                assert_eq!(told.len(), usize::from(case == 2), "{place}");
+                for found in told {
+                    assert_eq!(found["address"].as_str(), fact.get("address"), "{place}");
+                    let word = found["evidence"][0]["address"].as_str();
+                    assert_eq!(word, fact.get("word"), "{place}");
+                    assert!(text(found, "message").contains("of 56 bytes"), "{place}");
+                }
+            }
+        }
+    }
+}
+
 /// glibc alone keeps a word between blocks that shows it.
 #[test]
 #[cfg_attr(

@@ -37,11 +37,13 @@ pub enum FindingKind {
     AllocatorMismatch,
     /// One block has two holders of types that cannot be one.
     AliasedBlock,
+    /// A block is too small for another definition of its type's name.
+    TypeConflict,
 }
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 14] = [
+    pub const ALL: [FindingKind; 15] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -56,6 +58,7 @@ impl FindingKind {
         FindingKind::StackOverflow,
         FindingKind::AllocatorMismatch,
         FindingKind::AliasedBlock,
+        FindingKind::TypeConflict,
     ];
 
     /// Stable code in reports: `double-free`.
@@ -75,6 +78,7 @@ impl FindingKind {
             FindingKind::StackOverflow => "stack-overflow",
             FindingKind::AllocatorMismatch => "allocator-mismatch",
             FindingKind::AliasedBlock => "aliased-block",
+            FindingKind::TypeConflict => "type-conflict",
         }
     }
 
@@ -84,6 +88,7 @@ impl FindingKind {
             FindingKind::DoubleFree | FindingKind::CyclicFreeList | FindingKind::AliasedBlock => {
                 415
             }
+            FindingKind::TypeConflict => 843,
             FindingKind::MisalignedFreeEntry => 761,
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,
