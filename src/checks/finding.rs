@@ -102,6 +102,15 @@ impl FindingKind {
     }
 }
 
+/// Why what a damaged link had been is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrestored {
+    /// A value fits, and another one may, or another story is open.
+    Ambiguous,
+    /// No value fits.
+    NothingFits,
+}
+
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Confidence {
@@ -442,6 +451,8 @@ pub struct Finding {
     pub causes: Vec<Cause>,
     /// What damaged words held before. Nothing is applied to the core.
     pub repairs: Vec<Repair>,
+    /// Why a damaged link is not among them; `None` where it is, and for what is never restored.
+    pub unrestored: Option<Unrestored>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// Fingerprint, recipe 1: hex.
