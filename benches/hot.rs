@@ -1,4 +1,4 @@
-//! The hot loops: opening a core, walking a heap of each allocator, checking it, unwinding, and looking sources up.
+//! The hot loops: opening a core, walking a heap of each allocator, checking it, marking what is reached, unwinding, and looking sources up.
 //! `cargo bench -p benches`; big heaps are measured by `testdata/measure.sh`.
 
 #![allow(missing_docs)] // of what criterion_group! makes
@@ -8,8 +8,10 @@ use std::hint::black_box;
 use benches::Case;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ground::target::Address;
+use heapcheck::graph::roots;
 use heapcheck::progress::Silent;
 use heapcheck::{analysis, checks};
+use heaps::graph::mark::{self, Bounds};
 use postmortem::session::Session;
 
 const HEAPS: [(&str, &str); 3] = [
@@ -39,6 +41,16 @@ fn heaps(criterion: &mut Criterion) {
         criterion.bench_function(&format!("check/{allocator}"), |bencher| {
             bencher.iter(|| black_box(checks::run(session.target(), &walked, None)));
         });
+        let ground = roots::ground(&session, &walked);
+        for (way, stored) in [("stored", u64::MAX), ("scanned", 0)] {
+            let bounds = Bounds {
+                stored,
+                ..Bounds::default()
+            };
+            criterion.bench_function(&format!("mark/{way}/{allocator}"), |bencher| {
+                bencher.iter(|| black_box(mark::mark_within(&ground.universe, bounds)));
+            });
+        }
     }
 }
 

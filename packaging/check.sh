@@ -1,6 +1,7 @@
 #!/bin/bash
 # Uses what is shipped as a stranger would: packaging/check.sh [GLIBC_PROGRAM], after release.sh and deb.sh; needs root for chroot.
-# The program in a folder with nothing else; the same JSON as a build with glibc; the package installed, run, removed.
+# The program in a folder with nothing else; the same JSON as a build with glibc, and of the aarch64 program under qemu where both are here; the
+# package installed, run, removed.
 set -Eeuo pipefail
 trap 'echo "packaging/check.sh, line $LINENO: status $? of: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,6 +35,9 @@ compare() { # name-of-run program arguments...
     "${@:2}" >"$room/$1.json" || status=$?
     echo "status $status" >>"$room/$1.json"
 }
+arm=target/shipped/heapcheck-aarch64-unknown-linux-musl
+emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
+[ -e "$arm" ] || emulator=
 while IFS= read -r core; do
     binary=$(dirname "$core")/binary
     for way in check stacks leaks; do
@@ -42,11 +46,15 @@ while IFS= read -r core; do
         compare shipped "$program" "${arguments[@]}"
         compare glibc "$glibc" "${arguments[@]}"
         cmp "$room/shipped.json" "$room/glibc.json" || { echo "$core: $way differs" >&2 && exit 1; }
+        [ -n "$emulator" ] || continue
+        compare arm "$emulator" "$arm" "${arguments[@]}"
+        cmp "$room/shipped.json" "$room/arm.json" || { echo "$core: $way differs on aarch64" >&2 && exit 1; }
     done
     cores=$((cores + 1))
 done < <(find "$room/cores" -name core | sort)
 [ "$cores" -gt 40 ]
 echo "$cores cores: the same JSON and status as $glibc, of check, stacks and leaks"
+if [ -n "$emulator" ]; then echo "$cores cores: the same of $arm under $emulator"; fi
 
 package=$(echo target/shipped/heapcheck_*_amd64.deb)
 root=$room/root

@@ -216,6 +216,8 @@ int main()
     pthread_attr_setstacksize(&small, 256 << 10);
     pthread_t thread;
     need(pthread_attr_setguardsize(&small, 4096) == 0, "a guard");
+    say("HEALTHY");
+    say("DIES signal=SIGSEGV");
     pthread_create(&thread, &small, [](void *) -> void * {
         pthread_attr_t own;
         void *lowest;
@@ -225,8 +227,6 @@ int main()
         pthread_attr_destroy(&own);
         return store_below(lowest);
     }, nullptr);
-    say("HEALTHY");
-    say("DIES signal=SIGSEGV");
     pthread_join(thread, nullptr);
 #elif defined CALLED
     say("HEALTHY");

@@ -1,7 +1,7 @@
 //! Allocator state that contradicts itself in a way that no other check explains.
 
 use ground::target::{Address, MemoryExt};
-use heaps::anomaly::AnomalyKind;
+use heaps::anomaly::{AnomalyKind, Value};
 
 use super::finding::{Confidence, Finding, FindingKind};
 use super::link_damage::overwriter_of;
@@ -45,8 +45,12 @@ impl Check for Metadata {
         let what_is = format!("{what} at {at} is {found}, expected {expected}");
         // The head of a chained list may have been put there by the allocator itself.
         let is_head = matches!(&subject.anomaly.kind, AnomalyKind::BadEntry { edge, .. } if !edge.list.holder.is_unchained());
+        let in_two_bins = in_two_bins(&subject.anomaly.kind);
         let message = match subject.anomaly.transient {
             Some(_) => what_is,
+            None if in_two_bins => format!(
+                "the chunk {of} is in two bins, and malloc itself wrote both links: {what_is}"
+            ),
             None if is_head => format!(
                 "{what_is}: it was overwritten, or it is the damaged link of a block that was handed out since"
             ),
@@ -66,6 +70,13 @@ impl Check for Metadata {
         if let AnomalyKind::BadEntry { edge, .. } = &subject.anomaly.kind {
             finding.locations = vec![wording::location(edge)];
         }
+        if in_two_bins {
+            finding.next_steps = vec![
+                "look for malloc and free in signal handlers, and in children of fork or vfork: both bins were worked on at once".to_owned(),
+                "or the chunk was freed twice: run the same input under AddressSanitizer".to_owned(),
+            ];
+            return Some(finding);
+        }
         finding.next_steps = vec![
             format!("look at the bytes around {at}: what they hold says who wrote there"),
             match is_head {
@@ -76,4 +87,9 @@ impl Check for Metadata {
         ];
         Some(finding)
     }
+}
+
+/// Whether a bin leads to a chunk that malloc has linked into another one.
+fn in_two_bins(kind: &AnomalyKind) -> bool {
+    matches!(kind, AnomalyKind::Metadata { word, .. } if matches!(word.found, Value::OtherBin(_)))
 }

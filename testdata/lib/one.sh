@@ -3,7 +3,6 @@
 # Makes one fixture: one.sh RELEASE NAME SOURCE FLAGS HOW STAMP (called by build-fixtures.sh, several at a time).
 # Compiles SOURCE for RELEASE, runs it as HOW says until it has left a core, and puts core, binary and truth in place.
 # HOW is plain, or words joined by commas: strip (the program), gcore, storm=SEED, env=NAME=VALUE (also several), argument=WORD,
-# by-chance (what it dies of depends on when a signal comes: it runs again, up to ten times, until it is what it states),
 # static=-static, module (SOURCE has a shared object of its own, SOURCE-module.c), plugin (the same, but the program itself loads it,
 # from PLUGIN).
 # Says on standard error what went wrong, with the fixture's name, and then returns non-zero.
@@ -99,19 +98,6 @@ run_plain() {
     core_of "$work/run" "$work/core" "${command[@]}" >"$truth" 2>"$work/log" || status=$?
 }
 
-# Dies of what it states, or by chance of something else.
-run_by_chance() {
-    local tries=0
-    until
-        status=0
-        run_plain
-        [ "$status" = "$(stated_status)" ]
-    do
-        ((++tries < 10)) || return 0 # the status is looked at below
-        rm -rf "$work/run" "$work/core"
-    done
-}
-
 # Stopped from outside, after a time that the seed gives.
 run_storm() {
     local seed=$1 pid
@@ -154,8 +140,6 @@ if has gcore; then
     run_gcore
 elif has storm; then
     run_storm "$(what_of storm)"
-elif has by-chance; then
-    run_by_chance
 else
     run_plain
 fi >/dev/null 2>"$work/shell" # bash's own "Segmentation fault (core dumped)"

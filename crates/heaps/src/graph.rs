@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word ──> range test ──> root table ──> page ──> row of an extent ──> slot, offset      lookup
-//! roots, strongest first ──> mark bits of blocks ──> what is not reached                 mark
+//! one linear pass ──> edges between blocks; roots, strongest first ──> mark bits         mark
 //! lost blocks ──> edges among them ──> components, heads ──> dominators                  subgraph, dominators
 //! words of variables and frames ──> labels of blocks ──> what each holds                 shares
 //! a set of addresses ──> one pass over memory ──> every word that points there           references
@@ -13,6 +13,8 @@
 //! and hold nothing. How strong a source is, is decided by where the word lies ([`roots::Strength`]), and in three cases by what
 //! stands beside it ([`resolve`]).
 
+mod batch;
+mod block_words;
 pub mod dominators;
 pub mod encodings;
 pub mod lookup;

@@ -49,6 +49,7 @@ pub fn value(of: &Value) -> String {
         Value::Shard { arena, shard } => format!("arena {arena}, shard {shard}"),
         Value::Marks { word, set } => format!("{word:#x}, and {set} set in all"),
         Value::AppendedAgain(link) => format!("{link}: it was appended again"),
+        Value::OtherBin(head) => format!("{head}, the head of another bin"),
         Value::GivenUp(flags) => format!("{flags:#x}: malloc itself found the arena damaged"),
         Value::OtherClass => "another class".to_owned(),
         Value::NoList => "on none".to_owned(),
@@ -65,7 +66,9 @@ pub fn found(of: &Value) -> Found {
         | Value::Difference(first, _)
         | Value::Marks { word: first, .. }
         | Value::GivenUp(first) => Some(*first),
-        Value::Memory(first, _) | Value::AppendedAgain(first) => Some(first.get()),
+        Value::Memory(first, _) | Value::AppendedAgain(first) | Value::OtherBin(first) => {
+            Some(first.get())
+        }
         Value::Count(_)
         | Value::LowWater(_)
         | Value::Flag(_)
@@ -219,6 +222,7 @@ fn property(of: &Property) -> String {
         Property::Null => "null",
         Property::NotNull => "not null",
         Property::OneOwner => "one owner",
+        Property::ChunkOfTheBin => "a chunk of this bin, or its head",
         Property::ThreadCacheOrNull => "a thread cache that links back, or null at the end",
         Property::SampledStack => {
             "a stack trace of at most 31 frames, for no more bytes than the span has"

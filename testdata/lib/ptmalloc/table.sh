@@ -215,7 +215,7 @@ ptmalloc_table() {
         [ "$release" = glibc-2.31 ] || cells "$release" O2 dangling-again
         cells "$release" O2 refused-{alloca,wide,number,text,cookie,merged,huge}
         # Of 2.43 the interrupted function is not always known to be malloc.
-        [ "$release" = glibc-2.43 ] || cell "$release" refused-handler O2 refused-handler-O2 by-chance
+        [ "$release" = glibc-2.43 ] || cells "$release" O2 refused-handler
         threaded_cells "$release" "${ptmalloc_threaded[@]}"
         healthy_cells "$release" "${ptmalloc_healthy[@]}"
         cell "$release" healthy-without-cache O2 healthy-without-cache env=GLIBC_TUNABLES=glibc.malloc.tcache_count=0

@@ -78,6 +78,8 @@ pub enum Value {
     },
     /// A link back to an extent that was appended although it was in the list.
     AppendedAgain(Address),
+    /// The head of another bin of the arena (glibc): malloc itself wrote it.
+    OtherBin(Address),
     /// Flags with which malloc itself gave the arena up (glibc 2.22 to 2.26).
     GivenUp(u64),
     /// A size class, and not the one that is expected.
@@ -249,6 +251,8 @@ pub enum Property {
     NotNull,
     /// Memory has one owner.
     OneOwner,
+    /// A chunk of the bin, or its head (glibc).
+    ChunkOfTheBin,
 
     /// A thread cache that links back, or null.
     ThreadCacheOrNull,

@@ -1,17 +1,21 @@
 //! Which blocks the program can still reach, the strongest way first.
 //!
-//! A reached block is a bit in a column and an entry on a stack. A few blocks are scanned at a time, and their words looked up together: every
-//! step waits for memory once. Nothing recurses. What has no room on the stack waits in a column.
+//! A reached block is a bit in a column and an entry on a stack. Nothing recurses. What has no room on the stack waits in a column. Edges come
+//! from the core itself ([`scanned`]), or from a graph that one linear pass has stored ([`stored`]), which is faster and takes more memory.
 
-use std::ops::Range;
+mod scanned;
+mod stored;
 
 use super::Universe;
-use super::lookup::{Hit, Node};
+use super::batch::Batch;
+use super::lookup::Node;
 use super::resolve::{Edge, Resolver};
 use super::roots::{Root, Strength};
 use super::words::{self, Filter};
 use crate::map::Bits;
-use ground::target::{Address, Cursor};
+
+use scanned::Scanned;
+use stored::Stored;
 
 /// How a block is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +46,48 @@ impl Marks {
     }
 }
 
+/// Memory that marking may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a stored graph; without that room edges are read from the core.
+    pub stored: u64,
+    /// Entries of the stack.
+    pub stack: usize,
+}
+
+impl Default for Bounds {
+    /// 2 GiB, and 4 Mi entries of 8 bytes at most.
+    fn default() -> Self {
+        Self {
+            stored: 2 << 30,
+            stack: 1 << 22,
+        }
+    }
+}
+
+/// Marks everything that is reached.
+pub fn mark(universe: &Universe<'_>) -> Marks {
+    mark_within(universe, Bounds::default())
+}
+
+/// The same within these bounds.
+pub fn mark_within(universe: &Universe<'_>, bounds: Bounds) -> Marks {
+    match Stored::read(universe, bounds.stored) {
+        Some(stored) => {
+            let reached = Marker::new(universe, &stored, bounds.stack).all();
+            stored.marks(universe, &reached)
+        }
+        None => Marker::new(universe, Scanned::new(universe), bounds.stack)
+            .all()
+            .marks(),
+    }
+}
+
 /// Adds blocks that are reached weakly after all, and what they lead to.
 pub fn extend(universe: &Universe<'_>, marks: Marks, nodes: &[Node]) -> Marks {
-    let mut marker = Marker::new(universe, marks, MAX_STACK);
+    let mut marker = Marker::new(universe, Scanned::new(universe), Bounds::default().stack);
+    marker.reached.strong = marks.strong;
+    marker.reached.weak = marks.weak;
     for node in nodes {
         let edge = Edge {
             node: *node,
@@ -54,317 +97,248 @@ pub fn extend(universe: &Universe<'_>, marks: Marks, nodes: &[Node]) -> Marks {
         marker.take(Strength::Weak, edge);
         marker.drain(Strength::Weak);
     }
-    marker.marks
+    marker.reached.marks()
 }
 
-/// Entries of the stack: 32 MiB.
-const MAX_STACK: usize = 1 << 22;
-/// Blocks whose first words are asked for at a time.
-const GROUP: usize = 16;
-/// Words that are looked up at a time.
-const BATCH: usize = 32;
+/// Where edges between blocks come from.
+trait Graph {
+    /// A block, as the stack has it.
+    type Block: Copy;
 
-/// A word that may point at a block, and what is found out about it, step by step.
-#[derive(Clone, Copy, Default)]
-struct Word {
-    at: Address,
-    value: u64,
-    /// The word before it, if that is known.
-    before: Option<u64>,
-    hit: Option<Hit>,
-    /// The block is in use.
-    is_live: bool,
-    /// The block is reached strongly.
-    is_known: bool,
+    /// Bits of a column.
+    fn columns(&self) -> u64;
+
+    /// The block that is this node, in use.
+    fn block(&self, node: Node) -> Option<Self::Block>;
+
+    /// The block's bit in a column.
+    fn column(&self, block: Self::Block) -> u64;
+
+    /// The block with this bit.
+    fn at(&self, column: u64) -> Option<Self::Block>;
+
+    /// Takes every edge of these blocks, which are reached in this way.
+    fn follow(
+        &mut self,
+        blocks: &[Self::Block],
+        strength: Strength,
+        reached: &mut Reached<Self::Block>,
+    );
 }
 
-struct Marker<'u, 'm> {
-    universe: &'u Universe<'m>,
-    resolver: Resolver<'u, 'm>,
-    filter: Filter,
-    marks: Marks,
+/// What is reached so far: a bit per block in each column, and the blocks whose edges are still to be followed.
+struct Reached<B> {
+    strong: Bits,
+    weak: Bits,
     /// Reached, and for want of room not on the stack.
     waiting: Bits,
-    stack: Vec<Node>,
+    stack: Vec<B>,
     most: usize,
-    near: Cursor<'m>,
-    /// Words to look up, at most [`BATCH`].
-    batch: Vec<Word>,
-    /// Blocks to scan, at most [`GROUP`].
-    group: Vec<(Node, Range<Address>)>,
 }
 
-/// Marks everything that is reached.
-pub fn mark(universe: &Universe<'_>) -> Marks {
-    mark_with(universe, MAX_STACK)
-}
-
-/// The same with a stack of at most `most` entries.
-pub fn mark_with(universe: &Universe<'_>, most: usize) -> Marks {
-    let bits = universe.lookup.bits();
-    let marks = Marks {
-        strong: Bits::new(bits),
-        weak: Bits::new(bits),
-    };
-    let mut marker = Marker::new(universe, marks, most);
-    for register in &universe.registers {
-        if marker.filter.admits(register.value)
-            && let Some(edge) = marker.resolver.edge(None, register.value)
-        {
-            // A weak one waits until all that is strong is known.
-            let strength = edge.strength.max(register.strength);
-            marker.take(Strength::Strong, Edge { strength, ..edge });
-        }
-    }
-    for strength in [Strength::Strong, Strength::Weak] {
-        if strength == Strength::Weak {
-            marker.enter_weak();
-        }
-        let roots = universe.roots.iter();
-        for root in roots.filter(|root| root.strength == strength) {
-            marker.scan_root(root);
-            marker.drain(strength);
-        }
-        if strength == Strength::Weak {
-            marker.enter_mappings();
-        }
-        marker.drain(strength);
-    }
-    marker.marks
-}
-
-impl<'u, 'm> Marker<'u, 'm> {
-    fn new(universe: &'u Universe<'m>, marks: Marks, most: usize) -> Self {
+impl<B: Copy> Reached<B> {
+    fn new(columns: u64, most: usize) -> Self {
         Self {
-            universe,
-            resolver: Resolver::new(universe),
-            filter: Filter::new(universe.lookup.span()),
-            marks,
-            waiting: Bits::new(universe.lookup.bits()),
+            strong: Bits::new(columns),
+            weak: Bits::new(columns),
+            waiting: Bits::new(columns),
             stack: Vec::new(),
             most: most.max(1),
-            near: Cursor::new(universe.memory),
-            batch: Vec::with_capacity(BATCH),
-            group: Vec::with_capacity(GROUP),
         }
+    }
+
+    fn marks(self) -> Marks {
+        Marks {
+            strong: self.strong,
+            weak: self.weak,
+        }
+    }
+
+    /// Notes a block that a source which was `reached` in this way leads to by a word worth `worth`.
+    #[inline]
+    fn take(&mut self, column: u64, block: B, reached: Strength, worth: Strength) {
+        if self.strong.get(column) {
+            return;
+        }
+        let marks = match reached.max(worth) {
+            Strength::Strong => &mut self.strong,
+            Strength::Weak => &mut self.weak,
+        };
+        if marks.get(column) {
+            return;
+        }
+        marks.set(column);
+        // A weak word of a strong source waits until all that is strong is known.
+        if reached == worth || reached == Strength::Weak {
+            self.push(column, block);
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, column: u64, block: B) {
+        if self.stack.len() < self.most {
+            self.stack.push(block);
+        } else {
+            self.waiting.set(column);
+        }
+    }
+}
+
+/// Blocks whose edges are followed at a time.
+const GROUP: usize = 16;
+
+struct Marker<'u, 'm, G: Graph> {
+    universe: &'u Universe<'m>,
+    graph: G,
+    reached: Reached<G::Block>,
+    filter: Filter,
+    /// Words of roots.
+    batch: Batch<'u, 'm>,
+}
+
+impl<'u, 'm, G: Graph> Marker<'u, 'm, G> {
+    fn new(universe: &'u Universe<'m>, graph: G, most: usize) -> Self {
+        Self {
+            reached: Reached::new(graph.columns(), most),
+            universe,
+            graph,
+            filter: Filter::new(universe.lookup.span()),
+            batch: Batch::new(universe),
+        }
+    }
+
+    /// Marks everything.
+    fn all(mut self) -> Reached<G::Block> {
+        let universe = self.universe;
+        let mut resolver = Resolver::new(universe);
+        for register in &universe.registers {
+            if self.filter.admits(register.value)
+                && let Some(edge) = resolver.edge(None, register.value)
+            {
+                // A weak one waits until all that is strong is known.
+                let strength = edge.strength.max(register.strength);
+                self.take(Strength::Strong, Edge { strength, ..edge });
+            }
+        }
+        for strength in [Strength::Strong, Strength::Weak] {
+            if strength == Strength::Weak {
+                self.enter_weak();
+            }
+            let roots = universe.roots.iter();
+            for root in roots.filter(|root| root.strength == strength) {
+                self.scan_root(root);
+                self.drain(strength);
+            }
+            if strength == Strength::Weak {
+                self.enter_mappings();
+            }
+            self.drain(strength);
+        }
+        self.reached
     }
 
     /// Notes an edge from a source that was reached in this way.
-    #[inline]
     fn take(&mut self, reached: Strength, edge: Edge) {
-        let bit = self.universe.lookup.bit(edge.node);
-        if self.marks.strong.get(bit) {
-            return;
-        }
-        let column = match reached.max(edge.strength) {
-            Strength::Strong => &mut self.marks.strong,
-            Strength::Weak => &mut self.marks.weak,
-        };
-        if column.get(bit) {
-            return;
-        }
-        column.set(bit);
-        // A weak word of a strong source waits until all that is strong is known.
-        if reached == edge.strength || reached == Strength::Weak {
-            self.push(edge.node);
+        if let Some(block) = self.graph.block(edge.node) {
+            let column = self.graph.column(block);
+            self.reached.take(column, block, reached, edge.strength);
         }
     }
 
-    #[inline]
-    fn push(&mut self, node: Node) {
-        if self.stack.len() < self.most {
-            self.stack.push(node);
-        } else {
-            self.waiting.set(self.universe.lookup.bit(node));
-        }
-    }
-
-    /// Scans a run of memory; the last words of it wait in the batch. `first`: what the word before it counts as, if that is not to be read.
-    fn scan(&mut self, range: &Range<Address>, first: Option<u64>, strength: Strength) {
-        let (memory, filter) = (self.universe.memory, self.filter);
-        words::each_beside(memory, range, filter, first, |at, value, before| {
-            self.look(at, value, before, strength);
-        });
-    }
-
-    /// Scans a block. What stands before it is none of its words.
-    #[inline]
-    fn scan_block(&mut self, range: &Range<Address>, strength: Strength) {
-        const BEFORE: Option<u64> = Some(0);
-        let bytes = range.end.offset_from(range.start).unwrap_or(0);
-        let whole = self.near.bytes(range.start, bytes);
-        match whole.filter(|_| range.start.is_aligned(8)) {
-            Some(bytes) => {
-                let (little, filter) = (self.universe.memory.abi().little_endian, self.filter);
-                words::each_in(
-                    bytes,
-                    range.start,
-                    little,
-                    filter,
-                    BEFORE,
-                    |at, value, before| {
-                        self.look(at, value, before, strength);
-                    },
-                );
-            }
-            None => self.scan(range, BEFORE, strength),
-        }
-    }
-
-    /// Scans a root.
+    /// Takes what the words of a root lead to.
     fn scan_root(&mut self, root: &Root) {
-        if !root.any_byte {
-            return self.scan(&root.range, None, root.strength);
-        }
         let (memory, filter) = (self.universe.memory, self.filter);
-        words::each_at_any_byte(memory, &root.range, filter, |at, value| {
-            self.look(at, value, None, root.strength);
-        });
-    }
-
-    /// Adds a word to the batch, and looks the batch up once it is full.
-    #[inline]
-    fn look(&mut self, at: Address, value: u64, before: Option<u64>, strength: Strength) {
-        self.batch.push(Word {
-            at,
-            value,
-            before,
-            ..Word::default()
-        });
-        if self.batch.len() >= BATCH {
-            self.settle(strength);
+        let mut look = |at, value, before| {
+            if self.batch.add(0, at, value, before) {
+                self.settle(root.strength);
+            }
+        };
+        if root.any_byte {
+            words::each_at_any_byte(memory, &root.range, filter, |at, value| {
+                look(at, value, None);
+            });
+        } else {
+            words::each_beside(memory, &root.range, filter, None, look);
         }
+        self.settle(root.strength);
     }
 
-    /// Looks up all words of the batch. Each step is done for all of them before the next one, so that the processor waits for memory
-    /// once and not for each word.
     fn settle(&mut self, strength: Strength) {
-        let lookup = &self.universe.lookup;
-        let mut words = std::mem::take(&mut self.batch);
-        words.iter().for_each(|word| lookup.touch(word.value));
-        for word in &mut words {
-            word.hit = lookup.find(word.value);
-        }
-        for word in &mut words {
-            let Some(hit) = word.hit else {
-                continue;
-            };
-            let bit = lookup.bit(hit.node);
-            word.is_live = lookup.is_live_bit(bit);
-            word.is_known = self.marks.strong.get(bit);
-            if !word.is_live {
-                self.resolver.touch_free(word.value, hit);
+        let (graph, reached) = (&self.graph, &mut self.reached);
+        self.batch.look_up(|_| false);
+        self.batch.each_edge(|_, edge| {
+            if let Some(block) = graph.block(edge.node) {
+                reached.take(graph.column(block), block, strength, edge.strength);
             }
-        }
-        for word in &words {
-            let edge = match word.hit {
-                Some(_) if word.is_known => continue,
-                Some(hit) if word.is_live => {
-                    let (at, before) = (Some(word.at), word.before);
-                    let edge = self.resolver.weighed_beside(at, before, word.value, hit);
-                    Some(edge)
-                }
-                next => self.resolver.past_the_end(word.value, next),
-            };
-            if let Some(edge) = edge {
-                self.take(strength, edge);
-            }
-        }
-        words.clear();
-        self.batch = words;
+        });
     }
 
-    /// Scans everything on the stack, and what that leads to.
+    /// Follows the edges of everything on the stack, and of what that leads to.
     fn drain(&mut self, strength: Strength) {
-        loop {
-            self.settle(strength);
-            if self.stack.is_empty() && !self.refill() {
-                return;
-            }
-            while !self.stack.is_empty() {
-                self.scan_group(strength);
-            }
-        }
-    }
-
-    /// Scans the last few blocks of the stack. What they hold is asked for first and needed later.
-    fn scan_group(&mut self, strength: Strength) {
-        let universe = self.universe;
-        let first = self.stack.len().saturating_sub(GROUP);
-        let mut group = std::mem::take(&mut self.group);
-        for node in self.stack.drain(first..) {
-            let extent = universe.lookup.extent(node);
-            group.extend(extent.map(|(start, bytes)| (node, start..start.saturating_add(bytes))));
-        }
-        for (_, range) in &group {
-            self.near.touch(range.start);
-        }
-        for (node, range) in group.drain(..) {
-            if universe.lookup.is_cut(node) {
-                for part in universe.silent.without(range) {
-                    self.scan(&part, None, strength);
-                }
-            } else {
-                self.scan_block(&range, strength);
+        let mut group = Vec::with_capacity(GROUP);
+        while !self.reached.stack.is_empty() || self.refill() {
+            while !self.reached.stack.is_empty() {
+                let first = self.reached.stack.len().saturating_sub(GROUP);
+                group.clear();
+                group.extend(self.reached.stack.drain(first..));
+                self.graph.follow(&group, strength, &mut self.reached);
             }
         }
-        self.group = group;
     }
 
     /// Puts blocks on the stack for which there was no room; says whether there were any.
     fn refill(&mut self) -> bool {
-        let mut next = match self.waiting.get(0) {
-            true => Some(0),
-            false => self.waiting.first_after(0),
-        };
-        while let Some(bit) = next.filter(|_| self.stack.len() < self.most) {
-            next = self.waiting.first_after(bit);
-            self.waiting.clear(bit);
-            self.stack.extend(self.universe.lookup.node(bit));
+        let reached = &mut self.reached;
+        let mut next = first_of(&reached.waiting);
+        while let Some(column) = next.filter(|_| reached.stack.len() < reached.most) {
+            next = reached.waiting.first_after(column);
+            reached.waiting.clear(column);
+            reached.stack.extend(self.graph.at(column));
         }
-        !self.stack.is_empty()
+        !reached.stack.is_empty()
     }
 
-    /// Begins with what strong sources reach weakly. Those that turned out to be reached strongly as well were scanned.
+    /// Begins with what strong sources reach weakly. Those that turned out to be reached strongly as well were followed.
     fn enter_weak(&mut self) {
-        let mut next = match self.marks.weak.get(0) {
-            true => Some(0),
-            false => self.marks.weak.first_after(0),
-        };
-        while let Some(bit) = next {
-            next = self.marks.weak.first_after(bit);
-            if !self.marks.strong.get(bit)
-                && let Some(node) = self.universe.lookup.node(bit)
+        let reached = &mut self.reached;
+        let mut next = first_of(&reached.weak);
+        while let Some(column) = next {
+            next = reached.weak.first_after(column);
+            if !reached.strong.get(column)
+                && let Some(block) = self.graph.at(column)
             {
-                self.push(node);
+                reached.push(column, block);
             }
         }
     }
 
     /// The program's own mappings that nobody strong points at are weak sources, whoever else points there.
     fn enter_mappings(&mut self) {
-        let universe = self.universe;
-        for row in 0..universe.lookup.rows() {
+        let lookup = &self.universe.lookup;
+        for row in 0..lookup.rows() {
             let node = Node { row, slot: 0 };
-            let bit = universe.lookup.bit(node);
-            let is_mapping = universe.lookup.mapping(node).is_some();
-            if !is_mapping || self.marks.reach(bit) != Reach::Lost {
-                continue;
-            }
-            let Some((start, bytes)) = universe.lookup.extent(node) else {
+            let block = lookup.mapping(node).and_then(|_| self.graph.block(node));
+            let Some(block) = block else {
                 continue;
             };
-            for part in universe.silent.without(start..start.saturating_add(bytes)) {
-                let resolver = &mut Resolver::new(universe);
-                words::each(universe.memory, &part, self.filter, |place, value| {
-                    // A mapping that only points at itself is held by nobody.
-                    let edge = resolver.edge(Some(place), value);
-                    if let Some(edge) = edge.filter(|edge| edge.node != node) {
-                        self.take(Strength::Weak, edge);
-                    }
-                });
+            let column = self.graph.column(block);
+            if self.reached.strong.get(column) || self.reached.weak.get(column) {
+                continue;
             }
+            // A mapping that only points at itself is held by nobody.
+            self.reached.strong.set(column);
+            self.graph
+                .follow(&[block], Strength::Weak, &mut self.reached);
+            self.reached.strong.clear(column);
             self.drain(Strength::Weak);
         }
+    }
+}
+
+/// The first bit that is set.
+fn first_of(bits: &Bits) -> Option<u64> {
+    match bits.get(0) {
+        true => Some(0),
+        false => bits.first_after(0),
     }
 }

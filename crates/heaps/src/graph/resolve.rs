@@ -103,7 +103,16 @@ impl<'u, 'm> Resolver<'u, 'm> {
     /// Has the processor fetch what [`past_the_end`](Self::past_the_end) will read of a free block.
     #[inline]
     pub(super) fn touch_free(&mut self, value: u64, hit: Hit) {
-        if hit.offset == 0 {
+        let lookup = &self.universe.lookup;
+        // Where blocks have headers between them, or the one before is free, nothing in use ends here.
+        let may_end = |before: u32| {
+            let bit = lookup.bit(Node {
+                slot: before,
+                ..hit.node
+            });
+            lookup.is_live_bit(bit) && lookup.neighbour_before(hit.node, value).is_some()
+        };
+        if hit.offset == 0 && hit.node.slot.checked_sub(1).is_none_or(may_end) {
             self.near.touch(Address::new(value.saturating_add(LINKS)));
         }
     }

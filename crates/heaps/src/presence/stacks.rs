@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Presences;
+use super::{Presence, Presences};
 use ground::arch::X86_64;
 use ground::arch::x86_64::registers::{RIP, RSP};
 use ground::target::{Address, Cursor, InstructionSet, MemoryExt};
@@ -85,6 +85,16 @@ impl Presences<'_> {
         let mut stacks = self.stacks(thread).iter();
         stacks.all(|words| memory.holds(words))
             || state.is_some_and(|state| state.blocked_signals == Some(0))
+    }
+
+    /// Whether the core lacks what tells where the thread is: it may be inside, and nothing of its stack from its stack pointer up is there.
+    pub fn has_lost_stack(&self, thread: usize) -> bool {
+        let memory = self.target.memory;
+        self.of(thread) == Presence::Unknown
+            && self
+                .stacks(thread)
+                .first()
+                .is_none_or(|words| memory.read_u64(words.start).is_err())
     }
 
     /// All contexts on a thread's stacks.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heaps::graph::Universe;
 use heaps::graph::lookup::{Lookup, Node};
-use heaps::graph::mark::{self, Reach};
+use heaps::graph::mark::{self, Bounds, Reach};
 use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Target};
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
@@ -65,11 +65,10 @@ fn what_is_reached_and_what_hangs_on_whom_equal_brute_force() {
     for round in 0..45 {
         let process = process(&mut random);
         let universe = universe(&process);
-        let marks = match round % 3 {
-            0 => mark::mark_with(&universe, 1), // a stack that always overflows
-            1 => mark::mark_with(&universe, 3),
-            _ => mark::mark(&universe),
-        };
+        let stack = [1, 3, usize::MAX][round % 3]; // 1: it always overflows
+        // From the core, from a stored graph, and from the core because there is too little room for one.
+        let stored = [0, u64::MAX, 64][round / 3 % 3];
+        let marks = mark::mark_within(&universe, Bounds { stored, stack });
         let reached = naive_reach(&process, process.from_roots.iter().copied(), None);
         let mut lost = Vec::new();
         for (index, block) in process

@@ -190,7 +190,8 @@ impl AddressSpace {
     ///   writable at death, whether it was left out of the dump or cut off it;
     /// - any page that was left out of the dump, if the dump took private memory that was written
     ///   ([`writes_are_dumped`](Self::writes_are_dumped)) and left out all of this mapping or all but its ELF header:
-    ///   the kernel dumps a mapping whole as soon as one of its pages was written.
+    ///   the kernel dumps a mapping whole as soon as one of its pages was written. Where parts of a writable mapping are in the core and
+    ///   parts are not, another program chose them: what is missing is unknown.
     pub fn add_backing(&mut self, backing: &[Backing]) {
         let mut order: Vec<Backing> = backing.to_vec();
         order.sort_by_key(|backing| backing.range.start);
@@ -306,9 +307,34 @@ impl AddressSpace {
         else {
             return false;
         };
-        let left_out = region.dumped_bytes == 0 || region.dumped_bytes == self.abi.page_bytes;
         (read_only && !region.writable)
-            || (place == Place::NotDumped && left_out && self.writes_are_dumped)
+            || (place == Place::NotDumped && self.writes_are_dumped && self.is_left_out(after))
+    }
+
+    /// Whether nothing of the mapping that ends in front of this row is in the core but its ELF header. What lies beside it and is mapped
+    /// alike belongs to the same mapping, of which somebody else than the kernel took parts.
+    fn is_left_out(&self, after: usize) -> bool {
+        let is_empty = |region: &Region| {
+            region.dumped_bytes == 0 || region.dumped_bytes == self.abi.page_bytes
+        };
+        let row = |index: Option<usize>| self.regions.get(index?);
+        let Some(region) = row(after.checked_sub(1)) else {
+            return false;
+        };
+        let is_part = |other: &&Region| {
+            region.writable
+                && other.kind == RegionKind::File
+                && other.writable
+                && other.executable == region.executable
+        };
+        let before = row(after.checked_sub(2)).filter(is_part);
+        let behind = row(Some(after)).filter(is_part);
+        let is_beside_dumped = before
+            .is_some_and(|other| other.range.end == region.range.start && other.dumped_bytes > 0)
+            || behind.is_some_and(|other| {
+                other.range.start == region.range.end && other.dumped_bytes > 0
+            });
+        is_empty(region) && !(region.kind == RegionKind::File && is_beside_dumped)
     }
 }
 

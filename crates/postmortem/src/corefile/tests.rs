@@ -163,6 +163,31 @@ fn a_dump_without_written_memory_proves_nothing_about_what_it_left_out() {
 }
 
 #[test]
+fn parts_of_a_writable_mapping_that_somebody_left_out_are_unknown() {
+    let with = |middle: bool| {
+        let core = TestCore::default()
+            .files(&[(0x1000, 0x4000, 0, "/l")])
+            .load(0x8000, RW, &[2; 0x1000]);
+        let core = if middle {
+            core.load(0x1000, RW, &[1; 0x1000])
+                .part(0x2000, 0x1000, RW, &[])
+                .load(0x3000, RW, &[3; 0x1000])
+        } else {
+            core.part(0x1000, 0x3000, RW, &[])
+        };
+        let mut memory = AddressSpace::new(&core.open());
+        memory.add_backing(&[backing(0x1000, 0x4000, false)]);
+        memory
+    };
+    assert_eq!(
+        with(true).read_u8(at(0x2000)),
+        Err(Fault::NotDumped(at(0x2000)))
+    );
+    // All of it was left out: never written.
+    assert_eq!(with(false).read_u8(at(0x2000)), Ok(9));
+}
+
+#[test]
 fn gcore_tells_neither_segments_nor_permissions_of_what_it_leaves_out() {
     let core = TestCore::default()
         .files(&[(0x1000, 0x2000, 0, "/l"), (0x2000, 0x3000, 1, "/l")])

@@ -36,6 +36,8 @@ pub struct Arena {
     pub top_size: Option<u64>,
     /// Bytes taken from the system.
     pub system_mem: u64,
+    /// All of the structure is in the core: else none of its words says anything by being zero.
+    pub is_whole: bool,
     /// Threads that use it, where that is recorded.
     pub attached: Option<u64>,
 }
@@ -199,6 +201,13 @@ impl Reader<'_, '_> {
         }
         for at in found {
             let row = self.arena(at, at == main);
+            if !row.is_whole {
+                let words = (0..layout.bytes).step_by(8);
+                let mut words = words.map(|offset| at.saturating_add(offset));
+                if let Some(absent) = words.find(|word| memory.is_absent(*word)) {
+                    self.note_absent(absent);
+                }
+            }
             self.out.rows.push(row);
         }
     }
@@ -210,6 +219,10 @@ impl Reader<'_, '_> {
         let mut from = self.located.main;
         loop {
             let link = from.saturating_add(next);
+            if self.target.memory.is_absent(link) {
+                self.note_absent(link);
+                break;
+            }
             let arena = Address::new(self.word(link).unwrap_or(0));
             self.note_absent(arena);
             let is_arena = structure::heap_info_bytes(arena.get())
@@ -275,6 +288,10 @@ impl Reader<'_, '_> {
             top,
             top_size: self.top_size(top),
             system_mem: word(layout.system_mem),
+            is_whole: self
+                .target
+                .memory
+                .holds(&(at..at.saturating_add(layout.bytes))),
             attached: layout.attached.map(word),
         }
     }
@@ -317,7 +334,9 @@ impl Reader<'_, '_> {
             } else {
                 self.note_lost_flag(&main);
                 self.find_scattered(&main);
-                self.complete_scattered(&main);
+                if main.is_whole {
+                    self.complete_scattered(&main);
+                }
             }
         }
         self.clip();
@@ -357,6 +376,7 @@ impl Reader<'_, '_> {
     fn find_main(&mut self, main: &Arena) {
         let by_top = main
             .top_size
+            .filter(|_| main.is_whole)
             .and_then(|size| main.top.checked_add(size)?.checked_sub(main.system_mem));
         let recorded = self.recorded_base();
         let starts_chunk = |at: &Address| {
@@ -380,6 +400,7 @@ impl Reader<'_, '_> {
             return;
         };
         let by_bytes = recorded.unwrap_or(start).checked_add(main.system_mem);
+        let by_bytes = by_bytes.filter(|_| main.is_whole);
         let end = match main.top_size {
             Some(size) => main.top.checked_add(size),
             None => by_bytes,

@@ -153,13 +153,16 @@ impl PtmallocHeap<'_> {
     }
 
     /// Proof that a thread inside the allocator is working on a piece of memory right now: one of
-    /// its registers holds an address in it.
+    /// its registers holds an address in it, or may, because the core does not have its stack.
     pub(super) fn held(&self, range: Range<Address>) -> Option<Transient> {
         (0..self.presences.count()).find_map(|thread| {
             if self.excuses_nothing(thread) || self.is_outside(thread) {
                 return None;
             }
             let registers = self.presences.registers(thread);
+            if registers.is_empty() && self.presences.has_lost_stack(thread) {
+                return Some(self.presences.at_work(thread));
+            }
             let (register, _) = registers
                 .iter()
                 .find(|(_, value)| range.contains(&Address::new(*value)))?;

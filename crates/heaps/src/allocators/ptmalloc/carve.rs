@@ -274,6 +274,8 @@ impl<'a, 'm> Walker<'a, 'm> {
     /// A place from which so many chunks lead on that it must be one.
     fn certain_footing(&mut self) -> Option<Address> {
         const MAX_SEARCH: u64 = 4 << 20;
+        // A long run of zeros is within a large block, which who comes from the front passes in one step.
+        const MAX_ZEROS: u64 = (256 << 10) / ALIGNMENT;
         let from = self.at;
         let end = from.saturating_add(MAX_SEARCH).min(self.run.limit);
         let mut at = Address::new(from.get() & !(ALIGNMENT - 1));
@@ -281,7 +283,12 @@ impl<'a, 'm> Walker<'a, 'm> {
             if self.follow(at, None, CERTAIN) {
                 return Some(at);
             }
-            at = at.saturating_add(self.places_passed(at, end).saturating_mul(ALIGNMENT));
+            let passed =
+                self.places_passed(at, end.min(at.saturating_add(2 * MAX_ZEROS * ALIGNMENT)));
+            if passed > MAX_ZEROS {
+                return None;
+            }
+            at = at.saturating_add(passed.saturating_mul(ALIGNMENT));
         }
         None
     }

@@ -15,7 +15,7 @@ impl Reader<'_, '_> {
             let Some(arena) = self.out.rows.get(index).cloned() else {
                 continue;
             };
-            if !arena.is_virgin(&self.located.arena) {
+            if arena.is_whole && !arena.is_virgin(&self.located.arena) {
                 let _ = self.mend_arena(index, &arena);
             }
         }

@@ -320,26 +320,37 @@ impl Inquiry<'_, '_> {
             (!is_head).then(|| from.saturating_add(FORWARD)),
         );
         let reciprocal = self.word(found.saturating_add(BACK)) == Some(from.get());
-        let stray = self.stray(list, found);
         let busy = self.busy(list);
         let transient = self
             .heap
             .in_flight(found)
             .or_else(|| self.heap.in_flight(from))
             .filter(|_| busy.is_some());
-        let anomaly = self.push(
+        let kind = if !is_head && self.is_bin_of(list, found) {
+            // Nobody frees a bin's head: the chunk was linked into that bin while this one still led to it.
+            AnomalyKind::Metadata {
+                word: BrokenWord {
+                    of: from,
+                    at: edge.word(),
+                    what: "next link (fd) of a chunk that this bin leads to",
+                    expected: Expected::Is(Property::ChunkOfTheBin),
+                    found: Value::OtherBin(found),
+                },
+                counts_only: false,
+            }
+        } else {
             AnomalyKind::BadEntry {
                 edge,
                 found,
-                stray,
+                stray: self.stray(list, found),
                 leads_on: reciprocal && found.is_aligned(ALIGNMENT) && !found.is_null(),
                 repair: behind.map(|value| Repair {
                     value,
                     unique: true,
                 }),
-            },
-            transient,
-        );
+            }
+        };
+        let anomaly = self.push(kind, transient);
         self.cut.push(Cut {
             list: *list,
             anomaly: Some(anomaly),

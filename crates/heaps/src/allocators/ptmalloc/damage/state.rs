@@ -73,7 +73,8 @@ impl Inquiry<'_, '_> {
         };
         let mut known: Vec<Address> = heap.arenas.rows.iter().map(|row| row.at).collect();
         known.sort_unstable();
-        for (index, arena) in heap.arenas.rows.iter().enumerate() {
+        let rows = heap.arenas.rows.iter().enumerate();
+        for (index, arena) in rows.filter(|(_, row)| row.is_whole) {
             let word = |offset| heap.word(arena.at.saturating_add(offset)).unwrap_or(0);
             let next = Address::new(word(layout.next_free()));
             // Of a list that is broken not all arenas may be known.
@@ -179,7 +180,8 @@ impl Inquiry<'_, '_> {
             .iter()
             .filter(|region| region.has_top)
         {
-            let Some(arena) = self.heap.arenas.rows.get(region.arena) else {
+            let arena = self.heap.arenas.rows.get(region.arena);
+            let Some(arena) = arena.filter(|arena| arena.is_whole) else {
                 continue;
             };
             let expected_end = self.heap.arenas.expected_end(region.arena);
