@@ -26,7 +26,7 @@ const MAX_STEPS: usize = 400;
 /// Calls inside of calls.
 const MAX_CALLS: usize = 12;
 /// Longest instruction.
-const MAX_INSTRUCTION: u64 = 15;
+const MAX_INSTRUCTION: usize = 15;
 /// Where the stack of the function is taken to end: no address of any process.
 const STACK_END: u64 = 1 << 62;
 /// Bytes of that stack.
@@ -102,7 +102,7 @@ impl Trace<'_> {
     }
 
     fn decoded(&self, at: Address) -> Option<Instruction> {
-        let mut bytes = [0; MAX_INSTRUCTION as usize];
+        let mut bytes = [0; MAX_INSTRUCTION];
         self.target.memory.read_into(at, &mut bytes).ok()?;
         let mut decoder = Decoder::with_ip(64, &bytes, at.get(), DecoderOptions::NONE);
         let instruction = decoder.decode();

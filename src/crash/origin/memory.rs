@@ -73,7 +73,7 @@ impl Trace<'_> {
         let slot = at.filter(|at| matches!(bytes, 4 | 8) && self.is_slot(cursor, base, *at));
         let stepped = slot.and_then(|_| self.stepped(cursor, instruction));
         let number = match stepped {
-            Some(step) => number.map(|number| number.wrapping_sub_signed(step)),
+            Some(step) => number.map(|number| number.wrapping_add_signed(step.wrapping_neg())),
             None => number,
         };
         let mut loads = vec![load];
