@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     block.address,
                     block.bytes,
                     heap.map.state(block.id).name(),
-                    heap.identity.name
+                    heap.identity.name()
                 ),
                 None => println!("{at}: in no block"),
             }

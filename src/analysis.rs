@@ -5,7 +5,9 @@ pub mod strangers;
 
 use ground::target::{InstructionSet, Target};
 use heaps::absent;
-use heaps::allocators::{ALLOCATORS, Detail, Detection, Heap, HeapIdentity, Limit, Statistics};
+use heaps::allocators::{
+    ALLOCATORS, Detail, Detection, Family, Heap, HeapIdentity, Limit, Statistics,
+};
 use heaps::anomaly::Anomaly;
 use heaps::map::HeapMap;
 use heaps::unclaimed::{self, Unclaimed};
@@ -111,10 +113,10 @@ fn say_half_known(target: Target<'_>, analysis: &mut Analysis<'_>) {
     if target.threads.instruction_set() == InstructionSet::X86_64 {
         return;
     }
-    let heaps = analysis.heaps.iter().map(|heap| heap.identity.name);
-    let others = heaps.filter(|name| *name != "ptmalloc");
-    analysis.limits.extend(others.map(|name| Limit {
-        what: format!("the caches of threads in the heap of {name}"),
+    let heaps = analysis.heaps.iter().map(|heap| heap.identity.family);
+    let others = heaps.filter(|family| *family != Family::Ptmalloc);
+    analysis.limits.extend(others.map(|family| Limit {
+        what: format!("the caches of threads in the heap of {}", family.name()),
         why: "on this processor only those of glibc's malloc are found for certain by this version".into(),
         incomplete: true,
     }));
@@ -193,7 +195,7 @@ pub fn analyse<'t>(
             analysis.limits.push(Limit {
                 what: format!(
                     "{unknown} bytes that {} holds from the system",
-                    heap.identity.name
+                    heap.identity.name()
                 ),
                 why: "no structure of it that could be read accounts for them".into(),
                 incomplete: false,

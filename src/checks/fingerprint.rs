@@ -33,7 +33,7 @@ pub fn v1(subject: Subject<'_>, kind: FindingKind, identity: Option<Block>) -> S
     };
     part("v1");
     part(kind.code());
-    part(subject.heap.identity.name);
+    part(subject.heap.identity.name());
     match identity {
         None => part("no block"),
         Some(block) => match subject.heap.heap.recorded_stack(block.address) {

@@ -97,7 +97,7 @@ impl Check for FreeEntry {
                 let message = format!(
                     "free was called with {found}, {}, and put it into a list of {}",
                     foreign.words(subject.target),
-                    mismatch::owner(subject.target, taker.name, Some(taker.module)),
+                    mismatch::owner(subject.target, taker.family, Some(taker.module)),
                 );
                 let mut finding = about(FindingKind::AllocatorMismatch, None, message);
                 foreign.name_in(&mut finding);

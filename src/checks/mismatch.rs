@@ -1,6 +1,7 @@
 //! A block that was given back to an allocator that is not its own: whose it is, and who took it.
 
 use ground::target::{Address, Module, ModuleId, Target};
+use heaps::allocators::Family;
 use heaps::map::{Block, BlockState};
 
 use super::finding::{BlockView, Finding, FindingKind};
@@ -42,7 +43,7 @@ impl<'a> Foreign<'a> {
             self.block.bytes,
             owner(
                 target,
-                self.heap.identity.name,
+                self.heap.identity.family,
                 Some(self.heap.identity.module)
             )
         )
@@ -52,7 +53,7 @@ impl<'a> Foreign<'a> {
     pub fn name_in(&self, finding: &mut Finding) {
         finding.kind = FindingKind::AllocatorMismatch;
         finding.heap = Some(self.index);
-        finding.allocator = Some(self.heap.identity.name);
+        finding.allocator = Some(self.heap.identity.name());
         finding.block = Some(BlockView {
             block: self.block,
             state: self.state,
@@ -62,10 +63,10 @@ impl<'a> Foreign<'a> {
 }
 
 /// An allocator with its module: `glibc's malloc (libc.so.6)`.
-pub fn owner(target: Target<'_>, allocator: &str, module: Option<ModuleId>) -> String {
+pub fn owner(target: Target<'_>, allocator: Family, module: Option<ModuleId>) -> String {
     let name = match allocator {
-        "ptmalloc" => "glibc's malloc",
-        name => name,
+        Family::Ptmalloc => "glibc's malloc",
+        other => other.name(),
     };
     match module.and_then(|id| module_of(target, id)) {
         Some(module) => format!("{name} ({})", module.name),

@@ -23,6 +23,7 @@ mod told;
 mod verdict;
 
 use ground::target::{Address, MemoryExt, Target};
+use heaps::allocators::Family;
 use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
 
 use self::death::Death;
@@ -221,12 +222,12 @@ impl Scene<'_> {
             .said
             .and_then(|(_, words)| sayings::pointer_in(words));
         // jemalloc names the page.
-        let is_exact = self.death.allocator != "jemalloc";
+        let is_exact = self.death.allocator != Family::Jemalloc;
         let (value, is_certain) =
             match (written.filter(|_| is_exact || argument.is_none()), argument) {
                 (Some(written), _) => (self.block_of(written), is_exact),
                 (None, Some(argument)) => (argument.value, argument.certain),
-                (None, None) if self.death.allocator == "musl" => {
+                (None, None) if self.death.allocator == Family::Musl => {
                     (musl::pointer(self.target, self.crash)?, false)
                 }
                 (None, None) => (
@@ -286,7 +287,8 @@ impl Scene<'_> {
                 .is_some_and(|(_, offset)| offset == 0)
         };
         let behind = written.checked_add(HEADER_BYTES).filter(starts_block);
-        match behind.filter(|_| self.death.allocator == "ptmalloc" && !starts_block(&written)) {
+        match behind.filter(|_| self.death.allocator == Family::Ptmalloc && !starts_block(&written))
+        {
             Some(behind) => behind,
             None => written,
         }
@@ -337,7 +339,7 @@ impl Scene<'_> {
                 };
                 wording::finding(subject, kind, at, block, message)
             }
-            None => wording::without_heap(Some(self.death.allocator), kind, message),
+            None => wording::without_heap(Some(self.death.allocator.name()), kind, message),
         };
         finding.at = at;
         finding.confidence = Confidence::Likely;
@@ -397,7 +399,7 @@ fn reentered(
         crash,
         death: Death {
             heap: Some(index),
-            allocator: heap.identity.name,
+            allocator: heap.identity.family,
             said: None,
             call: None,
             caller: None,

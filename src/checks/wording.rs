@@ -192,7 +192,7 @@ pub fn finding(
         },
         transient: transient.is_some(),
         heap: Some(subject.index),
-        allocator: Some(subject.heap.identity.name),
+        allocator: Some(subject.heap.identity.name()),
         at: Some(at),
         block: block.map(|block| view(subject, block, at)),
         message: match transient {

@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use ground::target::{Address, MemoryExt, Region, RegionKind};
+use heaps::allocators::Family;
 use heaps::graph::Universe;
 use heaps::graph::lookup::Lookup;
 use heaps::graph::roots::{Ranges, Root, RootKind, Strength};
@@ -221,7 +222,7 @@ impl<'a> Finder<'a> {
             let is_allocators = self.analysis.heaps.iter().any(|heap| {
                 heap.identity.module == module.id
                     && !module.is_executable
-                    && heap.identity.name != "ptmalloc"
+                    && heap.identity.family != Family::Ptmalloc
             });
             let strength = match is_allocators && !is_libc(&module.name) {
                 true => Strength::Weak,

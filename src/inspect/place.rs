@@ -111,7 +111,9 @@ impl Look<'_, '_> {
         };
         found.message = format!(
             "{place} the block {} of {} bytes of {}, {state}",
-            block.address, block.bytes, heap.identity.name
+            block.address,
+            block.bytes,
+            heap.identity.name()
         );
     }
 
@@ -127,14 +129,14 @@ impl Look<'_, '_> {
         self.own(found, heap);
         if matches!(place, Place::Top { .. }) {
             found.structure = Some("the unused rest of the heap, its top chunk".into());
-            found.message = format!("the unused rest of {}'s heap", heap.identity.name);
+            found.message = format!("the unused rest of {}'s heap", heap.identity.name());
         }
     }
 
     fn own(&self, found: &mut Inspection, heap: &HeapAnalysis<'_>) {
         found.what = What::Allocator;
         found.structure = structure::of(heap, self.at, found);
-        let name = heap.identity.name;
+        let name = heap.identity.name();
         found.message = match &found.structure {
             Some(structure) => format!("{name}'s own memory: {structure}"),
             None => format!("{name}'s own memory"),

@@ -1,7 +1,7 @@
 //! Which structure of an allocator an address is in, and which blocks are beside it.
 
 use ground::target::{Address, MemoryExt};
-use heaps::allocators::Detail;
+use heaps::allocators::{Detail, Family};
 use heaps::map::Block;
 
 use super::{Inspection, Neighbour, view};
@@ -56,7 +56,7 @@ fn next(heap: &HeapAnalysis<'_>, at: Address) -> Option<Block> {
 
 /// The block whose header the word at `at` belongs to, where the allocator has headers, and what the header says.
 pub(super) fn header(heap: &HeapAnalysis<'_>, at: Address) -> Option<Block> {
-    if heap.identity.name != "ptmalloc" || heap.map.block_at(at).is_some() {
+    if heap.identity.family != Family::Ptmalloc || heap.map.block_at(at).is_some() {
         return None;
     }
     let block = next(heap, at.checked_add(1)?)?;

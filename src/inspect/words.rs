@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ground::target::{Address, MemoryExt, SymbolTable};
+use heaps::allocators::Family;
 use heaps::graph::roots::RootKind;
 
 use super::{Inspection, What as Place, plus, structure};
@@ -41,7 +42,7 @@ pub(super) fn around(ground: &Ground<'_>, found: &Inspection, count: usize) -> V
     }
     let at = found.at.get() & !(WORD - 1);
     let header = |start: u64| match found.heap.and_then(|heap| ground.analysis.heaps.get(heap)) {
-        Some(heap) if heap.identity.name == "ptmalloc" => start.saturating_sub(WORD),
+        Some(heap) if heap.identity.family == Family::Ptmalloc => start.saturating_sub(WORD),
         _ => start,
     };
     let window = count.saturating_mul(WORD);
@@ -273,8 +274,8 @@ fn on_stack(ground: &Ground<'_>, value: u64) -> Option<String> {
 fn protected(ground: &Ground<'_>, at: Address, value: u64) -> Option<String> {
     const PAGE: u32 = 12;
     let heaps = ground.analysis.heaps.iter();
-    let mut own =
-        heaps.filter(|heap| heap.identity.name == "ptmalloc" && heap.map.block_at(at).is_some());
+    let mut own = heaps
+        .filter(|heap| heap.identity.family == Family::Ptmalloc && heap.map.block_at(at).is_some());
     let heap = own.next()?;
     let to = Address::new(value ^ (at.get() >> PAGE));
     let left = "glibc's protected link";

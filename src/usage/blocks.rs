@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ground::parallel;
 use ground::target::{Address, TargetMemory};
-use heaps::allocators::{SizeClassRow, SizeRange};
+use heaps::allocators::{Family, SizeClassRow, SizeRange};
 use heaps::map::{Block, BlockId, BlockState, Extent, HeapMap, Owner, Shape};
 
 use crate::analysis::{Analysis, HeapAnalysis};
@@ -149,7 +149,7 @@ fn part(
                 match extent.owner {
                     Owner::InUse => out.count(block, map.state(block.id), is_cut),
                     // The chunk behind all others is nobody's block.
-                    _ if heap.identity.name == "ptmalloc" => {}
+                    _ if heap.identity.family == Family::Ptmalloc => {}
                     _ => out.count(block, BlockState::Free, is_cut),
                 }
                 match extent.owner {

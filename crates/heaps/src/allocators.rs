@@ -17,11 +17,39 @@ use ground::target::{Address, Frame, LocatedBy, Module, ModuleId, Target};
 
 pub use residue::{Residue, Standing};
 
+/// Which allocator: what tells those apart that do not behave alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// gperftools'.
+    Tcmalloc,
+    /// glibc's: the only one whose blocks have headers in front.
+    Ptmalloc,
+    /// jemalloc.
+    Jemalloc,
+    /// musl's, which is not walked.
+    Musl,
+    /// Another one that is not walked, by name.
+    Other(&'static str),
+}
+
+impl Family {
+    /// Its name in a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Tcmalloc => "tcmalloc",
+            Family::Ptmalloc => "ptmalloc",
+            Family::Jemalloc => "jemalloc",
+            Family::Musl => "musl",
+            Family::Other(name) => name,
+        }
+    }
+}
+
 /// Who an allocator is and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeapIdentity {
-    /// `tcmalloc`, `ptmalloc`, ...
-    pub name: &'static str,
+    /// Which one.
+    pub family: Family,
     /// `gperftools`; `None` where there is one variant only.
     pub variant: Option<&'static str>,
     /// Release, or range of releases that share the layout (`2.7-2.10`), if known.
@@ -33,6 +61,11 @@ pub struct HeapIdentity {
 }
 
 impl HeapIdentity {
+    /// The allocator's name in a report.
+    pub fn name(&self) -> &'static str {
+        self.family.name()
+    }
+
     /// The weakest way used for any part.
     pub fn located_by(&self) -> LocatedBy {
         self.located

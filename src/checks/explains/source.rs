@@ -2,6 +2,7 @@
 //! what that is.
 
 use ground::target::{Address, MemoryExt, Target};
+use heaps::allocators::Family;
 use heaps::map::BlockState;
 
 use super::way;
@@ -390,7 +391,7 @@ fn mapped(target: Target<'_>, analysis: &Analysis<'_>, fault: Address) -> Option
     let is_glibc = analysis
         .heaps
         .iter()
-        .any(|heap| heap.identity.name == "ptmalloc");
+        .any(|heap| heap.identity.family == Family::Ptmalloc);
     // Mappings lie among the libraries.
     let is_among = target.modules.iter().any(|module| {
         let distance = module.range.start.get().abs_diff(fault.get());

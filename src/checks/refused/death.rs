@@ -8,6 +8,7 @@ use ground::arch::x86_64::registers::{RCX, RDX, RSI};
 use ground::target::{
     Address, Frame, FrameTrust, InstructionSet, MemoryExt, Module, ModuleId, Target,
 };
+use heaps::allocators::Family;
 use heaps::anomaly::{Anomaly, AnomalyKind};
 
 use super::sayings::{self, Saying};
@@ -51,13 +52,13 @@ const ENTRIES: [&str; 24] = [
 ];
 
 /// Libraries of allocators that may be there without being walked: their names, and the allocators'.
-const UNWALKED: [(&str, &str); 6] = [
-    ("libtcmalloc", "tcmalloc"),
-    ("libjemalloc", "jemalloc"),
-    ("libmimalloc", "mimalloc"),
-    ("libsnmalloc", "snmalloc"),
-    ("librpmalloc", "rpmalloc"),
-    ("libhoard", "hoard"),
+const UNWALKED: [(&str, Family); 6] = [
+    ("libtcmalloc", Family::Tcmalloc),
+    ("libjemalloc", Family::Jemalloc),
+    ("libmimalloc", Family::Other("mimalloc")),
+    ("libsnmalloc", Family::Other("snmalloc")),
+    ("librpmalloc", Family::Other("rpmalloc")),
+    ("libhoard", Family::Other("hoard")),
 ];
 
 /// A death inside an allocator.
@@ -65,8 +66,8 @@ const UNWALKED: [(&str, &str); 6] = [
 pub struct Death<'a> {
     /// Index of the heap; `None` for an allocator that is not walked.
     pub heap: Option<usize>,
-    /// The allocator's name.
-    pub allocator: &'static str,
+    /// The allocator.
+    pub allocator: Family,
     /// What the allocator said, and what that means.
     pub said: Option<(&'static Saying, &'a LastWords)>,
     /// The call of `free`, `realloc` or `delete`.
@@ -103,7 +104,7 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
         let heap = of_speaker(analysis, words.speaker, found.map(|(heap, _)| heap));
         return Some(Death {
             heap,
-            allocator: name_of(words.speaker),
+            allocator: family_of(words.speaker),
             said,
             call,
             caller: call
@@ -120,7 +121,7 @@ pub fn of<'a>(target: Target<'_>, analysis: &Analysis<'_>, crash: &'a Crash) -> 
     if let Some((heap, caller)) = found {
         return Some(Death {
             heap: Some(heap),
-            allocator: analysis.heaps.get(heap)?.identity.name,
+            allocator: analysis.heaps.get(heap)?.identity.family,
             said: None,
             call,
             caller: call.map(|call| call.caller).or(caller),
@@ -203,19 +204,19 @@ fn is_interrupted(frames: &[Frame], inner: usize, outer: usize) -> bool {
 fn of_speaker(analysis: &Analysis<'_>, speaker: Speaker, found: Option<usize>) -> Option<usize> {
     let is_speakers = |index: &usize| {
         let heap = analysis.heaps.get(*index);
-        heap.is_some_and(|heap| heap.identity.name == name_of(speaker))
+        heap.is_some_and(|heap| heap.identity.family == family_of(speaker))
     };
     found
         .filter(is_speakers)
         .or_else(|| (0..analysis.heaps.len()).find(is_speakers))
 }
 
-/// The allocator's name in a report.
-fn name_of(speaker: Speaker) -> &'static str {
+/// Whose words they are.
+fn family_of(speaker: Speaker) -> Family {
     match speaker {
-        Speaker::Glibc => "ptmalloc",
-        Speaker::Gperftools => "tcmalloc",
-        Speaker::Jemalloc => "jemalloc",
+        Speaker::Glibc => Family::Ptmalloc,
+        Speaker::Gperftools => Family::Tcmalloc,
+        Speaker::Jemalloc => Family::Jemalloc,
     }
 }
 
@@ -247,7 +248,7 @@ impl Inside<'_> {
             }
             // Without names the call alone tells, where the instruction at fault is the allocator's.
             let first = self.frames.get(self.from);
-            let tells = call.is_some() || self.entered && heap.identity.name == "ptmalloc";
+            let tells = call.is_some() || self.entered && heap.identity.family == Family::Ptmalloc;
             if tells && first.is_some_and(|frame| frame.module == Some(id)) {
                 of_call = of_call.or(Some((index, call.map(|call| call.caller))));
             }
@@ -288,9 +289,9 @@ impl Inside<'_> {
                     traps || call.is_some() || musl::pointer(self.target, crash).is_some();
                 let died =
                     self.is_fault && first.module == Some(module.id) && !is_guard && is_inside;
-                return died.then(|| death("musl", None, !traps));
+                return died.then(|| death(Family::Musl, None, !traps));
             }
-            let (_, allocator) = UNWALKED
+            let (_, allocator) = *UNWALKED
                 .iter()
                 .find(|(name, _)| module.name.starts_with(name))?;
             let caller = self.of_module(module)?;

@@ -69,7 +69,9 @@ pub fn damaged(scene: Scene<'_>) -> Option<Finding> {
     let kind = FindingKind::UseAfterFreeWrite;
     let message = format!(
         "the block {} of {} bytes was written over while it was free: {} followed {value:#x}, which stands at {word}, and died of it",
-        block.address, block.bytes, scene.death.allocator
+        block.address,
+        block.bytes,
+        scene.death.allocator.name()
     );
     let place = Place::Block {
         heap: scene.death.heap?,

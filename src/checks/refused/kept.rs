@@ -2,6 +2,7 @@
 //! program has, the address of its header.
 
 use ground::target::{Address, FrameTrust, MemoryExt};
+use heaps::allocators::Family;
 use heaps::map::BlockState;
 
 use super::sayings::{About, Seen};
@@ -20,7 +21,7 @@ const OTHER_ARENA: u64 = 4;
 /// What `free` was given, where it died in the look-up of the arena of a chunk that says that it is another one's: the address at
 /// fault is that chunk's, rounded down, and one register alone has a chunk that says so.
 pub fn of_other_arena(scene: Scene<'_>) -> Option<Address> {
-    if scene.death.allocator != "ptmalloc" || !scene.death.is_fault {
+    if scene.death.allocator != Family::Ptmalloc || !scene.death.is_fault {
         return None;
     }
     let at = scene
@@ -56,7 +57,7 @@ pub fn of_other_arena(scene: Scene<'_>) -> Option<Address> {
 pub fn block(scene: Scene<'_>) -> Option<Address> {
     let (saying, _) = scene.death.said?;
     let heap = scene.analysis.heaps.get(scene.death.heap?)?;
-    if saying.about != About::Pointer(Seen::Free) || scene.death.allocator != "ptmalloc" {
+    if saying.about != About::Pointer(Seen::Free) || scene.death.allocator != Family::Ptmalloc {
         return None;
     }
     let starts_free = |header: u64| {

@@ -1,6 +1,7 @@
 //! What the place of a pointer makes of it: the kind of mistake, in words.
 
 use ground::target::{Address, MemoryExt};
+use heaps::allocators::Family;
 use heaps::map::{Block, BlockState, Owner};
 
 use super::super::place::Place;
@@ -47,7 +48,7 @@ pub fn told(scene: Scene<'_>, pointer: &Pointer) -> Option<Told> {
             }
         }
         Place::Block { heap, block, .. } => {
-            let other = scene.analysis.heaps.get(*heap).map_or("another allocator", |heap| heap.identity.name);
+            let other = scene.analysis.heaps.get(*heap).map_or("another allocator", |heap| heap.identity.name());
             foreign(
                 format!("which is in the block {} of {} bytes of {other}", block.address, block.bytes),
                 "give it back by the functions of the library that allocated it",
@@ -109,7 +110,7 @@ fn taken(scene: Scene<'_>) -> String {
 /// A pointer to mapped memory, where the allocator's blocks are not known. musl marks the header of a block that is freed: an
 /// index of all ones, and no distance to its group (mallocng/free.c).
 fn unwalked(scene: Scene<'_>, at: Address) -> Option<Told> {
-    if scene.death.allocator != "musl" {
+    if scene.death.allocator != Family::Musl {
         return None;
     }
     let is_misaligned = !at.is_aligned(HEADER_BYTES);
@@ -154,7 +155,7 @@ fn unmapped(scene: Scene<'_>, at: Address) -> Told {
         .max()
         .is_some_and(|top| at.get() < top && top - at.get() < NEAR);
     let was_large =
-        scene.death.allocator == "ptmalloc" && at.get() % page == HEADER_BYTES && is_near;
+        scene.death.allocator == Family::Ptmalloc && at.get() % page == HEADER_BYTES && is_near;
     if was_large {
         return Told {
             kind: FindingKind::DoubleFree,

@@ -1,6 +1,7 @@
 //! The finding of a refused call that no damage in the heap explains: from the place of the pointer, else from the text.
 
 use ground::target::MemoryExt;
+use heaps::allocators::Family;
 use heaps::anomaly::{AnomalyKind, HolderKind};
 
 use super::sayings::{About, Saying, Seen};
@@ -98,7 +99,10 @@ fn refusal(scene: Scene<'_>) -> String {
             words.text
         ),
         None if scene.death.is_fault => format!("the process died of it in {function}"),
-        None => format!("{} refused it and ended the process", scene.death.allocator),
+        None => format!(
+            "{} refused it and ended the process",
+            scene.death.allocator.name()
+        ),
     }
 }
 
@@ -168,7 +172,7 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
         .checked_sub(SIZE_BYTES)
         .and_then(|word| Some((word, memory.read_u64(word).ok()?)));
     if let Some((word, found)) = size
-        && scene.death.allocator == "ptmalloc"
+        && scene.death.allocator == Family::Ptmalloc
     {
         let expected = "the size of a block's chunk, with its flags";
         words.push(wording::word_evidence(
@@ -284,7 +288,7 @@ fn of_written_header(
     let Place::Block { heap, .. } = pointer.place else {
         return None;
     };
-    let is_glibcs = scene.death.allocator == "ptmalloc" && Some(heap) == scene.death.heap;
+    let is_glibcs = scene.death.allocator == Family::Ptmalloc && Some(heap) == scene.death.heap;
     if !is_glibcs || !matches!(saying.about, About::Pointer(_)) || !at.is_aligned(HEADER_BYTES) {
         return None;
     }
@@ -330,7 +334,7 @@ fn ended(scene: Scene<'_>) -> String {
             words.speaker.name(),
             words.text
         ),
-        None => format!("{} ended the process", scene.death.allocator),
+        None => format!("{} ended the process", scene.death.allocator.name()),
     }
 }
 
@@ -349,7 +353,7 @@ fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
         return found;
     }
     let at = pointer.map(|pointer| pointer.value);
-    let allocator = scene.death.allocator;
+    let allocator = scene.death.allocator.name();
     let (kind, message) = match (scene.death.call, at) {
         (Some(_), Some(at)) if scene.death.heap.is_none() => (
             FindingKind::InvalidFreeEntry,
@@ -399,7 +403,7 @@ fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
         finding.evidence = evidence(scene, pointer);
     }
     // Some end the process where memory runs out, too; glibc never does.
-    if !scene.death.is_fault && !matches!(allocator, "ptmalloc" | "musl") {
+    if !scene.death.is_fault && !matches!(scene.death.allocator, Family::Ptmalloc | Family::Musl) {
         finding.confidence = Confidence::Suspected;
     }
     finding.next_steps = vec![checked_run(scene)];
@@ -433,7 +437,7 @@ fn look_at_caller(scene: Scene<'_>) -> String {
 /// How to see more in the next run.
 fn checked_run(scene: Scene<'_>) -> String {
     match scene.death.allocator {
-        "ptmalloc" => "run it with LD_PRELOAD=libc_malloc_debug.so.0 and GLIBC_TUNABLES=glibc.malloc.check=3, both of them (up to \
+        Family::Ptmalloc => "run it with LD_PRELOAD=libc_malloc_debug.so.0 and GLIBC_TUNABLES=glibc.malloc.check=3, both of them (up to \
                        glibc 2.33 MALLOC_CHECK_=3 alone), under valgrind or AddressSanitizer: they stop at the wrong call"
             .to_owned(),
         _ => "run it under valgrind or AddressSanitizer: they stop at the wrong call".to_owned(),

@@ -271,7 +271,7 @@ impl Ground<'_> {
             inside || own.contains(at)
         });
         if let Some((heap, _)) = owner {
-            holder.note = Some(format!("{}'s own memory", heap.identity.name));
+            holder.note = Some(format!("{}'s own memory", heap.identity.name()));
             return;
         }
         let memory = self.session.memory();

@@ -232,7 +232,7 @@ pub(super) fn reference(holder: &Holder) -> Reference {
 
 fn leak_group(id: usize, group: &Group, context: &Context<'_>, ground: &Ground<'_>) -> LeakGroup {
     let heap = ground.analysis.heaps.get(group.heap);
-    let allocator = heap.map_or("", |heap| heap.identity.name);
+    let allocator = heap.map_or("", |heap| heap.identity.name());
     let frames = (!group.stack.is_empty()).then(|| recorded_frames(&group.stack, context));
     LeakGroup {
         id,

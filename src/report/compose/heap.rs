@@ -15,7 +15,7 @@ pub fn allocator(heap: &HeapAnalysis<'_>, service: &Service, context: &Context<'
     let identity = &heap.identity;
     let statistics = &heap.statistics;
     Allocator {
-        name: identity.name.into(),
+        name: identity.name().into(),
         variant: identity.variant.map(Into::into),
         version: identity.version.clone(),
         located_by: identity.located_by().name().into(),

@@ -53,7 +53,7 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
         address: found.at.into(),
         what: found.what.name().into(),
         message: found.message.clone(),
-        allocator: heap.map(|heap| heap.identity.name.into()),
+        allocator: heap.map(|heap| heap.identity.name().into()),
         structure: found.structure.clone(),
         block: found
             .block

@@ -47,7 +47,7 @@ pub fn usage(
         incomplete: false,
     });
     let heap = |index: usize| analysis.heaps.get(index);
-    let allocator = |index: usize| heap(index).map_or("", |heap| heap.identity.name);
+    let allocator = |index: usize| heap(index).map_or("", |heap| heap.identity.name());
     let suspects = held.map(|held| {
         let rows = held.suspects.iter();
         rows.filter_map(|found| suspect(found, held.owners))
@@ -132,7 +132,7 @@ fn figures(heap: &HeapAnalysis<'_>, session: &Session) -> AllocatorFigures {
     let module = session.modules().module(heap.identity.module);
     let figures = heap.statistics.figures.iter();
     AllocatorFigures {
-        name: heap.identity.name.into(),
+        name: heap.identity.name().into(),
         module: module.map(|module| module.name.clone()),
         figures: Figures(
             figures

@@ -297,7 +297,7 @@ impl<'a> Cutter<'a> {
         let Some(heap) = self.analysis.heaps.get(index) else {
             return row(range, Kind::Heap, None);
         };
-        let allocator = heap.identity.name;
+        let allocator = heap.identity.name();
         let extents = heap.map.extents();
         let first = extents.partition_point(|extent| extent.end() <= range.start);
         let mut arenas = BTreeSet::new();

@@ -131,5 +131,5 @@ pub fn run(
 }
 
 fn is_of(heap: &HeapAnalysis<'_>, allocator: &dyn Allocator) -> bool {
-    heap.identity.name == allocator.name()
+    heap.identity.name() == allocator.name()
 }

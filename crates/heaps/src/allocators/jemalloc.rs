@@ -37,7 +37,7 @@ mod tree;
 use std::collections::BTreeSet;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Residue, Settled, Standing,
+    Allocator, Copy, Detection, Family, GroupReport, Heap, HeapIdentity, Residue, Settled, Standing,
 };
 use crate::anomaly::{HolderKind, ListRef};
 use crate::list::{FreeList, ListWalk};
@@ -285,7 +285,7 @@ fn state_ranges(
 impl Heap for JemallocHeap<'_> {
     fn identity(&self) -> HeapIdentity {
         HeapIdentity {
-            name: "jemalloc",
+            family: Family::Jemalloc,
             variant: None,
             version: self
                 .version

@@ -36,7 +36,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled, Standing,
+    Allocator, Copy, Detection, Family, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled,
+    Standing,
 };
 use crate::anomaly::ListRef;
 use crate::list::{FreeList, ListWalk};
@@ -263,7 +264,7 @@ fn whole(start: Address, bytes: u64, shape: Shape, owner: Owner) -> Extent {
 impl Heap for PtmallocHeap<'_> {
     fn identity(&self) -> HeapIdentity {
         HeapIdentity {
-            name: "ptmalloc",
+            family: Family::Ptmalloc,
             variant: Some("glibc"),
             version: Some(
                 self.located

@@ -32,7 +32,8 @@ mod structure;
 use std::ops::Range;
 
 use crate::allocators::{
-    Allocator, Copy, Detection, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled, Standing,
+    Allocator, Copy, Detection, Family, GroupReport, Heap, HeapIdentity, Miss, Residue, Settled,
+    Standing,
 };
 use crate::anomaly::{AnomalyKind, HolderKind, ListRef};
 use crate::list::{FreeList, Links, ListWalk};
@@ -257,7 +258,7 @@ fn state_ranges(located: &Located) -> Vec<Range<Address>> {
 impl Heap for TcmallocHeap<'_> {
     fn identity(&self) -> HeapIdentity {
         HeapIdentity {
-            name: "tcmalloc",
+            family: Family::Tcmalloc,
             variant: Some("gperftools"),
             version: self.version.clone(),
             module: self.module.id,
