@@ -26,6 +26,7 @@ mod ran_over;
 mod refused;
 pub mod residue;
 mod stack_overflow;
+pub mod type_conflict;
 mod uninitialised;
 pub mod values;
 mod wording;

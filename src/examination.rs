@@ -4,7 +4,7 @@
 use ground::target::Target;
 
 use crate::analysis::{self, Analysis, AnalysisError};
-use crate::checks::{self, Verdict, aliased};
+use crate::checks::{self, Verdict, aliased, type_conflict};
 use crate::crash::{self, Crash};
 use crate::graph::propagation::Limits;
 use crate::graph::roots;
@@ -58,7 +58,19 @@ pub fn ask_types(session: &Session, examination: &mut Examination<'_>) {
         watch: Some(watch),
         ..Limits::ASIDE
     });
-    if let Some(found) = ground.typed().and_then(|typed| typed.disagreement()) {
+    let Some(typed) = ground.typed() else { return };
+    if let Some(found) = typed.disagreement() {
         aliased::explain(session.target(), analysis, verdict, watch, found);
+        return;
+    }
+    let lookup = &ground.universe.lookup;
+    let word = watch.block.checked_add(watch.offset);
+    let behind = word.and_then(|at| Some((type_conflict::in_front(analysis, at)?, at)));
+    let two = behind.and_then(|(block, _)| {
+        let hit = lookup.find(block.address.get())?;
+        typed.two_definitions(lookup, hit.node)
+    });
+    if let Some((behind, two)) = behind.zip(two) {
+        type_conflict::explain(session.target(), analysis, verdict, behind, two);
     }
 }

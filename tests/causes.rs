@@ -46,6 +46,21 @@ impl Program {
 
     /// Lets it die, with another malloc perhaps; what it said, and what the report of its core is.
     fn run(&self, arguments: &[&str], malloc: Option<&str>) -> (Vec<Fact>, Value) {
+        let (_folder, core, said) = self.die(arguments, malloc);
+        let facts = said.lines().filter_map(Fact::parse).collect();
+        (facts, self.report("check", &core, &[]))
+    }
+
+    /// What a command says of a core.
+    fn report(&self, command: &str, core: &Path, addresses: &[String]) -> Value {
+        let mut all = [command, "--format", "json"].map(OsString::from).to_vec();
+        all.extend([core.into(), self.path("program").into()]);
+        all.extend(addresses.iter().map(OsString::from));
+        heapcheck(all).json().unwrap()
+    }
+
+    /// Lets it die, with another malloc perhaps; its core, and what it said.
+    fn die(&self, arguments: &[&str], malloc: Option<&str>) -> (TempDir, PathBuf, String) {
         let folder = TempDir::new().unwrap();
         let mut command = Command::new("sh");
         command.current_dir(&folder);
@@ -73,11 +88,7 @@ impl Program {
                     .starts_with("core")
             })
             .unwrap_or_else(|| panic!("{arguments:?} {malloc:?}: no core, {said}"));
-        let core: OsString = core.into();
-        let all = ["check", "--format", "json"].map(OsString::from);
-        let report = heapcheck([&all[..], &[core, self.path("program").into()]].concat());
-        let facts = said.lines().filter_map(Fact::parse).collect();
-        (facts, report.json().unwrap())
+        (folder, core, said)
     }
 }
 
@@ -194,6 +205,37 @@ fn two_holders_of_one_block_are_compared() {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
+/// Where an allocator keeps nothing between blocks.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn a_word_behind_a_block_that_is_too_small_for_another_definition_is_told() {
+    for level in ["-O0", "-O2"] {
+        let options = [level, "testdata/causes/odr_other.cc"];
+        let program = Program::build("g++", &options, "testdata/causes/odr.cc");
+        for (library, _) in ALLOCATORS {
+            for case in [2, 3] {
+                let (facts, report) = program.run(&[&case.to_string()], Some(library));
+                let fact = facts.iter().find(|fact| fact.keyword == "EXPECT").unwrap();
+                let all: Vec<&Value> = items(&report["findings"]).iter().collect();
+                let place = format!("{level} {library} {case}: {fact:?}, but {all:#?}");
+                let told: Vec<&&Value> = (all.iter())
+                    .filter(|found| found["kind"] == "type-conflict")
+                    .collect();
+                assert_eq!(told.len(), usize::from(case == 2), "{place}");
+                for found in told {
+                    assert_eq!(found["address"].as_str(), fact.get("address"), "{place}");
+                    let word = found["evidence"][0]["address"].as_str();
+                    assert_eq!(word, fact.get("word"), "{place}");
+                    assert!(text(found, "message").contains("of 56 bytes"), "{place}");
+                }
+            }
+        }
+    }
+}
+
 /// glibc alone keeps a word between blocks that shows it.
 #[test]
 #[cfg_attr(
@@ -223,5 +265,79 @@ fn two_definitions_of_one_type_are_a_conflict_and_inner_pointers_name_members() 
             let member = inner.next().map(|holder| text(holder, "points_at_member"));
             assert_eq!(member, [None, Some("state[1]")][case], "{place}");
         }
+        let (_folder, core, said) = program.die(&["1"], None);
+        let block = said.split("culprit=0x").nth(1).unwrap().trim();
+        let inside = u64::from_str_radix(block, 16).unwrap() + 24;
+        let report = program.report("inspect", &core, &[format!("{inside:#x}")]);
+        let found = &report["addresses"][0];
+        assert_eq!(found["member"], "state[1]", "{found:#}");
+    }
+}
+
+/// The word or the block that a program of the sets of tools/provenance.py said that it would die of.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn what_accessors_return_and_indices_led_to_is_named() {
+    let all: [(&str, &[&str], &[usize]); 6] = [
+        ("second.cc", &["-O0"], &[4, 6, 11]),
+        ("second.cc", &["-O2"], &[4, 11]),
+        ("second.c", &["-O0", "-O2"], &[3]),
+        ("third.cc", &["-O0"], &[2, 3, 8]),
+        ("third.cc", &["-O2"], &[8]),
+        ("fresh.cc", &["-O0"], &[23]),
+    ];
+    let mut errors = Vec::new();
+    for (source, levels, cases) in all {
+        let path = format!("testdata/causes/{source}");
+        for level in levels {
+            let (compiler, options): (&str, &[&str]) = match source.ends_with(".c") {
+                true => ("gcc", &[level]),
+                false => ("g++", &[level, "-std=c++20", "-pthread"]),
+            };
+            let program = Program::build(compiler, options, &path);
+            for case in cases {
+                let (_folder, core, said) = program.die(&[&case.to_string()], None);
+                let report = program.report("check", &core, &[]);
+                let came = &report["crash_info"]["came_from"];
+                let named: Vec<&str> = [&came["address"], &came["block"]["address"]]
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .collect();
+                let mut truths = said.lines().filter_map(|line| {
+                    let (key, value) = line.split_once(' ')?;
+                    ["BLOCK", "WORD"].contains(&key).then_some(value)
+                });
+                let is_named = truths.any(|value| named.contains(&value));
+                let is_call = said.contains("n_cast_fails")
+                    && text(came, "meaning").starts_with("what __dynamic_cast returned, if");
+                if !is_named && !is_call {
+                    errors.push(format!("{source} {level} {case}: {said}{came}"));
+                }
+            }
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+/// Two headers are written over, by two blocks, and the second one's block is freed: the first has nothing to do with that.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn another_damaged_header_does_not_explain_a_refused_call() {
+    let options = ["-O0", "-std=c++20", "-pthread"];
+    let program = Program::build("g++", &options, "testdata/causes/fresh.cc");
+    for more in [&[][..], &["beside"]] {
+        let (_folder, core, said) = program.die(&[&["15"], more].concat(), None);
+        let report = program.report("check", &core, &[]);
+        let word = said.lines().find_map(|line| line.strip_prefix("WORD "));
+        let mut yes = items(&report["findings"]).iter();
+        let found = yes.find(|found| found["explains_crash"] == "yes").unwrap();
+        assert_eq!(found["kind"], "heap-overrun", "{said}{found:#}");
+        assert_eq!(found["address"].as_str(), word, "{said}{found:#}");
     }
 }

@@ -74,7 +74,7 @@ fn the_repository_has_a_core_of_every_kind_and_no_more_than_it_may() {
     let allocators = ["tcmalloc", "ptmalloc", "jemalloc"];
     let all: BTreeSet<&str> = allocators.into_iter().flat_map(kinds_of).collect();
     // These programs are stripped: what types alone tell is proved on programs that tests/causes.rs builds.
-    let by_types = [FindingKind::AliasedBlock];
+    let by_types = [FindingKind::AliasedBlock, FindingKind::TypeConflict];
     for kind in FindingKind::ALL {
         let is_there = all.contains(kind.code());
         assert!(

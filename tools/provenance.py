@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the value at fault came from: heapcheck's answer against the truth of programs of testdata/causes.
 
-    tools/provenance.py [--set provenance|fresh] [--heapcheck FILE] [--csv FILE] [--show] [--case NAME]
+    tools/provenance.py [--set provenance|fresh|second|third] [--heapcheck FILE] [--csv FILE] [--show] [--case NAME]
 
 Each case is built with -O0 and -O2, and runs with three allocators, alone and beside an overrun that nobody meets. Prints two
 tables: the confusion matrix, and the ends of the chains. Needs a kernel that writes `core` into the working directory."""
@@ -73,7 +73,8 @@ def answer(report):
     return told, blocks, words, yes
 
 
-SETS = {"provenance": ["provenance.cc"], "fresh": ["fresh.cc", "fresh.rs"]}
+SETS = {"provenance": ["provenance.cc"], "fresh": ["fresh.cc", "fresh.rs"], "second": ["second.c", "second.cc", "second.rs"],
+        "third": ["third.cc"]}
 # The classes that an error which is said to explain the crash may have: a block that was freed twice may be told as written to since.
 EXPECTED = {"overrun": ("overrun", "freed"), "own": (), "null": (), "wild": (), "aliased": ("aliased", "refused"), "refused": ("refused", "freed")}
 
@@ -85,7 +86,8 @@ def built(source, level, folder):
         command = ["rustc", "--edition", "2024", "-g", "-C", "debug-assertions=off", "-C", f"opt-level={level[2]}", "-o", program, source]
         names = re.findall(r'\("([a-z_]+)", [a-z_]+\),', source.read_text())
     else:
-        command = ["g++", "-g", "-w", level, "-std=c++17", "-pthread", "-o", program, source]
+        compiler = ["gcc"] if source.suffix == ".c" else ["g++", "-std=c++20"]
+        command = [*compiler, "-g", "-w", level, "-pthread", "-o", program, source]
         names = re.findall(r"CASE\(([a-z_]+)\)", source.read_text())
     subprocess.run(command, check=True)
     return program, names

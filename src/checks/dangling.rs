@@ -234,6 +234,8 @@ pub fn given(
         loads: Vec::new(),
         given: None,
         returned: None,
+        or_constant: false,
+        parts: Vec::new(),
         frame: crash.frame,
         function: None,
         instruction: Address::default(),

@@ -274,7 +274,8 @@ pub fn deed(origin: Option<&Origin>, load: Option<&Load>, crash: &Crash) -> Stri
     let held = &load.holder;
     // The word may have led to the value over others.
     let is_last = origin.loads.first() == Some(load);
-    match (is_last, load.frame == origin.frame) {
+    let is_same = load.frame == origin.frame && load.function == origin.function;
+    match (is_last, is_same) {
         (true, true) => format!("{reader} loaded it through {held} and {does}"),
         (true, false) => format!("{reader} loaded it through {held}, and {user} {does}"),
         (false, _) => {

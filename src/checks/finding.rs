@@ -37,11 +37,13 @@ pub enum FindingKind {
     AllocatorMismatch,
     /// One block has two holders of types that cannot be one.
     AliasedBlock,
+    /// A block is too small for another definition of its type's name.
+    TypeConflict,
 }
 
 impl FindingKind {
     /// All kinds, in the order of the contract.
-    pub const ALL: [FindingKind; 14] = [
+    pub const ALL: [FindingKind; 15] = [
         FindingKind::DoubleFree,
         FindingKind::CyclicFreeList,
         FindingKind::MisalignedFreeEntry,
@@ -56,6 +58,7 @@ impl FindingKind {
         FindingKind::StackOverflow,
         FindingKind::AllocatorMismatch,
         FindingKind::AliasedBlock,
+        FindingKind::TypeConflict,
     ];
 
     /// Stable code in reports: `double-free`.
@@ -75,6 +78,7 @@ impl FindingKind {
             FindingKind::StackOverflow => "stack-overflow",
             FindingKind::AllocatorMismatch => "allocator-mismatch",
             FindingKind::AliasedBlock => "aliased-block",
+            FindingKind::TypeConflict => "type-conflict",
         }
     }
 
@@ -84,6 +88,7 @@ impl FindingKind {
             FindingKind::DoubleFree | FindingKind::CyclicFreeList | FindingKind::AliasedBlock => {
                 415
             }
+            FindingKind::TypeConflict => 843,
             FindingKind::MisalignedFreeEntry => 761,
             FindingKind::InvalidFreeEntry => 590,
             FindingKind::HeapOverrun => 122,
@@ -95,6 +100,15 @@ impl FindingKind {
             FindingKind::AllocatorMismatch => 762,
         }
     }
+}
+
+/// Why what a damaged link had been is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrestored {
+    /// A value fits, and another one may, or another story is open.
+    Ambiguous,
+    /// No value fits.
+    NothingFits,
 }
 
 /// How sure a finding is.
@@ -437,6 +451,8 @@ pub struct Finding {
     pub causes: Vec<Cause>,
     /// What damaged words held before. Nothing is applied to the core.
     pub repairs: Vec<Repair>,
+    /// Why a damaged link is not among them; `None` where it is, and for what is never restored.
+    pub unrestored: Option<Unrestored>,
     /// One to three things that a person can do now.
     pub next_steps: Vec<String>,
     /// Fingerprint, recipe 1: hex.

@@ -22,6 +22,7 @@ use heaps::map::{Block, BlockState};
 
 use super::finding::{
     Confidence, Culprit, Evidence, Finding, FindingKind, Found, Overwriter, OverwriterClass,
+    Unrestored,
 };
 use super::{Check, Subject, finding, fingerprint, wording};
 use crate::analysis::HeapAnalysis;
@@ -312,6 +313,11 @@ impl Scene {
         finding.repairs = match is_open {
             true => Vec::new(),
             false => self.undone(subject, edge).into_iter().collect(),
+        };
+        finding.unrestored = match self.repair {
+            _ if !finding.repairs.is_empty() => None,
+            Some(_) => Some(Unrestored::Ambiguous),
+            None => Some(Unrestored::NothingFits),
         };
         if overrun && let Some((culprit, state)) = self.before {
             finding.evidence.push(Evidence {

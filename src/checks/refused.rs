@@ -254,9 +254,26 @@ impl Scene<'_> {
             value,
             is_certain,
             known_by: argument.and_then(|argument| known_by(argument, written.is_some())),
-            loaded_from: argument.and_then(|argument| argument.loaded_from),
+            loaded_from: match argument.and_then(|argument| argument.loaded_from) {
+                Some(from) if !self.is_on_stack(from) => Some(from),
+                // A slot was filled from elsewhere.
+                slot => self.loaded(value).or(slot),
+            },
             place: Place::of(self.target, self.analysis, self.death.heap, value),
         })
+    }
+
+    fn is_on_stack(&self, at: Address) -> bool {
+        matches!(Place::outside(self.target, at), Place::Stack { .. })
+    }
+
+    /// The word that a pointer was loaded from, of which the allocator died.
+    fn loaded(&self, value: Address) -> Option<Address> {
+        let is_it = |at: &Address| self.target.memory.read_u64(*at) == Ok(value.get());
+        let mut origins = self.crash.origins.iter();
+        let origin = origins.find(|origin| origin.value == value.get())?;
+        let loads = origin.loads.iter().filter(|load| !load.is_slot);
+        loads.filter_map(|load| load.at).find(is_it)
     }
 
     /// The pointer that the walker saw the allocator look up in vain when it died of a fault.

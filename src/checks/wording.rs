@@ -214,6 +214,7 @@ pub fn finding(
         explains_crash: ExplainsCrash::Unknown,
         causes: Vec::new(),
         repairs: Vec::new(),
+        unrestored: None,
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1(subject, kind, block),
     }
@@ -244,6 +245,7 @@ pub fn without_heap(
         explains_crash: ExplainsCrash::Unknown,
         causes: Vec::new(),
         repairs: Vec::new(),
+        unrestored: None,
         next_steps: Vec::new(),
         fingerprint: fingerprint::v1_without_block(allocator.unwrap_or(""), kind),
     }

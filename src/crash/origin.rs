@@ -9,6 +9,7 @@
 //! The code is decoded backwards from the instruction at fault. Whatever is found must agree with what registers and memory hold now:
 //! a value that was computed in another way than the code says is no origin. Nothing here is a judgement on the heap.
 
+mod accessor;
 mod code;
 mod memory;
 mod tail;
@@ -84,6 +85,10 @@ pub struct Origin {
     pub given: Option<Address>,
     /// It is what a call returned, as it is: the function that was called, where that is known.
     pub returned: Option<Returned>,
+    /// Another way leads to `returned`, on which the code itself sets the same value.
+    pub or_constant: bool,
+    /// What was added up to make it: pointers and numbers as large.
+    pub parts: Vec<Address>,
     /// Index of the frame whose code used it.
     pub frame: usize,
     /// The function of that frame, where its name is known.
@@ -176,6 +181,8 @@ fn of_instruction(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
                 loads: value.loads,
                 given: value.given.map(Address::new),
                 returned: value.returned.map(Returned::by),
+                or_constant: value.or_constant,
+                parts: parts(value.parts),
                 frame,
                 function: None,
                 instruction: at,
@@ -230,11 +237,18 @@ fn of_call(trace: &mut Trace<'_>, frame: usize) -> Option<Vec<Origin>> {
             loads: value.loads,
             given: value.given.map(Address::new),
             returned: value.returned.map(Returned::by),
+            or_constant: value.or_constant,
+            parts: parts(value.parts),
             frame: frame.saturating_add(1),
             function: None,
             instruction: Address::new(instruction.ip()),
         }]
     })
+}
+
+fn parts(parts: [u64; 2]) -> Vec<Address> {
+    let known = parts.into_iter().filter(|part| *part != 0);
+    known.map(Address::new).collect()
 }
 
 impl Returned {

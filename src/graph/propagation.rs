@@ -186,6 +186,14 @@ impl Propagated {
         Some(found)
     }
 
+    /// What a block holds, and the bytes of a larger definition of that name by which something points at it.
+    pub fn two_definitions(&self, lookup: &Lookup<'_>, node: Node) -> Option<(Type, u64)> {
+        let number = self.found.numbers.of(lookup, node)?;
+        let found = self.type_of(lookup, node)?;
+        let bytes = self.larger_definition(number, &found)?;
+        Some((found, bytes))
+    }
+
     /// The bytes of another definition of a block's type, by which something points at the block, if the block is too small for it.
     fn larger_definition(&self, number: u32, found: &Type) -> Option<u64> {
         let other = self.get(*self.found.larger.get(&number)?)?;

@@ -13,13 +13,20 @@ struct Other {
     void *peer;
     long state[3];
 };
+struct Packet {
+    long id;
+    void *peer;
+    long state[4];
+};
 struct Holder {
     Session *first, *second;
     Other *other;
+    Packet *packet;
 };
 Holder *volatile holder;
 long *volatile inner;
 void finish(void *session);
+void finish_packet(void *packet);
 
 static void two_definitions()
 {
@@ -45,7 +52,42 @@ static void alike()
     free(two);
     abort();
 }
-static const Case cases[] = {CASE(two_definitions), CASE(alike)};
+struct Wire {
+    long *pin;
+    long number;
+};
+ALONE static long pin_of(const Wire *wire) { return *wire->pin; }
+// gperftools and jemalloc keep nothing between blocks: what the larger definition has at its end is the start of the next block.
+static void over_neighbour()
+{
+    static long pin;
+    void *one, *two;
+    pair(sizeof(Packet), &one, &two);
+    holder = (Holder *)calloc(1, sizeof(Holder));
+    holder->packet = (Packet *)memset(one, 0, sizeof(Packet));
+    auto *wire = (Wire *)two;
+    *wire = {&pin, 7};
+    hold(two);
+    said("EXPECT kind=type-conflict address=%p word=%p\n", one, two);
+    finish_packet(one);
+    sink += pin_of(wire);
+    _exit(95);
+}
+// The same death, of what the program itself has written there.
+static void of_its_own()
+{
+    void *one, *two;
+    pair(sizeof(Packet), &one, &two);
+    holder = (Holder *)calloc(1, sizeof(Holder));
+    holder->packet = (Packet *)memset(one, 0, sizeof(Packet));
+    auto *wire = (Wire *)two;
+    *wire = {(long *)0x5e5e5e5e5e5e, 7};
+    hold(two);
+    said("EXPECT address=%p word=%p\n", one, two);
+    sink += pin_of(wire);
+    _exit(95);
+}
+static const Case cases[] = {CASE(two_definitions), CASE(alike), CASE(over_neighbour), CASE(of_its_own)};
 int main(int count, char **arguments)
 {
     return run_case(cases, sizeof cases / sizeof cases[0], count, arguments);

@@ -61,6 +61,8 @@ pub fn suspects(target: Target<'_>, crash: &Crash) -> Vec<Origin> {
             loads: Vec::new(),
             given: None,
             returned: None,
+            or_constant: false,
+            parts: Vec::new(),
             frame: crash.frame,
             function: None,
             instruction: frame.pc,

@@ -48,7 +48,12 @@ pub fn of_fault(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> O
         let mut values = crash.origins.iter().map(|origin| origin.value);
         values
             .find_map(|value| cut(analysis, value))
-            .or_else(|| crash.origins.iter().find_map(|it| returned(crash, it)))
+            .or_else(|| {
+                crash
+                    .origins
+                    .iter()
+                    .find_map(|it| returned(target, crash, it))
+            })
             .or_else(|| constant(target, crash))
             .or_else(|| mapped(target, analysis, crash.fault_address?))
     };
@@ -56,17 +61,34 @@ pub fn of_fault(target: Target<'_>, analysis: &Analysis<'_>, crash: &Crash) -> O
     let others = crash.origins.iter().filter(|it| it.role == Role::Address);
     let mut origins = called.chain(others);
     origins
-        .find_map(|origin| match beyond(analysis, crash, origin) {
-            Some(source) => Some(source),
-            None => loaded(target, analysis, crash, origin),
+        .find_map(|origin| {
+            beyond(analysis, crash, origin, Address::new(origin.value))
+                .or_else(|| loaded(target, analysis, crash, origin))
+                .or_else(|| beyond(analysis, crash, origin, base(target, analysis, origin)?))
         })
         .or_else(by_value)
 }
 
+/// The pointer to which an index was added, where the index itself is lost.
+fn base(target: Target<'_>, analysis: &Analysis<'_>, origin: &Origin) -> Option<Address> {
+    let is_block = |at: &Address| {
+        let mut heaps = analysis.heaps.iter();
+        heaps.any(|heap| heap.map.block_at(*at).is_some())
+    };
+    let slots = origin
+        .loads
+        .iter()
+        .filter(|load| load.is_slot && load.factor == 1 && load.bytes == 8);
+    let words = slots.filter_map(|load| target.memory.read_u64(load.at?).ok());
+    let parts = origin.parts.iter().copied();
+    let mut found = words.map(Address::new).chain(parts).filter(is_block);
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
 /// A pointer that is good, and an index that led far away from it.
-fn beyond(analysis: &Analysis<'_>, crash: &Crash, origin: &Origin) -> Option<Source> {
+fn beyond(analysis: &Analysis<'_>, crash: &Crash, origin: &Origin, at: Address) -> Option<Source> {
     let fault = crash.fault_address?;
-    let at = Address::new(origin.value);
     let (heap, (block, _)) = analysis
         .heaps
         .iter()
@@ -139,12 +161,12 @@ fn loaded(
     let is_it = |at: Address| target.memory.read_u64(at).ok() == Some(origin.value);
     let found = match load.at.filter(|at| load.bytes == 8 && is_it(*at)) {
         Some(at) => (index, at, origin.value, String::new()),
-        None => part(target, origin)?,
+        None => part(target, crash, origin)?,
     };
     let (index, at, value, how) = found;
     let load = origin.loads.get(index)?;
     let place = Place::of(target, analysis, None, at);
-    let (meaning, block) = words(target, analysis, &place)?;
+    let (meaning, block) = words(target, analysis, &place, at)?;
     Some(Source {
         value,
         at: Some(at),
@@ -158,7 +180,11 @@ fn loaded(
 
 /// The word that was wrong of those that were added up: a pointer that leads nowhere, or an index beside a pointer that is good.
 /// Its place among the loads, its address, its value, and what it was, in words.
-fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, String)> {
+fn part(
+    target: Target<'_>,
+    crash: &Crash,
+    origin: &Origin,
+) -> Option<(usize, Address, u64, String)> {
     let is_there = |at: u64| {
         let at = Address::new(at);
         target.memory.read_u8(at).is_ok() || target.memory.is_absent(at)
@@ -168,6 +194,8 @@ fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, Str
         let word = match load.bytes {
             8 => target.memory.read_u64(at).ok()?,
             4 => target.memory.read_u32(at).ok()?.into(),
+            2 => target.memory.read_u16(at).ok()?.into(),
+            1 => target.memory.read_u8(at).ok()?.into(),
             _ => return None,
         };
         Some((at, word))
@@ -176,6 +204,19 @@ fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, Str
         let all = origin.loads.iter().enumerate();
         all.filter_map(|(index, load)| Some((index, load, read(load)?)))
     };
+    // The pointer may be in another register of the instruction.
+    let operand = crash
+        .instruction
+        .as_ref()
+        .and_then(|instruction| instruction.operands.first());
+    let is_beside_pointer = operand.is_some_and(|operand| {
+        let others = operand
+            .registers
+            .iter()
+            .filter(|it| Some(it.name) != origin.register);
+        let mut values = others.filter_map(|it| it.value);
+        values.any(|value| value >= MAX_MEMBER && is_there(value))
+    });
     // Of a null and an index the null is wrong.
     let mut pointers = parts().filter(|(_, load, (_, word))| {
         let is_near = origin.value.wrapping_sub(*word) < MAX_MEMBER
@@ -197,7 +238,9 @@ fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, Str
         };
         let leads_back = [word, signed].into_iter().any(|count| {
             let rest = origin.value.wrapping_sub(count.wrapping_mul(load.factor));
-            rest >= MAX_MEMBER && is_there(rest)
+            let is_far = origin.value >= MAX_MEMBER || is_beside_pointer && word != 0;
+            let is_alone = rest == 0 && load.bytes < 8 && is_far;
+            is_alone || rest >= MAX_MEMBER && is_there(rest)
         });
         let each = match load.factor {
             1 => "; it was added to a pointer that is good".to_owned(),
@@ -209,13 +252,19 @@ fn part(target: Target<'_>, origin: &Origin) -> Option<(usize, Address, u64, Str
     })
 }
 
-/// A value that a call returned, as it is.
-fn returned(crash: &Crash, origin: &Origin) -> Option<Source> {
+/// A value that a call returned, as it is. A pointer to memory is not what is wrong.
+fn returned(target: Target<'_>, crash: &Crash, origin: &Origin) -> Option<Source> {
+    if target.memory.read_u8(Address::new(origin.value)).is_ok() {
+        return None;
+    }
     let name = origin.returned.as_ref()?.name.as_ref()?;
     Some(Source {
         value: origin.value,
         at: None,
-        meaning: format!("what {name} returned"),
+        meaning: match origin.or_constant {
+            false => format!("what {name} returned"),
+            true => format!("what {name} returned, if it was called: else a constant of the code"),
+        },
         block: None,
         function: None,
         frame: Some(origin.frame),
@@ -228,6 +277,7 @@ fn words(
     target: Target<'_>,
     analysis: &Analysis<'_>,
     place: &Place,
+    at: Address,
 ) -> Option<(String, Option<BlockView>)> {
     match place {
         Place::Block {
@@ -253,12 +303,42 @@ fn words(
             );
             Some((meaning, Some(view)))
         }
+        Place::Own { heap } => between(analysis, *heap, at),
         place => {
             let (words, _) = place.words(target)?;
             let words = words.strip_prefix("which is ").unwrap_or(&words);
             Some((words.to_owned(), None))
         }
     }
+}
+
+/// A word that the allocator keeps between two blocks.
+fn between(
+    analysis: &Analysis<'_>,
+    heap: usize,
+    at: Address,
+) -> Option<(String, Option<BlockView>)> {
+    let map = &analysis.heaps.get(heap)?.map;
+    let mut behind = [8, 16].into_iter();
+    let next = behind.find_map(|bytes| {
+        let (block, offset) = map.block_at(at.checked_add(bytes)?)?;
+        (offset == 0).then_some(block)
+    })?;
+    let before = map.block_before(next)?;
+    let offset = at.offset_from(before.address)?;
+    let is_end = offset >= before.bytes && offset - before.bytes < 16;
+    let view = BlockView {
+        block: before,
+        state: map.state(before.id),
+        offset,
+    };
+    is_end.then(|| {
+        let meaning = format!(
+            "the allocator's own word between the end of the block {} of {} bytes and the block {}",
+            before.address, before.bytes, next.address
+        );
+        (meaning, Some(view))
+    })
 }
 
 /// The lower half of a pointer to a block, with zeros or its sign above: it went through a number of 32 bits.

@@ -54,6 +54,7 @@ pub(super) fn join(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mu
                     contents: Some("records of one kind".to_owned()),
                 });
                 finding.repairs.clear();
+                finding.unrestored = None;
             }
             absorb(target, findings, index, &run);
         }

@@ -3,15 +3,19 @@
 
 use std::ops::Range;
 
-use ground::target::Address;
+use ground::target::{Address, MemoryExt};
 use heaps::allocators::Residue;
 use heaps::anomaly::HolderKind;
 use heaps::map::{Block, BlockState};
 
 use super::super::place::Place;
 use super::sayings::{About, Saying};
-use super::{HEADER_BYTES, Pointer, Scene, is_alarm};
+use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene, is_alarm};
+use crate::checks::explains::run::{is_one_value, is_series, is_text};
 use crate::checks::finding::{Finding, FindingKind, Location};
+
+/// Bytes of one write that are looked at.
+const MAX_RUN: usize = 1 << 16;
 
 /// The finding that explains it, and whether that is proved: the only other stories are about other blocks or lists.
 pub fn by<'f>(
@@ -139,16 +143,31 @@ fn of_pointer(
             }
         }
         // Behind a header that was written over blocks are not told apart.
-        Place::Block { block, .. } if !is_at && is_run_over(block, finding) => Some(1),
+        Place::Block { block, .. } if !is_at && is_run_over(scene, block, pointer, finding) => {
+            Some(1)
+        }
         _ => (is_at && is_entry).then_some(0),
     }
 }
 
-/// Whether a block's header was written over by one in front of it, which is known.
-fn is_run_over(block: Block, finding: &Finding) -> bool {
-    finding.kind == FindingKind::HeapOverrun
+/// Whether a block's header was written over by one in front of it, which is known, in a write that went on to what stands in front of
+/// the pointer: one that ends before has nothing to do with it.
+fn is_run_over(scene: Scene<'_>, block: Block, pointer: &Pointer, finding: &Finding) -> bool {
+    let is_it = finding.kind == FindingKind::HeapOverrun
         && finding.culprit.is_some()
-        && finding.block.is_some_and(|view| view.block.id == block.id)
+        && finding.block.is_some_and(|view| view.block.id == block.id);
+    let run = || {
+        let from = finding.evidence.iter().map(|word| word.at);
+        let from = from.filter(|at| *at < block.address).max()?;
+        let length = pointer.value.checked_sub(SIZE_BYTES)?.offset_from(from)?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_RUN)?;
+        let mut bytes = vec![0; length];
+        scene.target.memory.read_into(from, &mut bytes).ok()?;
+        Some(bytes)
+    };
+    is_it && run().is_some_and(|run| is_text(&run) || is_one_value(&run) || is_series(&run))
 }
 
 fn is_about_pointer(saying: &Saying) -> bool {

@@ -294,8 +294,10 @@ fn of_written_header(
     }
     let header = at.checked_sub(SIZE_BYTES)?;
     let word = scene.target.memory.read_u64(header).ok()?;
-    // Larger than all memory: whatever wrote it, it was no size.
-    if word >> 48 == 0 {
+    // Larger than all of the heap: whatever wrote it, it was no size.
+    let extents = scene.analysis.heaps.get(heap)?.map.extents();
+    let bytes = (extents.iter()).fold(0u64, |sum, extent| sum.saturating_add(extent.bytes));
+    if word <= bytes {
         return None;
     }
     let message = format!(

@@ -146,6 +146,14 @@ pub fn is_kept(number: u16) -> bool {
     VOLATILE >> number & 1 == 0
 }
 
+/// Whether it sets a register to a number of its own.
+pub fn sets_number(instruction: Instruction) -> bool {
+    let is_zero = instruction.mnemonic() == Mnemonic::Xor
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register();
+    is_zero || instruction.mnemonic() == Mnemonic::Mov && instruction.try_immediate(1).is_ok()
+}
+
 /// What an instruction adds to a register, if it does nothing else to it.
 pub fn step(instruction: &Instruction, number: u16) -> Option<i64> {
     let stack = number == STACK_POINTER;

@@ -70,17 +70,22 @@ impl Trace<'_> {
             direct: address.only && cursor.sure && !cursor.called,
         };
         let number = at.and_then(|at| read_sized(self.target.memory, at, bytes));
+        let slot = at.filter(|at| matches!(bytes, 4 | 8) && self.is_slot(cursor, base, *at));
+        let stepped = slot.and_then(|_| self.stepped(cursor, instruction));
+        let number = match stepped {
+            Some(step) => number.map(|number| number.wrapping_add_signed(step.wrapping_neg())),
+            None => number,
+        };
         let mut loads = vec![load];
         let mut only = address.only;
-        let mut returned = None;
-        let slot = at.filter(|at| matches!(bytes, 4 | 8) && self.is_slot(cursor, base, *at));
+        let mut kept = Value::default();
         match slot {
             Some(slot) => {
                 loads.iter_mut().for_each(|load| load.is_slot = true);
                 let stored = self.stored(cursor, slot, number);
                 only &= stored.only;
-                returned = stored.returned;
-                loads.extend(stored.loads);
+                loads.extend(stored.loads.iter().cloned());
+                kept = stored;
             }
             None => loads.extend(address.loads),
         }
@@ -89,8 +94,10 @@ impl Trace<'_> {
             number,
             loads,
             only,
-            given: None,
-            returned,
+            returned: kept.returned,
+            or_constant: kept.or_constant,
+            parts: kept.parts,
+            ..Value::default()
         }
     }
 
@@ -126,11 +133,15 @@ impl Trace<'_> {
                 }
                 found.loads = value.loads;
                 found.returned = value.returned;
+                found.or_constant = value.or_constant;
+                found.parts = value.parts;
                 break;
             }
-            // Nothing else tells what a call returned.
-            if count == 1 && value.number.is_none() {
+            // Nothing else tells what a call returned, if nobody else can have written there since.
+            if count == 1 && value.number.is_none() && !self.is_lent(&at, &store) {
                 found.returned = value.returned;
+                found.or_constant = value.or_constant;
+                found.parts = value.parts;
             }
             if found.loads.is_empty()
                 && let Some(load) = value.loads.into_iter().next()
@@ -145,6 +156,44 @@ impl Trace<'_> {
         }
         self.depth -= 1;
         found
+    }
+
+    /// What the code behind a load from a slot adds to that slot at once, as `*at++` does.
+    fn stepped(&mut self, cursor: &Cursor, load: &Instruction) -> Option<i64> {
+        let function = self.function(cursor.frame)?;
+        let index = function.index_of(Address::new(load.ip()))?;
+        let add = function.get(index.checked_add(1)?)?;
+        let store = function.get(index.checked_add(2)?)?;
+        let is_step = add.mnemonic() == Mnemonic::Lea
+            && load.op0_kind() == OpKind::Register
+            && add.memory_base() == load.op0_register()
+            && add.memory_index() == Register::None;
+        let is_back = store.mnemonic() == Mnemonic::Mov
+            && store.op0_kind() == OpKind::Memory
+            && store.op1_kind() == OpKind::Register
+            && store.op1_register() == add.op0_register()
+            && store.memory_base() == load.memory_base()
+            && store.memory_index() == Register::None
+            && store.memory_displacement64() == load.memory_displacement64();
+        (is_step && is_back).then(|| add.memory_displacement64().cast_signed())
+    }
+
+    /// Whether the address of the slot that is stored to, or of what it is part of, is taken in that function: others may write there.
+    fn is_lent(&mut self, cursor: &Cursor, store: &Instruction) -> bool {
+        /// Bytes of a variable of which the slot may be a member.
+        const MAX_VARIABLE: i64 = 64;
+        let Some(function) = self.function(cursor.frame) else {
+            return true;
+        };
+        let place = store.memory_displacement64().cast_signed();
+        (0..)
+            .map_while(|index| function.get(index))
+            .any(|instruction| {
+                let start = instruction.memory_displacement64().cast_signed();
+                instruction.mnemonic() == Mnemonic::Lea
+                    && instruction.memory_base() == store.memory_base()
+                    && (0..=MAX_VARIABLE).contains(&place.wrapping_sub(start))
+            })
     }
 
     /// Whether a word that is addressed by the stack or frame pointer is a slot of the frame.

@@ -65,6 +65,8 @@ pub fn of_jump(trace: &Trace<'_>, frame: usize, start: Address) -> Option<Origin
         loads,
         given: None,
         returned: None,
+        or_constant: false,
+        parts: Vec::new(),
         frame: frame.saturating_add(1),
         function: None,
         instruction: Address::new(jump.ip()),

@@ -126,7 +126,7 @@ impl<'t> Trace<'t> {
         self.function(cursor.frame)?.get(cursor.index).copied()
     }
 
-    fn function(&mut self, frame: usize) -> Option<Rc<Function>> {
+    pub(super) fn function(&mut self, frame: usize) -> Option<Rc<Function>> {
         let (memory, at) = (self.target.memory, self.frames.get(frame)?);
         let read = || {
             let (start, end) = at.function?;
@@ -164,7 +164,12 @@ impl<'t> Trace<'t> {
         let sites = self.sites(cursor, Wanted::Register(number));
         let only = sites.len() == 1;
         let here = cursor.shift_of(number);
+        let (mut call, mut is_constant) = (None, false);
         for site in sites.into_iter().take(MAX_SITES) {
+            let sets_number = match &site {
+                Site::Instruction(at, _) => self.instruction(at).is_some_and(code::sets_number),
+                Site::Entry(_) => false,
+            };
             let mut value = match site {
                 Site::Instruction(at, behind) => {
                     let steps = here.wrapping_sub(behind);
@@ -173,9 +178,17 @@ impl<'t> Trace<'t> {
                 }
                 Site::Entry(at) => self.before_entry(&at, number),
             };
+            is_constant |= !only && sets_number && value.number == live;
+            call = call.or(value.returned.filter(|_| value.number.is_none()));
             if !only {
                 value.only = false;
                 value.loads.iter_mut().for_each(|load| load.direct = false);
+            }
+            // The code itself has set it, unless another way leads from a call.
+            if is_constant {
+                best.number = live;
+                best.only = only;
+                continue;
             }
             let agrees = value.number.is_some() && (live.is_none() || live == value.number);
             if agrees {
@@ -185,6 +198,7 @@ impl<'t> Trace<'t> {
             best.given = best.given.or(value.given);
             if only && value.number.is_none() {
                 best.returned = value.returned;
+                best.parts = value.parts;
             }
             // The load is the right one, perhaps, but the pointer that it used is lost.
             if best.loads.is_empty()
@@ -197,6 +211,9 @@ impl<'t> Trace<'t> {
                     ..load
                 }];
             }
+        }
+        if is_constant && best.loads.is_empty() && best.returned.is_none() {
+            (best.returned, best.or_constant) = (call, call.is_some());
         }
         self.depth -= 1;
         best
@@ -264,10 +281,12 @@ impl<'t> Trace<'t> {
         };
         let register = instruction.op0_register();
         if code::is_call(&instruction) && number == RAX {
+            let returned = self.target_of(&instruction);
+            let again = returned.and_then(|entry| self.returns(cursor, entry));
             return Value {
                 given: self.register(cursor, Register::RDI).number,
-                returned: self.target_of(&instruction),
-                ..Value::default()
+                returned,
+                ..again.unwrap_or_default()
             };
         }
         if instruction.mnemonic() == Mnemonic::Cdqe && number == RAX {
@@ -390,7 +409,7 @@ impl<'t> Trace<'t> {
     }
 
     /// Where a call of a fixed place ends: behind the linkage table, if it goes there.
-    fn target_of(&self, call: &Instruction) -> Option<Address> {
+    pub(super) fn target_of(&self, call: &Instruction) -> Option<Address> {
         const STUB_BYTES: u64 = 16;
         if call.flow_control() != FlowControl::Call {
             return None;

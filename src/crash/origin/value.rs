@@ -6,6 +6,8 @@ use super::Load;
 
 /// Loads of one value that are kept.
 pub const MAX_LOADS: usize = 32;
+/// Below this a number is no pointer, and what is added to one the place of a member.
+const MAX_MEMBER: u64 = 1 << 16;
 
 /// A value, and how the program got it.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,10 @@ pub struct Value {
     pub given: Option<u64>,
     /// A call of this function returned it.
     pub returned: Option<Address>,
+    /// The code itself may have set it instead of the call.
+    pub or_constant: bool,
+    /// What was added up to make it, if each is as large as a pointer, or unknown (0).
+    pub parts: [u64; 2],
     /// No other way leads to it.
     pub only: bool,
 }
@@ -43,7 +49,7 @@ impl Value {
         for load in &mut self.loads {
             load.factor = load.factor.wrapping_mul(factor);
         }
-        self.returned = None;
+        (self.returned, self.parts) = (None, [0; 2]);
         self.map(|number| number.wrapping_mul(factor))
     }
 }
@@ -52,7 +58,19 @@ impl Value {
 pub fn sum(mut first: Value, second: Value, scale: u64) -> Value {
     let second = second.times(scale);
     let number = first.number.zip(second.number);
-    let is_number = second.number.is_some() && second.loads.is_empty();
+    // What is added to a pointer that a call returned, and leaves it that pointer: a member's place.
+    let is_member = second
+        .number
+        .is_some_and(|added| added.wrapping_add(MAX_MEMBER) < 2 * MAX_MEMBER);
+    let is_number = is_member && second.loads.is_empty();
+    let pointer = |value: &Value| {
+        let number = value.number.filter(|_| value.only);
+        number.filter(|number| *number >= MAX_MEMBER)
+    };
+    let parts = match is_number {
+        true => first.parts,
+        false => [&first, &second].map(|value| pointer(value).unwrap_or(0)),
+    };
     first.loads.extend(second.loads);
     first.loads.truncate(MAX_LOADS);
     Value {
@@ -60,6 +78,8 @@ pub fn sum(mut first: Value, second: Value, scale: u64) -> Value {
         only: first.only && second.only,
         given: first.given.or(second.given),
         returned: first.returned.filter(|_| is_number),
+        or_constant: first.or_constant,
+        parts,
         ..first
     }
 }

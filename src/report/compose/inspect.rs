@@ -59,6 +59,7 @@ fn address(found: &Inspection, ground: &Ground<'_>, context: &Context<'_>) -> In
             .block
             .map(|view| block(view, found.references.block_type.as_ref(), context)),
         type_of: found.references.block_type.as_ref().map(type_of),
+        member: ground.member_at(found.at),
         locations: found
             .standing
             .iter()

@@ -26,6 +26,9 @@ pub struct InspectedAddress {
     /// What that block holds.
     #[serde(rename = "type")]
     pub type_of: Option<Type>,
+    /// The member that lies there, of what the block holds or of a variable, by debug information: `[3].name`, `config.items[2]`;
+    /// `null` where nothing tells.
+    pub member: Option<String>,
     /// Where that block stands in free lists.
     pub locations: Vec<Location>,
     /// Where it was allocated, by `--events`, or if the allocator recorded it.

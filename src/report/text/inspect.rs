@@ -28,6 +28,9 @@ pub(super) fn write(found: &InspectedAddress, page: &mut Page) {
     if let Some(found) = &found.block {
         field("block", &block(found));
     }
+    if let Some(member) = &found.member {
+        field("member", &escaped(member));
+    }
     if let Some(structure) = &found.structure {
         field("structure", structure);
     }

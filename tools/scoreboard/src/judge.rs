@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use ground::target::{MemoryExt, Target};
-use heapcheck::checks::finding::{Finding, Severity};
+use heapcheck::checks::finding::{Finding, Severity, Unrestored};
 use heapcheck::examination::examine;
 use heapcheck::progress::Silent;
 use postmortem::session::Session;
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub false_critical: usize,
     /// Words that were told as they had been, and words that were told wrong.
     pub restored: (usize, usize),
+    /// Why a damaged link was not told as it had been, if none was.
+    pub unrestored: Option<Unrestored>,
     /// The analysis panicked.
     pub panicked: bool,
     /// It took this long.
@@ -145,6 +147,8 @@ pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
     let (right, wrong): (Vec<_>, Vec<_>) =
         repairs.partition(|repair| target.memory.read_u64(repair.at) == Ok(repair.original));
     let restored = (right.len(), wrong.len());
+    let unrestored = said.iter().filter_map(|finding| finding.unrestored);
+    let unrestored = unrestored.max_by_key(|why| *why == Unrestored::Ambiguous);
     let lost: u64 = said.iter().map(|finding| finding.lost_blocks).sum();
     let explained = |finding: &Finding| evidence && address(finding);
     Some(Outcome {
@@ -163,6 +167,7 @@ pub fn judge(session: &Session, plant: &Plant) -> Option<Outcome> {
             .filter(|finding| finding.severity() == Severity::Critical && !explained(finding))
             .count(),
         restored,
+        unrestored: unrestored.filter(|_| restored == (0, 0)),
         panicked: false,
         took,
         said: all

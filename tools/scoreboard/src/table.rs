@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use heapcheck::checks::finding::Unrestored;
+
 use crate::judge::{Outcome, SLOW};
 use crate::plant::Sort;
 
@@ -37,6 +39,10 @@ pub struct Score {
     pub restored: u64,
     /// Words told wrong.
     pub misrestored: u64,
+    /// Plants that can be seen, of which no word was told: a link of which more than one value fits.
+    pub ambiguous: u64,
+    /// The same: a link of which none fits.
+    pub nothing_fits: u64,
     /// Panics.
     pub panics: u64,
     /// Plants whose analysis took longer than a second.
@@ -63,6 +69,8 @@ impl Score {
             return;
         }
         self.found += 1;
+        self.ambiguous += one(outcome.unrestored == Some(Unrestored::Ambiguous));
+        self.nothing_fits += one(outcome.unrestored == Some(Unrestored::NothingFits));
         self.kind += one(outcome.kind);
         self.address += one(outcome.address);
         self.culprits += one(outcome.culprit.is_some());
@@ -87,6 +95,8 @@ impl Score {
         self.invented += other.invented;
         self.restored += other.restored;
         self.misrestored += other.misrestored;
+        self.ambiguous += other.ambiguous;
+        self.nothing_fits += other.nothing_fits;
         self.panics += other.panics;
         self.slow += other.slow;
     }
@@ -138,11 +148,11 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "| release | planted | plants | with evidence | found | right kind | right address | right culprit | \
-             findings per plant | lost count right | invented | false critical | words restored | restored wrong |"
+             findings per plant | lost count right | invented | false critical | words restored | restored wrong | ambiguous | nothing fits |"
         )?;
         writeln!(
             f,
-            "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
         )?;
         let mut releases: Vec<&str> = self
             .rows
@@ -183,7 +193,7 @@ fn line(f: &mut fmt::Formatter<'_>, release: &str, name: &str, score: &Score) ->
     };
     writeln!(
         f,
-        "| {release} | {name} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {} | {} |",
+        "| {release} | {name} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {} | {} | {} | {} |",
         score.planted,
         score.evident,
         share(score.found, score.evident),
@@ -200,5 +210,7 @@ fn line(f: &mut fmt::Formatter<'_>, release: &str, name: &str, score: &Score) ->
         score.false_critical,
         score.restored,
         score.misrestored,
+        score.ambiguous,
+        score.nothing_fits,
     )
 }
