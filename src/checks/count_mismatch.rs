@@ -46,7 +46,7 @@ impl Check for CountMismatch {
             } => {
                 let message = format!(
                     "{} is {}, expected {}",
-                    word.what,
+                    wording::field(word.what),
                     wording::value(&word.found),
                     wording::expected(&word.expected)
                 );

@@ -18,7 +18,9 @@ pub use lost::never_written;
 
 use ground::target::{Address, Target};
 use heaps::allocators::Residue;
-use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, HolderKind, Property, Value};
+use heaps::anomaly::{
+    Anomaly, AnomalyKind, BrokenWord, Expected, Field, HolderKind, Property, Value,
+};
 
 use super::finding::{Confidence, ExplainsCrash, Finding, FindingKind, Location, Severity};
 use super::residue::{self, Freed, Read};
@@ -278,7 +280,7 @@ fn finding(target: Target<'_>, found: &Use<'_>, deed: &str, frame: usize) -> Fin
         word: BrokenWord {
             of: freed.block.address,
             at: freed.at,
-            what: "a word of a free block",
+            what: Field::WordOfFreeBlock,
             expected: Expected::Is(Property::Unread),
             found: Value::Word(freed.word),
         },

@@ -28,6 +28,7 @@ impl Check for FreeWord {
         else {
             return None;
         };
+        let what = wording::field(*what);
         let message = format!(
             "the free block {} of {} bytes was written to after it was freed: its {what} is {found:#x}",
             block.address, block.bytes

@@ -84,6 +84,7 @@ impl Check for Header {
             _ => return None,
         };
         let scene = Scene::look(subject, *at, *expected, *found, *before);
+        let what = wording::field(*what);
         let what_is = format!("the {what} in front of {} is {found:#x}", block.address);
         let said = subject.anomaly.transient.is_none();
         // That the last block's text goes on in the size is chance where a smaller write explains it.
@@ -133,7 +134,7 @@ impl Check for Header {
         finding.evidence = vec![Evidence {
             at: *at,
             bytes: 8,
-            what: (*what).to_owned(),
+            what: what.to_owned(),
             expected: expected.map_or("a size that leads to a chunk".to_owned(), |word| {
                 format!("{word:#x}")
             }),

@@ -23,7 +23,7 @@ impl Check for Metadata {
             } => (
                 word.of,
                 word.at,
-                word.what.to_owned(),
+                wording::field(word.what).to_owned(),
                 wording::expected(&word.expected),
                 wording::found(&word.found),
             ),

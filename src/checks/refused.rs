@@ -24,7 +24,7 @@ mod verdict;
 
 use ground::target::{Address, MemoryExt, Target};
 use heaps::allocators::Family;
-use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Field, Property, Value};
 
 use self::death::Death;
 use super::finding::{
@@ -331,7 +331,7 @@ impl Scene<'_> {
                         word: BrokenWord {
                             of: at,
                             at,
-                            what: "a refused call",
+                            what: Field::RefusedCall,
                             expected: Expected::Is(Property::Anything),
                             found: Value::Nothing,
                         },

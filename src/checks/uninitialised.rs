@@ -9,7 +9,7 @@
 //! lists are not all in the core, the block may well be free: then it is no more than suspected.
 
 use ground::target::{MemoryExt, Target, Thread};
-use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
+use heaps::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Field, Property, Value};
 
 use super::dangling::{is_in_allocator, never_written};
 use super::finding::{
@@ -120,7 +120,7 @@ fn finding(
         word: BrokenWord {
             of: found.block.address,
             at: found.at,
-            what: "a word of a block in use",
+            what: Field::WordOfBlockInUse,
             expected: Expected::Is(Property::WrittenByTheProgram),
             found: Value::Word(found.word),
         },

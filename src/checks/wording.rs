@@ -1,11 +1,12 @@
 //! Words and parts that all checks use.
 
+mod fields;
 mod values;
 
 use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{
-    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, ListRef, Property, Transient,
-    Value,
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, Field, HolderKind, ListRef, Property,
+    Transient, Value,
 };
 use heaps::map::Block;
 
@@ -17,6 +18,7 @@ use super::finding::{
 use super::fingerprint;
 use crate::analysis::HeapAnalysis;
 
+pub use fields::field;
 pub use values::{expected, found, proof, value};
 
 /// A list in words: `thread cache of thread 12 (48 bytes)`.
@@ -78,7 +80,7 @@ pub fn word_evidence(
 pub fn broken_evidence(word: &BrokenWord) -> Evidence {
     word_evidence(
         word.at,
-        word.what,
+        field(word.what),
         expected(&word.expected),
         found(&word.found),
     )
@@ -158,7 +160,7 @@ pub fn of_word_in_use(
         word: BrokenWord {
             of: block.address,
             at,
-            what: "a word of a block in use",
+            what: Field::WordOfBlockInUse,
             expected: Expected::Is(Property::WrittenByTheProgram),
             found: Value::Word(target.memory.read_u64(at).unwrap_or(0)),
         },

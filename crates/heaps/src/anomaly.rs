@@ -5,12 +5,14 @@
 //! wrong, and counts what it cost in [`Anomaly::lost_blocks`], instead of reporting every list and
 //! counter that the word put out of step.
 
+mod field;
 mod proof;
 mod word;
 
 use crate::map::Block;
 use ground::target::{Address, Fault};
 
+pub use field::Field;
 pub use proof::{Holding, Lock, Proof, Transient};
 pub use word::{BrokenWord, Expected, Property, Reason, Unit, Value};
 
@@ -207,7 +209,7 @@ pub enum AnomalyKind {
         /// The word.
         at: Address,
         /// What it is, in the allocator's own terms.
-        what: &'static str,
+        what: Field,
         /// What it must hold.
         expected: u64,
         /// What it holds.
@@ -261,7 +263,7 @@ pub enum AnomalyKind {
         /// The word that the allocator looked the pointer up in.
         at: Address,
         /// What that word is, in the allocator's own terms.
-        what: &'static str,
+        what: Field,
     },
     /// Bytes that the allocator had filled with one value, and that only it may change, hold another.
     Filling {
@@ -294,7 +296,7 @@ pub enum AnomalyKind {
         /// The word.
         at: Address,
         /// What it is, in the allocator's own terms.
-        what: &'static str,
+        what: Field,
         /// What it must have held, if that can be told.
         expected: Option<u64>,
         /// What it holds.
@@ -309,7 +311,7 @@ pub enum AnomalyKind {
         /// The word.
         at: Address,
         /// What it is, in the allocator's own terms.
-        what: &'static str,
+        what: Field,
         /// What it should hold.
         expected: Expected,
         /// What it holds.

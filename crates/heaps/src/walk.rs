@@ -2,7 +2,7 @@
 
 use crate::absent;
 use crate::allocators::{Detail, GroupReport, Heap, Limit, Settled, Statistics};
-use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Unit, Value};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Field, Property, Unit, Value};
 use crate::list::ListWalk;
 use crate::map::{HeapMap, MapBuilder};
 use ground::parallel;
@@ -87,7 +87,7 @@ pub fn walk(heap: &dyn Heap, memory: &dyn TargetMemory) -> Walked {
             word: BrokenWord {
                 of: overlap.dropped.start,
                 at: overlap.dropped.start,
-                what: "two extents that claim the same memory",
+                what: Field::OverlappingExtents,
                 expected: Expected::Is(Property::OneOwner),
                 found: Value::Amount(overlap_count, Unit::Overlaps),
             },

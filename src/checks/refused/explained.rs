@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ground::target::{Address, MemoryExt};
 use heaps::allocators::Residue;
-use heaps::anomaly::HolderKind;
+use heaps::anomaly::{Field, HolderKind};
 use heaps::map::{Block, BlockState};
 
 use super::super::place::Place;
@@ -13,6 +13,7 @@ use super::sayings::{About, Saying};
 use super::{HEADER_BYTES, Pointer, SIZE_BYTES, Scene, is_alarm};
 use crate::checks::explains::run::{is_one_value, is_series, is_text};
 use crate::checks::finding::{Finding, FindingKind, Location};
+use crate::checks::wording;
 
 /// Bytes of one write that are looked at.
 const MAX_RUN: usize = 1 << 16;
@@ -93,7 +94,9 @@ fn is_proved(scene: Scene<'_>, pointer: Option<&Pointer>, rank: u32, finding: &F
                     is_met && is_own(place)
                 })
         }
-        About::Top => (finding.evidence.iter()).any(|word| word.what.contains("top chunk")),
+        About::Top => {
+            (finding.evidence.iter()).any(|word| word.what == wording::field(Field::HeaderOfTop))
+        }
         About::State => false,
     }
 }

@@ -198,7 +198,7 @@ fn evidence(scene: Scene<'_>, pointer: &Pointer) -> Vec<Evidence> {
             let expected = format!("what the allocator knows of {at}");
             words.push(wording::word_evidence(
                 *slot,
-                what,
+                wording::field(*what),
                 expected,
                 Found::said("nothing"),
             ));

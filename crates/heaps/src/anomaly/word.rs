@@ -1,5 +1,6 @@
 //! A word that is not as it should be: values, which the checks put into words.
 
+use super::Field;
 use ground::target::Address;
 
 /// A word of the allocator's that is not as it should be.
@@ -10,7 +11,7 @@ pub struct BrokenWord {
     /// Its address.
     pub at: Address,
     /// Its name in the allocator's sources (`Span.refcount`), or what it is where it has none.
-    pub what: &'static str,
+    pub what: Field,
     /// What it should hold.
     pub expected: Expected,
     /// What it holds.

@@ -6,7 +6,7 @@ mod scene;
 use ground::target::{Address, Target};
 use heaps::allocators::jemalloc::Jemalloc;
 use heaps::allocators::{Allocator, Detection, Heap};
-use heaps::anomaly::{AnomalyKind, BrokenWord, Stray};
+use heaps::anomaly::{AnomalyKind, BrokenWord, Field, Stray};
 use heaps::walk::{Walked, walk};
 use scene::{
     ACTIVE, CODE, DIRTY_HEAP, DIRTY_LIST, EDATA, ELEMENT, FAR_SLOT, LARGE, SLAB, SLAB_2, Scene,
@@ -205,12 +205,12 @@ fn a_count_of_free_regions_that_nobody_freed() {
     else {
         panic!("{:?}", only(&scene));
     };
-    assert_eq!((of, what), (at(EDATA), "edata_t.nfree"));
+    assert_eq!((of, what), (at(EDATA), Field::EdataNfree));
 }
 
 #[test]
 fn a_smashed_size_or_address_hides_nothing() {
-    for (offset, what) in [(8, "edata_t.e_addr"), (16, "edata_t.e_size")] {
+    for (offset, what) in [(8, Field::EdataEAddr), (16, Field::EdataESize)] {
         let mut scene = Scene::healthy();
         scene.process.memory.write(EDATA + offset, b"surname\0");
         let (
@@ -268,7 +268,7 @@ fn a_slot_that_does_not_lead_to_its_leaf_any_more() {
         else {
             panic!("{:?}", only(&scene));
         };
-        assert_eq!((word, what), (at(FAR_SLOT), "rtree_node_elm_t"));
+        assert_eq!((word, what), (at(FAR_SLOT), Field::RtreeNode));
     }
 }
 
@@ -290,7 +290,7 @@ fn the_only_element_of_a_slab_is_null() {
         else {
             panic!("{:?}", only(&scene));
         };
-        assert_eq!((of, what), (at(ELEMENT), "rtree_leaf_elm_t"));
+        assert_eq!((of, what), (at(ELEMENT), Field::RtreeLeaf));
     }
     // One that is in no bin may be on its way out.
     scene.set_current(0);
@@ -348,7 +348,7 @@ fn a_bin_that_names_no_slab() {
     else {
         panic!("{:?}", only(&scene));
     };
-    assert_eq!(what, "bin_t.slabcur");
+    assert_eq!(what, Field::BinSlabcur);
 }
 
 #[test]

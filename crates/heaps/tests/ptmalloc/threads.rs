@@ -1,7 +1,7 @@
 //! Which thread uses which arena, and which arenas wait for a thread.
 
 use ground::target::Address;
-use heaps::anomaly::{AnomalyKind, BrokenWord, Value};
+use heaps::anomaly::{AnomalyKind, BrokenWord, Field, Value};
 
 use crate::bench::{ARENA, Bench, DATA, LIBC, TLS, TLS_DISTANCE, V2_31, V2_36, V2_43};
 use crate::{definite, walked};
@@ -31,7 +31,7 @@ fn wrong(bench: &Bench) -> Vec<Address> {
         AnomalyKind::Metadata {
             word: BrokenWord { at, what, .. },
             ..
-        } if *what == "thread_arena" => Some(*at),
+        } if *what == Field::ThreadArena => Some(*at),
         _ => None,
     });
     named.collect()
@@ -78,7 +78,10 @@ fn a_free_arena_has_no_thread() {
         else {
             panic!("{:?}", walked.anomalies);
         };
-        assert_eq!((of.get(), *what), (ARENA, "malloc_state.attached_threads"));
+        assert_eq!(
+            (of.get(), *what),
+            (ARENA, Field::MallocStateAttachedThreads)
+        );
         assert_eq!(*found, Value::Number(1));
         for (name, address) in [("malloc", LIBC + 0x9000), ("malloc_info", LIBC + 0xb000)] {
             bench.process.symbols.object(0, name, address, 0x100);

@@ -344,7 +344,7 @@ impl Bench {
                 ..
             } => {
                 let kind = if *counts_only { "count" } else { "damage" };
-                format!("{kind} at {}: {what}", self.name(*at))
+                format!("{kind} at {}: {what:?}", self.name(*at))
             }
         };
         if anomaly.lost_blocks > 0 {

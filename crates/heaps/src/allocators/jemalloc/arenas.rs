@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::layout::Layout;
 use super::sizes::PAGE;
 use crate::allocators::books::Suspect;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Value};
 use ground::target::{Address, Fault, MemoryExt, TargetMemory};
 
 /// Arenas that can exist.
@@ -141,7 +141,7 @@ impl Arenas {
                     word: BrokenWord {
                         of: arena.at,
                         at: slot,
-                        what: "a word of arenas",
+                        what: Field::WordOfArenas,
                         expected: Expected::Exactly(arena.at.into(), Reason::ArenaOfThisIndex),
                         found: Address::default().into(),
                     },
@@ -175,7 +175,7 @@ impl Arenas {
                 word: BrokenWord {
                     of: arena.at,
                     at: arena.at.saturating_add(offset),
-                    what: "pa_shard_t.emap",
+                    what: Field::PaShardEmap,
                     expected: Expected::Is(Property::PageMap),
                     found: map.into(),
                 },
@@ -227,14 +227,20 @@ impl Arenas {
                     let held = Value::Number(own.into());
                     // 5.3.1 publishes a new arena first and numbers it then; no thread is counted before.
                     let impossible = own != 0 || memory.read_u64(found) != Ok(0);
-                    self.broken
-                        .push(broken(found, at, "arena_t.ind", expected, held, impossible));
+                    self.broken.push(broken(
+                        found,
+                        at,
+                        Field::ArenaInd,
+                        expected,
+                        held,
+                        impossible,
+                    ));
                 }
                 _ => {
                     let expected = Expected::word(base.get());
                     let held = named.into();
                     self.broken
-                        .push(broken(found, word, "arena_t.base", expected, held, true));
+                        .push(broken(found, word, Field::ArenaBase, expected, held, true));
                 }
             }
             if named == base || right_index {
@@ -252,7 +258,7 @@ impl Arenas {
         self.broken.push(broken(
             lost.map_or(slot, |arena| arena.at),
             slot,
-            "a word of arenas",
+            Field::WordOfArenas,
             expected,
             found.into(),
             lost.is_some(),

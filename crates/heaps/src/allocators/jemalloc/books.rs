@@ -10,7 +10,7 @@ mod bins;
 use super::JemallocHeap;
 use crate::allocators::GroupReport;
 pub(super) use crate::allocators::books::Books;
-use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Field, Property, Reason, Value};
 use crate::map::HeapMap;
 
 impl JemallocHeap<'_> {
@@ -48,7 +48,7 @@ impl JemallocHeap<'_> {
             let word = BrokenWord {
                 of: *at,
                 at: *at,
-                what: "rtree_node_elm_t",
+                what: Field::RtreeNode,
                 expected: Expected::Is(Property::NodeOrNull),
                 found: Value::Word(*found),
             };
@@ -58,7 +58,7 @@ impl JemallocHeap<'_> {
             let word = BrokenWord {
                 of: lost.at,
                 at: lost.at,
-                what: "rtree_node_elm_t",
+                what: Field::RtreeNode,
                 expected: Expected::Exactly(lost.child.into(), Reason::MapsPagesOfTheHeap),
                 found: Value::Word(lost.found),
             };
@@ -79,7 +79,7 @@ impl JemallocHeap<'_> {
             let word = BrokenWord {
                 of: row.at,
                 at: row.at.saturating_add(located.layout.extent.address),
-                what: self.name_of("extent_t.e_addr", "edata_t.e_addr"),
+                what: self.name_of(Field::ExtentEAddr, Field::EdataEAddr),
                 expected: Expected::Is(Property::MemoryOfItsOwn),
                 found: Value::Memory(row.start(), row.end()),
             };

@@ -4,7 +4,7 @@ use super::JemallocHeap;
 use super::caches::{Bin, User};
 use super::extents::Row;
 use super::tree::Tree;
-use crate::anomaly::{Edge, HolderKind, ListRef, Proof, Transient};
+use crate::anomaly::{Edge, Field, HolderKind, ListRef, Proof, Transient};
 use crate::map::{BlockId, HeapMap};
 use crate::presence::Presence;
 use ground::target::{Address, Cursor, MemoryExt};
@@ -31,7 +31,7 @@ impl JemallocHeap<'_> {
     }
 
     /// A structure's member as this release calls it.
-    pub(super) fn name_of(&self, old: &'static str, new: &'static str) -> &'static str {
+    pub(super) fn name_of(&self, old: Field, new: Field) -> Field {
         if self.located.layout.generation.is_5_3() {
             new
         } else {

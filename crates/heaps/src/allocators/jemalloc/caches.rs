@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::layout::Generation;
 use super::locate::Located;
 use crate::allocators::books::Suspect;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason};
 use ground::target::{Address, Cursor, MemoryExt, Target, TargetMemory};
 
 /// Bins' entries that are believed at most.
@@ -211,7 +211,7 @@ fn of_half(
             word: BrokenWord {
                 of: cache,
                 at: cache,
-                what: "tcache_t.tcache_slow",
+                what: Field::TcacheTcacheSlow,
                 expected: Expected::Exactly(slow.into(), Reason::PointsBack),
                 found: memory.read_pointer(cache).unwrap_or_default().into(),
             },
@@ -261,7 +261,7 @@ fn new_cache(
             word: BrokenWord {
                 of: cache.at,
                 at: word,
-                what: "tcache_slow_t.arena",
+                what: Field::TcacheSlowArena,
                 expected: Expected::Is(Property::Arena),
                 found: arena.into(),
             },

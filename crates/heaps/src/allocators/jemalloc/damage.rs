@@ -18,7 +18,7 @@ use super::caches::{Bin, User};
 use super::extents::Row;
 use crate::allocators::{GroupReport, Limit};
 use crate::anomaly::{
-    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, Property, Reason, Stray,
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, Field, HolderKind, Property, Reason, Stray,
     Transient, Value,
 };
 use crate::list::{self, FreeList};
@@ -350,7 +350,7 @@ impl Look<'_> {
             } = &miscount;
             let recorded = u64::from(row.free);
             let busy = self.heap.slab_busy(row);
-            let what = self.heap.name_of("extent_t.nfree", "edata_t.nfree");
+            let what = self.heap.name_of(Field::ExtentNfree, Field::EdataNfree);
             let word = |at, what, expected, found| BrokenWord {
                 of: row.at,
                 at,
@@ -374,7 +374,7 @@ impl Look<'_> {
             let kind = match (foreign, again) {
                 (Some((at, marks, mask)), _) => metadata(word(
                     *at,
-                    self.heap.name_of("extent_t bitmap", "edata_t bitmap"),
+                    self.heap.name_of(Field::ExtentBitmap, Field::EdataBitmap),
                     Expected::Is(Property::Marks {
                         within: (marks & !mask != 0).then_some(*mask),
                         set: recorded,

@@ -8,7 +8,7 @@
 use super::JemallocHeap;
 use super::extents::Extents;
 use super::tree::Tree;
-use crate::anomaly::{Anomaly, AnomalyKind, Stray};
+use crate::anomaly::{Anomaly, AnomalyKind, Field, Stray};
 use crate::list;
 use crate::map::HeapMap;
 use ground::target::{Address, Cursor};
@@ -85,22 +85,14 @@ fn failed_lookup(
     tree: &Tree,
     cursor: &mut Cursor<'_>,
     pointer: Address,
-) -> Option<(u64, Address, &'static str)> {
+) -> Option<(u64, Address, Field)> {
     /// A place in a leaf that is no everyday number.
     const MIN_PLACE: u64 = 0x1000;
     let page = pointer.get() >> Tree::PAGE_SHIFT;
     if let Some(element) = tree.element_at(page) {
         let empty = tree.element(cursor, element)?.extent.is_null();
-        return empty.then_some((
-            element.get(),
-            element,
-            "rtree_leaf_elm_t of the pointer's page",
-        ));
+        return empty.then_some((element.get(), element, Field::RtreeLeafOfPointer));
     }
     let (slot, place) = tree.dead_end(cursor, page)?;
-    (place >= MIN_PLACE).then_some((
-        place,
-        slot,
-        "slot of the page map that the pointer's page needs",
-    ))
+    (place >= MIN_PLACE).then_some((place, slot, Field::PageMapSlotOfPointer))
 }

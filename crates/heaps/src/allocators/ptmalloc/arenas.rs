@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use super::layout::{ALIGNMENT, ArenaLayout, FLAGS, NONCONTIGUOUS};
 use super::locate::Located;
 use super::structure::{self, Shape};
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Value};
 use ground::target::{Address, MemoryExt, Target};
 
 /// One `malloc_state`, read.
@@ -233,7 +233,7 @@ impl Reader<'_, '_> {
                     word: BrokenWord {
                         of: from,
                         at: link,
-                        what: "malloc_state.next",
+                        what: Field::MallocStateNext,
                         expected: Expected::Is(Property::NextArena),
                         found: arena.into(),
                     },
@@ -445,7 +445,7 @@ impl Reader<'_, '_> {
                     word: BrokenWord {
                         of: heap,
                         at: heap,
-                        what: "heap_info.ar_ptr",
+                        what: Field::HeapInfoArPtr,
                         expected: Expected::Exactly(arena.at.into(), Reason::ArenaThatItBelongsTo),
                         found: Value::Word(self.word(heap).unwrap_or(0)),
                     },

@@ -8,6 +8,7 @@ use super::arenas::Arenas;
 use super::layout::{FLAGS, HEADER, IS_MMAPPED};
 use super::locate::Located;
 use crate::allocators::{Limit, sum};
+use crate::anomaly::Field;
 use ground::target::{Abi, Address, Cursor, MemoryExt, RegionKind, Target};
 
 /// A chunk with a mapping of its own.
@@ -31,7 +32,7 @@ pub struct Wrong {
     /// Where.
     pub at: Address,
     /// What it is.
-    pub what: &'static str,
+    pub what: Field,
     /// What it must have been.
     pub expected: u64,
 }
@@ -41,7 +42,7 @@ impl Wrong {
     fn size(at: Address, expected: u64) -> Self {
         Self {
             at,
-            what: "size and flags of the chunk with a mapping of its own",
+            what: Field::HeaderOfMappedChunk,
             expected,
         }
     }
@@ -50,7 +51,7 @@ impl Wrong {
     fn offset(at: Address, expected: u64) -> Self {
         Self {
             at,
-            what: "number of bytes before the chunk in its mapping",
+            what: Field::BytesBeforeMappedChunk,
             expected,
         }
     }

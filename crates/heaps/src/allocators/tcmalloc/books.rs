@@ -14,7 +14,7 @@ mod sets;
 use super::TcmallocHeap;
 use super::pagemap::SpanRepair;
 use crate::allocators::GroupReport;
-use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Property, Value};
+use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, Field, Property, Value};
 use crate::map::HeapMap;
 use ground::target::{Address, MemoryExt};
 
@@ -171,7 +171,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: self.located.size_map,
                 at,
-                what: "SizeMap.class_array_",
+                what: Field::SizeMapClassArray,
                 expected: Expected::Is(Property::ClassFor {
                     class,
                     bytes: self.located.sizes.bytes(class).into(),

@@ -11,6 +11,7 @@
 
 mod recover;
 
+use crate::anomaly::Field;
 use std::cell::Cell;
 
 use super::locate::Located;
@@ -104,7 +105,7 @@ pub struct SpanRepair {
     /// The word.
     pub at: Address,
     /// What it is.
-    pub what: &'static str,
+    pub what: Field,
     /// What it must have held.
     pub expected: u64,
     /// What it holds.

@@ -8,7 +8,7 @@
 use super::TcmallocHeap;
 use super::books::{Books, Ring};
 use super::pagemap::{Span, SpanLocation};
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt};
 
 /// Entries of `StackTrace.stack`.
@@ -90,7 +90,7 @@ impl TcmallocHeap<'_> {
                 let word = BrokenWord {
                     of: span.at,
                     at: layout.objects.at(span.at),
-                    what: "Span.objects of a sampled span",
+                    what: Field::ObjectsOfSampledSpan,
                     expected: Expected::Is(Property::SampledStack),
                     found: span.objects.into(),
                 };
@@ -101,7 +101,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: at,
                 at,
-                what: "Static::sampled_objects_",
+                what: Field::StaticSampledObjects,
                 expected: Expected::Exactly(
                     Value::Amount(marked, Unit::Spans),
                     Reason::SpansThatAreMarked,

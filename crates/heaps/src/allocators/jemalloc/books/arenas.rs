@@ -16,7 +16,9 @@ use crate::allocators::jemalloc::arenas::Arena;
 use crate::allocators::jemalloc::extents::{Row, State};
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
-use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Lock, Property, Reason, Unit, Value};
+use crate::anomaly::{
+    AnomalyKind, BrokenWord, Expected, Field, Lock, Property, Reason, Unit, Value,
+};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// Heaps of a page cache (`SC_NPSIZES` and one more).
@@ -100,7 +102,7 @@ impl JemallocHeap<'_> {
                 BrokenWord {
                     of: arena.at,
                     at,
-                    what: self.name_of("arena_t.nactive", "pa_shard_t.nactive"),
+                    what: self.name_of(Field::ArenaNactive, Field::PaShardNactive),
                     expected: Expected::Exactly(Value::Number(pages.active), Reason::PagesInUse),
                     found: Value::Number(recorded),
                 },
@@ -120,7 +122,7 @@ impl JemallocHeap<'_> {
                 BrokenWord {
                     of: cache,
                     at,
-                    what: self.name_of("extents_t.state", "ecache_t.state"),
+                    what: self.name_of(Field::ExtentsState, Field::EcacheState),
                     expected: Expected::Exactly(
                         Value::Number(expected.into()),
                         Reason::NeverChanges,
@@ -150,7 +152,7 @@ impl JemallocHeap<'_> {
         let word = BrokenWord {
             of: cache,
             at,
-            what: self.name_of("extents_t.npages", "eset_t.npages"),
+            what: self.name_of(Field::ExtentsNpages, Field::EsetNpages),
             expected: Expected::Exactly(Value::Number(walked), Reason::PagesOfItsExtents),
             found: Value::Number(recorded),
         };
@@ -165,13 +167,13 @@ impl JemallocHeap<'_> {
         let heads = layout
             .lists
             .iter()
-            .map(|list| (*list, "list of a page cache"));
+            .map(|list| (*list, Field::PageCacheList));
         let roots = layout.sets.iter().flat_map(|set| {
             (0..HEAPS).map(move |index| {
                 (
                     set.saturating_add(first)
                         .saturating_add(index.saturating_mul(apart)),
-                    "heap of a page cache",
+                    Field::PageCacheHeap,
                 )
             })
         });
@@ -220,7 +222,7 @@ impl JemallocHeap<'_> {
             .filter_map(|offset| memory.read_u64(cache.saturating_add(*offset)).ok())
             .fold(0, u64::wrapping_add);
         let at = cache.saturating_add(layout.counts.first().copied().unwrap_or(0));
-        let what = self.name_of("extents_t.npages", "eset_t.npages");
+        let what = self.name_of(Field::ExtentsNpages, Field::EsetNpages);
         let damaged = books.damaged;
         let at_rest = || !damaged && self.somebody_inside().is_none();
         if recorded > walked
@@ -258,7 +260,7 @@ impl JemallocHeap<'_> {
                 let word = BrokenWord {
                     of: cache,
                     at,
-                    what: "list of a page cache",
+                    what: Field::PageCacheList,
                     expected: Expected::Is(Property::OneOfItsExtents(extents)),
                     found: Value::Number(0),
                 };
@@ -304,7 +306,7 @@ impl JemallocHeap<'_> {
         };
         let is_extent = |at| self.may_be_descriptor(at);
         let mut say = |at: Address, expected: Expected, found: Address| {
-            let what = "link of a page cache's list";
+            let what = Field::PageCacheListLink;
             let of = self.owner_of_link(at).unwrap_or(cache);
             books.damage(
                 BrokenWord {
@@ -399,7 +401,7 @@ impl JemallocHeap<'_> {
             word: BrokenWord {
                 of: extent,
                 at,
-                what: "link of a page cache's list",
+                what: Field::PageCacheListLink,
                 expected: Expected::Exactly(here.into(), Reason::LeadsHere),
                 found: Value::AppendedAgain(before),
             },
@@ -422,7 +424,7 @@ impl JemallocHeap<'_> {
                 let heaped = self.heaped(root, most);
                 members = members.saturating_add(heaped.members.len() as u64);
                 if let Some(broken) = heaped.broken {
-                    let word = broken.word(cache, "link of a page cache's heap");
+                    let word = broken.word(cache, Field::PageCacheHeapLink);
                     return books.damage(word, None);
                 }
                 // Links inside lead both ways; the root is named by nobody.
@@ -431,7 +433,7 @@ impl JemallocHeap<'_> {
                     let word = BrokenWord {
                         of: cache,
                         at: root,
-                        what: "heap of a page cache",
+                        what: Field::PageCacheHeap,
                         expected: Expected::Is(Property::FreeExtent),
                         found: first.into(),
                     };
@@ -444,7 +446,7 @@ impl JemallocHeap<'_> {
                 BrokenWord {
                     of: cache,
                     at: cache.saturating_add(first),
-                    what: "heaps of a page cache",
+                    what: Field::PageCacheHeaps,
                     expected: Expected::Is(Property::ItsExtents(extents)),
                     found: Value::Amount(members, Unit::Extents),
                 },

@@ -6,7 +6,7 @@ use super::Books;
 use crate::allocators::jemalloc::JemallocHeap;
 use crate::allocators::jemalloc::bins::{ArenaBin, BrokenLink};
 use crate::allocators::jemalloc::extents::Row;
-use crate::anomaly::{BrokenWord, Expected, Lock, Property, Reason, Unit, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Lock, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt};
 
 /// More regions than any process ever has.
@@ -23,12 +23,12 @@ struct Slabs {
 
 impl BrokenLink {
     /// As a word of the books: of the structure that the heap belongs to, if of no descriptor.
-    pub(super) fn word(self, owner: Address, what: &'static str) -> BrokenWord {
+    pub(super) fn word(self, owner: Address, what: Field) -> BrokenWord {
         BrokenWord {
             of: self.of.unwrap_or(owner),
             at: self.at,
             what: match self.in_page_map {
-                true => "rtree_leaf_elm_t",
+                true => Field::RtreeLeaf,
                 false => what,
             },
             expected: self.expected,
@@ -67,7 +67,7 @@ impl JemallocHeap<'_> {
         let word = BrokenWord {
             of: row.at,
             at: row.at,
-            what: self.name_of("extent_t.e_bits", "edata_t.e_bits"),
+            what: self.name_of(Field::ExtentEBits, Field::EdataEBits),
             expected: Expected::Is(Property::ArenaAndShard),
             found: Value::Shard {
                 arena: row.arena,
@@ -93,14 +93,17 @@ impl JemallocHeap<'_> {
                 expected: Expected::Is(Property::Descriptor(current)),
                 found,
             };
-            books.damage(broken.word(bin.at, ""), self.somebody_inside());
+            books.damage(
+                broken.word(bin.at, Field::BinSlabcur),
+                self.somebody_inside(),
+            );
             return;
         }
         if !current.is_null() && slabs.members.iter().all(|(member, ..)| *member != current) {
             let word = BrokenWord {
                 of: bin.at,
                 at,
-                what: "bin_t.slabcur",
+                what: Field::BinSlabcur,
                 expected: Expected::Is(Property::SlabOrNull {
                     bytes: self.located.sizes.bytes(bin.class),
                     arena: bin.arena,
@@ -122,12 +125,12 @@ impl JemallocHeap<'_> {
         let word = |at: Address, expected: Expected, found: Value| BrokenWord {
             of: self.owner_of_link(at).unwrap_or(bin.at),
             at,
-            what: "link of bin_t.slabs_nonfull",
+            what: Field::SlabsNonfullLink,
             expected,
             found,
         };
         if let Some(broken) = heaped.broken {
-            books.damage(broken.word(bin.at, "link of bin_t.slabs_nonfull"), None);
+            books.damage(broken.word(bin.at, Field::SlabsNonfullLink), None);
             return;
         }
         if books.damaged {
@@ -202,7 +205,7 @@ impl JemallocHeap<'_> {
                         } else {
                             16
                         })),
-                    what: "bin_stats_t.nmalloc - bin_stats_t.ndalloc",
+                    what: Field::BinAllocations,
                     expected: Expected::AtLeast(Value::Number(slabs.regions), Reason::RegionsInUse),
                     found: Value::Difference(taken, given),
                 },
@@ -216,16 +219,16 @@ impl JemallocHeap<'_> {
             .filter(|(slab, free, regions)| *slab != current && *free > 0 && free < regions)
             .count() as u64;
         let expected = [
-            (layout.regions, "bin_stats_t.curregs", slabs.regions),
+            (layout.regions, Field::BinStatsCurregs, slabs.regions),
             (
                 layout.slabs,
-                "bin_stats_t.curslabs",
+                Field::BinStatsCurslabs,
                 slabs.members.len() as u64,
             ),
         ];
         let nonfull = layout
             .nonfull_slabs
-            .map(|offset| (offset, "bin_stats_t.nonfull_slabs", nonfull));
+            .map(|offset| (offset, Field::BinStatsNonfullSlabs, nonfull));
         for (offset, what, walked) in expected.into_iter().chain(nonfull) {
             let recorded = read(offset);
             if recorded != walked && self.somebody_inside_or_gone().is_none() {

@@ -10,7 +10,7 @@ use super::{BIN, MAX_ENTRIES};
 use crate::allocators::books::Suspect;
 use crate::allocators::jemalloc::layout::Generation;
 use crate::allocators::jemalloc::locate::Located;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt, TargetMemory};
 
 /// What the count of an empty bin is for a moment when it is asked, before 5.3.
@@ -67,7 +67,7 @@ impl Placed {
         let (at, what, expected, found) = if !self.is_sound() {
             (
                 marks,
-                "marks of a cache_bin_t",
+                Field::CacheBinMarks,
                 Expected::AtMost(
                     Value::Amount(self.capacity.min(MAX_ENTRIES.into()), Unit::Entries),
                     Reason::Itself,
@@ -77,14 +77,14 @@ impl Placed {
         } else if misplaced {
             (
                 place,
-                "place of a cache_bin_t's entries",
+                Field::CacheBinEntries,
                 Expected::Is(Property::PlaceBetweenNeighbours),
                 self.first.into(),
             )
         } else if self.fewest > self.count {
             (
                 marks,
-                "marks of a cache_bin_t",
+                Field::CacheBinMarks,
                 Expected::Is(Property::LowWaterOf(self.count)),
                 Value::LowWater(self.fewest),
             )

@@ -3,7 +3,7 @@
 use super::Oddity;
 use crate::allocators::ptmalloc::layout::HEAP_MAX;
 use crate::allocators::ptmalloc::locate::Located;
-use crate::anomaly::{BrokenWord, Expected, Property, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Value};
 use ground::target::{Address, MemoryExt, Target};
 
 /// Size and alignment of a heap, and `mp_.hp_pagesize` where it cannot be what decided about that.
@@ -37,7 +37,7 @@ pub(super) fn read(target: Target<'_>, located: &Located) -> (u64, Option<Oddity
         word: BrokenWord {
             of: at,
             at,
-            what: "mp_.hp_pagesize",
+            what: Field::MpHpPagesize,
             expected: Expected::Is(Property::HugePages),
             found: Value::Word(huge),
         },

@@ -3,7 +3,7 @@
 
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
 use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK, PREV_INUSE};
-use crate::anomaly::{BrokenWord, Expected, Property, Reason};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason};
 use ground::target::{MemoryExt, RegionKind};
 
 /// Headers that looking for a missing region may cost.
@@ -73,7 +73,7 @@ impl Reader<'_, '_> {
             word: BrokenWord {
                 of: main.at,
                 at: main.at.saturating_add(self.located.arena.top),
-                what: "malloc_state.top",
+                what: Field::MallocStateTop,
                 expected: Expected::Is(Property::LastChunkOfAPiece),
                 found: main.top.into(),
             },
@@ -118,7 +118,7 @@ impl Reader<'_, '_> {
             word: BrokenWord {
                 of: main.at,
                 at: main.at.saturating_add(self.located.arena.top),
-                what: "malloc_state.top",
+                what: Field::MallocStateTop,
                 expected: Expected::Exactly(last.into(), Reason::LastChunkOfNewestMemory),
                 found: main.top.into(),
             },

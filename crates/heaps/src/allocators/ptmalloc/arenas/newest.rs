@@ -3,7 +3,7 @@
 
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, structure};
 use crate::allocators::ptmalloc::layout::{HEADER, IS_MMAPPED, MIN_CHUNK};
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Value};
 
 /// Heaps of one arena that are asked for their sizes.
 const MAX_HEAPS: usize = 4096;
@@ -39,7 +39,7 @@ impl Reader<'_, '_> {
                     word: BrokenWord {
                         of: arena.at,
                         at: arena.at.saturating_add(layout.top),
-                        what: "malloc_state.top",
+                        what: Field::MallocStateTop,
                         expected: Expected::Is(Property::ChunkOfNewestMemory(start, end)),
                         found: arena.top.into(),
                     },
@@ -53,7 +53,7 @@ impl Reader<'_, '_> {
             word: BrokenWord {
                 of: arena.at,
                 at: arena.at.saturating_add(layout.top),
-                what: "malloc_state.top",
+                what: Field::MallocStateTop,
                 expected: Expected::Exactly(top.into(), Reason::LastChunkOfNewestMemory),
                 found: arena.top.into(),
             },
@@ -111,7 +111,7 @@ impl Reader<'_, '_> {
                 word: BrokenWord {
                     of: heap,
                     at: heap.saturating_add(16),
-                    what: "heap_info.size",
+                    what: Field::HeapInfoSize,
                     expected: Expected::Exactly(Value::Word(bytes), Reason::EndOfTop),
                     found: Value::Word(recorded),
                 },

@@ -6,7 +6,7 @@
 use super::missing::MAX_SEARCH;
 use super::{ALIGNMENT, Address, Arena, FLAGS, Oddity, Reader, Region, aligned};
 use crate::allocators::ptmalloc::layout::{ArenaLayout, HEADER, MIN_CHUNK, NONCONTIGUOUS};
-use crate::anomaly::{BrokenWord, Expected, Property, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Value};
 use ground::target::RegionKind;
 
 impl Reader<'_, '_> {
@@ -37,7 +37,7 @@ impl Reader<'_, '_> {
                 word: BrokenWord {
                     of: main.at,
                     at: main.at.saturating_add(ArenaLayout::FLAGS),
-                    what: "malloc_state.flags",
+                    what: Field::MallocStateFlags,
                     expected: Expected::Is(Property::InSeveralPieces),
                     found: Value::Word(main.flags.into()),
                 },

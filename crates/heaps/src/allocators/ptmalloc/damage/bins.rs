@@ -5,7 +5,9 @@ use crate::allocators::ptmalloc::layout::{
     ALIGNMENT, BACK, BACK_SIZE, BINS, FORWARD, LARGE, NEXT_SIZE, NON_MAIN,
 };
 use crate::allocators::ptmalloc::lists::ChunkList;
-use crate::anomaly::{AnomalyKind, BrokenWord, Edge, Expected, Property, Reason, Repair, Value};
+use crate::anomaly::{
+    AnomalyKind, BrokenWord, Edge, Expected, Field, Property, Reason, Repair, Value,
+};
 use ground::target::Address;
 
 /// One way through a bin.
@@ -202,7 +204,7 @@ impl Inquiry<'_, '_> {
                     AnomalyKind::FreeWord {
                         block,
                         at: chunk.saturating_add(BACK),
-                        what: "link back (bk)",
+                        what: Field::Bk,
                         expected: Expected::Exactly(before.into(), Reason::EntryBefore),
                         found: back.get(),
                         edge: Some(edge),
@@ -227,7 +229,7 @@ impl Inquiry<'_, '_> {
                 AnomalyKind::FreeWord {
                     block,
                     at: next,
-                    what: "size behind the block (prev_size of the next chunk)",
+                    what: Field::PrevSize,
                     expected: Expected::Exactly(Value::Word(size), Reason::SizeOfTheChunk),
                     found,
                     edge: Some(edge),
@@ -244,7 +246,7 @@ impl Inquiry<'_, '_> {
                     word: BrokenWord {
                         of: block.address,
                         at: next.saturating_add(8),
-                        what: "PREV_INUSE behind a chunk that is in a bin",
+                        what: Field::PrevInUseBehindBinned,
                         expected: Expected::Is(Property::Clear),
                         found: Value::Flag(true),
                     },
@@ -268,7 +270,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at,
-                what: "size and flags of the chunk",
+                what: Field::Header,
                 expected: Some(found & !NON_MAIN),
                 found,
                 before: None,
@@ -332,7 +334,7 @@ impl Inquiry<'_, '_> {
                 word: BrokenWord {
                     of: from,
                     at: edge.word(),
-                    what: "next link (fd) of a chunk that this bin leads to",
+                    what: Field::FdInBin,
                     expected: Expected::Is(Property::ChunkOfTheBin),
                     found: Value::OtherBin(found),
                 },
@@ -367,7 +369,7 @@ impl Inquiry<'_, '_> {
                 word: BrokenWord {
                     of: at,
                     at,
-                    what: "link back (bk) of the bin",
+                    what: Field::BkOfBin,
                     expected: Expected::Exactly(expected.into(), Reason::LastChunkOfTheBin),
                     found: found.into(),
                 },
@@ -466,9 +468,9 @@ impl Inquiry<'_, '_> {
                 block,
                 at,
                 what: if offset == NEXT_SIZE {
-                    "link to the next smaller size (fd_nextsize)"
+                    Field::FdNextsize
                 } else {
-                    "link to the next larger size (bk_nextsize)"
+                    Field::BkNextsize
                 },
                 expected: if expected.is_null() {
                     Expected::Is(Property::Null)

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Inquiry;
-use crate::anomaly::{Anomaly, AnomalyKind, BrokenWord, Expected, HolderKind, Reason, Value};
+use crate::anomaly::{
+    Anomaly, AnomalyKind, BrokenWord, Expected, Field, HolderKind, Reason, Value,
+};
 
 impl Inquiry<'_, '_> {
     /// Makes one anomaly of the counts that lie in one word.
@@ -50,7 +52,7 @@ fn related(kind: &AnomalyKind) -> Option<BrokenWord> {
     Some(BrokenWord {
         of: list.at,
         at: *at,
-        what: "count of the list beside it",
+        what: Field::CountBesideList,
         expected: Expected::Exactly(Value::Number(*walked), Reason::BlocksThatItHolds),
         found: Value::Number(*recorded),
     })

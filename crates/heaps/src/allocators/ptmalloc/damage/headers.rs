@@ -3,11 +3,9 @@
 use super::Inquiry;
 use crate::allocators::ptmalloc::carve::Odd;
 use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, MIN_CHUNK, NON_MAIN, PREV_INUSE};
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, Field};
 use crate::map::Block;
 use ground::target::Address;
-
-const SIZE: &str = "size and flags of the chunk";
 
 impl Inquiry<'_, '_> {
     /// Turns what the walk met into anomalies.
@@ -102,7 +100,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at,
-                what: SIZE,
+                what: Field::Header,
                 expected,
                 found,
                 before,
@@ -185,7 +183,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at,
-                what: "size and flags of a chunk that was freed and merged with memory of the block before it, which is in use,",
+                what: Field::HeaderOfMergedChunk,
                 expected: Some(found | PREV_INUSE),
                 found,
                 before: Some(own),
@@ -265,7 +263,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at: top.saturating_add(8),
-                what: "size and flags of the top chunk",
+                what: Field::HeaderOfTop,
                 expected: Some(found | PREV_INUSE),
                 found,
                 before,

@@ -7,7 +7,7 @@ use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER, usable};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind, Passed};
 use crate::anomaly::{
-    AnomalyKind, BrokenWord, Edge, Expected, HolderKind, Property, Repair, Stray, Value,
+    AnomalyKind, BrokenWord, Edge, Expected, Field, HolderKind, Property, Repair, Stray, Value,
 };
 use crate::map::{BlockId, GRANULE};
 use ground::target::Address;
@@ -264,7 +264,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at,
-                what: "size and flags of the chunk",
+                what: Field::Header,
                 expected: Some(expected),
                 found,
                 before: self.block_of(chunk),
@@ -324,7 +324,7 @@ impl Inquiry<'_, '_> {
                     word: BrokenWord {
                         of: chunk.saturating_add(HEADER),
                         at: chunk.saturating_add(size.saturating_add(8)),
-                        what: "PREV_INUSE behind a chunk that is in no bin",
+                        what: Field::PrevInUseBehindUnbinned,
                         expected: Expected::Is(Property::SetForNoBin(usable(size))),
                         found: Value::Flag(false),
                     },

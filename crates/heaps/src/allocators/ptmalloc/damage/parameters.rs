@@ -6,7 +6,7 @@ use crate::allocators::ptmalloc::layout::{
 };
 use crate::allocators::ptmalloc::mapped;
 use crate::allocators::sum;
-use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Reason, Value};
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Field, Reason, Value};
 use ground::target::{Address, Cursor, MemoryExt};
 
 /// `MAX_TCACHE_COUNT` (`UINT16_MAX`; 127 in 2.26 to 2.29).
@@ -36,11 +36,11 @@ impl Inquiry<'_, '_> {
             MAX_SMALL
         };
         let rows = [
-            (0, "mp_.tcache_bins", TcacheLayout::SMALL_BINS),
-            (8, "mp_.tcache_max_bytes", most_bytes),
-            (16, "mp_.tcache_count", MAX_COUNT),
+            (0, Field::MpTcacheBins, TcacheLayout::SMALL_BINS),
+            (8, Field::MpTcacheMaxBytes, most_bytes),
+            (16, Field::MpTcacheCount, MAX_COUNT),
         ];
-        let read = |(offset, what, most): (u64, &'static str, u64)| {
+        let read = |(offset, what, most): (u64, Field, u64)| {
             let word = at.saturating_add(tcache.saturating_add(offset));
             Some((word, what, most, self.word(word)?))
         };
@@ -75,7 +75,7 @@ impl Inquiry<'_, '_> {
         if total == bytes && found != count {
             let expected = Expected::Exactly(Value::Number(found), Reason::ChunksWithBytes(bytes));
             let counted = Value::Number(count);
-            self.parameter(at, number, "mp_.n_mmaps", expected, counted, true);
+            self.parameter(at, number, Field::MpNMmaps, expected, counted, true);
         }
         let most = number.saturating_add(8);
         let Ok(highest) = heap.target.memory.read_u32(most) else {
@@ -84,7 +84,7 @@ impl Inquiry<'_, '_> {
         if total == bytes && found == count && u64::from(highest) < count {
             let expected = Expected::AtLeast(Value::Number(count), Reason::ChunksThatThereAre);
             let counted = Value::Number(highest.into());
-            let what = "mp_.max_n_mmaps";
+            let what = Field::MpMaxNMmaps;
             self.parameter(at, most, what, expected, counted, true);
         }
     }
@@ -129,7 +129,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at: Address::new(at),
-                what: "size and flags of the chunk with a mapping of its own",
+                what: Field::HeaderOfMappedChunk,
                 expected: Some(size | IS_MMAPPED),
                 found,
                 before: None,
@@ -143,7 +143,7 @@ impl Inquiry<'_, '_> {
         &mut self,
         of: Address,
         at: Address,
-        what: &'static str,
+        what: Field,
         expected: Expected,
         found: Value,
         counts_only: bool,

@@ -4,7 +4,7 @@ use super::swallowed::Inner;
 use super::{Cut, Inquiry};
 use crate::allocators::ptmalloc::layout::{ALIGNMENT, HEADER, MIN_CHUNK};
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
-use crate::anomaly::{AnomalyKind, Edge, Expected, Reason, Stray, Value};
+use crate::anomaly::{AnomalyKind, Edge, Expected, Field, Reason, Stray, Value};
 use ground::target::{Address, Cursor};
 
 /// Entries of one list that are none and behind which it is followed all the same.
@@ -229,7 +229,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::FreeWord {
                 block,
                 at,
-                what: "tcache key",
+                what: Field::TcacheKey,
                 expected: Expected::Exactly(Value::Word(key), Reason::KeyOfEveryBlock),
                 found,
                 edge: Some(edge),

@@ -3,7 +3,7 @@
 use super::Inquiry;
 use crate::allocators::ptmalloc::layout::{FLAGS, HEADER, MIN_CHUNK, PREV_INUSE};
 use crate::allocators::ptmalloc::lists::Kind;
-use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Field, Property, Reason, Value};
 use crate::map::Block;
 use ground::target::{Address, MemoryExt};
 
@@ -45,7 +45,7 @@ impl Inquiry<'_, '_> {
                     word: BrokenWord {
                         of: arena.at,
                         at,
-                        what: "malloc_state.flags",
+                        what: Field::MallocStateFlags,
                         expected: Expected::Is(Property::KnownFlags),
                         found: if given_up {
                             Value::GivenUp(arena.flags.into())
@@ -81,7 +81,7 @@ impl Inquiry<'_, '_> {
             let is_known = known.binary_search(&next).is_ok() || !heap.arenas.oddities.is_empty();
             if !next.is_null() && !is_known {
                 let expected = Expected::Is(Property::NullOrArena);
-                let what = "malloc_state.next_free";
+                let what = Field::MallocStateNextFree;
                 let at = layout.next_free();
                 self.book(index, at, what, expected, next.into(), false);
             }
@@ -89,13 +89,13 @@ impl Inquiry<'_, '_> {
             let bytes = heap.arenas.bytes_of(index);
             if let Some(bytes) = bytes.filter(|bytes| *bytes != arena.system_mem) {
                 let expected = Expected::Exactly(Value::Number(bytes), Reason::BytesOfItsMemory);
-                let what = "malloc_state.system_mem";
+                let what = Field::MallocStateSystemMem;
                 let found = Value::Number(arena.system_mem);
                 self.book(index, layout.system_mem, what, expected, found, true);
             } else if most < arena.system_mem {
                 let bytes = Value::Number(arena.system_mem);
                 let expected = Expected::AtLeast(bytes, Reason::BytesOfTheArena);
-                let what = "malloc_state.max_system_mem";
+                let what = Field::MallocStateMaxSystemMem;
                 let at = layout.max_system_mem;
                 self.book(index, at, what, expected, Value::Number(most), true);
             }
@@ -106,7 +106,7 @@ impl Inquiry<'_, '_> {
                 let expected =
                     Expected::AtMost(Value::Number(threads), Reason::ThreadsThatThereAre);
                 let found = Value::Number(attached);
-                let what = "malloc_state.attached_threads";
+                let what = Field::MallocStateAttachedThreads;
                 self.book(index, at, what, expected, found, true);
             }
         }
@@ -140,7 +140,7 @@ impl Inquiry<'_, '_> {
             }
             let expected = Expected::Is(Property::BitOfBin(number));
             let found = Value::Word(map.unwrap_or(0).into());
-            let what = "malloc_state.binmap";
+            let what = Field::MallocStateBinmap;
             self.book(list.owner, offset, what, expected, found, false);
         }
     }
@@ -149,7 +149,7 @@ impl Inquiry<'_, '_> {
         &mut self,
         arena: usize,
         offset: u64,
-        what: &'static str,
+        what: Field,
         expected: Expected,
         found: Value,
         counts_only: bool,
@@ -215,7 +215,7 @@ impl Inquiry<'_, '_> {
                     AnomalyKind::RestSize {
                         block,
                         at,
-                        what: "size and flags of the top chunk",
+                        what: Field::HeaderOfTop,
                         expected,
                         found,
                         before,
@@ -229,7 +229,7 @@ impl Inquiry<'_, '_> {
                 AnomalyKind::Header {
                     block,
                     at,
-                    what: "size and flags of the top chunk",
+                    what: Field::HeaderOfTop,
                     expected,
                     found,
                     before,

@@ -6,7 +6,7 @@ use crate::allocators::ptmalloc::layout::{
     ALIGNMENT, FLAGS, HEADER, IS_MMAPPED, MIN_CHUNK, NON_MAIN, PREV_INUSE,
 };
 use crate::allocators::ptmalloc::lists::{ChunkList, Kind};
-use crate::anomaly::AnomalyKind;
+use crate::anomaly::{AnomalyKind, Field};
 use ground::target::Address;
 
 /// Chunks inside one whose size is wrong.
@@ -263,7 +263,7 @@ impl Inquiry<'_, '_> {
             AnomalyKind::Header {
                 block,
                 at,
-                what: "size and flags of the chunk",
+                what: Field::Header,
                 expected: Some(size),
                 found,
                 before,

@@ -1,7 +1,7 @@
 //! Which thread uses which arena, and which arenas wait for a thread.
 
 use super::Inquiry;
-use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{AnomalyKind, BrokenWord, Expected, Field, Property, Reason, Value};
 use ground::target::{Address, Fault, MemoryExt};
 
 /// Threads whose words are named.
@@ -32,7 +32,7 @@ impl Inquiry<'_, '_> {
                     word: BrokenWord {
                         of: at,
                         at,
-                        what: "thread_arena",
+                        what: Field::ThreadArena,
                         expected: Expected::Is(Property::ArenaOrNull),
                         found: found.into(),
                     },
@@ -129,7 +129,7 @@ impl Inquiry<'_, '_> {
                 return;
             };
             if let Some(attached) = arena.attached.filter(|attached| *attached != 0) {
-                let what = "malloc_state.attached_threads";
+                let what = Field::MallocStateAttachedThreads;
                 let expected =
                     Expected::Exactly(Value::Number(0), Reason::ListOfArenasWithoutThreads);
                 self.book(

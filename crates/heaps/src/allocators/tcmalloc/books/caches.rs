@@ -2,7 +2,7 @@
 
 use super::Books;
 use crate::allocators::tcmalloc::TcmallocHeap;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Value};
 use crate::presence::Presence;
 use ground::target::MemoryExt;
 
@@ -17,7 +17,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: link.of,
                 at: link.at,
-                what: "link of the list of thread caches",
+                what: Field::ThreadCacheListLink,
                 expected: Expected::Is(Property::ThreadCacheOrNull),
                 found: link.found.into(),
             };
@@ -36,7 +36,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: at,
                 at,
-                what: "ThreadCache::thread_heap_count_",
+                what: Field::ThreadCacheThreadHeapCount,
                 expected: Expected::Exactly(Value::Number(count), Reason::CachesOnTheList),
                 found: Value::Number(recorded.into()),
             };
@@ -88,14 +88,14 @@ impl TcmallocHeap<'_> {
                 let at = layout.object_bytes.at(list.at);
                 let bytes = Value::Number(object_bytes.into());
                 let expected = Expected::Exactly(bytes, Reason::NeverChanges);
-                books.damage(word(at, "FreeList.size_", expected, recorded), None);
+                books.damage(word(at, Field::FreeListSize, expected, recorded), None);
             }
             let most = layout.max_length.read(memory, list.at).unwrap_or(1);
             if !(1..=MAX_LENGTH).contains(&most) && !irregular(class.into()) {
                 let at = layout.max_length.at(list.at);
                 let expected = Expected::Between(1, MAX_LENGTH);
                 // Only such values are ever stored.
-                books.damage(word(at, "FreeList.max_length_", expected, most), None);
+                books.damage(word(at, Field::FreeListMaxLength, expected, most), None);
             }
             let low = layout.low_water.read(memory, list.at).unwrap_or(0);
             if low > u64::from(list.length) && !irregular(class.into()) {
@@ -104,7 +104,7 @@ impl TcmallocHeap<'_> {
                 let expected = Expected::AtMost(length, Reason::LengthOfTheList);
                 let at_work = cache.owner.is_none_or(|thread| self.is_at_work(thread));
                 books.count(
-                    word(at, "FreeList.lowater_", expected, low),
+                    word(at, Field::FreeListLowater, expected, low),
                     busy.clone().filter(|_| at_work),
                 );
             }
@@ -119,7 +119,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: cache.at,
                 at: layout.size.at(cache.at),
-                what: "ThreadCache.size_",
+                what: Field::ThreadCacheSize,
                 expected: Expected::Exactly(Value::Number(bytes), Reason::BytesOfItsLists),
                 found: Value::Number(recorded),
             };

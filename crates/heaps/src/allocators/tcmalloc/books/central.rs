@@ -3,7 +3,9 @@
 use super::{Books, Ring};
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{Span, SpanLocation, read_span};
-use crate::anomaly::{Anomaly, BrokenWord, Expected, Property, Reason, Transient, Unit, Value};
+use crate::anomaly::{
+    Anomaly, BrokenWord, Expected, Field, Property, Reason, Transient, Unit, Value,
+};
 use crate::map::HeapMap;
 use ground::target::{Address, MemoryExt};
 
@@ -54,7 +56,7 @@ impl TcmallocHeap<'_> {
             .unwrap_or(u64::MAX);
         if number != u64::from(class) {
             let at = layout.size_class.at(central.at);
-            let what = "CentralFreeList.size_class_";
+            let what = Field::CentralFreeListSizeClass;
             books.damage(
                 word(
                     at,
@@ -71,7 +73,7 @@ impl TcmallocHeap<'_> {
             books.damage(
                 word(
                     at,
-                    "CentralFreeList.lock_",
+                    Field::CentralFreeListLock,
                     Expected::OneOf(&[0, 1, 2]),
                     found,
                 ),
@@ -114,7 +116,7 @@ impl TcmallocHeap<'_> {
             books.count(
                 word(
                     at,
-                    "CentralFreeList.num_spans_",
+                    Field::CentralFreeListNumSpans,
                     expected,
                     Value::Number(recorded),
                 ),
@@ -131,7 +133,7 @@ impl TcmallocHeap<'_> {
             books.damage(
                 word(
                     at,
-                    "CentralFreeList.used_slots_",
+                    Field::CentralFreeListUsedSlots,
                     expected,
                     Value::Number(used),
                 ),
@@ -161,7 +163,7 @@ impl TcmallocHeap<'_> {
                     let word = BrokenWord {
                         of: slot.at,
                         at: slot.at.saturating_add(8),
-                        what: "tail of a transfer cache slot",
+                        what: Field::TransferSlotTail,
                         expected: Expected::Is(Property::LastOfItsChain),
                         found: slot.tail.into(),
                     };
@@ -210,7 +212,7 @@ impl TcmallocHeap<'_> {
                 out.strangers.push(span);
             }
             let expected = Expected::Is(Property::PageThatNamesTheSpan);
-            let what = "Span.start of a span on a central list";
+            let what = Field::StartOfListedSpan;
             books.damage(
                 word(layout.start.at(at), what, expected, Value::Word(span.start)),
                 busy.clone(),
@@ -220,7 +222,7 @@ impl TcmallocHeap<'_> {
         self.spans.mark_central(index);
         if u16::from(span.class) != class || span.location != SpanLocation::InUse {
             out.contradicted.push((index, class));
-            let what = "Span.sizeclass and location of a span on a central list";
+            let what = Field::ClassOfListedSpan;
             let expected = Expected::Is(Property::InUseOfClass(class));
             let number = layout.size_class.read(self.target.memory, at).unwrap_or(0);
             let found = Value::ClassAndState(number, span.location.name());
@@ -237,7 +239,7 @@ impl TcmallocHeap<'_> {
         if span.length != u64::from(pages) {
             let pages = Value::Amount(pages.into(), Unit::Pages);
             let expected = Expected::Exactly(pages, Reason::SpansOfItsClass);
-            let what = "Span.length of a span on a central list";
+            let what = Field::LengthOfListedSpan;
             books.damage(
                 word(
                     layout.length.at(at),
@@ -250,15 +252,9 @@ impl TcmallocHeap<'_> {
         }
         if span.objects.is_null() == with_objects {
             let (what, expected) = if with_objects {
-                (
-                    "Span.objects of a span on the list of those with free objects",
-                    Property::NotNull,
-                )
+                (Field::ObjectsOfNonemptySpan, Property::NotNull)
             } else {
-                (
-                    "Span.objects of a span on the list of those without free objects",
-                    Property::Null,
-                )
+                (Field::ObjectsOfEmptySpan, Property::Null)
             };
             books.damage(
                 word(
@@ -290,7 +286,7 @@ impl TcmallocHeap<'_> {
                 books.damage(
                     word(
                         at,
-                        "Span.location",
+                        Field::SpanLocation,
                         Expected::OneOf(&[0, 1, 2]),
                         Value::Number(3),
                     ),
@@ -306,7 +302,12 @@ impl TcmallocHeap<'_> {
                 let found = layout.size_class.read(self.target.memory, span.at);
                 let found = Value::Number(found.unwrap_or(0));
                 books.damage(
-                    word(at, "Span.sizeclass", Expected::Below(classes.into()), found),
+                    word(
+                        at,
+                        Field::SpanSizeclass,
+                        Expected::Below(classes.into()),
+                        found,
+                    ),
                     None,
                 );
                 continue;
@@ -317,7 +318,7 @@ impl TcmallocHeap<'_> {
                 let expected = Expected::AtMost(Value::Number(capacity), Reason::ObjectsOfTheSpan);
                 let found = Value::Number(span.refcount.into());
                 books.damage(
-                    word(at, "Span.refcount", expected, found),
+                    word(at, Field::SpanRefcount, expected, found),
                     self.central_busy(class),
                 );
             }
@@ -325,7 +326,7 @@ impl TcmallocHeap<'_> {
             if !self.spans.on_central(index) && !damaged && !unknown {
                 let expected = Expected::Is(Property::OnCentralList(class));
                 books.damage(
-                    word(span.at, "span of small objects", expected, Value::NoList),
+                    word(span.at, Field::SpanOfSmallObjects, expected, Value::NoList),
                     None,
                 );
             }
@@ -371,7 +372,7 @@ impl TcmallocHeap<'_> {
                 let word = BrokenWord {
                     of: central.at,
                     at: layout.counter.at(central.at),
-                    what: "CentralFreeList.counter_",
+                    what: Field::CentralFreeListCounter,
                     expected: Expected::Exactly(
                         Value::Number(expected),
                         Reason::FreeObjectsOfItsSpans,

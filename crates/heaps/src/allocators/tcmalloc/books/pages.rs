@@ -6,7 +6,8 @@ use super::{Books, Ring};
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
 use crate::anomaly::{
-    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, HolderKind, ListRef, Reason, Transient, Value,
+    Anomaly, AnomalyKind, BrokenWord, Edge, Expected, Field, HolderKind, ListRef, Reason,
+    Transient, Value,
 };
 use crate::map::HeapMap;
 use crate::presence::Presence;
@@ -207,7 +208,7 @@ impl TcmallocHeap<'_> {
         let word = BrokenWord {
             of: at,
             at: layout.location.at(at),
-            what: "span on a list of free spans",
+            what: Field::FreeSpanOnList,
             expected: Expected::Exactly(free_span(location, pages, true), Reason::Itself),
             found: free_span(span.location, span.length, live),
         };
@@ -227,9 +228,9 @@ impl TcmallocHeap<'_> {
             }
         }
         for (offset, what, expected) in [
-            (0, "PageHeap.stats_.system_bytes", system),
-            (8, "PageHeap.stats_.free_bytes", free),
-            (16, "PageHeap.stats_.unmapped_bytes", returned),
+            (0, Field::SystemBytes, system),
+            (8, Field::FreeBytes, free),
+            (16, Field::UnmappedBytes, returned),
         ] {
             let at = self
                 .located

@@ -2,7 +2,7 @@
 
 use crate::allocators::books::Books;
 use crate::allocators::tcmalloc::locate::Located;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Transient, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Transient, Value};
 use ground::target::{Address, MemoryExt, TargetMemory};
 
 impl Books {
@@ -62,7 +62,7 @@ impl Books {
             let word = BrokenWord {
                 of: if of == ring.sentinel { ring.of } else { of },
                 at,
-                what: "link of a list of spans",
+                what: Field::SpanListLink,
                 expected,
                 found,
             };

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use super::Books;
 use crate::allocators::tcmalloc::TcmallocHeap;
 use crate::allocators::tcmalloc::pagemap::{SpanLocation, read_span};
-use crate::anomaly::{BrokenWord, Expected, Reason, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Reason, Value};
 use ground::target::{Address, MemoryExt};
 
 /// Bytes of a set.
@@ -49,7 +49,7 @@ impl TcmallocHeap<'_> {
             let word = BrokenWord {
                 of: span.at,
                 at: location(span.at),
-                what: "Span.location",
+                what: Field::SpanLocation,
                 expected,
                 found: Value::State(span.location.name()),
             };

@@ -12,6 +12,7 @@
 
 use super::{PageMap, Span, SpanRepair, Spans, entry_at, read_span};
 use crate::allocators::tcmalloc::locate::Located;
+use crate::anomaly::Field;
 use crate::map::Bits;
 use ground::scan::words_in;
 use ground::target::{Address, Cursor, MemoryExt, TargetMemory};
@@ -117,14 +118,14 @@ impl PageMap<'_> {
             if run.last.saturating_add(1) != run.ceiling && fits(&span, rows) {
                 return by_entry(span, span.end().saturating_sub(1));
             }
-            let repair = repair(layout.length.at(at), "Span.length", pages, span.length);
+            let repair = repair(layout.length.at(at), Field::SpanLength, pages, span.length);
             span.length = pages;
             return fits(&span, rows).then_some((span, repair));
         }
         if span.end() == run.last.saturating_add(1) && fits(&span, rows) {
             return by_entry(span, span.start);
         }
-        let repair = repair(layout.start.at(at), "Span.start", run.first, span.start);
+        let repair = repair(layout.start.at(at), Field::SpanStart, run.first, span.start);
         span.start = run.first;
         (span.length == pages && fits(&span, rows)).then_some((span, repair))
     }
@@ -155,7 +156,7 @@ fn entry_repair(
         span: span.at,
         start: span.start,
         at,
-        what: "page map entry of a page of the span",
+        what: Field::PageMapEntry,
         expected: span.at.get(),
         found: memory.read_u64(at).ok()?,
     })

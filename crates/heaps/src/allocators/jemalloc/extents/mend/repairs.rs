@@ -3,7 +3,7 @@
 use super::super::{Extents, Named, Repair, Row, Source, State};
 use crate::allocators::books::Suspect;
 use crate::allocators::jemalloc::sizes::PAGE_SHIFT;
-use crate::anomaly::{BrokenWord, Expected, Property, Reason, Unit, Value};
+use crate::anomaly::{BrokenWord, Expected, Field, Property, Reason, Unit, Value};
 use ground::target::{Address, MemoryExt, RegionKind};
 
 /// Words that are mended and said.
@@ -35,7 +35,7 @@ impl Extents {
         let word = BrokenWord {
             of,
             at: of.saturating_add(source.layout.extent.size),
-            what: name(source, "extent_t.e_size", "edata_t.e_size"),
+            what: name(source, Field::ExtentESize, Field::EdataESize),
             expected,
             found: Value::Amount(found, Unit::Bytes),
         };
@@ -55,7 +55,7 @@ impl Extents {
         let word = BrokenWord {
             of,
             at: of.saturating_add(source.layout.extent.address),
-            what: name(source, "extent_t.e_addr", "edata_t.e_addr"),
+            what: name(source, Field::ExtentEAddr, Field::EdataEAddr),
             expected,
             found: Value::Word(found),
         };
@@ -71,7 +71,7 @@ impl Extents {
         let word = BrokenWord {
             of: row.at,
             at: row.at,
-            what: name(source, "extent_t.e_bits", "edata_t.e_bits"),
+            what: name(source, Field::ExtentEBits, Field::EdataEBits),
             expected: Expected::Exactly(bits(told), Reason::Itself),
             found: bits(row),
         };
@@ -89,7 +89,7 @@ impl Extents {
         let word = BrokenWord {
             of: row.at,
             at,
-            what: "rtree_leaf_elm_t of the extent's first page",
+            what: Field::RtreeLeafOfFirstPage,
             expected: Expected::Exactly(bits(row), Reason::Itself),
             found: Value::Extent {
                 arena: None,
@@ -121,7 +121,7 @@ impl Extents {
         let word = BrokenWord {
             of: named.at,
             at,
-            what: "rtree_leaf_elm_t",
+            what: Field::RtreeLeaf,
             expected: Expected::Is(expected),
             found: Value::Word(source.memory.read_u64(at).unwrap_or(0)),
         };
@@ -134,7 +134,7 @@ impl Extents {
 }
 
 /// A member as this release calls it.
-fn name(source: Source<'_>, old: &'static str, new: &'static str) -> &'static str {
+fn name(source: Source<'_>, old: Field, new: Field) -> Field {
     match source.layout.generation.is_5_3() {
         true => new,
         false => old,
