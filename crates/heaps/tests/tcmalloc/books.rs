@@ -11,7 +11,7 @@ fn a_slots_tail_is_wrong() {
             let at = bench.scene.central(CLASS) + central::SLOTS + 8;
             bench.scene.poke(at, bench.object(40));
         },
-        &["damage at central[4]+136: tail of a transfer cache slot"],
+        &["damage at central[4]+136: TransferSlotTail"],
     );
 }
 
@@ -22,7 +22,7 @@ fn a_slots_tail_is_no_object() {
             let at = bench.scene.central(CLASS) + central::SLOTS + 8;
             bench.scene.poke(at, bench.object(53) + 8);
         },
-        &["damage at central[4]+136: tail of a transfer cache slot"],
+        &["damage at central[4]+136: TransferSlotTail"],
     );
 }
 
@@ -34,7 +34,7 @@ fn more_slots_are_used_than_there_are() {
             bench.scene.poke_u32(at, 70);
         },
         &[
-            "damage at central[4]+1152: CentralFreeList.used_slots_",
+            "damage at central[4]+1152: CentralFreeListUsedSlots",
             "in use +32",
         ],
     );
@@ -58,7 +58,7 @@ fn the_number_of_spans_is_wrong() {
             let at = bench.scene.central(CLASS) + central::NUM_SPANS;
             bench.scene.poke(at, 9);
         },
-        &["count at central[4]+112: CentralFreeList.num_spans_"],
+        &["count at central[4]+112: CentralFreeListNumSpans"],
     );
 }
 
@@ -69,7 +69,7 @@ fn the_number_of_free_objects_is_wrong() {
             let at = bench.scene.central(CLASS) + central::COUNTER;
             bench.scene.poke(at, 9);
         },
-        &["count at central[4]+120: CentralFreeList.counter_"],
+        &["count at central[4]+120: CentralFreeListCounter"],
     );
 }
 
@@ -93,7 +93,7 @@ fn a_span_counts_more_blocks_than_it_has() {
             let flags = bench.scene.peek(at);
             bench.scene.poke(at, flags & !0xffff | 999);
         },
-        &["damage at S+40: Span.refcount"],
+        &["damage at S+40: SpanRefcount"],
     );
 }
 
@@ -104,7 +104,7 @@ fn a_cache_counts_its_bytes_wrongly() {
             let at = bench.model.caches[0].at + cache::SIZE;
             bench.scene.poke_u32(at, 77);
         },
-        &["count at A+4096: ThreadCache.size_"],
+        &["count at A+4096: ThreadCacheSize"],
     );
 }
 
@@ -115,7 +115,7 @@ fn the_page_heaps_sums_are_wrong() {
             let at = bench.scene.stats;
             bench.scene.poke(at + 8, 77);
         },
-        &["count at stats_+8: PageHeap.stats_.free_bytes"],
+        &["count at stats_+8: FreeBytes"],
     );
 }
 
@@ -128,7 +128,7 @@ fn a_span_is_nowhere() {
             let at = bench.s + span::FLAGS + 3;
             bench.scene.poke_u8(at, 3);
         },
-        &["damage at S+40: Span.sizeclass and location of a span on a central list"],
+        &["damage at S+40: ClassOfListedSpan"],
     );
 }
 
@@ -139,7 +139,7 @@ fn a_large_span_is_nowhere() {
             let at = bench.span(bench.large) + span::FLAGS + 3;
             bench.scene.poke_u8(at, 3);
         },
-        &["damage at L.span+40: Span.location"],
+        &["damage at L.span+40: SpanLocation"],
     );
 }
 
@@ -151,7 +151,7 @@ fn a_large_span_says_that_it_is_free() {
                 let at = bench.span(bench.large) + span::FLAGS + 3;
                 bench.scene.poke_u8(at, location);
             },
-            &["damage at L.span+40: Span.location", "in use -1"],
+            &["damage at L.span+40: SpanLocation", "in use -1"],
         );
     }
 }
@@ -163,7 +163,7 @@ fn a_span_has_another_class() {
             let at = bench.s + span::FLAGS + 2;
             bench.scene.poke_u8(at, 14);
         },
-        &["damage at S+40: Span.sizeclass and location of a span on a central list"],
+        &["damage at S+40: ClassOfListedSpan"],
     );
 }
 
@@ -174,7 +174,7 @@ fn a_span_has_no_such_class() {
             let at = bench.s + span::FLAGS + 2;
             bench.scene.poke_u8(at, 200);
         },
-        &["damage at S+40: Span.sizeclass and location of a span on a central list"],
+        &["damage at S+40: ClassOfListedSpan"],
     );
 }
 
@@ -185,7 +185,7 @@ fn a_central_list_has_another_class() {
             let at = bench.scene.central(CLASS) + central::SIZE_CLASS;
             bench.scene.poke(at, 5);
         },
-        &["damage at central[4]+8: CentralFreeList.size_class_"],
+        &["damage at central[4]+8: CentralFreeListSizeClass"],
     );
 }
 
@@ -196,7 +196,7 @@ fn a_lock_holds_seven() {
             let at = bench.scene.central(CLASS) + central::LOCK;
             bench.scene.poke_u32(at, 7);
         },
-        &["damage at central[4]: CentralFreeList.lock_"],
+        &["damage at central[4]: CentralFreeListLock"],
     );
 }
 
@@ -213,7 +213,7 @@ fn a_span_with_free_objects_lost_its_chain() {
     check(
         |bench| bench.scene.poke(bench.s + span::OBJECTS, 0),
         &[
-            "damage at S+32: Span.objects of a span on the list of those with free objects",
+            "damage at S+32: ObjectsOfNonemptySpan",
             "statistics lost 110",
         ],
     );
@@ -226,7 +226,7 @@ fn a_ring_of_spans_is_broken_at_its_sentinel() {
             let at = bench.scene.central(CLASS) + central::NONEMPTY + span::NEXT;
             bench.scene.poke(at, 0x4141_4141);
         },
-        &["damage at central[4]+80: link of a list of spans"],
+        &["damage at central[4]+80: SpanListLink"],
     );
 }
 
@@ -234,7 +234,7 @@ fn a_ring_of_spans_is_broken_at_its_sentinel() {
 fn a_ring_of_spans_does_not_lead_back() {
     check(
         |bench| bench.scene.poke(bench.s + span::PREV, bench.t),
-        &["damage at S+24: link of a list of spans"],
+        &["damage at S+24: SpanListLink"],
     );
 }
 
@@ -245,7 +245,7 @@ fn a_ring_of_free_spans_is_broken() {
             let at = bench.scene.free + span::NEXT;
             bench.scene.poke(at, 0x4141_4141);
         },
-        &["damage at free_+16: link of a list of spans"],
+        &["damage at free_+16: SpanListLink"],
     );
 }
 
@@ -256,7 +256,7 @@ fn a_free_span_has_another_length() {
             let at = bench.span(bench.free_span) + span::LENGTH;
             bench.scene.poke(at, 2);
         },
-        &["damage at G.span+8: Span.length"],
+        &["damage at G.span+8: SpanLength"],
     );
 }
 
@@ -282,7 +282,7 @@ fn the_list_of_caches_is_broken() {
             let at = bench.model.caches[1].at + bench.model.release.next;
             bench.scene.poke(at, 0x4141_4141);
         },
-        &["damage at B.next: link of the list of thread caches"],
+        &["damage at B.next: ThreadCacheListLink"],
     );
 }
 
@@ -293,7 +293,7 @@ fn the_number_of_caches_is_wrong() {
             let at = bench.scene.heap_count;
             bench.scene.poke_u32(at, 3);
         },
-        &["count at thread_heap_count_: ThreadCache::thread_heap_count_"],
+        &["count at thread_heap_count_: ThreadCacheThreadHeapCount"],
     );
 }
 
@@ -304,7 +304,7 @@ fn a_list_repeats_another_size() {
             let at = bench.list(0, OTHER) + cache::OBJECT_BYTES;
             bench.scene.poke_u32(at, 0x41);
         },
-        &["damage at A[14]+24: FreeList.size_"],
+        &["damage at A[14]+24: FreeListSize"],
     );
 }
 
@@ -315,7 +315,7 @@ fn a_list_may_grow_without_end() {
             let at = bench.list(0, OTHER) + cache::MAX_LENGTH;
             bench.scene.poke_u32(at, 0x4141_4141);
         },
-        &["damage at A[14]+16: FreeList.max_length_"],
+        &["damage at A[14]+16: FreeListMaxLength"],
     );
 }
 
@@ -326,7 +326,7 @@ fn the_reverse_table_of_sizes_is_wrong() {
             let at = bench.scene.size_map + 6;
             bench.scene.poke_u8(at, 9);
         },
-        &["damage at size_map+6: SizeMap.class_array_"],
+        &["damage at size_map+6: SizeMapClassArray"],
     );
 }
 
@@ -337,7 +337,7 @@ fn a_sampled_span_names_no_stack() {
             let at = bench.span(bench.sampled) + span::OBJECTS;
             bench.scene.poke(at, 0x4141_4141);
         },
-        &["damage at M.span+32: Span.objects of a sampled span"],
+        &["damage at M.span+32: ObjectsOfSampledSpan"],
     );
 }
 
@@ -348,6 +348,6 @@ fn the_list_of_samples_is_broken() {
             let at = bench.span(bench.sampled) + span::PREV;
             bench.scene.poke(at, 0x4141_4141);
         },
-        &["damage at M.span+24: link of a list of spans"],
+        &["damage at M.span+24: SpanListLink"],
     );
 }

@@ -319,7 +319,7 @@ fn a_span_is_being_cut_up() {
 
 #[test]
 fn nobody_cuts_a_span_up_from_outside() {
-    check(cut_up, &["damage at L.span: span of small objects"]);
+    check(cut_up, &["damage at L.span: SpanOfSmallObjects"]);
 }
 
 /// `InsertRange` has counted a slot that it has not written yet.
@@ -416,7 +416,7 @@ fn the_page_heap_is_at_work_under_its_lock() {
                 bench.scene.poke_u32(bench.scene.page_heap_lock, lock);
                 bench.inside(0, &[]);
             },
-            &["damage at free_+16: link of a list of spans (passing)"],
+            &["damage at free_+16: SpanListLink (passing)"],
         );
     }
 }
@@ -429,7 +429,7 @@ fn nobody_is_at_work_who_has_called_out() {
             bench.scene.poke_u32(bench.scene.page_heap_lock, 1);
             bench.called_out(0, &[]);
         },
-        &["damage at free_+16: link of a list of spans"],
+        &["damage at free_+16: SpanListLink"],
     );
 }
 
@@ -448,23 +448,20 @@ fn a_span_that_is_cut_keeps_its_length_while_the_rest_is_given_back() {
             carved(bench);
             bench.called_out(0, &[(RBX, bench.span(bench.large))]);
         },
-        &["damage at L.span+8: Span.length (passing)"],
+        &["damage at L.span+8: SpanLength (passing)"],
     );
     check(
         |bench| {
             carved(bench);
             bench.called_out(0, &[(RBX, bench.span(bench.large) + 48)]);
         },
-        &["damage at L.span+8: Span.length"],
+        &["damage at L.span+8: SpanLength"],
     );
 }
 
 #[test]
 fn the_page_heap_rests_when_its_lock_is_free() {
-    check(
-        page_heap_at_work,
-        &["damage at free_+16: link of a list of spans"],
-    );
+    check(page_heap_at_work, &["damage at free_+16: SpanListLink"]);
 }
 
 #[test]
