@@ -1,7 +1,7 @@
 //! Which blocks the program can still reach, the strongest way first.
 //!
 //! A reached block is a bit in a column and an entry on a stack. Nothing recurses. What has no room on the stack waits in a column. Edges come
-//! from the core itself ([`scanned`]), or from a graph that one linear pass has stored ([`stored`]), which is faster and takes more memory.
+//! from the core itself (`scanned`), or from a graph that one linear pass has stored (`stored`), which is faster and takes more memory.
 
 mod scanned;
 mod stored;
