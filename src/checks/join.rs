@@ -28,7 +28,8 @@ pub fn absorb(findings: &mut Findings, finding: Finding) -> Option<Finding> {
     None
 }
 
-fn take_in(whole: &mut Finding, part: Finding) {
+/// Adds what another finding of the same error has to one, within the bounds of one finding.
+pub fn take_in(whole: &mut Finding, part: Finding) {
     whole.lost_blocks = whole.lost_blocks.saturating_add(part.lost_blocks);
     let room = MAX_EVIDENCE.saturating_sub(whole.evidence.len()).min(1);
     whole.evidence.extend(part.evidence.into_iter().take(room));

@@ -59,7 +59,7 @@ pub fn explain(
         at,
         bytes: 8,
         what: format!("word behind the end of the block {}", block.address),
-        expected: "what its own block's program wrote".into(),
+        expected: format!("a word of the next block: the {name} in front of it has {bytes} bytes"),
         found: Found::word(word),
     }];
     finding.causes = verdict.source.as_ref()?.steps.clone();

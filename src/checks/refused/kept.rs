@@ -188,15 +188,11 @@ pub(super) fn leave_out_own_work(
 /// A pointer that was refused, and others as far into blocks of that size that were taken before, are one error's.
 pub(super) fn take_in_alike(findings: &mut Vec<Finding>, refused: &mut Finding) {
     let mut taken = 0u64;
-    findings.retain(|finding| {
-        let is_alike = join::are_as_far(refused, finding);
-        if is_alike {
-            taken = taken.saturating_add(finding.alike).saturating_add(1);
-            refused.evidence.extend(finding.evidence.iter().cloned());
-            refused.locations.extend(finding.locations.iter().cloned());
-        }
-        !is_alike
-    });
+    let alike = findings.extract_if(.., |finding| join::are_as_far(refused, finding));
+    for part in alike.collect::<Vec<_>>() {
+        taken = taken.saturating_add(part.alike).saturating_add(1);
+        join::take_in(refused, part);
+    }
     if taken > 0 {
         let words = format!(
             "; {taken} more such pointer{} in lists of free blocks already, as far into blocks of that size",
