@@ -173,13 +173,14 @@ fn each_of(
     if filter.is_narrow && little && !filter.admits_one_of(words) {
         return;
     }
+    // No branch but the loop's own: the place of each is noted, and counts if the word passes.
     let mut found = [0u16; PIECE];
     let mut count = 0usize;
-    for (index, bytes) in (0u16..).zip(words) {
-        if let Some(slot) = found.get_mut(count) {
-            *slot = index;
+    for (index, bytes) in words.iter().enumerate().take(PIECE) {
+        if let Some(slot) = found.get_mut(count % PIECE) {
+            *slot = u16::try_from(index % PIECE).unwrap_or(0);
         }
-        count = count.saturating_add(usize::from(filter.admits(load(bytes))));
+        count = count.wrapping_add(usize::from(filter.admits(load(bytes))));
     }
     for index in found.get(..count).unwrap_or_default() {
         let index = usize::from(*index);
