@@ -142,13 +142,7 @@ fn first_fault(session: &Session, thread: &Thread) -> Option<(usize, SignalInfo)
         if !frame.interrupted || trampoline.trust == FrameTrust::Scan {
             return None;
         }
-        let mut bytes = [0; 32];
-        let info = trampoline.sp.checked_add(layout.siginfo)?;
-        target.memory.read_into(info, &mut bytes).ok()?;
-        if let Some(signal) = SignalInfo::parse(&bytes, arch.little_endian)
-            && signal.is_fault()
-            && signal.code_name().is_some()
-        {
+        if let Some(signal) = SignalInfo::of_frame(target.memory, arch, trampoline.sp) {
             return Some((index, signal));
         }
         // A handler without SA_SIGINFO is given no siginfo; the processor's words about the fault are there all the same.

@@ -301,25 +301,25 @@ impl Unwinder {
     /// Whether the kernel put this signal frame there for a fault: its `siginfo_t` says so, or, as a handler may not have asked
     /// for that, the number of the trap.
     fn is_frame_of_fault(&self, frame: Address) -> bool {
+        if SignalInfo::of_frame(&*self.memory, self.arch, frame).is_some() {
+            return true;
+        }
         let layout = &self.arch.signal_frame;
         let info = frame.checked_add(layout.siginfo);
         let mut bytes = [0; 32];
-        let info = info
+        let sent = info
             .filter(|info| self.memory.read_into(*info, &mut bytes).is_ok())
             .and_then(|_| SignalInfo::parse(&bytes, self.arch.little_endian))
-            .filter(|signal| is_fault(signal.signal) && signal.code_name().is_some());
-        match info {
-            Some(signal) => signal.is_fault(),
-            None => {
-                let at = layout.trap.and_then(|trap| frame.checked_add(trap));
-                let trap = at.and_then(|at| self.memory.read_u64(at).ok());
-                // Zero, a division, stands there as well if there never was a trap.
-                let signal = trap
-                    .filter(|trap| *trap != 0)
-                    .and_then(|trap| self.arch.signal_of_trap(trap));
-                signal.is_some_and(is_fault)
-            }
-        }
+            .is_some_and(|signal| {
+                is_fault(signal.signal) && signal.code_name().is_some() && !signal.is_fault()
+            });
+        let at = layout.trap.and_then(|trap| frame.checked_add(trap));
+        let trap = at.and_then(|at| self.memory.read_u64(at).ok());
+        // Zero, a division, stands there as well if there never was a trap.
+        let signal = trap
+            .filter(|trap| *trap != 0)
+            .and_then(|trap| self.arch.signal_of_trap(trap));
+        !sent && signal.is_some_and(is_fault)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the notes say about the process and its end.
 
-use ground::target::Address;
+use ground::arch::ArchInfo;
 use ground::target::signals::{
     SIGABRT, SIGBUS, SIGCONT, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGTTOU,
 };
+use ground::target::{Address, MemoryExt, TargetMemory};
 
 /// What `NT_PRPSINFO` says. Every part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,6 +156,56 @@ const fn codes(signal: i32) -> &'static [&'static str] {
 const SI_KERNEL: i32 = 0x80;
 
 impl SignalInfo {
+    /// The fault for which the kernel put this frame on a stack, by the `siginfo_t` in it, if the processor's words beside it say the same.
+    ///
+    /// Only handlers that ask for a `siginfo_t` are given one. In other frames old words of the stack stand in its place, and those may
+    /// look like one: an alarm that interrupted `malloc` was taken for a forbidden system call there.
+    pub fn of_frame(memory: &dyn TargetMemory, arch: &ArchInfo, frame: Address) -> Option<Self> {
+        /// `si_call_addr`: behind the system call.
+        const CALL_ADDRESS: u64 = 16;
+        let layout = &arch.signal_frame;
+        let info = frame.checked_add(layout.siginfo)?;
+        let mut bytes = [0; 32];
+        memory.read_into(info, &mut bytes).ok()?;
+        let signal = Self::parse(&bytes, arch.little_endian)?;
+        if !signal.is_fault() || signal.code_name().is_none() {
+            return None;
+        }
+        let word = |offset: u64| memory.read_u64(frame.checked_add(offset)?).ok();
+        let place = layout.order.iter().position(|number| *number == arch.pc)?;
+        let pc = word(
+            layout
+                .registers
+                .checked_add(u64::try_from(place).ok()?.checked_mul(8)?)?,
+        )?;
+        let address = signal.fault_address.map(Address::get);
+        let is_access = matches!(signal.signal, SIGSEGV | SIGBUS);
+        let agrees = match layout.trap {
+            _ if signal.signal == SIGSYS => {
+                let call = memory.read_u64(info.checked_add(CALL_ADDRESS)?).ok();
+                call == Some(pc)
+            }
+            Some(trap) => {
+                let trap = word(trap)?;
+                if Some(trap) == arch.page_fault_trap {
+                    is_access && address.is_some() && address == layout.fault_address.and_then(word)
+                } else {
+                    // Of other traps the address is that of the instruction, or none.
+                    arch.signal_of_trap(trap) == Some(signal.signal)
+                        && address.is_none_or(|address| address == 0 || address == pc)
+                }
+            }
+            None if is_access => {
+                let fault = layout.fault_address.and_then(word)?;
+                // The highest byte of a pointer may be a tag, which one of the two does not have.
+                let without_tag = |address: u64| address << 8;
+                address.is_some_and(|address| without_tag(address) == without_tag(fault))
+            }
+            None => address == Some(pc),
+        };
+        agrees.then_some(signal)
+    }
+
     /// Its name as in `signal.h`, e.g. `SIGSEGV`. `None` for real-time signals.
     pub fn name(&self) -> Option<&'static str> {
         let index = usize::try_from(self.signal).ok()?.checked_sub(1)?;

@@ -10,7 +10,7 @@ use ground::target::{
 use super::tables::{Kind, Source, Tables};
 use super::*;
 use crate::debuginfo::image::SectionBytes;
-use ground::arch::X86_64;
+use ground::arch::{AARCH64, X86_64};
 
 const CODE: u64 = 0x40_1000;
 const STACK: u64 = 0x7fff_0000;
@@ -375,4 +375,51 @@ fn flipped_bytes_never_panic_and_always_end() {
         );
         assert!(!frames.is_empty() && frames.len() < 1000);
     }
+}
+
+/// What a signal's frame says: of words by their places from the stack pointer of the trampoline.
+fn signal_of(arch: &ArchInfo, words: &[(u64, u64)]) -> Option<(i32, Option<Address>)> {
+    let mut stack = vec![0u64; 512];
+    for (offset, word) in words {
+        stack[usize::try_from(offset / 8).unwrap()] = *word;
+    }
+    let memory = Fake::new(code(), self::stack(&stack));
+    let found = SignalInfo::of_frame(&memory, arch, Address::new(STACK))?;
+    Some((found.signal, found.fault_address))
+}
+
+#[test]
+fn old_words_where_a_handler_was_given_no_siginfo_are_no_fault() {
+    const INFO: u64 = 304;
+    let (trap, fault, pc) = (40 + 20 * 8, 40 + 22 * 8, 40 + 16 * 8);
+    let place = 0x7f00_0000_1000;
+    // A forbidden system call: SIGSYS, SYS_SECCOMP, and the address behind the call.
+    let call = [(INFO, 31), (INFO + 8, 1), (INFO + 16, place)];
+    let at = |pc_word| [&call[..], &[(pc, pc_word)]].concat();
+    assert_eq!(signal_of(&X86_64, &at(place)), Some((31, None)));
+    assert_eq!(
+        signal_of(&X86_64, &at(place + 2)),
+        None,
+        "an alarm, anywhere"
+    );
+    // SIGSEGV, SEGV_MAPERR.
+    let access = [(INFO, 11), (INFO + 8, 1), (INFO + 16, 0x10)];
+    let beside = |trap_word, fault_word| {
+        let words = [(trap, trap_word), (fault, fault_word), (pc, place)];
+        signal_of(&X86_64, &[&access[..], &words].concat())
+    };
+    assert_eq!(beside(14, 0x10), Some((11, Some(Address::new(0x10)))));
+    assert_eq!(beside(14, 0x18), None, "the last fault was another one");
+    assert_eq!(beside(0, 0x10), None, "there was no fault");
+    // SIGFPE, FPE_INTDIV.
+    let division = |address| [(INFO, 8), (INFO + 8, 1), (INFO + 16, address), (pc, place)];
+    assert!(signal_of(&X86_64, &division(place)).is_some());
+    assert_eq!(signal_of(&X86_64, &division(place + 1)), None);
+    // On arm64 the siginfo comes first; one of the two addresses has its tag.
+    let tagged = |fault_word| {
+        let words = [(0, 11), (8, 1), (16, 0x10), (128 + 176, fault_word)];
+        signal_of(&AARCH64, &words)
+    };
+    assert!(tagged(0xb400_0000_0000_0010).is_some());
+    assert_eq!(tagged(0x20), None);
 }
