@@ -5,6 +5,7 @@ mod records;
 
 use ground::target::{Address, MemoryExt, Target};
 use heaps::anomaly::{HolderKind, ListRef};
+use heaps::map::BlockState;
 
 use crate::analysis::HeapAnalysis;
 
@@ -235,8 +236,17 @@ fn join_run_over(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut 
         let word = part.evidence.first();
         let found = word.and_then(|word| target.memory.read_pointer(word.at).ok());
         let leads_there = found.is_some_and(|found| (block.address..end).contains(&found));
-        // What was written over the link of a free block, too, was followed.
-        let is_followed = part.kind == FindingKind::UseAfterFreeWrite && part.block.is_none();
+        // What was written over the link of a free block, too, was followed. The block is not known; or it is this very one, which has
+        // been handed out since; or it is taken for the one that wrote, which is filled with the same.
+        let is_outside = word.is_some_and(|word| !(block.address..end).contains(&word.at));
+        let is_followed = part.kind == FindingKind::UseAfterFreeWrite
+            && part.block.is_none_or(|view| {
+                let wrote = whole.culprit.as_ref().map(|culprit| culprit.block.address);
+                let is_fill = part.overwriter.is_some() && part.overwriter == whole.overwriter;
+                let address = view.block.address;
+                let is_it = address == block.address || is_fill && wrote == Some(address);
+                is_it && is_outside && view.state == BlockState::InUse
+            });
         let is_head =
             (part.kind == FindingKind::CorruptMetadata || is_followed) && part.heap == whole.heap;
         goes_on || is_head && (leads_there || place.list.class_bytes == block.bytes)

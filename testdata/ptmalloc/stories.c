@@ -7,8 +7,10 @@
  *   PATTERN    one value from 24 bytes in front of a block on through most of it; what lies in front is empty
  *   SEVERAL    one value from the start of a block on over the next three
  *   SETTINGS   one bit of malloc's settings
+ *   THROUGH    a block is filled past its end, over the header and the link of a free one, which is handed out again
  * and healthy:
- *   EMPTY      blocks that are full of zeros, over several pages */
+ *   EMPTY      blocks that are full of zeros, over several pages
+ *   FILLED     as THROUGH, up to the block's end */
 #include "ptmalloc.h"
 
 static UNUSED char *blocks[16];
@@ -92,6 +94,24 @@ static void scene(void)
     need(word < end, "malloc's settings are not where they were looked for");
     word[0] |= (uint64_t)1 << 43;
     expect_entry("corrupt-metadata", (volatile void *)word, NULL, "or=corrupt-metadata");
+#elif defined THROUGH || defined FILLED
+    take(blocks, 4, 72);
+    do_free(blocks[2]);
+    do_free(blocks[1]);
+#ifdef THROUGH
+    memset(blocks[0], '\\', 72 + 16);
+#else
+    memset(blocks[0], '\\', 72);
+#endif
+    /* The holder's pointer is all that still leads to the block whose link was followed. */
+    char *volatile holder = (char *)do_malloc(72);
+    need(holder == blocks[1], "malloc gave another block");
+    memset(holder, 7, 24);
+#ifdef THROUGH
+    expect_overrun(blocks[1], blocks[0], 72, NULL);
+#else
+    say("HEALTHY");
+#endif
 #elif defined EMPTY
     for (int i = 0; i < 16; i++) {
         blocks[i] = (char *)do_malloc(1112 + 400 * i);

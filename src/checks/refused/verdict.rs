@@ -383,7 +383,8 @@ fn of_fault(scene: Scene<'_>, pointer: Option<&Pointer>) -> Finding {
         (None, _) if scene.death.is_fault => (
             FindingKind::CorruptMetadata,
             format!(
-                "the process died inside {allocator}: a word that it followed was written over; which one, the core does not tell"
+                "the process died inside {allocator}: a word that it followed was written over, or it held a pointer that was freed twice \
+                 or is no block of its own; which of these, the core does not tell"
             ),
         ),
         (None, _) if scene.death.heap.is_none() => (

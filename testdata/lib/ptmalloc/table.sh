@@ -66,10 +66,11 @@ recipe perturbed ptmalloc/contents.c -DPERTURBED
 recipe checked ptmalloc/contents.c -DCHECKED
 recipe large-freed-twice ptmalloc/large.c -DTWICE
 recipe top-smashed ptmalloc/large.c -DTOP
-for what in followed told old_top zeros cleared pattern several settings; do
+for what in followed told old_top zeros cleared pattern several settings through; do
     recipe story-${what//_/-} ptmalloc/stories.c "-D${what^^}"
 done
 recipe healthy-empty ptmalloc/stories.c -DEMPTY
+recipe healthy-filled ptmalloc/stories.c -DFILLED
 recipe healthy-killed ptmalloc/killed.c
 for what in member link call walk left again; do
     recipe dangling-$what dangling.c "-D${what^^}"
@@ -180,10 +181,10 @@ ptmalloc_stories() {
         cells "$release" O2 story-followed story-told
     done
     cells glibc-2.31 O2 story-old-top story-zeros story-settings
-    cells glibc-2.36 O2 story-zeros story-cleared story-pattern story-several overrun-records underrun-elements
+    cells glibc-2.36 O2 story-zeros story-cleared story-pattern story-several story-through overrun-records underrun-elements
     cells glibc-2.36 O0 story-old-top story-pattern
     cells glibc-2.43 O2 story-old-top story-cleared story-settings
-    healthy_cells glibc-2.36 healthy-empty
+    healthy_cells glibc-2.36 healthy-empty healthy-filled
     # The debugging library hands calls on unless it is asked to check them: two copies of malloc, one heap.
     for release in glibc-2.36 glibc-2.41 glibc-2.43; do
         cell "$release" healthy-stats O2 healthy-debug-preload env=LD_PRELOAD=libc_malloc_debug.so.0

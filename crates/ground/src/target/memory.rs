@@ -420,7 +420,7 @@ impl<'m> Cursor<'m> {
         if let Some(bytes) = self.bytes_within(at) {
             return Some(bytes);
         }
-        self.window = self.memory.window(at).ok()?;
+        self.window = self.memory.window_around(at).ok()?;
         self.bytes_within(at)
     }
 

@@ -5,20 +5,26 @@ use super::{SizeClassRow, SizeRange, Tally};
 /// Ranges: one for each power of two.
 const RANGES: usize = 64;
 
-/// Blocks by their size: a range holds the sizes from a power of two to below the next.
-#[derive(Clone, Debug)]
-pub(crate) struct SizeRanges([Tally; RANGES]);
-
-impl Default for SizeRanges {
-    fn default() -> Self {
-        Self([Tally::default(); RANGES])
-    }
-}
+/// Blocks by their size: a range holds the sizes from a power of two to below the next. No range exists before the first block: there are
+/// as many counts as arenas and lists, and most of them have small blocks alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SizeRanges(Vec<Tally>);
 
 impl SizeRanges {
     fn of(&mut self, bytes: u64) -> Option<&mut Tally> {
         let range = bytes.max(1).ilog2();
-        self.0.get_mut(usize::try_from(range).ok()?)
+        self.made().get_mut(usize::try_from(range).ok()?)
+    }
+
+    fn made(&mut self) -> &mut [Tally] {
+        if self.0.is_empty() {
+            self.0 = vec![Tally::default(); RANGES];
+        }
+        &mut self.0
+    }
+
+    fn range(&self, power: usize) -> Tally {
+        self.0.get(power).copied().unwrap_or_default()
     }
 
     /// Counts blocks of one size.
@@ -44,7 +50,10 @@ impl SizeRanges {
 
     /// Adds another count.
     pub fn merge(&mut self, other: &Self) {
-        for (to, from) in self.0.iter_mut().zip(&other.0) {
+        if other.0.is_empty() {
+            return;
+        }
+        for (to, from) in self.made().iter_mut().zip(&other.0) {
             to.add(from.blocks, from.bytes);
         }
     }
@@ -67,21 +76,21 @@ pub(crate) fn rows(
     free: &SizeRanges,
     lost: &SizeRanges,
 ) -> impl Iterator<Item = SizeClassRow> {
-    (0u32..)
-        .zip(in_use.0.iter().zip(&free.0).zip(&lost.0))
-        .map(move |(power, ((in_use, free), lost))| SizeClassRow {
-            block_bytes: (1u64 << power).max(above.saturating_add(1)),
-            in_use: in_use.blocks,
-            free: free.blocks,
-            lost: lost.blocks,
-            range: Some(SizeRange {
-                largest: u64::MAX >> 63u32.saturating_sub(power),
-                in_use: in_use.bytes,
-                free: free.bytes,
-                lost: lost.bytes,
-            }),
-        })
-        .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
+    let all = (0u32..)
+        .zip((0..RANGES).map(move |range| [in_use, free, lost].map(|all| all.range(range))));
+    all.map(move |(power, [in_use, free, lost])| SizeClassRow {
+        block_bytes: (1u64 << power).max(above.saturating_add(1)),
+        in_use: in_use.blocks,
+        free: free.blocks,
+        lost: lost.blocks,
+        range: Some(SizeRange {
+            largest: u64::MAX >> 63u32.saturating_sub(power),
+            in_use: in_use.bytes,
+            free: free.bytes,
+            lost: lost.bytes,
+        }),
+    })
+    .filter(|row| row.in_use.saturating_add(row.free).saturating_add(row.lost) > 0)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Words that are looked up together: each step is done for all of them before the next one, so that the processor waits for memory once
 //! and not for each word.
 
+use std::hint::black_box;
+
 use super::Universe;
 use super::lookup::Hit;
 use super::resolve::{Edge, Resolver};
@@ -58,6 +60,11 @@ impl<'u, 'm> Batch<'u, 'm> {
     pub fn look_up(&mut self, is_known: impl Fn(u64) -> bool) {
         let lookup = &self.universe.lookup;
         self.words.iter().for_each(|word| lookup.touch(word.value));
+        for word in &self.words {
+            if let Some(near) = lookup.near(word.value) {
+                black_box(lookup.touch_chunk(near));
+            }
+        }
         for word in &mut self.words {
             word.hit = lookup.find(word.value);
         }

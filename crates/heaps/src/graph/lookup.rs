@@ -16,9 +16,11 @@ mod live;
 mod numbering;
 mod ranks;
 mod rows;
+mod sources;
 
 pub use numbering::{Numbering, Numbers};
 pub use ranks::Ranks;
+pub use sources::Sources;
 
 use std::hint::black_box;
 
@@ -45,6 +47,17 @@ pub struct Hit {
     pub node: Node,
     /// Bytes from its start.
     pub offset: u64,
+}
+
+/// Where a word may point, by little more than the row: the block that is likely, to be looked at beside others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    /// The block; of a chunk the one that would begin right there, with an offset of `u64::MAX` where the word is in front of it.
+    pub hit: Hit,
+    /// Its bit.
+    pub bit: u64,
+    /// It is that block, in use or not.
+    pub is_sure: bool,
 }
 
 const NOTHING: u32 = 0;
@@ -216,21 +229,70 @@ impl<'m> Lookup<'m> {
         }
     }
 
-    /// Has the processor fetch what [`find`](Self::find) will read first.
+    /// The row that may hold `value`, or one before it.
+    #[inline]
+    pub(super) fn row_hint(&self, value: u64) -> Option<u32> {
+        self.first_row(value).ok().flatten()
+    }
+
+    /// A word of that row, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch_row(&self, hint: u32) -> u64 {
+        self.rows.get(hint as usize).map_or(0, |row| row.start)
+    }
+
+    /// Has the processor fetch what [`near`](Self::near) and [`find`](Self::find) will read first.
     #[inline]
     pub(super) fn touch(&self, value: u64) {
-        if let Ok(Some(index)) = self.first_row(value)
-            && let Some(row) = self.rows.get(index as usize)
-        {
-            black_box(row.start);
-            if let Kind::Chunks { table } = row.kind
-                && let Some(table) = self.tables.get(table as usize)
-            {
-                let granule = value.saturating_sub(row.start) / GRANULE;
-                table
-                    .chunks
-                    .touch(u32::try_from(granule).unwrap_or(u32::MAX));
+        black_box(self.row_hint(value).map(|row| self.touch_row(row)));
+    }
+
+    /// Where `value` may point. `None`: nowhere.
+    #[inline]
+    pub(super) fn near(&self, value: u64) -> Option<Near> {
+        let index = self.row_at(value)?;
+        let row = self.rows.get(index as usize)?;
+        let inside = value.saturating_sub(row.start);
+        let is_sure = !matches!(row.kind, Kind::Chunks { .. });
+        let slot = match row.kind {
+            Kind::Chunks { table } => {
+                let spill = self.tables.get(table as usize)?.chunks.layout().spill;
+                u32::try_from(inside.checked_sub(spill)? / GRANULE).ok()?
             }
+            _ => self.slot(row, inside)?,
+        };
+        let offset = inside.checked_sub(self.first_byte(row, slot));
+        Some(Near {
+            hit: Hit {
+                node: Node { row: index, slot },
+                offset: offset.unwrap_or(u64::MAX),
+            },
+            bit: row.first_bit.saturating_add(slot.into()),
+            is_sure,
+        })
+    }
+
+    /// The bit of the block of a slab that ends where this one begins, if it is one of the same slab.
+    #[inline]
+    pub(super) fn slot_before(&self, near: Near) -> Option<u64> {
+        let row = self.rows.get(near.hit.node.row as usize)?;
+        let is_inner = matches!(row.kind, Kind::Slab { .. }) && near.hit.node.slot > 0;
+        is_inner.then(|| near.bit.checked_sub(1))?
+    }
+
+    /// A word of what [`find`](Self::find) will read of chunks, for the processor to fetch it.
+    #[inline]
+    pub(super) fn touch_chunk(&self, near: Near) -> u64 {
+        match self
+            .rows
+            .get(near.hit.node.row as usize)
+            .map(|row| row.kind)
+        {
+            Some(Kind::Chunks { table }) => {
+                let table = self.tables.get(table as usize);
+                table.map_or(0, |table| table.chunks.touch(near.hit.node.slot))
+            }
+            _ => 0,
         }
     }
 
@@ -252,9 +314,20 @@ impl<'m> Lookup<'m> {
         let index = self.row_at(value)?;
         let row = self.rows.get(index as usize)?;
         let inside = value.saturating_sub(row.start);
-        let (slot, offset) = match row.kind {
-            Kind::Own => return None,
-            Kind::Single | Kind::Mapping => (0, inside),
+        let slot = self.slot(row, inside)?;
+        let offset = inside.checked_sub(self.first_byte(row, slot))?;
+        Some(Hit {
+            node: Node { row: index, slot },
+            offset,
+        })
+    }
+
+    /// The slot of a row, so many bytes from its start. Of chunks it is the last one that begins before, which need not reach there.
+    #[inline]
+    fn slot(&self, row: &Row, inside: u64) -> Option<u32> {
+        match row.kind {
+            Kind::Own => None,
+            Kind::Single | Kind::Mapping => Some(0),
             Kind::Slab {
                 stride,
                 count,
@@ -264,25 +337,53 @@ impl<'m> Lookup<'m> {
                     0 => inside.checked_div(stride.into())?,
                     magic => inside.saturating_mul(magic) >> 40,
                 };
-                let slot32 = u32::try_from(slot).ok().filter(|slot| *slot < count)?;
-                (
-                    slot32,
-                    inside.saturating_sub(slot.saturating_mul(u64::from(stride))),
-                )
+                u32::try_from(slot).ok().filter(|slot| *slot < count)
             }
             Kind::Chunks { table } => {
                 let table = self.tables.get(table as usize)?;
-                let layout = table.chunks.layout();
-                let granule = u32::try_from(inside.checked_sub(layout.spill)? / GRANULE).ok()?;
-                let slot = table.at_or_before(granule)?;
-                let block = (u64::from(slot) * GRANULE).saturating_add(layout.lead);
-                (slot, inside.checked_sub(block)?)
+                let spill = table.chunks.layout().spill;
+                let granule = u32::try_from(inside.checked_sub(spill)? / GRANULE).ok()?;
+                table.at_or_before(granule)
+            }
+        }
+    }
+
+    /// Where the block at this slot begins, in bytes from the start of the row.
+    #[inline]
+    fn first_byte(&self, row: &Row, slot: u32) -> u64 {
+        match row.kind {
+            Kind::Own | Kind::Single | Kind::Mapping => 0,
+            Kind::Slab { stride, .. } => u64::from(slot).saturating_mul(stride.into()),
+            Kind::Chunks { table } => {
+                let table = self.tables.get(table as usize);
+                let lead = table.map_or(0, |table| table.chunks.layout().lead);
+                u64::from(slot).saturating_mul(GRANULE).saturating_add(lead)
+            }
+        }
+    }
+
+    /// Where the block at this slot begins, and its size.
+    #[inline]
+    fn extent_in(&self, row: &Row, slot: u32) -> Option<(Address, u64)> {
+        let first = self.first_byte(row, slot);
+        let bytes = match row.kind {
+            Kind::Own => return None,
+            Kind::Single | Kind::Mapping => row.bytes,
+            Kind::Slab { stride, .. } => stride.into(),
+            Kind::Chunks { table } => {
+                let chunks = self.tables.get(table as usize)?.chunks;
+                let end = match chunks.after(slot) {
+                    Some(next) => u64::from(next).saturating_mul(GRANULE),
+                    None => row.bytes,
+                };
+                if !chunks.is_start(slot) {
+                    return None;
+                }
+                end.saturating_add(chunks.layout().spill)
+                    .saturating_sub(first)
             }
         };
-        Some(Hit {
-            node: Node { row: index, slot },
-            offset,
-        })
+        Some((Address::new(row.start.checked_add(first)?), bytes))
     }
 
     /// Whether the allocator itself has the memory at `value`.
@@ -346,20 +447,7 @@ impl<'m> Lookup<'m> {
     /// First byte and size of a node.
     #[inline]
     pub fn extent(&self, node: Node) -> Option<(Address, u64)> {
-        let row = self.rows.get(node.row as usize)?;
-        match row.kind {
-            Kind::Own => None,
-            Kind::Single | Kind::Mapping => Some((Address::new(row.start), row.bytes)),
-            Kind::Slab { stride, .. } => {
-                let offset = u64::from(node.slot).saturating_mul(u64::from(stride));
-                Some((Address::new(row.start.checked_add(offset)?), stride.into()))
-            }
-            Kind::Chunks { .. } => {
-                let map = self.maps.get(row.heap as usize)?;
-                let block = map.block(self.block_id(node)?)?;
-                Some((block.address, block.bytes))
-            }
-        }
+        self.extent_in(self.rows.get(node.row as usize)?, node.slot)
     }
 
     /// The block's place in its heap's map; `None` for a mapping.

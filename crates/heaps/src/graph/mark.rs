@@ -3,6 +3,7 @@
 //! A reached block is a bit in a column and an entry on a stack. Nothing recurses. What has no room on the stack waits in a column. Edges come
 //! from the core itself (`scanned`), or from a graph that one linear pass has stored (`stored`), which is faster and takes more memory.
 
+mod edges;
 mod scanned;
 mod stored;
 
@@ -75,7 +76,7 @@ pub fn mark_within(universe: &Universe<'_>, bounds: Bounds) -> Marks {
     match Stored::read(universe, bounds.stored) {
         Some(stored) => {
             let reached = Marker::new(universe, &stored, bounds.stack).all();
-            stored.marks(universe, &reached)
+            stored.marks(&reached)
         }
         None => Marker::new(universe, Scanned::new(universe), bounds.stack)
             .all()
@@ -114,6 +115,9 @@ trait Graph {
     /// The block's bit in a column.
     fn column(&self, block: Self::Block) -> u64;
 
+    /// Whether a pointer just past the block's end, to a free block, is worth anything: asked of those in [`Reached::ends`].
+    fn is_end(&self, block: Self::Block) -> bool;
+
     /// The block with this bit.
     fn at(&self, column: u64) -> Option<Self::Block>;
 
@@ -130,6 +134,8 @@ trait Graph {
 struct Reached<B> {
     strong: Bits,
     weak: Bits,
+    /// A word points just past the end of it, to a free block.
+    ends: Bits,
     /// Reached, and for want of room not on the stack.
     waiting: Bits,
     stack: Vec<B>,
@@ -141,6 +147,7 @@ impl<B: Copy> Reached<B> {
         Self {
             strong: Bits::new(columns),
             weak: Bits::new(columns),
+            ends: Bits::new(columns),
             waiting: Bits::new(columns),
             stack: Vec::new(),
             most: most.max(1),
@@ -301,6 +308,18 @@ impl<'u, 'm, G: Graph> Marker<'u, 'm, G> {
     /// Begins with what strong sources reach weakly. Those that turned out to be reached strongly as well were followed.
     fn enter_weak(&mut self) {
         let reached = &mut self.reached;
+        let mut next = first_of(&reached.ends);
+        while let Some(column) = next {
+            next = reached.ends.first_after(column);
+            if !reached.strong.get(column)
+                && self
+                    .graph
+                    .at(column)
+                    .is_some_and(|at| self.graph.is_end(at))
+            {
+                reached.weak.set(column);
+            }
+        }
         let mut next = first_of(&reached.weak);
         while let Some(column) = next {
             next = reached.weak.first_after(column);

@@ -81,6 +81,14 @@ impl<'u, 'm> Resolver<'u, 'm> {
     /// The live block that ends exactly at `value`, where nothing live begins: `next` is what lies there. A free block that begins there
     /// and was used before is rather what a pointer meant that nobody cleared.
     pub(super) fn past_the_end(&mut self, value: u64, next: Option<Hit>) -> Option<Edge> {
+        let (edge, is_open) = self.end_at(value, next)?;
+        let is_end = !is_open || next.is_none_or(|next| self.is_untouched(value, next.node));
+        is_end.then_some(edge)
+    }
+
+    /// The same, but for what the free block that begins there says: whether that is still to be asked.
+    #[inline]
+    pub(super) fn end_at(&self, value: u64, next: Option<Hit>) -> Option<(Edge, bool)> {
         let lookup = &self.universe.lookup;
         // Inside of what is not in use nothing ends.
         if next.is_some_and(|next| next.offset > 0) {
@@ -92,12 +100,12 @@ impl<'u, 'm> Resolver<'u, 'm> {
         if !ends || !lookup.is_live(hit.node) {
             return None;
         }
-        let is_end = next.is_none_or(|next| self.is_untouched(value, next.node));
-        is_end.then_some(Edge {
+        let edge = Edge {
             node: hit.node,
             offset: bytes,
             strength: Strength::Weak,
-        })
+        };
+        Some((edge, next.is_some()))
     }
 
     /// Has the processor fetch what [`past_the_end`](Self::past_the_end) will read of a free block.
@@ -118,7 +126,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
     }
 
     /// Whether a free block holds nothing behind the words that allocators use for links.
-    fn is_untouched(&mut self, start: u64, node: Node) -> bool {
+    pub(super) fn is_untouched(&mut self, start: u64, node: Node) -> bool {
         const MOST: u64 = 64;
         let bytes = self
             .universe
@@ -148,6 +156,10 @@ impl<'u, 'm> Resolver<'u, 'm> {
         value: u64,
         node: Node,
     ) -> bool {
+        let lowest = self.universe.lookup.span().0;
+        if before.is_some_and(|before| !(lowest..=value).contains(&before)) {
+            return false;
+        }
         let Some(start) = self.universe.lookup.neighbour_before(node, value) else {
             return false;
         };

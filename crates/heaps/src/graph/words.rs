@@ -2,6 +2,7 @@
 //!
 //! The test of the range has no branch: candidates of 4 KiB are gathered first and looked at afterwards.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use ground::parallel;
@@ -130,7 +131,9 @@ fn each_of_run(
     visit: &mut impl FnMut(Address, u64, Option<u64>),
 ) {
     let mut place = at;
-    for piece in words.chunks(PIECE) {
+    let mut pieces = words.chunks(PIECE).peekable();
+    while let Some(piece) = pieces.next() {
+        fetch(pieces.peek().copied().unwrap_or_default());
         let bytes = (piece.len() as u64).saturating_mul(8);
         parallel::passed(bytes);
         each_of(
@@ -144,6 +147,15 @@ fn each_of_run(
         );
         place = place.saturating_add(bytes);
     }
+}
+
+/// Has the processor fetch words that are tested next: a load from each of its lines, none of which waits for another. By itself it
+/// begins anew with each page.
+#[inline]
+fn fetch(words: &[[u8; 8]]) {
+    const LINE: usize = 8;
+    let lines = words.iter().step_by(LINE);
+    black_box(lines.fold(0u8, |sum, [first, ..]| sum ^ first));
 }
 
 /// Words of a short run of bytes.
@@ -173,13 +185,14 @@ fn each_of(
     if filter.is_narrow && little && !filter.admits_one_of(words) {
         return;
     }
+    // No branch but the loop's own: the place of each is noted, and counts if the word passes.
     let mut found = [0u16; PIECE];
     let mut count = 0usize;
-    for (index, bytes) in (0u16..).zip(words) {
-        if let Some(slot) = found.get_mut(count) {
-            *slot = index;
+    for (index, bytes) in words.iter().enumerate().take(PIECE) {
+        if let Some(slot) = found.get_mut(count % PIECE) {
+            *slot = u16::try_from(index % PIECE).unwrap_or(0);
         }
-        count = count.saturating_add(usize::from(filter.admits(load(bytes))));
+        count = count.wrapping_add(usize::from(filter.admits(load(bytes))));
     }
     for index in found.get(..count).unwrap_or_default() {
         let index = usize::from(*index);

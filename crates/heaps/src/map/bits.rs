@@ -208,23 +208,6 @@ impl Bits {
         total
     }
 
-    /// Set bits from `first`, the first of a word, to before `end`, on one page.
-    #[inline]
-    pub(crate) fn count_in_page(&self, first: u64, end: u64) -> u32 {
-        let page = self.page(first).and_then(OnceLock::get);
-        let place = |bit: u64| usize::try_from(bit % PAGE_BITS / 64).unwrap_or(usize::MAX);
-        let words = page.and_then(|words| words.get(place(first)..=place(end)));
-        let Some((last, whole)) = words.and_then(<[AtomicU64]>::split_last) else {
-            return 0;
-        };
-        let ones = |word: &AtomicU64, mask: u64| (word.load(Ordering::Relaxed) & mask).count_ones();
-        let below = (1u64 << (end % 64)).saturating_sub(1);
-        let rest = ones(last, below);
-        whole
-            .iter()
-            .fold(rest, |sum, word| sum.saturating_add(ones(word, u64::MAX)))
-    }
-
     /// Every word that exists with bits in `first..first + count`, and which of its bits those are.
     fn each_word(&self, first: u64, count: u64, mut visit: impl FnMut(&AtomicU64, u64)) {
         let end = first

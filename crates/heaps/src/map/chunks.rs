@@ -1,6 +1,5 @@
 //! Where blocks of any size begin in a run of memory: one bit per granule.
 
-use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Bits;
@@ -97,12 +96,11 @@ impl Chunks {
         (granule < self.granules).then(|| self.starts.word(granule.into()))?
     }
 
-    /// Has the processor fetch the word of a granule.
+    /// The word of a granule, for the processor to fetch it.
     #[inline]
-    pub fn touch(&self, granule: u32) {
-        if let Some(word) = self.word(granule) {
-            black_box(word.load(Ordering::Relaxed));
-        }
+    pub fn touch(&self, granule: u32) -> u64 {
+        let word = self.word(granule);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// The last chunk that begins at or before the granule.

@@ -7,7 +7,7 @@ mod processes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use heaps::graph::Universe;
-use heaps::graph::lookup::{Lookup, Node};
+use heaps::graph::lookup::{Lookup, Node, Ranks};
 use heaps::graph::mark::{self, Bounds, Reach};
 use heaps::graph::paths;
 use heaps::graph::references::{self, Place, Target};
@@ -379,4 +379,60 @@ fn the_end_of_a_full_vector_does_not_hold_its_neighbour() {
     ] {
         assert_eq!(reach(slot), expected, "slot {slot}");
     }
+}
+
+#[test]
+fn a_stored_graph_says_what_the_core_says_of_any_words() {
+    let mut random = fastrand::Rng::with_seed(29);
+    let mut counts = [0; 3];
+    for round in 0..60 {
+        let mut process = process(&mut random);
+        // Starts, ends and insides of blocks in use and free, side by side as in vectors; half of what is free was never written.
+        for index in 0..process.blocks.len() {
+            let block = process.blocks[index];
+            let words =
+                block.start.next_multiple_of(8)..(block.start + block.bytes).saturating_sub(7);
+            let is_clear = random.bool();
+            for place in words.step_by(8).take(40) {
+                let other = process.blocks[random.usize(0..process.blocks.len())];
+                let value = match random.u8(0..8) {
+                    0 => other.start,
+                    1 | 2 => other.start + other.bytes,
+                    3 => other.start + random.u64(0..other.bytes),
+                    4 => random.u64(0..1 << 20),
+                    _ => continue,
+                };
+                if block.live || !is_clear {
+                    process.memory.put(place, value);
+                }
+            }
+        }
+        let universe = universe(&process);
+        let bounds = |stored| Bounds {
+            stored,
+            stack: 1 << (round % 8),
+        };
+        let stored = mark::mark_within(&universe, bounds(u64::MAX));
+        let read = mark::mark_within(&universe, bounds(0));
+        for block in process.blocks.iter().filter(|block| block.live) {
+            let bit = universe.lookup.bit(node_of(&universe, block));
+            assert_eq!(
+                stored.reach(bit),
+                read.reach(bit),
+                "round {round}: {block:x?}"
+            );
+            counts[read.reach(bit) as usize] += 1;
+        }
+        let ranks = Ranks::new(&universe.lookup, u32::MAX).unwrap();
+        let mut number = 0;
+        for bit in 0..universe.lookup.bits() {
+            assert_eq!(ranks.before(bit), number);
+            if let Some(found) = ranks.of(bit) {
+                assert_eq!((found, ranks.bit(found)), (number, Some(bit)));
+                number += 1;
+            }
+        }
+        assert_eq!((ranks.count(), ranks.bit(number)), (number, None));
+    }
+    assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
 }

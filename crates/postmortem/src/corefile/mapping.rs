@@ -90,10 +90,27 @@ fn cover_holes(map: &Mmap, file: &File) {
             return;
         }
         match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-            Ok(end) if end > data && end < bytes => data_end = end,
+            Ok(end) if end > data && end < bytes => {
+                read_alone(map, data..end);
+                data_end = end;
+            }
             _ => return,
         }
     }
+}
+
+/// Has a short piece of data between holes read page by page: what the system would read ahead, up to several megabytes, are zeros.
+fn read_alone(map: &Mmap, data: Range<u64>) {
+    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    let (start, end) = (place(data.start), place(data.end));
+    if end.saturating_sub(start) >= HOLE_BYTES {
+        return;
+    }
+    // What is left of the holes beside it, too.
+    let from = start.saturating_sub(HOLE_BYTES);
+    let to = end.saturating_add(HOLE_BYTES).min(map.len());
+    // Whether the advice is taken does not matter.
+    let _ = map.advise_range(memmap2::Advice::Random, from, to.saturating_sub(from));
 }
 
 /// Maps zeros over the whole huge pages of one hole; whether the system allows it.

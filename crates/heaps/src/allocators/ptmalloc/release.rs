@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::layout::{Releases, protect};
 use super::lists::{ChunkList, Kind};
 use super::{PtmallocHeap, structure};
-use ground::target::{Address, LocatedBy};
+use ground::target::{Address, Cursor, LocatedBy};
 
 /// What a cached block's second word holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +72,14 @@ impl PtmallocHeap<'_> {
         const ENTRIES: u64 = 8;
         let (mut own, mut all) = (0usize, 0usize);
         let mut values: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut cursor = Cursor::new(self.target.memory);
         for list in self.single_lists() {
             if list.kind != Kind::Tcache || list.head.is_null() {
                 continue;
             }
             let mut entry = list.head;
             for _ in 0..list.recorded.unwrap_or(0).min(ENTRIES) {
-                let word = entry.checked_add(8).and_then(|at| self.word(at));
+                let word = entry.checked_add(8).and_then(|at| cursor.read_u64(at).ok());
                 let Some(word) = word.filter(|_| self.arenas.region_of(entry).is_some()) else {
                     break;
                 };
@@ -88,7 +89,7 @@ impl PtmallocHeap<'_> {
                     let slot = values.entry(word).or_default();
                     *slot = slot.saturating_add(1);
                 };
-                let link = self.word(entry).unwrap_or(0);
+                let link = cursor.read_u64(entry).unwrap_or(0);
                 entry = self.decode(entry, link);
             }
         }

@@ -6,7 +6,7 @@
 
 use super::layout::{ALIGNMENT, ArenaLayout, BINS, FLAGS, HEADER};
 use ground::scan::words_where;
-use ground::target::{Address, MemoryExt, Module, TargetMemory};
+use ground::target::{Address, Cursor, MemoryExt, Module, TargetMemory};
 
 /// Arenas that are followed: more than any process has.
 const MAX_ARENAS: usize = 1 << 16;
@@ -118,10 +118,11 @@ pub fn ring(
 
 /// Bin headers that point at themselves, or at chunks that point back or are not in the core.
 pub fn good_bins(memory: &dyn TargetMemory, arena: Address, layout: &ArenaLayout) -> usize {
-    let good = |number: &u64| -> Option<bool> {
+    let mut cursor = Cursor::new(memory);
+    let mut good = |number: &u64| -> Option<bool> {
         let bin = arena.checked_add(layout.bin(*number))?;
-        let forward = memory.read_pointer(bin.checked_add(16)?).ok()?;
-        let back = memory.read_pointer(bin.checked_add(24)?).ok()?;
+        let forward = Address::new(cursor.read_u64(bin.checked_add(16)?).ok()?);
+        let back = Address::new(cursor.read_u64(bin.checked_add(24)?).ok()?);
         if forward == bin && back == bin {
             return Some(true);
         }
@@ -240,7 +241,12 @@ fn find_by_bins(
 
 /// A chunk header that can be one: its size, if that is possible.
 pub fn chunk_size(memory: &dyn TargetMemory, chunk: Address) -> Option<u64> {
-    let size = memory.read_u64(chunk.checked_add(8)?).ok()? & !FLAGS;
+    chunk_size_by(&mut Cursor::new(memory), chunk)
+}
+
+/// The same of many chunks.
+pub fn chunk_size_by(cursor: &mut Cursor<'_>, chunk: Address) -> Option<u64> {
+    let size = cursor.read_u64(chunk.checked_add(8)?).ok()? & !FLAGS;
     (chunk.is_aligned(ALIGNMENT) && size >= HEADER * 2 && size.is_multiple_of(ALIGNMENT))
         .then_some(size)
 }

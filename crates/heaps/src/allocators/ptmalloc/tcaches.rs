@@ -100,6 +100,13 @@ impl Tcaches {
                 if !has(arenas) && is_foreign {
                     continue;
                 }
+                // Most words are none of a cache's, and not worth being remembered.
+                if !layouts
+                    .iter()
+                    .any(|layout| has_header(&mut bins, layout, word))
+                {
+                    continue;
+                }
                 let layout = *known.entry(word).or_insert_with(|| {
                     layouts
                         .iter()
@@ -275,6 +282,25 @@ fn is_plausible(memory: &dyn TargetMemory, arenas: &Arenas, limit: u64, bin: &Tc
     (1..=limit.max(127)).contains(&bin.count) && bin.head.is_aligned(ALIGNMENT) && mapped()
 }
 
+/// Whether a chunk that can hold a cache begins in front of `at`.
+fn has_header(cursor: &mut Cursor<'_>, layout: &TcacheLayout, at: Address) -> bool {
+    let Some(chunk) = at.checked_sub(16) else {
+        return false;
+    };
+    let Some(size) = structure::chunk_size_by(cursor, chunk) else {
+        return false;
+    };
+    let abi = cursor.memory().abi();
+    layout.chunks.contains(&size)
+        || chunk.is_aligned(abi.page_bytes)
+            && cursor
+                .read_u64(chunk.saturating_add(8))
+                .is_ok_and(|header| {
+                    header & FLAGS == IS_MMAPPED
+                        && (abi.is_pages(size) || abi.is_pages(size.saturating_add(16)))
+                })
+}
+
 fn is_cache(
     cursor: &mut Cursor<'_>,
     arenas: &Arenas,
@@ -282,26 +308,10 @@ fn is_cache(
     limit: u64,
     at: Address,
 ) -> bool {
-    let Some(chunk) = at.checked_sub(16) else {
-        return false;
-    };
-    let memory = cursor.memory();
-    let Some(size) = structure::chunk_size(memory, chunk) else {
-        return false;
-    };
-    let abi = memory.abi();
-    let mapped = || {
-        chunk.is_aligned(abi.page_bytes)
-            && memory
-                .read_u64(chunk.saturating_add(8))
-                .is_ok_and(|header| {
-                    header & FLAGS == IS_MMAPPED
-                        && (abi.is_pages(size) || abi.is_pages(size.saturating_add(16)))
-                })
-    };
-    if !layout.chunks.contains(&size) && !mapped() {
+    if !has_header(cursor, layout, at) {
         return false;
     }
+    let memory = cursor.memory();
     let wrong = (0..layout.bins).filter(|bin| {
         read_bin(cursor, layout, limit, at, *bin)
             .is_none_or(|bin| !is_plausible(memory, arenas, limit, &bin))

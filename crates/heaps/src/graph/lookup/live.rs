@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::rows::{Kind, Row};
 use super::{Lookup, Node};
+use crate::map::GRANULE;
 use ground::target::Address;
 
 /// Granules of the smallest chunk that has a block.
-const MIN_GRANULES: u32 = 2;
+const MIN_GRANULES: u64 = 2;
 
 impl Lookup<'_> {
     /// Every live node of a row, with its address and size.
@@ -45,9 +46,18 @@ impl Lookup<'_> {
         }
     }
 
+    /// The first bit from `bit` on of what is in use.
+    #[inline]
+    pub(super) fn first_live(&self, bit: u64) -> Option<u64> {
+        match self.live.get(bit) {
+            true => Some(bit),
+            false => self.live.first_after(bit),
+        }
+    }
+
     /// The same of bits of one row.
     #[inline]
-    fn each_live_of(
+    pub(super) fn each_live_of(
         &self,
         row: u32,
         bits: Range<u64>,
@@ -56,18 +66,12 @@ impl Lookup<'_> {
         let Some(found) = self.rows.get(row as usize) else {
             return;
         };
-        let mut next = match self.live.get(bits.start) {
-            true => Some(bits.start),
-            false => self.live.first_after(bits.start),
-        };
+        let mut next = self.first_live(bits.start);
         while let Some(bit) = next.filter(|bit| *bit < bits.end) {
             next = self.live.first_after(bit);
             let slot = u32::try_from(bit.saturating_sub(found.first_bit)).unwrap_or(u32::MAX);
             let node = Node { row, slot };
-            let extent = match self.is_fencepost(found, slot) {
-                true => None,
-                false => self.extent(node),
-            };
+            let extent = self.source_in(found, slot);
             visit(bit, extent.map(|(at, bytes)| (node, at, bytes)));
         }
     }
@@ -96,14 +100,20 @@ impl Lookup<'_> {
         pieces
     }
 
-    /// Whether what begins there is smaller than any chunk that has a block.
-    fn is_fencepost(&self, row: &Row, slot: u32) -> bool {
-        let Kind::Chunks { table } = row.kind else {
-            return false;
+    /// Where the block at this slot begins, and its size, if it is one that can be a source: no chunk that is smaller than any with a block.
+    #[inline]
+    pub(super) fn source_in(&self, row: &Row, slot: u32) -> Option<(Address, u64)> {
+        let (at, bytes) = self.extent_in(row, slot)?;
+        let least = match row.kind {
+            Kind::Chunks { table } => {
+                let layout = self.tables.get(table as usize)?.chunks.layout();
+                (MIN_GRANULES
+                    .saturating_mul(GRANULE)
+                    .saturating_add(layout.spill))
+                .saturating_sub(layout.lead)
+            }
+            _ => 0,
         };
-        self.tables.get(table as usize).is_none_or(|table| {
-            let end = table.chunks.after(slot).unwrap_or(table.chunks.granules());
-            end.saturating_sub(slot) < MIN_GRANULES
-        })
+        (bytes >= least).then_some((at, bytes))
     }
 }

@@ -43,6 +43,11 @@ impl Graph for Scanned<'_, '_> {
         self.universe.lookup.bit(block)
     }
 
+    /// That is asked where the word is read.
+    fn is_end(&self, _: Node) -> bool {
+        false
+    }
+
     fn at(&self, column: u64) -> Option<Node> {
         self.universe.lookup.node(column)
     }

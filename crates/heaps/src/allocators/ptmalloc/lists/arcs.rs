@@ -292,7 +292,8 @@ impl Arc<'_, '_, '_> {
         if size >= LARGE {
             self.check_sizes(size);
         }
-        let next = self.cursor.read_u64(chunk.saturating_add(FORWARD)).ok()?;
+        let forward = chunk.saturating_add(FORWARD);
+        let next = seen.link.or_else(|| self.cursor.read_u64(forward).ok())?;
         self.before = chunk;
         Some(Address::new(next))
     }

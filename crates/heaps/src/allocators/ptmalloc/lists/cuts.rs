@@ -28,7 +28,7 @@ const PLACES: u64 = 2048;
 /// Chunks that are tried at each.
 const TRIED: u32 = 4;
 /// Pieces that one thread follows in turn.
-const LANES: usize = 16;
+const LANES: usize = 64;
 /// Links followed in all, for each chunk of the size.
 const LINKS_PER_CHUNK: u64 = 8;
 
@@ -92,7 +92,7 @@ pub fn pieces<'a>(
     let places = places(heap, map, list, size);
     let mut strands: Vec<Strand> = [list.head]
         .into_iter()
-        .chain(places.iter().copied())
+        .chain(places.sorted.iter().copied())
         .map(|from| Strand {
             from,
             state: State::At(from),
@@ -128,7 +128,11 @@ fn chunks_of(heap: &PtmallocHeap<'_>, arena: usize, size: u64) -> u64 {
 
 fn link(heap: &PtmallocHeap<'_>, cursor: &mut Cursor<'_>, chunk: Address) -> Option<Address> {
     let block = chunk.checked_add(HEADER)?;
-    let word = cursor.read_u64(block).ok()?;
+    decoded(heap, block, cursor.read_u64(block).ok()?)
+}
+
+#[inline]
+fn decoded(heap: &PtmallocHeap<'_>, block: Address, word: u64) -> Option<Address> {
     let next = heap.decode(block, word);
     next.is_aligned(ALIGNMENT).then_some(next)
 }
@@ -146,7 +150,7 @@ fn is_short(heap: &PtmallocHeap<'_>, list: &ChunkList) -> bool {
 }
 
 /// Chunks that may be in the list, by address.
-fn places(heap: &PtmallocHeap<'_>, map: &HeapMap, list: &ChunkList, size: u64) -> Vec<Address> {
+fn places(heap: &PtmallocHeap<'_>, map: &HeapMap, list: &ChunkList, size: u64) -> Places {
     let own = |region: &&Region| region.arena == list.owner;
     let regions: Vec<&Region> = heap.arenas.regions.iter().filter(own).collect();
     let bytes = |region: &Region| region.end.offset_from(region.start).unwrap_or(0);
@@ -163,7 +167,43 @@ fn places(heap: &PtmallocHeap<'_>, map: &HeapMap, list: &ChunkList, size: u64) -
     found.sort_unstable();
     found.dedup();
     found.retain(|place| *place != list.head);
-    found
+    Places::new(found)
+}
+
+/// Chunks at which following ends, by address; and a bit for each, by the low part of its address, so that most others are told by that.
+struct Places {
+    sorted: Vec<Address>,
+    marks: Vec<u64>,
+}
+
+impl Places {
+    /// Bits that tell most chunks from places.
+    const MARKS: u64 = 1 << 16;
+
+    fn new(sorted: Vec<Address>) -> Self {
+        let mut marks = vec![0u64; usize::try_from(Self::MARKS / 64).unwrap_or(0)];
+        for place in &sorted {
+            let (index, bit) = Self::mark(*place);
+            if let Some(word) = marks.get_mut(index) {
+                *word |= bit;
+            }
+        }
+        Self { sorted, marks }
+    }
+
+    #[inline]
+    fn mark(place: Address) -> (usize, u64) {
+        let mark = place.get() / ALIGNMENT % Self::MARKS;
+        let index = usize::try_from(mark / 64).unwrap_or(usize::MAX);
+        (index, 1 << (mark % 64))
+    }
+
+    #[inline]
+    fn has(&self, chunk: Address) -> bool {
+        let (index, bit) = Self::mark(chunk);
+        let may = self.marks.get(index).is_some_and(|word| word & bit != 0);
+        may && self.sorted.binary_search(&chunk).is_ok()
+    }
 }
 
 fn place(
@@ -194,26 +234,31 @@ fn place(
 }
 
 /// Follows all that have not ended by that many links, side by side.
-fn follow(heap: &PtmallocHeap<'_>, strands: &mut [Strand], places: &[Address], steps: u64) {
+fn follow(heap: &PtmallocHeap<'_>, strands: &mut [Strand], ends: &Places, steps: u64) {
     let groups: Vec<&[Strand]> = strands.chunks(LANES).collect();
     let followed = ground::parallel::map(&groups, |group| {
         let mut cursor = Cursor::new(heap.target.memory);
         let mut group = group.to_vec();
         for _ in 0..steps {
-            let mut words = [None; LANES];
-            // All loads first: none depends on another.
-            for (strand, word) in group.iter().zip(&mut words) {
+            // Where all lie first, then all loads: none depends on another, so that the processor waits for them at once.
+            let mut places = [None; LANES];
+            for (strand, place) in group.iter().zip(&mut places) {
                 if let State::At(at) = strand.state {
-                    *word = link(heap, &mut cursor, at);
+                    *place = at.checked_add(HEADER).and_then(|at| cursor.place(at));
                 }
             }
+            let words = places.map(|place| place.map(|place| cursor.load(place)));
             let mut going = false;
-            for (strand, next) in group.iter_mut().zip(words) {
-                if let State::At(_) = strand.state {
+            for (strand, word) in group.iter_mut().zip(words) {
+                if let State::At(at) = strand.state {
+                    let next = match word {
+                        Some(word) => decoded(heap, at.saturating_add(HEADER), word),
+                        None => link(heap, &mut cursor, at),
+                    };
                     strand.state = match next {
                         None => State::Lost,
                         Some(next) if next.is_null() => State::Ended(next),
-                        Some(next) if places.binary_search(&next).is_ok() => State::Ended(next),
+                        Some(next) if ends.has(next) => State::Ended(next),
                         Some(next) => State::At(next),
                     };
                     going |= matches!(strand.state, State::At(_));

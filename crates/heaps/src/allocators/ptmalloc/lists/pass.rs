@@ -12,7 +12,7 @@ use crate::map::{BlockId, HeapMap};
 use ground::target::{Address, Cursor};
 
 /// Lists, or arcs, that are followed in turn.
-const LANES: usize = 16;
+const LANES: usize = 32;
 /// Lists of single links that one worker follows: few, since each may hold millions of chunks.
 const BATCH: usize = LANES;
 /// Pieces of a long list that one worker follows.
@@ -37,6 +37,8 @@ pub trait Lane<'a> {
 pub struct Seen {
     /// Its size word, if that is in the core.
     pub header: Option<u64>,
+    /// The first word of its block: the link to the next one.
+    pub link: Option<u64>,
     /// The chunk in the map, if the walk found it.
     pub id: Option<BlockId>,
     /// A list holds it already.
@@ -51,22 +53,40 @@ pub fn in_turn<'a, L: Lane<'a>>(
     mut done: impl FnMut(L),
 ) {
     let mut lanes: Vec<L> = waiting.by_ref().take(LANES).collect();
-    let mut places = [(None, None); LANES];
+    let (mut headers, mut links) = ([None; LANES], [None; LANES]);
+    let mut spots = [None; LANES];
     let mut seen = [Seen::default(); LANES];
+    let Some(first) = lanes.first_mut() else {
+        return;
+    };
+    // Of one memory all read words alike.
+    let words = Cursor::new(first.cursor().memory());
     while !lanes.is_empty() {
         // Where everything lies first, then all loads close together: none depends on another, so that the processor
         // waits for them at once.
-        for (lane, place) in lanes.iter_mut().zip(&mut places) {
+        for (index, lane) in lanes.iter_mut().enumerate().take(LANES) {
             let chunk = lane.chunk();
-            let word = chunk.and_then(|chunk| chunk.checked_add(8));
-            *place = (
-                word.and_then(|word| lane.cursor().place(word)),
-                chunk.and_then(|chunk| map.spot(chunk)),
-            );
+            let mut word = |offset| lane.cursor().place(chunk?.checked_add(offset)?);
+            let (header, link) = (word(8), word(HEADER));
+            let spot = chunk.and_then(|chunk| map.spot(chunk));
+            for (to, found) in [(&mut headers, header), (&mut links, link)] {
+                if let Some(to) = to.get_mut(index) {
+                    *to = found;
+                }
+            }
+            if let Some(to) = spots.get_mut(index) {
+                *to = spot;
+            }
         }
-        for ((lane, seen), (word, spot)) in lanes.iter_mut().zip(&mut seen).zip(&places) {
-            seen.header = word.map(|word| lane.cursor().load(word));
-            let found = spot.and_then(|spot| spot.load());
+        let count = lanes.len();
+        for (seen, header) in seen.iter_mut().zip(&headers).take(count) {
+            seen.header = header.map(|word| words.load(word));
+        }
+        for (seen, link) in seen.iter_mut().zip(&links).take(count) {
+            seen.link = link.map(|word| words.load(word));
+        }
+        for (seen, spot) in seen.iter_mut().zip(&spots).take(count) {
+            let found = spot.as_ref().and_then(|spot| spot.load());
             seen.id = found.map(|(id, _)| id);
             seen.listed = found.is_some_and(|(_, listed)| listed);
         }
@@ -201,7 +221,8 @@ impl Single<'_, '_> {
         }
         self.walked = self.walked.saturating_add(1);
         let block = chunk.saturating_add(HEADER);
-        let word = self.cursor.read_u64(block).ok()?;
+        // A word across two pieces of the core has no place of its own.
+        let word = seen.link.or_else(|| self.cursor.read_u64(block).ok())?;
         out.cached.add(size);
         if list.kind == Kind::Fastbin {
             out.in_fastbins = out.in_fastbins.saturating_add(1);
