@@ -322,6 +322,54 @@ fn what_accessors_return_and_indices_led_to_is_named() {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
+/// The last word of a freed block that lies in front of the top chunk is the block's: the process died of it.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn the_last_word_of_the_last_freed_block_is_known_as_freed() {
+    let options = ["-O0", "-std=c++20", "-pthread"];
+    let program = Program::build("g++", &options, "testdata/causes/fourth.cc");
+    let (_folder, core, said) = program.die(&["13"], None);
+    let truth = said
+        .lines()
+        .find_map(|line| line.strip_prefix("BLOCK "))
+        .unwrap();
+    let report = program.report("check", &core, &[]);
+    let findings = report["findings"].as_array().unwrap();
+    let is_told = findings.iter().any(|finding| {
+        finding["kind"] == "dangling-reference" && finding["block"]["address"] == truth
+    });
+    assert!(is_told, "{said}{findings:#?}");
+}
+
+/// Where a stack ends for want of a file, nothing is said about the stack itself; with the file it has all its frames.
+#[test]
+#[cfg_attr(
+    not(feature = "fixtures"),
+    ignore = "needs a kernel that writes cores, and --features fixtures"
+)]
+fn a_stack_that_ends_for_want_of_a_file_is_not_called_overwritten() {
+    let options = ["-O2", "-std=c++20", "-pthread"];
+    let program = Program::build("g++", &options, "testdata/causes/fourth.cc");
+    let (folder, core, _) = program.die(&["0"], None);
+    let with = program.report("check", &core, &[]);
+    assert_eq!(with["threads"][0]["stack_end"], "complete");
+
+    let bare = |more: &[&str]| {
+        let mut all: Vec<OsString> = more.iter().map(OsString::from).collect();
+        all.extend(["--no-default-paths", "--sysroot"].map(OsString::from));
+        all.extend([folder.path().into(), core.clone().into()]);
+        heapcheck(all)
+    };
+    let report = bare(&["--format", "json"]).json().unwrap();
+    assert_eq!(report["threads"][0]["stack_end"], "no-file");
+    let text = bare(&[]).text().to_owned();
+    assert!(text.contains("without the file of a module"), "{text}");
+    assert!(!text.contains("overwritten"), "{text}");
+}
+
 /// Two headers are written over, by two blocks, and the second one's block is freed: the first has nothing to do with that.
 #[test]
 #[cfg_attr(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the value at fault came from: heapcheck's answer against the truth of programs of testdata/causes.
 
-    tools/provenance.py [--set provenance|fresh|second|third] [--heapcheck FILE] [--csv FILE] [--show] [--case NAME]
+    tools/provenance.py [--set provenance|fresh|second|third|fourth] [--heapcheck FILE] [--csv FILE] [--show] [--case NAME]
 
 Each case is built with -O0 and -O2, and runs with three allocators, alone and beside an overrun that nobody meets. Prints two
 tables: the confusion matrix, and the ends of the chains. Needs a kernel that writes `core` into the working directory."""
@@ -74,7 +74,7 @@ def answer(report):
 
 
 SETS = {"provenance": ["provenance.cc"], "fresh": ["fresh.cc", "fresh.rs"], "second": ["second.c", "second.cc", "second.rs"],
-        "third": ["third.cc"]}
+        "third": ["third.cc"], "fourth": ["fourth.cc", "fourth.rs"]}
 # The classes that an error which is said to explain the crash may have: a block that was freed twice may be told as written to since.
 EXPECTED = {"overrun": ("overrun", "freed"), "own": (), "null": (), "wild": (), "aliased": ("aliased", "refused"), "refused": ("refused", "freed")}
 

@@ -162,7 +162,7 @@ impl HeapMap {
     /// Where `at` lies, or `None` outside the heap.
     #[inline]
     pub fn place(&self, at: Address) -> Option<Place> {
-        let extent = self.row_at(at)?;
+        let extent = self.row_at(at).or_else(|| self.row_before(at))?;
         let row = self.extent(extent)?;
         Some(Place {
             extent,
@@ -171,6 +171,15 @@ impl HeapMap {
                 _ => row.slot_at(at),
             },
         })
+    }
+
+    /// The run of chunks whose last block has its end, with `at`, in the header behind the run.
+    fn row_before(&self, at: Address) -> Option<u32> {
+        let after = self.extents.partition_point(|extent| extent.start <= at);
+        let row = u32::try_from(after.checked_sub(1)?).ok()?;
+        let extent = self.extent(row)?;
+        let spill = self.chunks(extent)?.layout().spill;
+        (at.offset_from(extent.end())? < spill).then_some(row)
     }
 
     /// The chunk whose block holds `at`: between its header and that of the next one.

@@ -286,6 +286,9 @@ fn chunks_lie_between_their_headers() {
     assert_eq!(block(0x1030), Some((0x1030, 0x38, 0)));
     assert_eq!(block(0x11ff), Some((0x1070, 0x198, 0x18f)));
     assert_eq!(block(0x1210), Some((0x1210, 0xf8, 0)));
+    assert_eq!(block(0x1300), Some((0x1210, 0xf8, 0xf0)), "behind the run");
+    assert_eq!(block(0x1307), Some((0x1210, 0xf8, 0xf7)));
+    assert_eq!(block(0x1308), None);
     assert_eq!(map.chunk_at(at(0x1010)), None);
 
     let before = |address| {

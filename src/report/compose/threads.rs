@@ -288,6 +288,10 @@ pub fn incomplete_stacks(session: &Session) -> Vec<Limit> {
             "overwritten",
             "a return address on the way is in no code: the stack is overwritten",
         ),
+        (
+            "no-file",
+            "a module on the way has no file here, or none with call-frame information: what follows is a guess, and why it ends is not known",
+        ),
         ("too-long", "they are too deep to be followed"),
     ] {
         let ended: Vec<usize> = ends

@@ -327,8 +327,9 @@ pub struct Thread {
     pub omitted_frames: Option<OmittedFrames>,
     /// Why there is no frame beyond the last: `complete` if it is the outermost function; `not-in-core`: the stack's memory
     /// is missing; `not-rising`: the next frame would not lie above it; `lost`: nothing leads further; `overwritten`: a return
-    /// address on the way is in no code, and frames beyond it are a guess; `too-long`.
-    #[schemars(extend("examples" = ["complete", "not-in-core", "not-rising", "lost", "overwritten", "too-long"]))]
+    /// address on the way is in no code, and frames beyond it are a guess; `no-file`: a module on the way has no file with
+    /// call-frame information, so why it ends is not known; `too-long`.
+    #[schemars(extend("examples" = ["complete", "not-in-core", "not-rising", "lost", "overwritten", "no-file", "too-long"]))]
     pub stack_end: Option<String>,
     /// Its frames, innermost first.
     pub frames: Vec<Frame>,

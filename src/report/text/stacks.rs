@@ -182,6 +182,9 @@ pub fn end(thread: &Thread) -> Option<&'static str> {
         Some("overwritten") => {
             "the stack is overwritten: a return address is in no code, frames beyond it are a guess"
         }
+        Some("no-file") => {
+            "frames end here: without the file of a module above, its callers are not known"
+        }
         Some("too-long") => "the stack goes on; it is too deep to be followed",
         Some(_) => "the stack goes on",
     })

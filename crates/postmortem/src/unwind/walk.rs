@@ -58,6 +58,7 @@ impl Unwinder {
         let mut kept = Kept::new(bounds);
         let mut signals = 0;
         let mut nowhere = false;
+        let mut without_file = false;
         let mut here = Here {
             registers: thread.registers,
             pc: thread.pc.get(),
@@ -67,6 +68,7 @@ impl Unwinder {
         };
         let end = loop {
             let rules = self.rules(here.lookup());
+            without_file |= rules.as_ref().is_some_and(|rules| !rules.tables.is_known());
             kept.push(frame_of(&here, rules.as_ref()));
             if kept.total >= bounds.walked || signals > MAX_SIGNALS {
                 break StackEnd::TooLong;
@@ -87,9 +89,11 @@ impl Unwinder {
             end,
             StackEnd::Complete | StackEnd::Lost | StackEnd::NotRising
         );
-        kept.into_stack(match nowhere && damaged {
-            true => StackEnd::Overwritten,
-            false => end,
+        kept.into_stack(match end {
+            StackEnd::Lost | StackEnd::NotRising if without_file => StackEnd::NoFile,
+            StackEnd::Complete if nowhere && without_file => StackEnd::NoFile,
+            _ if nowhere && damaged => StackEnd::Overwritten,
+            end => end,
         })
     }
 
