@@ -190,9 +190,10 @@ impl SignalInfo {
                 if Some(trap) == arch.page_fault_trap {
                     is_access && address.is_some() && address == layout.fault_address.and_then(word)
                 } else {
-                    // Of other traps the address is that of the instruction, or none.
+                    // Of other traps the address is that of the instruction, or none: zero for an access that is not aligned.
+                    let is_none = |address| address == 0 && signal.signal == SIGBUS;
                     arch.signal_of_trap(trap) == Some(signal.signal)
-                        && address.is_none_or(|address| address == 0 || address == pc)
+                        && address.is_none_or(|address| address == pc || is_none(address))
                 }
             }
             None if is_access => {
