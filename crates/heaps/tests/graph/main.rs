@@ -407,7 +407,20 @@ fn a_stored_graph_says_what_the_core_says_of_any_words() {
                 }
             }
         }
-        let universe = universe(&process);
+        // Somebody's dead stack lies across blocks in half of the rounds.
+        let dead = START + random.u64(0..4) * PAGE + random.u64(0..PAGE / 8) * 8;
+        let dead = at(dead)..at(dead + random.u64(1..1000) * 8);
+        let silent = match round % 2 {
+            0 => Ranges::default(),
+            _ => Ranges::new(vec![dead]),
+        };
+        let universe = Universe::new(
+            &process.memory,
+            Lookup::new(&[&process.map], &[]),
+            process.roots.clone(),
+            Vec::new(),
+            silent,
+        );
         let bounds = |stored| Bounds {
             stored,
             stack: 1 << (round % 8),

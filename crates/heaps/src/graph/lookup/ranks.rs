@@ -25,6 +25,12 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// Bytes that the numbers of a table take: by its slots and granules, however few of them are in use.
+    pub fn bytes(lookup: &Lookup<'_>) -> u64 {
+        let cells = lookup.bits.div_ceil(BITS);
+        cells.saturating_mul(size_of::<Cell>() as u64)
+    }
+
     /// Numbers everything in use of a table; `None` where that is more than `most`.
     pub fn new(lookup: &Lookup<'_>, most: u32) -> Option<Self> {
         let places = lookup.bits.div_ceil(BITS);

@@ -1,6 +1,6 @@
 //! A row of the table: one extent of a heap, or a mapping.
 
-use crate::map::Shape;
+use crate::map::{GRANULE, Shape};
 
 /// What a row of the table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,18 @@ pub(super) struct Row {
     pub may_live: bool,
     /// Something in it is silent.
     pub is_cut: bool,
+}
+
+impl Row {
+    /// How many slots or granules so many bytes are.
+    pub fn slots_of(&self, bytes: u64) -> u64 {
+        let each = match self.kind {
+            Kind::Slab { stride, .. } => stride.into(),
+            Kind::Chunks { .. } => GRANULE,
+            Kind::Own | Kind::Single | Kind::Mapping => self.bytes,
+        };
+        bytes.checked_div(each).unwrap_or(0).max(1)
+    }
 }
 
 impl Kind {

@@ -6,6 +6,9 @@ use super::rows::Row;
 use super::{Lookup, Node};
 use ground::target::Address;
 
+/// Bytes without anything in use that are worth passing over.
+const GAP: u64 = 64 << 10;
+
 /// The blocks of a part of one row, as the sources of the words there. Words are asked for by rising address.
 pub struct Sources<'l, 'm> {
     lookup: &'l Lookup<'m>,
@@ -18,33 +21,48 @@ pub struct Sources<'l, 'm> {
 }
 
 impl<'m> Lookup<'m> {
-    /// The parts of rows that a range of bits covers and that have something in use.
+    /// The parts of rows that a range of bits covers and that have something in use. Where nothing is for long, another part begins: what
+    /// was freed is not read.
     pub fn sources(&self, bits: Range<u64>) -> impl Iterator<Item = Sources<'_, 'm>> {
         let after = self.rows.partition_point(|row| row.first_bit <= bits.start);
-        let first = after.saturating_sub(1);
-        let rows = self.rows.iter().enumerate().skip(first);
-        let rows = rows.take_while(move |(_, row)| row.first_bit < bits.end);
-        let mut live = self.first_live(bits.start);
-        rows.filter(|(_, row)| row.may_live)
-            .filter_map(move |(index, row)| {
-                let next = self.rows.get(index.saturating_add(1));
-                let end = next.map_or(self.bits, |next| next.first_bit).min(bits.end);
-                let start = bits.start.max(row.first_bit);
-                if live.is_some_and(|live| live < start) {
-                    live = self.first_live(start);
-                }
-                let first = live.filter(|first| *first < end)?;
-                let last = self.live.last_at_or_before(end.saturating_sub(1))?;
-                let slot = |bit: u64| u32::try_from(bit.checked_sub(row.first_bit)?).ok();
-                Some(Sources {
-                    lookup: self,
-                    row,
-                    index: u32::try_from(index).ok()?,
-                    slots: slot(first)?..=slot(last)?,
-                    block: 0..0,
-                    bit: None,
-                })
+        let mut index = after.saturating_sub(1);
+        let mut next = self.first_live(bits.start);
+        std::iter::from_fn(move || {
+            let first = next.filter(|first| *first < bits.end)?;
+            while self
+                .rows
+                .get(index.saturating_add(1))
+                .is_some_and(|row| row.first_bit <= first)
+            {
+                index = index.saturating_add(1);
+            }
+            let row = self.rows.get(index)?;
+            let behind = self.rows.get(index.saturating_add(1));
+            let end = behind.map_or(self.bits, |row| row.first_bit).min(bits.end);
+            let last = self.last_of_run(first, end, row.slots_of(GAP));
+            next = self.live.first_after(last);
+            let slot = |bit: u64| u32::try_from(bit.saturating_sub(row.first_bit));
+            Some(Sources {
+                lookup: self,
+                row,
+                index: u32::try_from(index).ok()?,
+                slots: slot(first).ok()?..=slot(last).ok()?,
+                block: 0..0,
+                bit: None,
             })
+        })
+    }
+
+    /// The last bit before `end` of what is in use from `first` on, no two further apart than `gap`.
+    fn last_of_run(&self, first: u64, end: u64, gap: u64) -> u64 {
+        let mut last = first;
+        loop {
+            let far = last.saturating_add(gap).min(end.saturating_sub(1));
+            match self.live.last_at_or_before(far) {
+                Some(next) if next > last => last = next,
+                _ => return last,
+            }
+        }
     }
 }
 

@@ -41,6 +41,7 @@ impl<'u, 'm> Stored<'u, 'm> {
     /// Reads all edges; `None` where they would take more than `most` bytes.
     pub fn read(universe: &'u Universe<'m>, most: u64) -> Option<Self> {
         let lookup = &universe.lookup;
+        let most = most.checked_sub(Ranks::bytes(lookup))?;
         let entries = (most / ENTRY).min(u64::from(u32::MAX));
         let ranks = Ranks::new(lookup, u32::try_from(entries).unwrap_or(AT_END).min(AT_END))?;
         let blocks = usize::try_from(ranks.count()).ok()?;
