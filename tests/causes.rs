@@ -344,7 +344,8 @@ fn the_last_word_of_the_last_freed_block_is_known_as_freed() {
     assert!(is_told, "{said}{findings:#?}");
 }
 
-/// Where a stack ends for want of a file, nothing is said about the stack itself; with the file it has all its frames.
+/// Where a stack ends for want of a file, nothing is said about the stack itself; with the file it has all
+/// its frames.
 #[test]
 #[cfg_attr(
     not(feature = "fixtures"),

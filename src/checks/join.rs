@@ -236,8 +236,9 @@ fn join_run_over(target: Target<'_>, heaps: &[HeapAnalysis<'_>], findings: &mut 
         let word = part.evidence.first();
         let found = word.and_then(|word| target.memory.read_pointer(word.at).ok());
         let leads_there = found.is_some_and(|found| (block.address..end).contains(&found));
-        // What was written over the link of a free block, too, was followed. The block is not known; or it is this very one, which has
-        // been handed out since; or it is taken for the one that wrote, which is filled with the same.
+        // What was written over the link of a free block, too, was followed. The block is not known; or it is
+        // this very one, which has been handed out since; or it is taken for the one that wrote, which is
+        // filled with the same.
         let is_outside = word.is_some_and(|word| !(block.address..end).contains(&word.at));
         let is_followed = part.kind == FindingKind::UseAfterFreeWrite
             && part.block.is_none_or(|view| {

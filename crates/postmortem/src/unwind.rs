@@ -71,8 +71,8 @@ pub enum StackEnd {
     Lost,
     /// A return address on the way is in no code: the stack is overwritten, and frames beyond that one are a guess.
     Overwritten,
-    /// The way went through code of a module without call-frame information, as where its file is missing: what follows was guessed, and
-    /// an end says nothing about the stack.
+    /// The way went through code of a module without call-frame information, as where its file is missing:
+    /// what follows was guessed, and an end says nothing about the stack.
     NoFile,
     /// The stack is longer than [`MAX_FRAMES`] or its thread's share of [`MAX_FRAMES_OF_ALL`], or crosses more than [`MAX_SIGNALS`] signals.
     TooLong,

@@ -5,8 +5,9 @@ use super::{SizeClassRow, SizeRange, Tally};
 /// Ranges: one for each power of two.
 const RANGES: usize = 64;
 
-/// Blocks by their size: a range holds the sizes from a power of two to below the next. No range exists before the first block: there are
-/// as many counts as arenas and lists, and most of them have small blocks alone.
+/// Blocks by their size: a range holds the sizes from a power of two to below the next. No range exists
+/// before the first block: there are as many counts as arenas and lists, and most of them have small blocks
+/// alone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SizeRanges(Vec<Tally>);
 

@@ -49,10 +49,12 @@ pub struct Hit {
     pub offset: u64,
 }
 
-/// Where a word may point, by little more than the row: the block that is likely, to be looked at beside others.
+/// Where a word may point, by little more than the row: the block that is likely, to be looked at beside
+/// others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Near {
-    /// The block; of a chunk the one that would begin right there, with an offset of `u64::MAX` where the word is in front of it.
+    /// The block; of a chunk the one that would begin right there, with an offset of `u64::MAX` where the
+    /// word is in front of it.
     pub hit: Hit,
     /// Its bit.
     pub bit: u64,
@@ -322,7 +324,8 @@ impl<'m> Lookup<'m> {
         })
     }
 
-    /// The slot of a row, so many bytes from its start. Of chunks it is the last one that begins before, which need not reach there.
+    /// The slot of a row, so many bytes from its start. Of chunks it is the last one that begins before,
+    /// which need not reach there.
     #[inline]
     fn slot(&self, row: &Row, inside: u64) -> Option<u32> {
         match row.kind {

@@ -115,7 +115,8 @@ trait Graph {
     /// The block's bit in a column.
     fn column(&self, block: Self::Block) -> u64;
 
-    /// Whether a pointer just past the block's end, to a free block, is worth anything: asked of those in [`Reached::ends`].
+    /// Whether a pointer just past the block's end, to a free block, is worth anything: asked of those in
+    /// [`Reached::ends`].
     fn is_end(&self, block: Self::Block) -> bool;
 
     /// The block with this bit.

@@ -133,7 +133,7 @@ fn each_of_run(
     let mut place = at;
     let mut pieces = words.chunks(PIECE).peekable();
     while let Some(piece) = pieces.next() {
-        fetch(pieces.peek().copied().unwrap_or_default());
+        fetch(lines(pieces.peek().copied().unwrap_or_default()));
         let bytes = (piece.len() as u64).saturating_mul(8);
         parallel::passed(bytes);
         each_of(
@@ -149,13 +149,18 @@ fn each_of_run(
     }
 }
 
-/// Has the processor fetch words that are tested next: a load from each of its lines, none of which waits for another. By itself it
-/// begins anew with each page.
+/// Has the processor fetch words: loads none of which waits for another, since all are only added up.
 #[inline]
-fn fetch(words: &[[u8; 8]]) {
+pub(super) fn fetch(words: impl Iterator<Item = u64>) {
+    black_box(words.fold(0, u64::wrapping_add));
+}
+
+/// A word of each line of memory that is tested next: by itself the processor begins anew with each page.
+#[inline]
+fn lines(words: &[[u8; 8]]) -> impl Iterator<Item = u64> {
     const LINE: usize = 8;
     let lines = words.iter().step_by(LINE);
-    black_box(lines.fold(0u8, |sum, [first, ..]| sum ^ first));
+    lines.map(|[first, ..]| u64::from(*first))
 }
 
 /// Words of a short run of bytes.

@@ -387,7 +387,8 @@ fn a_stored_graph_says_what_the_core_says_of_any_words() {
     let mut counts = [0; 3];
     for round in 0..60 {
         let mut process = process(&mut random);
-        // Starts, ends and insides of blocks in use and free, side by side as in vectors; half of what is free was never written.
+        // Starts, ends and insides of blocks in use and free, side by side as in vectors; half of what is
+        // free was never written.
         for index in 0..process.blocks.len() {
             let block = process.blocks[index];
             let words =

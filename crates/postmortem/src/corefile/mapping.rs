@@ -99,7 +99,8 @@ fn cover_holes(map: &Mmap, file: &File) {
     }
 }
 
-/// Has a short piece of data between holes read page by page: what the system would read ahead, up to several megabytes, are zeros.
+/// Has a short piece of data between holes read page by page: what the system would read ahead, up to several
+/// megabytes, are zeros.
 fn read_alone(map: &Mmap, data: Range<u64>) {
     let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
     let (start, end) = (place(data.start), place(data.end));

@@ -156,10 +156,12 @@ const fn codes(signal: i32) -> &'static [&'static str] {
 const SI_KERNEL: i32 = 0x80;
 
 impl SignalInfo {
-    /// The fault for which the kernel put this frame on a stack, by the `siginfo_t` in it, if the processor's words beside it say the same.
+    /// The fault for which the kernel put this frame on a stack, by the `siginfo_t` in it, if the processor's
+    /// words beside it say the same.
     ///
-    /// Only handlers that ask for a `siginfo_t` are given one. In other frames old words of the stack stand in its place, and those may
-    /// look like one: an alarm that interrupted `malloc` was taken for a forbidden system call there.
+    /// Only handlers that ask for a `siginfo_t` are given one. In other frames old words of the stack stand
+    /// in its place, and those may look like one: an alarm that interrupted `malloc` was taken for a
+    /// forbidden system call there.
     pub fn of_frame(memory: &dyn TargetMemory, arch: &ArchInfo, frame: Address) -> Option<Self> {
         /// `si_call_addr`: behind the system call.
         const CALL_ADDRESS: u64 = 16;
@@ -190,7 +192,8 @@ impl SignalInfo {
                 if Some(trap) == arch.page_fault_trap {
                     is_access && address.is_some() && address == layout.fault_address.and_then(word)
                 } else {
-                    // Of other traps the address is that of the instruction, or none: zero for an access that is not aligned.
+                    // Of other traps the address is that of the instruction, or none: zero for an access that
+                    // is not aligned.
                     let is_none = |address| address == 0 && signal.signal == SIGBUS;
                     arch.signal_of_trap(trap) == Some(signal.signal)
                         && address.is_none_or(|address| address == pc || is_none(address))

@@ -100,7 +100,8 @@ impl Lookup<'_> {
         pieces
     }
 
-    /// Where the block at this slot begins, and its size, if it is one that can be a source: no chunk that is smaller than any with a block.
+    /// Where the block at this slot begins, and its size, if it is one that can be a source: no chunk that is
+    /// smaller than any with a block.
     #[inline]
     pub(super) fn source_in(&self, row: &Row, slot: u32) -> Option<(Address, u64)> {
         let (at, bytes) = self.extent_in(row, slot)?;

@@ -1,8 +1,8 @@
 //! Dense numbers for what is in use, by address: what an array of a word for each block needs. A block's number is how many bits are set in
 //! front of its own.
 //!
-//! Cost: 16 bytes for each 64 slots or granules. Whether something is in use and its number lie side by side, so that asking for both
-//! waits for memory once.
+//! Cost: 16 bytes for each 64 slots or granules. Whether something is in use and its number lie side by side,
+//! so that asking for both waits for memory once.
 
 use super::Lookup;
 use crate::map::Bits;

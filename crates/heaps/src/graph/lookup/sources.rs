@@ -21,8 +21,8 @@ pub struct Sources<'l, 'm> {
 }
 
 impl<'m> Lookup<'m> {
-    /// The parts of rows that a range of bits covers and that have something in use. Where nothing is for long, another part begins: what
-    /// was freed is not read.
+    /// The parts of rows that a range of bits covers and that have something in use. Where nothing is for
+    /// long, another part begins: what was freed is not read.
     pub fn sources(&self, bits: Range<u64>) -> impl Iterator<Item = Sources<'_, 'm>> {
         let after = self.rows.partition_point(|row| row.first_bit <= bits.start);
         let mut index = after.saturating_sub(1);

@@ -1,10 +1,9 @@
 //! The linear pass over memory that finds every edge between blocks in use.
 //!
-//! Memory is gone through row by row and not block by block: which block a word belongs to is asked only of words that may point at
-//! something. Those are looked up many at a time, and each step is done for all of them before the next one, so that the processor
-//! waits for memory once and not for each word.
+//! Memory is gone through row by row and not block by block: which block a word belongs to is asked only of
+//! words that may point at something. Those are looked up many at a time, and each step is done for all of
+//! them before the next one, so that the processor waits for memory once and not for each word.
 
-use std::hint::black_box;
 use std::ops::Range;
 
 use super::super::Universe;
@@ -134,15 +133,15 @@ impl Pass<'_, '_> {
         for (row, word) in rows.iter_mut().zip(&self.words) {
             *row = lookup.row_hint(word.value).unwrap_or(u32::MAX);
         }
-        fetch(rows.iter().take(count), |row| lookup.touch_row(*row));
+        words::fetch(rows.iter().take(count).map(|row| lookup.touch_row(*row)));
         for (bit, word) in bits.iter_mut().zip(&mut self.words) {
             word.near = lookup.near(word.value);
             *bit = word.near.map_or(u64::MAX, |near| near.bit);
         }
-        fetch(bits.iter().take(count), |bit| ranks.touch(*bit));
+        words::fetch(bits.iter().take(count).map(|bit| ranks.touch(*bit)));
         let others = self.words.iter().filter_map(|word| word.near);
         let others = others.filter(|near| !near.is_sure && !ranks.is_live(near.bit));
-        fetch(others, |near| lookup.touch_chunk(near));
+        words::fetch(others.map(|near| lookup.touch_chunk(near)));
         for index in 0..self.words.len() {
             if let Some(word) = self.words.get(index).copied() {
                 self.look(word);
@@ -211,10 +210,4 @@ impl Pass<'_, '_> {
             edges.push(edge);
         }
     }
-}
-
-/// Has the processor fetch a word of each of these. Nothing waits for one before the next: all are added up.
-#[inline]
-fn fetch<T>(all: impl Iterator<Item = T>, word: impl Fn(T) -> u64) {
-    black_box(all.fold(0u64, |sum, one| sum.wrapping_add(word(one))));
 }

@@ -18,8 +18,8 @@ use ground::parallel;
 
 /// The mark of an edge by a weak word.
 pub(super) const WEAK: u32 = 1 << 31;
-/// The mark of a weak edge that is one only if nobody meant the free block behind, where the word points. Few of them matter, and what is
-/// there is read for those alone.
+/// The mark of a weak edge that is one only if nobody meant the free block behind, where the word points. Few
+/// of them matter, and what is there is read for those alone.
 pub(super) const AT_END: u32 = 1 << 30;
 /// Memory that is gone through as one piece.
 const PIECE: u64 = 16 << 20;
@@ -84,7 +84,8 @@ impl<'u, 'm> Stored<'u, 'm> {
         }
     }
 
-    /// Notes a block just past whose end a word points; what that is worth is asked when nothing strong reaches the block.
+    /// Notes a block just past whose end a word points; what that is worth is asked when nothing strong
+    /// reaches the block.
     fn take_end(&self, block: u32, strength: Strength, reached: &mut Reached<u32>) {
         let column = block.into();
         let is_known = reached.strong.get(column)

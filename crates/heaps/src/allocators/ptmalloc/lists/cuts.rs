@@ -170,7 +170,8 @@ fn places(heap: &PtmallocHeap<'_>, map: &HeapMap, list: &ChunkList, size: u64) -
     Places::new(found)
 }
 
-/// Chunks at which following ends, by address; and a bit for each, by the low part of its address, so that most others are told by that.
+/// Chunks at which following ends, by address; and a bit for each, by the low part of its address, so that
+/// most others are told by that.
 struct Places {
     sorted: Vec<Address>,
     marks: Vec<u64>,
@@ -240,7 +241,8 @@ fn follow(heap: &PtmallocHeap<'_>, strands: &mut [Strand], ends: &Places, steps:
         let mut cursor = Cursor::new(heap.target.memory);
         let mut group = group.to_vec();
         for _ in 0..steps {
-            // Where all lie first, then all loads: none depends on another, so that the processor waits for them at once.
+            // Where all lie first, then all loads: none depends on another, so that the processor waits for
+            // them at once.
             let mut places = [None; LANES];
             for (strand, place) in group.iter().zip(&mut places) {
                 if let State::At(at) = strand.state {
